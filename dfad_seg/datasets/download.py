@@ -1,0 +1,158 @@
+"""Fetching a file over HTTP(S), continued where an earlier attempt broke off; unpacking parts of a zip."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import ssl
+import stat
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from dfad_seg.errors import InputError
+
+Progress = Callable[[int, "int | None"], None]
+"""`progress(done, total)`; `total` is None where it is not known."""
+
+MAX_DOWNLOAD = 4 * 1024**3
+MAX_MEMBER = 32 * 1024**2
+MAX_MEMBERS = 20_000
+_NETWORK = (
+    urllib.error.URLError,
+    http.client.HTTPException,
+    ConnectionError,
+    TimeoutError,
+    ssl.SSLError,
+    ValueError,  # an address that urllib cannot parse
+)
+_CHUNK = 1 << 18
+_TIMEOUT = 30  # seconds without a byte
+
+
+def download(url: str, target: Path, *, progress: Progress | None = None) -> None:
+    """Fetch `url` into `target`, bytes counted against what the server announced.
+
+    While it runs the data lies in `<target>.part`.  A later call asks the server for the missing rest
+    (HTTP Range, tied to the file's ETag where there is one) and starts over if the server sends the whole.
+    Raises `InputError` in one line for an unreachable server, an HTTP error or a connection that breaks off;
+    the part stays for the next attempt.
+    """
+    if not url.lower().startswith(("http://", "https://")):
+        raise InputError(f"cannot download '{url}': only http:// and https:// addresses are taken.")
+    part, tag = target.with_name(target.name + ".part"), target.with_name(target.name + ".part.etag")
+    have = part.stat().st_size if part.exists() else 0
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _request(url, have, tag) as response:
+            if response.status == 206 and _range_start(response) == have:
+                mode = "ab"
+            elif response.status == 200:
+                mode, have = "wb", 0
+            else:
+                part.unlink(missing_ok=True)
+                raise InputError(f"{url} answered status {response.status} with an unfit range; run again.")
+            length = response.headers.get("Content-Length")
+            total = have + int(length) if length and length.isdigit() else None
+            _remember_tag(tag, response.headers.get("ETag"))
+            with open(part, mode) as handle:
+                while block := response.read(_CHUNK):
+                    handle.write(block)
+                    have += len(block)
+                    if have > MAX_DOWNLOAD:
+                        raise InputError(f"{url} sends more than {MAX_DOWNLOAD >> 30} GiB; stopped.")
+                    if progress is not None:
+                        progress(have, total)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # nothing is left to send: the part is whole, or not of this file
+            _finish_or_drop(error.headers.get("Content-Range", ""), have, part, url)
+            total = have
+        else:
+            raise InputError(
+                f"cannot download {url}: the server answers {error.code} {error.reason}."
+            ) from None
+    except _NETWORK as error:
+        reason = getattr(error, "reason", None) or error
+        kept = f" {have} bytes are kept in {part}; run again to continue." if have else ""
+        raise InputError(f"cannot download {url}: {reason}. Is there a connection to it?{kept}") from None
+    except OSError as error:
+        raise InputError(f"cannot write {part}: {error.strerror or error}.") from None
+    if total is not None and have < total:
+        raise InputError(
+            f"the connection to {url} broke off after {have} of {total} bytes; run again to continue."
+        )
+    part.replace(target)
+    tag.unlink(missing_ok=True)
+
+
+def unzip(archive: Path, target: Path, choose: Callable[[PurePosixPath], PurePosixPath | None]) -> int:
+    """Write members of a zip file into the folder `target`; returns how many.
+
+    `choose` maps a member's path to the path below `target`, or to None to leave it out.
+    Raises `InputError`, in most cases before anything is written, for a file that is not a whole zip archive,
+    members that point outside it (`..`, absolute paths), links, and sizes beyond `MAX_MEMBER` bytes.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = [info for info in opened.infolist() if not info.is_dir()]
+            if len(members) > MAX_MEMBERS:
+                raise InputError(f"{archive} holds {len(members)} files; at most {MAX_MEMBERS} are expected.")
+            wanted = []
+            for info in members:
+                place = choose(_safe(info, archive))
+                if place is not None:
+                    wanted.append((info, target / place))
+            for info, path in wanted:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(opened.read(info))
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        raise InputError(f"{archive} is not an intact zip archive: {error}.") from None
+    return len(wanted)
+
+
+def _safe(info: zipfile.ZipInfo, archive: Path) -> PurePosixPath:
+    path = PurePosixPath(info.filename.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", info.filename):
+        raise InputError(
+            f"{archive} holds '{info.filename}', which points outside the archive; not unpacked."
+        )
+    if stat.S_ISLNK(info.external_attr >> 16):
+        raise InputError(f"{archive} holds the link '{info.filename}'; not unpacked.")
+    if info.file_size > MAX_MEMBER:
+        raise InputError(
+            f"{archive} holds '{info.filename}' of {info.file_size} bytes, too large; not unpacked."
+        )
+    return path
+
+
+def _request(url: str, have: int, tag: Path) -> http.client.HTTPResponse:
+    request = urllib.request.Request(url, headers={"User-Agent": "dfad-seg", "Accept-Encoding": "identity"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+        if tag.exists():
+            request.add_header("If-Range", tag.read_text(encoding="latin-1"))
+    return urllib.request.urlopen(request, timeout=_TIMEOUT)
+
+
+def _range_start(response: http.client.HTTPResponse) -> int | None:
+    match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    return int(match[1]) if match else None
+
+
+def _remember_tag(path: Path, etag: str | None) -> None:
+    # If-Range takes strong tags only.
+    if etag and not etag.startswith("W/"):
+        path.write_text(etag, encoding="latin-1")
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _finish_or_drop(content_range: str, have: int, part: Path, url: str) -> None:
+    match = re.fullmatch(r"bytes \*/(\d+)", content_range.strip())
+    if match and int(match[1]) == have:
+        return
+    part.unlink(missing_ok=True)
+    raise InputError(f"the part of {url} downloaded earlier fits no longer and was removed; run again.")

@@ -1,0 +1,151 @@
+"""Batches for training (seeded, resumable, split over ranks) and for evaluation (in order, once each)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from dfad_seg.datasets.base import SegmentationDataset
+from dfad_seg.errors import InputError
+
+
+def train_loader(
+    dataset: SegmentationDataset,
+    *,
+    batch_size: int,
+    iterations: int,
+    seed: int,
+    start_iteration: int = 0,
+    num_workers: int = 2,
+    rank: int = 0,
+    world_size: int = 1,
+) -> DataLoader:
+    """`iterations - start_iteration` training batches of `batch_size` samples per rank.
+
+    The samples follow an endless row of shuffled epochs; epoch `e` is shuffled, and its samples' seeds
+    drawn, from `(seed, e)` alone.  Iteration `i` takes the places `i * batch_size * world_size` onwards of
+    this row, the ranks in turn.  So a loader that starts at iteration k gives exactly what an uninterrupted
+    one gives from there, whatever the number of workers, and within an epoch no two ranks see a sample.
+
+    Each batch: {"image": float32 (N, 3, H, W), "mask": int64 (N, H, W), "name": list of N, "index": int64
+    (N,)}.  The transform must give all samples one size (a crop does).
+    """
+    _check_counts(batch_size=batch_size, num_workers=num_workers, rank=rank, world_size=world_size)
+    if seed < 0:
+        raise InputError(f"the data loader's seed is {seed}; it must not be negative.")
+    batches = _TrainBatches(len(dataset), batch_size, iterations, seed, start_iteration, rank, world_size)
+    return _Loader(dataset, batch_sampler=batches, collate_fn=_collate_equal, **_workers(num_workers))
+
+
+def eval_loader(
+    dataset: SegmentationDataset,
+    *,
+    batch_size: int,
+    num_workers: int = 2,
+    rank: int = 0,
+    world_size: int = 1,
+) -> DataLoader:
+    """Every sample once, in order; rank `r` takes samples r, r + world_size, ...
+
+    Batches are as in `train_loader`, except that where the images of a batch differ in size, "image" and
+    "mask" are lists of (3, H, W) and (H, W) tensors.  The last batch may be smaller; none is padded.
+    """
+    _check_counts(batch_size=batch_size, num_workers=num_workers, rank=rank, world_size=world_size)
+    mine = list(range(rank, len(dataset), world_size))
+    batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
+    return _Loader(dataset, batch_sampler=batches, collate_fn=_collate, **_workers(num_workers))
+
+
+class _TrainBatches:
+    """The batches of one rank as lists of `(index, seed)` keys."""
+
+    def __init__(
+        self,
+        samples: int,
+        batch_size: int,
+        iterations: int,
+        seed: int,
+        start: int,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        self.samples, self.batch_size, self.iterations = samples, batch_size, iterations
+        self.seed, self.start, self.rank, self.world_size = seed, start, rank, world_size
+
+    def __len__(self) -> int:
+        return max(0, self.iterations - self.start)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch = -1
+        order, seeds = np.empty(0, int), np.empty(0, int)
+        for iteration in range(self.start, self.iterations):
+            batch = []
+            first = iteration * self.batch_size * self.world_size + self.rank
+            for place in range(first, first + self.batch_size * self.world_size, self.world_size):
+                if place // self.samples != epoch:
+                    epoch = place // self.samples
+                    rng = np.random.default_rng([self.seed, epoch])
+                    order, seeds = rng.permutation(self.samples), rng.integers(2**31, size=self.samples)
+                offset = place % self.samples
+                batch.append((int(order[offset]), int(seeds[offset])))
+            yield batch
+
+
+class _Loader(DataLoader):
+    """A DataLoader from whose workers an `InputError` arrives as its one line, without their traceback."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        try:
+            yield from super().__iter__()
+        except InputError as error:
+            raise InputError(str(error).rsplit("InputError: ", 1)[-1].strip()) from None
+
+
+def _collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    images = [sample["image"] for sample in samples]
+    masks = [sample["mask"] for sample in samples]
+    same = len({image.shape for image in images}) == 1
+    return {
+        "image": torch.stack(images) if same else images,
+        "mask": torch.stack(masks) if same else masks,
+        "name": [sample["name"] for sample in samples],
+        "index": torch.tensor([sample["index"] for sample in samples]),
+    }
+
+
+def _collate_equal(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    batch = _collate(samples)
+    if isinstance(batch["image"], list):
+        sizes = sorted({f"{image.shape[2]}x{image.shape[1]}" for image in batch["image"]})
+        raise InputError(f"a training batch mixes image sizes ({', '.join(sizes)}); set a crop_size.")
+    return batch
+
+
+def _workers(num_workers: int) -> dict[str, Any]:
+    if num_workers == 0:
+        return {"num_workers": 0}
+    # Forked workers start in milliseconds and touch neither CUDA nor OpenMP teams (torch gives each one
+    # thread, `_start_worker` does so for OpenCV); elsewhere than on Linux the platform's default is safer.
+    context = "fork" if sys.platform.startswith("linux") else None
+    return {"num_workers": num_workers, "worker_init_fn": _start_worker, "multiprocessing_context": context}
+
+
+def _start_worker(worker: int) -> None:
+    cv2.setNumThreads(0)
+
+
+def _check_counts(*, batch_size: int, num_workers: int, rank: int, world_size: int) -> None:
+    if batch_size < 1:
+        raise InputError(f"the batch size is {batch_size}; it must be at least 1.")
+    if num_workers < 0:
+        raise InputError(f"num_workers is {num_workers}; it must be 0 (read in this process) or larger.")
+    if not 0 <= rank < world_size:
+        raise InputError(
+            f"rank {rank} of {world_size}: the rank must be between 0 and the number of ranks - 1."
+        )

@@ -1,0 +1,218 @@
+"""What stands along a street; each function draws one thing at its place on the ground."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dfad_seg.datasets.street.canvas import (
+    BUILDING,
+    FENCE,
+    POLE,
+    SIGN,
+    TREE,
+    VOID,
+    Canvas,
+    Colour,
+    pick,
+    tint,
+)
+
+Rng = np.random.Generator
+
+WALLS = ((150, 82, 66), (176, 148, 116), (196, 186, 164), (128, 104, 92), (168, 112, 84), (142, 138, 132))
+GREENS = ((62, 98, 44), (84, 118, 48), (48, 82, 46), (104, 122, 52), (128, 112, 44))
+
+
+def building(
+    canvas: Canvas,
+    rng: Rng,
+    side: int,
+    x: float,
+    near: float,
+    far: float,
+    height: float,
+    light: tuple[float, float],
+) -> None:
+    """A block whose street front runs at `x` from z = `near` to `far`, on the left (-1) or right (1).
+
+    `light` holds the brightness of the street front and of the face towards the camera.
+    """
+    wall = pick(rng, WALLS)
+    roof = tint(pick(rng, ((110, 62, 50), (84, 86, 94), (128, 96, 72))), light[1])
+    glass = pick(rng, ((44, 54, 68), (74, 92, 112), (150, 172, 190), (206, 186, 120)), 10)
+    trim = tint(pick(rng, ((220, 214, 200), (92, 84, 78), (188, 178, 160))), light[0])
+    outer = x + side * 30.0
+    canvas.face(
+        [(x, 0, near), (outer, 0, near), (outer, height, near), (x, height, near)],
+        tint(wall, light[1]),
+        BUILDING,
+    )
+    canvas.face(
+        [(x, 0, near), (x, 0, far), (x, height, far), (x, height, near)], tint(wall, light[0]), BUILDING
+    )
+    if rng.random() < 0.6:  # a pitched roof seen from the street, with its gable
+        ridge, rise = x + side * rng.uniform(2.5, 4.5), height + rng.uniform(1.2, 2.8)
+        canvas.face(
+            [(x, height, near), (x, height, far), (ridge, rise, far), (ridge, rise, near)], roof, BUILDING
+        )
+        gable = [(x, height, near), (ridge, rise, near), (2 * ridge - x, height, near)]
+        canvas.face(gable, tint(wall, light[1]), BUILDING)
+    floors = int(height // 2.9)
+    length = far - near
+    columns = int(np.clip(length // rng.uniform(2.2, 3.6), 1, 5))
+    step = length / columns
+    if near > 40:  # too far for windows
+        return
+    shop = rng.random() < 0.35
+    fascia = pick(rng, ((150, 40, 40), (40, 70, 120), (50, 96, 60), (190, 160, 70), (60, 56, 60)))
+    for floor in range(floors):
+        low = floor * 2.9 + 0.9
+        if floor == 0 and shop:
+            _front(canvas, x, near + 0.3, far - 0.3, 0.3, 2.3, tint(glass, light[0]))
+            _front(canvas, x, near + 0.2, far - 0.2, 2.3, 2.9, tint(fascia, light[0]))
+            continue
+        for column in range(columns):
+            start = near + (column + 0.22) * step
+            end = near + (column + 0.78) * step
+            lit = 1.0 if rng.random() > 0.15 else 1.5
+            if floor == 0 and column % 3 == 1:  # a door
+                _front(canvas, x, start, end, 0.0, 2.2, tint(fascia, light[0]))
+                continue
+            if near < 22:
+                _front(canvas, x, start - 0.15, end + 0.15, low - 0.15, low + 1.5, trim)
+            _front(canvas, x, start, end, low, low + 1.35, tint(glass, light[0] * lit))
+    # The face towards the camera has windows as well; those of low floors are mostly hidden.
+    for floor in range(1 if near > 25 else 0, floors):
+        for column in range(2):
+            left = side * (1.6 + 3.2 * column)
+            a, b = x + left - 0.6, x + left + 0.6
+            low, high = floor * 2.9 + 0.9, floor * 2.9 + 2.3
+            canvas.face(
+                [(a, low, near), (b, low, near), (b, high, near), (a, high, near)],
+                tint(glass, light[1]),
+                BUILDING,
+            )
+
+
+def _front(
+    canvas: Canvas, x: float, near: float, far: float, low: float, high: float, colour: Colour
+) -> None:
+    canvas.face([(x, low, near), (x, low, far), (x, high, far), (x, high, near)], colour, BUILDING)
+
+
+def tree(canvas: Canvas, rng: Rng, x: float, z: float, *, height: float | None = None) -> None:
+    """A tree, trunk included: a crown of overlapping blobs, lighter above than below."""
+    height = rng.uniform(4.0, 8.0) if height is None else height
+    green = pick(rng, GREENS, 14)
+    trunk = pick(rng, ((84, 66, 48), (104, 88, 70), (62, 54, 46)), 8)
+    stem = rng.uniform(0.14, 0.26)
+    canvas.upright(x, z, -stem, stem, 0, height * 0.6, trunk, TREE)
+    radius = height * rng.uniform(0.24, 0.34)
+    for _ in range(11 if z < 22 else 6):
+        dx, dy = rng.uniform(-0.75, 0.75) * radius, rng.uniform(-0.7, 0.8) * radius
+        size = radius * rng.uniform(0.35, 0.62)
+        light = 0.72 + 0.42 * (dy / radius + 0.7) / 1.5 + rng.uniform(-0.1, 0.1)
+        canvas.disc(x + dx, height - radius + dy, z, (size, size * 0.9), tint(green, light), TREE)
+
+
+def hedge(canvas: Canvas, rng: Rng, side: int, x: float, near: float, far: float, height: float) -> None:
+    """A wall of shrubs along the street, with a bumpy top."""
+    green = pick(rng, GREENS, 14)
+    outer = x + side * 20
+    canvas.face(
+        [(x, 0, near), (outer, 0, near), (outer, height, near), (x, height, near)], tint(green, 0.95), TREE
+    )
+    canvas.face([(x, 0, near), (x, 0, far), (x, height, far), (x, height, near)], tint(green, 0.8), TREE)
+    for place in np.linspace(near, far, 7):
+        size = rng.uniform(0.5, 0.9)
+        canvas.disc(x, height, place, (size, size * 0.7), tint(green, rng.uniform(0.75, 1.1)), TREE)
+
+
+def fence(canvas: Canvas, rng: Rng, x: float, near: float, far: float, *, height: float) -> None:
+    """A fence along the street: boards, railings or mesh with posts.  Its gaps count as fence."""
+    kind = rng.integers(3)
+    base = pick(
+        rng, ((156, 116, 72), (196, 200, 204), (72, 92, 112)) if kind != 1 else ((70, 84, 104), (60, 90, 76))
+    )
+    ground = tint(base, 0.55 if kind else 0.8)
+    canvas.face([(x, 0, near), (x, 0, far), (x, height, far), (x, height, near)], ground, FENCE)
+    step = 0.45 if kind else 0.3
+    place = near
+    while place < far:
+        # Boards too thin to be seen would only cost time.
+        width = max(step * 0.5, place * 0.012)
+        end = min(place + width, far)
+        canvas.face([(x, 0, place), (x, 0, end), (x, height, end), (x, height, place)], base, FENCE)
+        place += max(step, 2 * width)
+    for low in (0.15, 0.8) if kind != 1 else (0.85,):
+        a, b = low * height, (low + 0.12) * height
+        canvas.face([(x, a, near), (x, a, far), (x, b, far), (x, b, near)], tint(base, 1.25), FENCE)
+
+
+def lamp(canvas: Canvas, rng: Rng, side: int, x: float, z: float) -> None:
+    """A lamp post, its arm over the road."""
+    grey = pick(rng, ((70, 74, 78), (122, 126, 128), (54, 66, 60), (160, 160, 152)), 8)
+    height = rng.uniform(5.0, 8.0)
+    wide = rng.uniform(0.12, 0.19)
+    canvas.upright(x, z, -wide, wide, 0, height, grey, POLE)
+    canvas.upright(x, z, -wide * 0.2, wide, 0, height, tint(grey, 1.3), POLE)
+    canvas.upright(x, z, -wide * 1.7, wide * 1.7, 0, 0.9, tint(grey, 0.85), POLE)
+    reach = -side * rng.uniform(0.8, 1.7)
+    canvas.upright(x, z, min(0, reach), max(0, reach), height - 0.22, height, grey, POLE)
+    canvas.upright(
+        x, z, min(reach, reach * 0.6), max(reach, reach * 0.6), height - 0.4, height, tint(grey, 1.3), POLE
+    )
+
+
+def sign(canvas: Canvas, rng: Rng, x: float, z: float) -> None:
+    """A traffic sign, board or light on its post (the post is a pole)."""
+    grey = pick(rng, ((112, 116, 118), (146, 148, 146), (86, 88, 90)), 8)
+    kind = rng.integers(5)
+    high = rng.uniform(2.1, 2.9)
+    size = rng.uniform(0.42, 0.62)
+    canvas.upright(x, z, -0.09, 0.09, 0, high + size, grey, POLE)
+    red, blue, white = (200, 26, 34), (28, 70, 176), (238, 238, 236)
+    if kind == 0:  # prohibition
+        canvas.disc(x, high, z, (size, size), red, SIGN)
+        canvas.disc(x, high, z, (size * 0.68, size * 0.68), white, SIGN)
+        canvas.upright(
+            x, z, -size * 0.35, size * 0.35, high - size * 0.14, high + size * 0.14, (40, 40, 44), SIGN
+        )
+    elif kind == 1:  # warning
+        for scale, colour in ((1.25, red), (0.75, white)):
+            s = size * scale
+            canvas.face(
+                [(x - s, high - s * 0.7, z), (x + s, high - s * 0.7, z), (x, high + s, z)], colour, SIGN
+            )
+    elif kind == 2:  # mandatory
+        canvas.disc(x, high, z, (size, size), blue, SIGN)
+        canvas.upright(x, z, -size * 0.16, size * 0.16, high - size * 0.55, high + size * 0.55, white, SIGN)
+    elif kind == 3:  # direction board
+        ground = (blue, (24, 110, 70), (236, 196, 40))[rng.integers(3)]
+        canvas.upright(x, z, -size * 1.5, size * 1.5, high - size * 0.7, high + size * 0.7, white, SIGN)
+        canvas.upright(x, z, -size * 1.35, size * 1.35, high - size * 0.55, high + size * 0.55, ground, SIGN)
+        for row in (-0.25, 0.2):
+            canvas.upright(
+                x,
+                z,
+                -size * 0.9,
+                size * rng.uniform(0.2, 0.9),
+                high + row * size,
+                high + (row + 0.2) * size,
+                white,
+                SIGN,
+            )
+    else:  # traffic light
+        canvas.upright(x, z, -0.34, 0.34, high - 0.75, high + 0.75, (30, 32, 32), SIGN)
+        lit = rng.integers(3)
+        for lamp_number, colour in enumerate(((246, 40, 36), (250, 180, 30), (50, 230, 110))):
+            glow = colour if lamp_number == lit else tint(colour, 0.3)
+            canvas.disc(x, high + 0.46 - 0.46 * lamp_number, z, (0.2, 0.2), glow, SIGN)
+
+
+def bin_or_box(canvas: Canvas, rng: Rng, x: float, z: float) -> None:
+    """A bin or letter box: one of the things that CamVid's classes leave out (void)."""
+    colour = pick(rng, ((60, 120, 60), (186, 30, 34), (40, 60, 110), (70, 70, 70)))
+    high = rng.uniform(0.9, 1.4)
+    canvas.upright(x, z, -0.35, 0.35, 0, high, colour, VOID)
+    canvas.upright(x, z, -0.4, 0.4, high - 0.12, high, tint(colour, 0.7), VOID)

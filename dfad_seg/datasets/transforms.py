@@ -1,0 +1,148 @@
+"""Augmentation for training and resizing for evaluation, on `(image, mask)` arrays.
+
+The only file that knows albumentations, which is imported when the first training transform is built.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dfad_seg.errors import InputError
+
+IGNORE = 255
+"""Label of the border that padding adds; every data set here ignores 255."""
+
+
+class TrainTransform:
+    """Resize, random scale, pad, random crop, flip, colour jitter; see `train_transform`."""
+
+    def __init__(
+        self,
+        *,
+        crop_size: tuple[int, int],
+        short_side: int | None,
+        scale: tuple[float, float],
+        hflip: bool,
+        color_jitter: float,
+    ) -> None:
+        albumentations = _albumentations()
+        height, width = crop_size
+        low, high = scale
+        resize = {
+            "interpolation": cv2.INTER_LINEAR,
+            "mask_interpolation": cv2.INTER_NEAREST_EXACT,
+            "area_for_downscale": "image",
+        }
+        steps: list[Any] = []
+        if short_side is not None:
+            steps.append(albumentations.SmallestMaxSize(max_size=short_side, **resize))
+        if (low, high) != (1, 1):
+            steps.append(albumentations.RandomScale(scale_limit=(low - 1, high - 1), p=1, **resize))
+        steps += [
+            albumentations.PadIfNeeded(min_height=height, min_width=width, fill=0, fill_mask=IGNORE),
+            albumentations.RandomCrop(height=height, width=width),
+        ]
+        if hflip:
+            steps.append(albumentations.HorizontalFlip(p=0.5))
+        if color_jitter > 0:
+            gain = (max(0.0, 1 - color_jitter), 1 + color_jitter)
+            hue = min(0.5, color_jitter / 8)  # a hue change of the same size would swap classes' colours
+            steps.append(
+                albumentations.ColorJitter(
+                    brightness=gain, contrast=gain, saturation=gain, hue=(-hue, hue), p=1
+                )
+            )
+        self._compose = albumentations.Compose(steps)
+
+    def __call__(
+        self, image: np.ndarray, mask: np.ndarray, seed: int | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        # One stream shared by all steps.  `set_random_seed` would start every step's own stream from the
+        # same seed, so that, for instance, the flip and the scale of a sample always go together.
+        self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        result = self._compose(image=image, mask=mask)
+        return result["image"], result["mask"]
+
+
+class EvalTransform:
+    """Resize the short side; see `eval_transform`."""
+
+    def __init__(self, *, short_side: int | None) -> None:
+        self.short_side = short_side
+
+    def __call__(
+        self, image: np.ndarray, mask: np.ndarray, seed: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        height, width = mask.shape
+        if self.short_side is None or min(height, width) == self.short_side:
+            return image, mask
+        factor = self.short_side / min(height, width)
+        size = (max(1, round(width * factor)), max(1, round(height * factor)))
+        interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+        # INTER_NEAREST takes a pixel's corner and would shift the mask against the image.
+        return (
+            cv2.resize(image, size, interpolation=interpolation),
+            cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT),
+        )
+
+
+def train_transform(
+    *,
+    crop_size: tuple[int, int],
+    short_side: int | None = None,
+    scale: tuple[float, float] = (1.0, 1.0),
+    hflip: bool = True,
+    color_jitter: float = 0.0,
+) -> TrainTransform:
+    """The augmentation of a training sample; its result is fully settled by the seed of a call.
+
+    In this order: the short side is resized to `short_side` pixels (None keeps the size), everything is
+    scaled by a factor drawn from `scale` (low, high), padded (image 0, mask 255) and cut at a random
+    place to `crop_size` (height, width), flipped left-right with probability 0.5 if `hflip`, and brightness,
+    contrast and saturation are multiplied by factors from [1 - color_jitter, 1 + color_jitter], the hue
+    shifted by at most color_jitter / 8 of the circle.
+
+    Images shrink by area averaging and grow bilinearly; masks take the nearest pixel.
+    Raises `InputError` for sizes below 1, a scale range that is not 0 < low <= high, a negative jitter.
+    """
+    if len(crop_size) != 2 or min(crop_size) < 1:
+        raise InputError(f"crop_size is {crop_size}; height and width of at least 1 pixel are needed.")
+    _check_short_side(short_side)
+    if not 0 < scale[0] <= scale[1]:
+        raise InputError(f"scale is {tuple(scale)}; a range with 0 < low <= high is needed.")
+    if color_jitter < 0:
+        raise InputError(f"color_jitter is {color_jitter}; it must be 0 (off) or larger.")
+    return TrainTransform(
+        crop_size=(crop_size[0], crop_size[1]),
+        short_side=short_side,
+        scale=(scale[0], scale[1]),
+        hflip=hflip,
+        color_jitter=color_jitter,
+    )
+
+
+def eval_transform(*, short_side: int | None = None) -> EvalTransform:
+    """Resize image and mask so that the short side has `short_side` pixels; None keeps the native size.
+
+    The image shrinks by area averaging and grows bilinearly, the mask takes the nearest pixel.
+    """
+    _check_short_side(short_side)
+    return EvalTransform(short_side=short_side)
+
+
+def _check_short_side(short_side: int | None) -> None:
+    if short_side is not None and short_side < 1:
+        raise InputError(f"short_side is {short_side}; give pixels (at least 1), or none to keep the size.")
+
+
+def _albumentations() -> Any:
+    # Without this, importing albumentations asks a server for its newest version.
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    import albumentations
+
+    return albumentations

@@ -1,0 +1,74 @@
+"""What BatchNorm and gradients of a network do while another one is trained through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+NORM_MODES = ("update", "batch", "running")
+
+
+@contextmanager
+def batch_norm_mode(network: nn.Module, mode: str) -> Iterator[None]:
+    """What the BatchNorm layers of a network in training mode do inside the block.
+
+    - `"update"`: normalise by batch statistics and update the running ones, as in ordinary training;
+    - `"batch"`: normalise by batch statistics and leave the running ones alone;
+    - `"running"`: normalise by the running statistics, as in evaluation.
+    """
+    if mode not in NORM_MODES:
+        raise ValueError(f"unknown BatchNorm mode '{mode}', known: {NORM_MODES}")
+    layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    try:
+        for layer in layers:
+            if mode == "batch":
+                layer.track_running_stats = False
+            elif mode == "running":
+                layer.training = False
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True
+            layer.training = True
+
+
+@contextmanager
+def no_parameter_gradients(network: nn.Module) -> Iterator[None]:
+    """Gradients flow through the network to its input, and none to its parameters."""
+    trainable = [p for p in network.parameters() if p.requires_grad]
+    try:
+        for parameter in trainable:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+
+
+def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace the running statistics of BatchNorm by plain averages over `batches` of images (N, 3, H, W).
+
+    In the game these statistics lag behind the generator; an evaluation should see those of its present images.
+    Every sub-module keeps its training mode; dropout is off meanwhile.
+    """
+    modes = {module: module.training for module in network.modules()}
+    layers = [m for m in modes if isinstance(m, _BatchNorm) and m.track_running_stats]
+    momenta = [layer.momentum for layer in layers]
+    try:
+        network.eval()
+        for layer in layers:
+            layer.training = True
+            layer.reset_running_stats()
+            layer.momentum = None  # torch's word for a cumulative average
+        with torch.no_grad():
+            for images in batches:
+                network(images)
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+        for module, mode in modes.items():
+            module.training = mode

@@ -1,0 +1,136 @@
+"""The two moves of the adversarial game. They know no config, loader, logger or device choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from dfad_seg.distill.norm import batch_norm_mode, no_parameter_gradients
+from dfad_seg.objectives import Discrepancy, GeneratorObjective
+
+Backward = Callable[[Tensor], None]
+Autocast = Callable[[], AbstractContextManager]
+
+
+def student_step(
+    *,
+    student: nn.Module,
+    teacher: nn.Module,
+    images: Tensor,
+    optimizer: Optimizer,
+    loss_fn: Discrepancy,
+    clip_norm: float | None = None,
+    backward: Backward = torch.Tensor.backward,
+    autocast: Autocast = nullcontext,
+) -> dict[str, Tensor]:
+    """Move the student towards the teacher on given images (Fang et al. 2019, algorithm 1, the imitation stage).
+
+    Args:
+        student: the network to train; may be wrapped for data-parallel training.
+        teacher: frozen; it builds no graph.
+        images: (N, 3, H, W) in [0, 1]; no gradient flows to where they come from.
+        optimizer: over the student's parameters; its gradients are cleared first.
+        loss_fn: the discrepancy to minimise.
+        clip_norm: upper bound on the gradient's norm, or None.
+        backward: how to run the backward pass (Fabric's, for mixed precision and several devices).
+        autocast: context of both forward passes.
+
+    Returns:
+        Detached tensors on the device: the scalars `loss` and `agreement` (share of pixels with the same answer), and
+        `classes`, (C,) share of each class among the teacher's answers.
+    """
+    images = images.detach()
+    optimizer.zero_grad(set_to_none=True)
+    with torch.no_grad(), autocast():
+        teacher_logits = teacher(images)
+    with autocast():
+        student_logits = student(images)
+    loss = loss_fn(student_logits, teacher_logits)
+    backward(loss)
+    _clip(optimizer, clip_norm)
+    optimizer.step()
+    with torch.no_grad():
+        answer = teacher_logits.argmax(dim=1)
+        agreement = (student_logits.argmax(dim=1) == answer).float().mean()
+        classes = torch.bincount(answer.flatten(), minlength=teacher_logits.shape[1]) / answer.numel()
+    return {"loss": loss.detach(), "agreement": agreement, "classes": classes}
+
+
+def generator_step(
+    *,
+    generator: nn.Module,
+    student: nn.Module,
+    teacher: nn.Module,
+    latents: Any,
+    optimizer: Optimizer,
+    objective: GeneratorObjective,
+    student_norm: str = "update",
+    clip_norm: float | None = None,
+    backward: Backward = torch.Tensor.backward,
+    autocast: Autocast = nullcontext,
+) -> dict[str, Tensor]:
+    """Move the generator to where student and teacher disagree (algorithm 1, the generation stage).
+
+    Student and teacher are fixed: neither parameters nor their gradients change, whatever was in them before.
+
+    Args:
+        generator: the network to train; may be wrapped for data-parallel training.
+        student: not wrapped: no gradient of it is wanted.
+        teacher: frozen.
+        latents: what the generator's `sample` gave.
+        optimizer: over the generator's parameters; its gradients are cleared first.
+        objective: the generator's loss.
+        student_norm: what the student's BatchNorm does here, see `batch_norm_mode`. The paper's code leaves the
+            student in training mode, so its running statistics see these images too: `"update"`.
+        clip_norm, backward, autocast: as in `student_step`.
+
+    Returns:
+        The objective's terms and their `loss`, detached.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    with no_parameter_gradients(student), batch_norm_mode(student, student_norm):
+        with autocast():
+            images = generator(latents)
+            with objective.watch_teacher():
+                teacher_logits = teacher(images)
+            student_logits = student(images)
+        terms = objective(
+            images=images, latents=latents, student_logits=student_logits, teacher_logits=teacher_logits
+        )
+        backward(terms["loss"])
+    _clip(optimizer, clip_norm)
+    optimizer.step()
+    return {name: value.detach() for name, value in terms.items()}
+
+
+def supervised_step(
+    *,
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    optimizer: Optimizer,
+    loss_fn: Callable[[Tensor, Tensor], Tensor],
+    clip_norm: float | None = None,
+    backward: Backward = torch.Tensor.backward,
+    autocast: Autocast = nullcontext,
+) -> dict[str, Tensor]:
+    """One step against labels (N, H, W); returns the detached `loss`."""
+    optimizer.zero_grad(set_to_none=True)
+    with autocast():
+        logits = model(images)
+    loss = loss_fn(logits, labels)
+    backward(loss)
+    _clip(optimizer, clip_norm)
+    optimizer.step()
+    return {"loss": loss.detach()}
+
+
+def _clip(optimizer: Optimizer, clip_norm: float | None) -> None:
+    if clip_norm is not None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, clip_norm)

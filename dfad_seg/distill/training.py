@@ -1,0 +1,145 @@
+"""What both loops share: the state that a run carries on, and what happens after each iteration."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from lightning_fabric import Fabric
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from dfad_seg.distill.hooks import Hooks, Interrupted, RunningMeans, is_due
+from dfad_seg.distill.schedules import Schedule
+from dfad_seg.distill.world import agree_to_stop, broadcast_buffers
+
+
+class Training:
+    """Networks, optimisers and the count of iterations; saved and restored together.
+
+    Args:
+        networks: by name, unwrapped; `"student"` is the one to keep.
+        optimizers: by name.
+        schedule: factor on every learning rate, by iteration.
+        iterations: how many there will be.
+        ema_decay: keep a moving average of the student's weights and statistics, or None.
+    """
+
+    def __init__(
+        self,
+        *,
+        networks: dict[str, nn.Module],
+        optimizers: dict[str, Optimizer],
+        schedule: Schedule,
+        iterations: int,
+        ema_decay: float | None,
+    ) -> None:
+        self.networks = networks
+        self.optimizers = optimizers
+        self.schedule = schedule
+        self.iterations = iterations
+        self.iteration = 0
+        self.evaluation_pending = False
+        self.means = RunningMeans()
+        self.average: AveragedModel | None = None
+        if ema_decay is not None:
+            self.average = AveragedModel(
+                networks["student"], multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True
+            )
+        for optimizer in optimizers.values():
+            for group in optimizer.param_groups:
+                # Kept in the group, so that it travels with the optimiser's state.
+                group.setdefault("base_lr", group["lr"])
+
+    def set_rates(self) -> dict[str, float]:
+        """Set all learning rates for the present iteration; returns them by optimiser."""
+        factor = self.schedule(self.iteration)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * factor
+        return {name: optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain Python only."""
+        return {
+            "iteration": self.iteration,
+            "evaluation_pending": self.evaluation_pending,
+            "networks": {name: network.state_dict() for name, network in self.networks.items()},
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.iteration = state["iteration"]
+        self.evaluation_pending = state["evaluation_pending"]
+        for name, network in self.networks.items():
+            network.load_state_dict(state["networks"][name])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+
+    def kept_student(self) -> nn.Module:
+        """A copy of the student as it would be kept now (the average, if there is one), without gradients."""
+        source = self.networks["student"] if self.average is None else self.average.module
+        return copy.deepcopy(source).eval().requires_grad_(False)
+
+
+def after_iteration(
+    training: Training,
+    *,
+    fabric: Fabric,
+    hooks: Hooks,
+    rates: dict[str, float],
+    kept_student: Callable[[], nn.Module],
+    preview: Callable[[nn.Module], None] | None = None,
+) -> None:
+    """Count the iteration, then log, evaluate, save and stop as `hooks` wants.
+
+    What was logged up to a saved iteration is never lost: the evaluation comes before the save, or, when the run is
+    asked to stop, is marked as pending in the saved state and made up for on resume.
+
+    Raises:
+        Interrupted: the run was asked to stop; the state has been saved.
+    """
+    if training.average is not None:
+        training.average.update_parameters(training.networks["student"])
+    training.iteration = done = training.iteration + 1
+    last = training.iterations
+    hooks.advance(done)
+    if is_due(done, hooks.log_every, last):
+        scalars = training.means.flush(fabric.all_reduce)
+        hooks.log(done, scalars | {f"train/{name}_lr": rate for name, rate in rates.items()})
+    stop = done < last and agree_to_stop(fabric, hooks, done)
+    save = stop or is_due(done, hooks.save_every, last)
+    training.evaluation_pending = is_due(done, hooks.evaluate_every, last)
+    if save or training.evaluation_pending:
+        broadcast_buffers(fabric, *training.networks.values())
+    show = preview if is_due(done, hooks.preview_every, last) and not stop else None
+    if not stop:
+        evaluate_pending(training, hooks=hooks, kept_student=kept_student, preview=show)
+    if save:
+        hooks.save(done, training.state_dict())
+    if stop:
+        raise Interrupted(done)
+
+
+def evaluate_pending(
+    training: Training,
+    *,
+    hooks: Hooks,
+    kept_student: Callable[[], nn.Module],
+    preview: Callable[[nn.Module], None] | None = None,
+) -> None:
+    """Evaluate and preview the student of this iteration, if that is still to be done."""
+    evaluate = hooks.evaluate if training.evaluation_pending else None
+    training.evaluation_pending = False
+    if evaluate is None and preview is None:
+        return
+    kept = kept_student()
+    if evaluate is not None:
+        hooks.log(training.iteration, evaluate(kept))
+    if preview is not None:
+        preview(kept)

@@ -1,0 +1,145 @@
+"""The benchmark's numbers, from a confusion matrix: aAcc, mIoU, mAcc and the per-class values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dfad_seg.errors import InputError, nearest
+
+
+@dataclass(frozen=True)
+class SegmentationMetrics:
+    """The metrics of one model on one data set, as MMSegmentation's `IoUMetric` defines them.
+
+    All values are fractions in [0, 1]. With `TP`, `truth` and `predicted` the pixel counts of a class:
+    IoU = TP / (truth + predicted − TP) and Acc = TP / truth. A class with a zero denominator is `nan` and
+    left out of the mean. So a class that no mask holds has no Acc, and has an IoU of 0 as soon as it is
+    predicted somewhere.
+
+    Attributes:
+        classes: class names, in label order.
+        aAcc: pixel accuracy over all evaluated pixels.
+        mIoU: mean of the IoU values that are not nan.
+        mAcc: mean of the Acc values that are not nan.
+        iou: IoU of each class, or nan.
+        acc: accuracy (recall) of each class, or nan.
+        support: number of evaluated pixels of each class in the truth.
+    """
+
+    classes: tuple[str, ...]
+    aAcc: float
+    mIoU: float
+    mAcc: float
+    iou: tuple[float, ...]
+    acc: tuple[float, ...]
+    support: tuple[int, ...]
+
+    def subset_miou(self, names: Iterable[str]) -> float:
+        """Mean IoU of the named classes only; nan when none of them occurs.
+
+        Raises:
+            InputError: a name is unknown, or there are no names.
+        """
+        values = []
+        for name in names:
+            if name not in self.classes:
+                known = ", ".join(self.classes)
+                raise InputError(f"unknown class '{name}'.{nearest(name, self.classes)} Known: {known}.")
+            values.append(self.iou[self.classes.index(name)])
+        if not values:
+            raise InputError("the mean IoU of a subset needs at least one class name.")
+        return _nanmean(values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-friendly dictionary; nan, which JSON does not know, becomes None."""
+        return {
+            "aAcc": self.aAcc,
+            "mIoU": self.mIoU,
+            "mAcc": self.mAcc,
+            "classes": list(self.classes),
+            "IoU": [None if math.isnan(value) else value for value in self.iou],
+            "Acc": [None if math.isnan(value) else value for value in self.acc],
+            "support": list(self.support),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SegmentationMetrics:
+        """The inverse of `to_dict`.
+
+        Raises:
+            InputError: a key is missing, has another type or another number of classes.
+        """
+        try:
+            metrics = cls(
+                classes=tuple(str(name) for name in values["classes"]),
+                aAcc=float(values["aAcc"]),
+                mIoU=float(values["mIoU"]),
+                mAcc=float(values["mAcc"]),
+                iou=tuple(math.nan if value is None else float(value) for value in values["IoU"]),
+                acc=tuple(math.nan if value is None else float(value) for value in values["Acc"]),
+                support=tuple(int(value) for value in values["support"]),
+            )
+        except KeyError as error:
+            raise InputError(f"these are no segmentation metrics: key {error} is missing.") from None
+        except (TypeError, ValueError) as error:
+            raise InputError(f"these are no segmentation metrics: {error}.") from None
+        if not len(metrics.classes) == len(metrics.iou) == len(metrics.acc) == len(metrics.support):
+            raise InputError(
+                f"these are no segmentation metrics: {len(metrics.classes)} classes, {len(metrics.iou)} IoU, "
+                f"{len(metrics.acc)} Acc and {len(metrics.support)} support values; all must be equally many."
+            )
+        return metrics
+
+
+def metrics_from_confusion(matrix: Tensor, classes: Sequence[str]) -> SegmentationMetrics:
+    """The metrics of a confusion matrix.
+
+    Args:
+        matrix: integer counts `(C, C)`, rows are the truth and columns the prediction.
+        classes: C class names, in label order.
+
+    Raises:
+        InputError: the matrix is not `(C, C)`, or it is empty (no evaluated pixel).
+    """
+    if matrix.ndim != 2 or tuple(matrix.shape) != (len(classes), len(classes)):
+        raise InputError(
+            f"a confusion matrix of shape {tuple(matrix.shape)} does not fit {len(classes)} class names; "
+            f"it must be ({len(classes)}, {len(classes)})."
+        )
+    counts = matrix.to(device="cpu", dtype=torch.int64)
+    # Python integers: exact at any size, and divided once.
+    hits = counts.diagonal().tolist()
+    truth = counts.sum(dim=1).tolist()
+    predicted = counts.sum(dim=0).tolist()
+    total = sum(truth)
+    if total == 0:
+        raise InputError(
+            "there is nothing to evaluate: the set is empty or every pixel has the ignored label. "
+            "Check the data set's folder, the split and ignore_index."
+        )
+    iou = [_ratio(tp, t + p - tp) for tp, t, p in zip(hits, truth, predicted, strict=True)]
+    acc = [_ratio(tp, t) for tp, t in zip(hits, truth, strict=True)]
+    return SegmentationMetrics(
+        classes=tuple(classes),
+        aAcc=sum(hits) / total,
+        mIoU=_nanmean(iou),
+        mAcc=_nanmean(acc),
+        iou=tuple(iou),
+        acc=tuple(acc),
+        support=tuple(truth),
+    )
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else math.nan
+
+
+def _nanmean(values: Sequence[float]) -> float:
+    present = [value for value in values if not math.isnan(value)]
+    return math.fsum(present) / len(present) if present else math.nan

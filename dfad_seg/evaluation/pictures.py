@@ -1,0 +1,218 @@
+"""Pictures of label maps: coloured masks, error maps, and a panel for one evaluated image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from dfad_seg.errors import InputError
+from dfad_seg.files import write_whole
+
+Palette = Sequence[tuple[int, int, int]]
+Picture = NDArray[np.uint8]
+
+BLACK = (0, 0, 0)
+CORRECT = (225, 225, 225)
+WRONG = (214, 39, 40)
+_INK = (40, 40, 40)
+_MARGIN = 8
+_LINE = 24
+_SWATCH = 14
+_FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.5
+
+
+def colourise(mask: ArrayLike | Tensor, palette: Palette) -> Picture:
+    """The colours of a label map: uint8 RGB `(H, W, 3)`; labels without a colour, as ignored ones, are black.
+
+    Args:
+        mask: integer labels `(H, W)`.
+        palette: RGB colour of each class, 0 … 255.
+    """
+    labels = _labels(mask)
+    table = np.array([*palette, BLACK], dtype=np.uint8)
+    return table[np.where((labels >= 0) & (labels < len(palette)), labels, len(palette))]
+
+
+def error_map(prediction: ArrayLike | Tensor, target: ArrayLike | Tensor, ignore_index: int = 255) -> Picture:
+    """Where a prediction is wrong: uint8 RGB `(H, W, 3)`; `WRONG` red, `CORRECT` light grey, ignored black.
+
+    Raises:
+        InputError: the two label maps `(H, W)` differ in size.
+    """
+    predicted, truth = _labels(prediction), _labels(target)
+    if predicted.shape != truth.shape:
+        raise InputError(
+            f"a prediction of size {predicted.shape} has no error map on a truth of size {truth.shape}."
+        )
+    picture = np.empty((*truth.shape, 3), dtype=np.uint8)
+    picture[:] = CORRECT
+    picture[predicted != truth] = WRONG
+    picture[truth == ignore_index] = BLACK
+    return picture
+
+
+def write_evaluation_picture(
+    path: str | Path,
+    image: ArrayLike | Tensor,
+    target: ArrayLike | Tensor,
+    prediction: ArrayLike | Tensor,
+    classes: Sequence[str],
+    palette: Palette,
+    ignore_index: int = 255,
+) -> None:
+    """Write a PNG: image | truth | prediction | errors, and a legend of the classes that occur.
+
+    Small images are enlarged by a whole factor, without interpolation, to at least 240 pixels of height.
+
+    Args:
+        path: the PNG file, written whole.
+        image: RGB, float `(3, H, W)` in [0, 1] or uint8 `(H, W, 3)`; resized if the label maps are larger.
+        target: integer labels `(H, W)`.
+        prediction: integer labels `(H, W)`.
+        classes: class names, in label order.
+        palette: RGB colour of each class.
+        ignore_index: label of pixels that are not evaluated.
+    """
+    truth, predicted = _labels(target), _labels(prediction)
+    errors = error_map(predicted, truth, ignore_index)
+    picture = as_picture(image)
+    if picture.shape[:2] != truth.shape:
+        picture = cv2.resize(picture, truth.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    evaluated = truth != ignore_index
+    wrong = (predicted != truth)[evaluated].mean() if evaluated.any() else 0.0
+    panels = {
+        "image": picture,
+        "truth": colourise(truth, palette),
+        "prediction": colourise(predicted, palette),
+        f"errors: {100 * wrong:.1f} %": errors,
+    }
+    strips = [captioned(enlarge(panel, 240), caption) for caption, panel in panels.items()]
+    body = beside(strips)
+    entries = [(classes[label], palette[label]) for label in present(len(classes), truth, predicted)]
+    entries += [] if evaluated.all() else [("ignored", BLACK)]
+    entries += [("wrong", WRONG)] if wrong else []
+    write_png(path, framed([body, legend(entries, body.shape[1])]))
+
+
+def as_picture(image: ArrayLike | Tensor) -> Picture:
+    """RGB float `(3, H, W)` in [0, 1], or uint8 `(H, W, 3)` as it is, → uint8 `(H, W, 3)`."""
+    array = _array(image)
+    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[-1] == 3:
+        return array
+    if array.ndim != 3 or array.shape[0] != 3 or not np.issubdtype(array.dtype, np.floating):
+        raise InputError(
+            f"an image must be float (3, H, W) in [0, 1] or uint8 (H, W, 3), got {array.dtype} {array.shape}."
+        )
+    array = np.nan_to_num(array.astype(np.float32)).clip(0, 1).transpose(1, 2, 0)
+    return np.ascontiguousarray((array * 255 + 0.5).astype(np.uint8))
+
+
+def present(num_classes: int, *masks: ArrayLike | Tensor) -> list[int]:
+    """The class labels that occur in any of the label maps, ascending."""
+    found = set().union(*(np.unique(_array(mask)).tolist() for mask in masks))
+    return [label for label in range(num_classes) if label in found]
+
+
+def enlarge(picture: Picture, min_height: int) -> Picture:
+    """Repeat pixels by the smallest whole factor that reaches `min_height`, up to 4096 pixels of width."""
+    height, width = picture.shape[:2]
+    factor = min(-(-min_height // height), 4096 // width)
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else picture
+
+
+def captioned(picture: Picture, caption: str) -> Picture:
+    """The picture with one line of text above it, widened with white where the text is wider."""
+    strip = blank(_LINE, max(picture.shape[1], text_width(caption)))
+    write_line(strip, caption, x=0)
+    return stacked([strip, picture])
+
+
+def beside(pictures: Sequence[Picture]) -> Picture:
+    """Pictures from left to right with a gap, aligned at the top, on white."""
+    height = max(picture.shape[0] for picture in pictures)
+    canvas = blank(height, sum(picture.shape[1] for picture in pictures) + _MARGIN * (len(pictures) - 1))
+    x = 0
+    for picture in pictures:
+        canvas[: picture.shape[0], x : x + picture.shape[1]] = picture
+        x += picture.shape[1] + _MARGIN
+    return canvas
+
+
+def stacked(pictures: Sequence[Picture], gap: int = 0) -> Picture:
+    """Pictures from top to bottom, aligned at the left, on white."""
+    width = max(picture.shape[1] for picture in pictures)
+    canvas = blank(sum(picture.shape[0] for picture in pictures) + gap * (len(pictures) - 1), width)
+    y = 0
+    for picture in pictures:
+        canvas[y : y + picture.shape[0], : picture.shape[1]] = picture
+        y += picture.shape[0] + gap
+    return canvas
+
+
+def framed(parts: Sequence[Picture]) -> Picture:
+    """Parts stacked with a margin all around."""
+    return np.pad(
+        stacked(parts, gap=_MARGIN), ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)), constant_values=255
+    )
+
+
+def legend(entries: Iterable[tuple[str, tuple[int, int, int]]], width: int) -> Picture:
+    """Colour fields with names, in as many lines as `width` asks for."""
+    lines: list[list[tuple[str, tuple[int, int, int], int]]] = [[]]
+    x = 0
+    for name, colour in entries:
+        needed = _SWATCH + 6 + text_width(name)
+        if lines[-1] and x + needed > width:
+            lines.append([])
+            x = 0
+        lines[-1].append((name, colour, x))
+        x += needed + 2 * _MARGIN
+    ends = [start + _SWATCH + 6 + text_width(name) for line in lines for name, _, start in line]
+    canvas = blank(_LINE * len(lines), max(width, *ends, 1))
+    for number, line in enumerate(lines):
+        top = number * _LINE
+        for name, colour, start in line:
+            field = canvas[top + 5 : top + 5 + _SWATCH, start : start + _SWATCH]
+            field[:] = _INK
+            field[1:-1, 1:-1] = colour
+            write_line(canvas[top : top + _LINE], name, x=start + _SWATCH + 6)
+    return canvas
+
+
+def blank(height: int, width: int) -> Picture:
+    """A white picture."""
+    return np.full((height, width, 3), 255, dtype=np.uint8)
+
+
+def text_width(text: str) -> int:
+    """Width in pixels of one line of text, with room at the right."""
+    return cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0] + 4
+
+
+def write_line(strip: Picture, text: str, x: int) -> None:
+    """Draw one line of text into a strip of a line's height, from column `x`."""
+    cv2.putText(strip, text, (x, _LINE - 7), _FONT, _FONT_SCALE, _INK, 1, cv2.LINE_AA)
+
+
+def write_png(path: str | Path, picture: Picture) -> None:
+    """Write a uint8 RGB picture as PNG, whole."""
+    done, data = cv2.imencode(".png", picture[..., ::-1])
+    if not done:
+        raise InputError(f"the picture {path} of size {picture.shape[:2]} cannot be encoded as PNG.")
+    write_whole(path, lambda handle: handle.write(data.tobytes()))
+
+
+def _array(values: ArrayLike | Tensor) -> NDArray:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def _labels(mask: ArrayLike | Tensor) -> NDArray[np.int64]:
+    array = _array(mask)
+    if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
+        raise InputError(f"a label map must be integer (H, W), got {array.dtype} {array.shape}.")
+    return array.astype(np.int64)

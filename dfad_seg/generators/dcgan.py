@@ -1,0 +1,65 @@
+"""The papers' generator: a DCGAN decoder of fixed image size."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dfad_seg.errors import InputError
+
+
+class DCGANGenerator(nn.Module):
+    """Latent vectors (N, latent_dim) → images (N, 3, H, W) in [0, 1].
+
+    As in DFAD (Fang et al. 2019): Linear to 512 × H/16 × W/16, BatchNorm, four times [transposed convolution
+    4×4 stride 2, BatchNorm, LeakyReLU 0.2] down to 64 channels, a 3×3 convolution and tanh. The weights start
+    from N(0, 0.02). The tanh's [-1, 1] is mapped to [0, 1], since a segmentor does its own normalisation.
+
+    Args:
+        image_size: (H, W), both multiples of 16.
+        latent_dim: length of the latent vector.
+
+    Raises:
+        InputError: the image size is not a multiple of 16.
+    """
+
+    CHANNELS = (512, 256, 128, 64, 64)
+
+    def __init__(self, *, image_size: tuple[int, int], latent_dim: int = 256) -> None:
+        super().__init__()
+        height, width = image_size
+        if height % 16 or width % 16 or height < 16 or width < 16:
+            raise InputError(
+                f"the dcgan generator makes images whose sides are multiples of 16, and image_size is "
+                f"{height}x{width}. Choose such a size, or generator.type: layout, which makes any size."
+            )
+        self.image_size = (height, width)
+        self.latent_dim = latent_dim
+        first = self.CHANNELS[0]
+        self.project = nn.Linear(latent_dim, first * (height // 16) * (width // 16))
+        blocks: list[nn.Module] = [nn.BatchNorm2d(first)]
+        for c_in, c_out in zip(self.CHANNELS[:-1], self.CHANNELS[1:], strict=True):
+            blocks += [
+                nn.ConvTranspose2d(c_in, c_out, kernel_size=4, stride=2, padding=1),
+                nn.BatchNorm2d(c_out),
+                nn.LeakyReLU(0.2),
+            ]
+        self.blocks = nn.Sequential(*blocks, nn.Conv2d(self.CHANNELS[-1], 3, kernel_size=3, padding=1))
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+                nn.init.normal_(module.weight, 0.0, 0.02)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.weight, 1.0, 0.02)
+                nn.init.zeros_(module.bias)
+
+    def sample(self, batch: int, size: tuple[int, int], rng: torch.Generator) -> Tensor:
+        """Latents (batch, latent_dim) from N(0, 1) on the rng's device; `size` must be the generator's own."""
+        if tuple(size) != self.image_size:
+            raise InputError(f"this dcgan generator makes {self.image_size} images; {tuple(size)} was asked for.")
+        return torch.randn(batch, self.latent_dim, generator=rng, device=rng.device)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        height, width = self.image_size
+        x = self.project(latents).unflatten(1, (self.CHANNELS[0], height // 16, width // 16))
+        return torch.tanh(self.blocks(x)).float() * 0.5 + 0.5

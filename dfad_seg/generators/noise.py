@@ -1,0 +1,17 @@
+"""The control: images of independent uniform noise, nothing to train."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class NoiseGenerator(nn.Module):
+    """Images whose pixels are independent and uniform in [0, 1]; the latents are the images themselves."""
+
+    def sample(self, batch: int, size: tuple[int, int], rng: torch.Generator) -> Tensor:
+        """Uniform images (batch, 3, H, W) on the rng's device."""
+        return torch.rand(batch, 3, *size, generator=rng, device=rng.device)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return latents

@@ -1,0 +1,21 @@
+"""What the two players want: discrepancies, priors and label losses.
+
+To add a discrepancy, write one function in `discrepancy.py` (or a file of its own), add a line to
+`DISCREPANCIES` and a test; the config key `student_loss: {name: weight}` then accepts it.
+"""
+
+from dfad_seg.objectives.discrepancy import DISCREPANCIES, Discrepancy, weighted_discrepancy
+from dfad_seg.objectives.generator_objective import GeneratorObjective
+from dfad_seg.objectives.priors import BatchNormPrior
+from dfad_seg.objectives.supervised import LabelLoss, focal_loss, label_loss
+
+__all__ = [
+    "DISCREPANCIES",
+    "BatchNormPrior",
+    "Discrepancy",
+    "GeneratorObjective",
+    "LabelLoss",
+    "focal_loss",
+    "label_loss",
+    "weighted_discrepancy",
+]

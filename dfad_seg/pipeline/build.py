@@ -1,0 +1,196 @@
+"""Config to objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from dfad_seg.config import Config, OptimizerConfig, ScheduleConfig, SegmentorConfig
+from dfad_seg.datasets import DATASETS, MetaInfo, build_dataset, eval_loader, eval_transform, train_loader, train_transform
+from dfad_seg.distill.hooks import Evaluate
+from dfad_seg.distill.schedules import Schedule, build_schedule
+from dfad_seg.errors import InputError, choose
+from dfad_seg.evaluation import SegmentationMetrics, evaluate_miou
+from dfad_seg.generators import build_generator
+from dfad_seg.objectives import BatchNormPrior, GeneratorObjective, weighted_discrepancy
+from dfad_seg.segmentors import Segmentor, build_segmentor, freeze, load_segmentor
+
+
+def meta_info(config: Config) -> MetaInfo:
+    """Classes, palette and ignored label of the experiment; numbered classes where no data set names them."""
+    if config.dataset is not None:
+        info = choose(DATASETS, config.dataset.type, "dataset.type").metainfo
+        if config.num_classes not in (None, info.num_classes):
+            raise InputError(
+                f"num_classes is {config.num_classes}, but {config.dataset.type} has {info.num_classes} classes. "
+                "Remove num_classes or correct it."
+            )
+        return info
+    count = config.num_classes or 0
+    return MetaInfo(
+        classes=tuple(f"class_{i}" for i in range(count)), palette=tuple(_spread_colour(i) for i in range(count))
+    )
+
+
+def build_network(section: SegmentorConfig, role: str, num_classes: int) -> Segmentor:
+    """The teacher or student of a config section, with its checkpoint loaded.
+
+    Raises:
+        InputError: whatever is wrong with the section, named by its role.
+    """
+    options = section.options()
+    if section.source == "saved":
+        if section.checkpoint is None:
+            raise InputError(f"{role}: source saved needs checkpoint: a file that a dfad_seg run wrote.")
+        unknown = sorted(options.keys() - {"checkpoint"})
+        if unknown:
+            raise InputError(f"{role}: source saved takes nothing but checkpoint, not {', '.join(unknown)}.")
+        network = load_segmentor(section.checkpoint)
+    else:
+        try:
+            network = build_segmentor(section.source, num_classes=num_classes, **options)
+        except InputError as error:
+            raise InputError(f"{role}: {error}") from None
+    if network.num_classes != num_classes:
+        raise InputError(
+            f"{role}: the network answers {network.num_classes} classes, and this experiment has {num_classes}. "
+            "Teacher, student and data set need the same classes."
+        )
+    return network
+
+
+def build_teacher(config: Config, num_classes: int) -> Segmentor:
+    """The frozen teacher of a distillation.
+
+    Raises:
+        InputError: it would have random weights.
+    """
+    assert config.teacher is not None
+    if config.teacher.source in ("smp", "torchvision") and config.teacher.checkpoint is None:
+        raise InputError("teacher: it has no checkpoint, so its weights would be random. Give teacher.checkpoint.")
+    return freeze(build_network(config.teacher, "teacher", num_classes))
+
+
+def build_optimizer(section: OptimizerConfig, network: nn.Module) -> Optimizer:
+    """The optimiser over a network's parameters."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    if section.type == "sgd":
+        return SGD(parameters, lr=section.lr, momentum=section.momentum, weight_decay=section.weight_decay)
+    build = Adam if section.type == "adam" else AdamW
+    return build(parameters, lr=section.lr, betas=section.betas, weight_decay=section.weight_decay)
+
+
+def schedule_of(section: ScheduleConfig, iterations: int) -> Schedule:
+    """The learning rate factor by iteration."""
+    return build_schedule(**section.model_dump(exclude_none=True), iterations=iterations)
+
+
+def build_game(config: Config, teacher: Segmentor, num_classes: int) -> tuple[nn.Module, GeneratorObjective | None]:
+    """The generator and its objective; noise and None for the control."""
+    if config.generator is None:
+        return build_generator("noise", num_classes=num_classes, image_size=config.image_size), None
+    generator = build_generator(
+        num_classes=num_classes, image_size=config.image_size, type=config.generator.type, **config.generator.options()
+    )
+    objective = GeneratorObjective(
+        weighted_discrepancy(config.adversarial_loss),
+        adversarial_weight=config.adversarial_weight,
+        batch_norm_prior=BatchNormPrior(teacher) if config.batch_norm_prior else None,
+        batch_norm_weight=config.batch_norm_prior,
+        layout_weight=config.layout_consistency,
+        balance_weight=config.class_balance,
+        variation_weight=config.total_variation,
+    )
+    return generator, objective
+
+
+def to_layout(config: Config, network: nn.Module) -> nn.Module:
+    """Apply the config's memory layout to networks that torch may rearrange (compiled ones stay as they are)."""
+    if config.channels_last and not any(isinstance(m, torch.jit.ScriptModule) for m in network.modules()):
+        return network.to(memory_format=torch.channels_last)
+    return network
+
+
+def training_batches(config: Config, fabric: Fabric) -> Callable[[int], Any]:
+    """`(iteration) -> loader` over augmented real images from that iteration on."""
+    from dfad_seg.config import TrainingDataConfig
+
+    assert config.dataset is not None
+    section = config.training_data or TrainingDataConfig()
+    transform = train_transform(
+        crop_size=config.image_size,
+        short_side=section.short_side,
+        scale=section.scale,
+        hflip=section.hflip,
+        color_jitter=section.color_jitter,
+    )
+    dataset = build_dataset(config.dataset.type, config.dataset.root, section.split, transform)
+
+    def batches_from(iteration: int) -> Any:
+        return train_loader(
+            dataset,
+            batch_size=config.batch_size,
+            iterations=config.iterations,
+            seed=config.seed,
+            start_iteration=iteration,
+            num_workers=section.num_workers,
+            rank=fabric.global_rank,
+            world_size=fabric.world_size,
+        )
+
+    return batches_from
+
+
+def build_evaluate(config: Config, fabric: Fabric, info: MetaInfo) -> Evaluate | None:
+    """`(network) -> scalars` on the config's evaluation split, or None if it wants none."""
+    if config.evaluation is None:
+        return None
+    assert config.dataset is not None
+    section = config.evaluation
+    dataset = build_dataset(
+        config.dataset.type, config.dataset.root, section.split, eval_transform(short_side=section.short_side)
+    )
+    loader = eval_loader(
+        dataset,
+        batch_size=section.batch_size,
+        num_workers=2,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+
+    def evaluate(network: nn.Module) -> dict[str, float]:
+        metrics = evaluate_miou(
+            network,
+            loader,
+            num_classes=info.num_classes,
+            classes=info.classes,
+            ignore_index=info.ignore_index,
+            device=fabric.device,
+            autocast=fabric.autocast,
+            all_reduce=lambda counts: fabric.all_reduce(counts, reduce_op="sum"),
+        )
+        return metric_scalars(metrics, section.split)
+
+    return evaluate
+
+
+def metric_scalars(metrics: SegmentationMetrics, split: str) -> dict[str, float]:
+    """Flat names for logs: `val/mIoU`, `val/IoU/car`, …; fractions in [0, 1]."""
+    scalars = {f"{split}/{name}": float(getattr(metrics, name)) for name in ("mIoU", "mAcc", "aAcc")}
+    return scalars | {f"{split}/IoU/{name}": float(iou) for name, iou in zip(metrics.classes, metrics.iou, strict=True)}
+
+
+def _spread_colour(index: int) -> tuple[int, int, int]:
+    # The bit pattern that Pascal VOC uses for its palette: distinct for the first 256 ids.
+    red = green = blue = 0
+    for shift in range(8):
+        red |= (index >> 0 & 1) << 7 - shift
+        green |= (index >> 1 & 1) << 7 - shift
+        blue |= (index >> 2 & 1) << 7 - shift
+        index >>= 3
+    return red, green, blue

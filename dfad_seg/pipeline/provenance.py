@@ -1,0 +1,113 @@
+"""Where a run's result comes from."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from dfad_seg.config import Config
+from dfad_seg.segmentors import Segmentor, count_parameters, file_sha256, state_hash
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "lightning-fabric",
+    "segmentation-models-pytorch",
+    "timm",
+    "albumentations",
+    "opencv-python",
+    "pycocotools",
+    "numpy",
+)
+
+
+def provenance(
+    config: Config, *, fabric: Fabric, teacher: Segmentor | None, trained: Segmentor, command: str
+) -> dict[str, Any]:
+    """The record written to `provenance.json` when a run starts."""
+    uses = []
+    if config.method in ("supervised", "distill_with_data"):
+        uses.append({"purpose": "training", "dataset": config.dataset.type, "root": config.dataset.root})
+    if config.evaluation is not None:
+        uses.append(
+            {
+                "purpose": "evaluation",
+                "dataset": config.dataset.type,
+                "root": config.dataset.root,
+                "split": config.evaluation.split,
+            }
+        )
+    return {
+        "command": command,
+        "method": config.method,
+        "seed": config.seed,
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "teacher": None if teacher is None else _identity(config.teacher.checkpoint, teacher),
+        "trained_parameters": count_parameters(trained),
+        "real_images": uses,
+        "real_images_used_for_training": any(use["purpose"] == "training" for use in uses),
+        "device": _device_name(fabric),
+        "processes": fabric.world_size,
+        "precision": config.precision,
+        "torch_threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "dfad_seg": _version("dfad-seg"),
+        "git_commit": _git_commit(),
+    }
+
+
+def _identity(checkpoint: str | None, teacher: Segmentor) -> dict[str, Any]:
+    return {
+        "checkpoint": checkpoint,
+        "file_sha256": None if checkpoint is None else file_sha256(checkpoint),
+        "state_sha256": state_hash(teacher),
+        "parameters": count_parameters(teacher),
+    }
+
+
+def _device_name(fabric: Fabric) -> str:
+    if fabric.device.type == "cuda":
+        return torch.cuda.get_device_name(fabric.device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name} ({torch.get_num_threads()} threads)"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of the source tree this package runs from, with `-dirty` for local changes; None elsewhere."""
+    folder = Path(__file__).resolve().parent
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip() or None if described.returncode == 0 else None
+
+
+def command_line() -> str:
+    """The command that started this process, as one would type it."""
+    return shlex.join(["python", *sys.argv])

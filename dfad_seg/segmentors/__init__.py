@@ -1,0 +1,30 @@
+"""Segmentation networks behind one contract, their sources, and their checkpoints."""
+
+from dfad_seg.segmentors.base import Segmentor, freeze
+from dfad_seg.segmentors.checkpoints import (
+    file_sha256,
+    load_segmentor,
+    read_segmentor_file,
+    save_segmentor,
+    state_hash,
+)
+from dfad_seg.segmentors.cost import count_flops, count_parameters
+from dfad_seg.segmentors.sources import SOURCES, build_segmentor, source_options
+from dfad_seg.segmentors.weights import load_weights, read_state_dict
+
+__all__ = [
+    "SOURCES",
+    "Segmentor",
+    "build_segmentor",
+    "count_flops",
+    "count_parameters",
+    "file_sha256",
+    "freeze",
+    "load_segmentor",
+    "load_weights",
+    "read_segmentor_file",
+    "read_state_dict",
+    "save_segmentor",
+    "source_options",
+    "state_hash",
+]

@@ -1,0 +1,264 @@
+"""The segmentor contract: images in [0, 1] in, logits at the same resolution out, at any height and width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dfad_seg.errors import InputError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_LOGITS_KEYS = ("out", "logits")  # torchvision's and transformers' names for the logits in a mapping
+
+
+class Segmentor(nn.Module):
+    """A segmentation network together with its own normalisation and padding.
+
+    Args:
+        network: any module that maps `(N, 3, h, w)` to logits `(N, C, h', w')`. A mapping with the logits
+            under "out" (torchvision) or "logits" is understood; for anything else give `output`.
+        num_classes: C.
+        mean, std: three numbers each, in the network's channel order and in units of the scaled image:
+            the network sees `(image * input_scale - mean) / std`.
+        input_scale: 1 for networks trained on [0, 1] (before mean and std), 255 for [0, 255].
+        channel_order: "rgb" or "bgr": what the network was trained on. Callers always pass RGB.
+        stride: the network's input height and width must be multiples of this number. Images of other sizes
+            are padded at the right and bottom (edge pixels repeated), and the logits are cropped back.
+        output: takes the logits from what the network returns: a callable, or a key or index.
+        align_corners: of the bilinear resize, applied where the network answers at another resolution.
+        classes: the class names, in label order.
+
+    Attributes:
+        spec: plain options from which `build_segmentor(**spec)` rebuilds it; None if built by hand.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        num_classes: int,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        input_scale: float = 1.0,
+        channel_order: str = "rgb",
+        stride: int = 1,
+        output: Callable[[Any], Tensor] | str | int | None = None,
+        align_corners: bool = False,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__()
+        _check_options(num_classes, mean, std, input_scale, channel_order, stride, classes)
+        self.network = network
+        self.num_classes = num_classes
+        self.input_scale = float(input_scale)
+        self.channel_order = channel_order
+        self.stride = stride
+        self.output = output
+        self.align_corners = align_corners
+        self.classes = tuple(classes) if classes is not None else None
+        self.spec: dict[str, Any] | None = None
+        self._frozen = False
+        # Not persistent: checkpoints hold the network's weights only, and load into a plain network too.
+        self.register_buffer(
+            "mean", torch.tensor([float(v) for v in mean]).view(1, 3, 1, 1), persistent=False
+        )
+        self.register_buffer("std", torch.tensor([float(v) for v in std]).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images.
+
+        Args:
+            images: float, `(N, 3, H, W)`, RGB, values in [0, 1]; any H, W >= 1. Another range
+                is not detected.
+
+        Returns:
+            float32 logits `(N, C, H, W)` (float64 from a float64 network), also under autocast: the resize
+            and what follows it (losses, argmax) need the precision.
+
+        Raises:
+            InputError: wrong rank, channel count or dtype of `images`, or a network whose answer is not
+                `(N, C, h, w)`.
+        """
+        _check_images(images)
+        if self._frozen:
+            self._stay_frozen()
+        height, width = images.shape[-2:]
+        padded = pad_to_stride(self.normalise(images), self.stride)
+        logits = self._take_logits(self._run(padded), len(images))
+        if logits.dtype != torch.float64:
+            logits = logits.float()
+        if logits.shape[-2:] != padded.shape[-2:]:
+            logits = F.interpolate(
+                logits, size=padded.shape[-2:], mode="bilinear", align_corners=self.align_corners
+            )
+        return logits[..., :height, :width]
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """What the network sees: channel order, scale, mean and std applied to RGB images in [0, 1]."""
+        if self.channel_order == "bgr":
+            images = images.flip(1)
+        return (images * self.input_scale - self.mean) / self.std
+
+    def preprocessing(self) -> dict[str, Any]:
+        """The normalisation and padding as plain values, ready for a checkpoint or `build_segmentor`."""
+        return {
+            "mean": [float(v) for v in self.mean.flatten().tolist()],
+            "std": [float(v) for v in self.std.flatten().tolist()],
+            "input_scale": self.input_scale,
+            "channel_order": self.channel_order,
+            "stride": self.stride,
+            "align_corners": self.align_corners,
+        }
+
+    def network_state_dict(self) -> dict[str, Tensor]:
+        """The wrapped network's state under its own keys: loads into the plain smp or torchvision network."""
+        return self.network.state_dict()
+
+    def load_network_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Load a state under the network's own keys, strictly. For files use `load_weights`."""
+        self.network.load_state_dict(dict(state), strict=True)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether `freeze` was called."""
+        return self._frozen
+
+    def train(self, mode: bool = True) -> Segmentor:
+        """As in `nn.Module`, except that a frozen segmentor stays in evaluation mode."""
+        super().train(mode and not self._frozen)
+        return self
+
+    def requires_grad_(self, requires_grad: bool = True) -> Segmentor:
+        """As in `nn.Module`, except that a frozen segmentor never requires gradients."""
+        super().requires_grad_(requires_grad and not self._frozen)
+        return self
+
+    def _stay_frozen(self) -> None:
+        # Helpers may call `.train()` or `.requires_grad_()` on inner modules, past the methods above.
+        # Checked at each use rather than by patched methods: survives deepcopy, and costs microseconds.
+        for module in self.modules():
+            if module.training:
+                module.train(False)
+        for parameter in self.parameters():
+            if parameter.requires_grad:
+                parameter.requires_grad_(False)
+
+    def _run(self, images: Tensor) -> Any:
+        try:
+            return self.network(images)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise InputError(
+                f"one image per batch (network input {tuple(images.shape)}) is too few for this network in"
+                " training mode: it has BatchNorm after global pooling, which needs several values per"
+                " channel. Use a batch size of at least 2."
+            ) from error
+
+    def _take_logits(self, answer: Any, batch: int) -> Tensor:
+        if callable(self.output):
+            answer = self.output(answer)
+        elif self.output is not None:
+            try:
+                answer = answer[self.output]
+            except (KeyError, IndexError, TypeError):
+                raise InputError(
+                    f"option output = {self.output!r} does not select anything from what the network returns"
+                    f" ({_describe(answer)})."
+                ) from None
+        elif isinstance(answer, Mapping):
+            found = [key for key in _LOGITS_KEYS if key in answer]
+            answer = answer[found[0]] if found else answer
+        if not isinstance(answer, Tensor):
+            raise InputError(
+                f"the network returns {_describe(answer)}; needed are logits (N, {self.num_classes}, h, w)."
+                " Give the option output: the key or index of the logits."
+            )
+        if answer.ndim != 4 or answer.shape[0] != batch or answer.shape[1] != self.num_classes:
+            raise InputError(
+                f"the network returns logits of shape {tuple(answer.shape)}; needed is"
+                f" ({batch}, {self.num_classes}, h, w): batch, classes, height, width."
+                " Check num_classes, or give another network or the option output."
+            )
+        return answer
+
+
+def freeze(segmentor: Segmentor) -> Segmentor:
+    """Fix a segmentor for good, in place: no parameter gradients, evaluation mode.
+
+    It stays so after `.train()` or `.requires_grad_()` on it, on a module that holds it, or on its inner
+    modules: each forward pass restores the state first. Gradients still flow to the images.
+
+    Returns:
+        The same segmentor.
+    """
+    segmentor.eval()
+    segmentor.requires_grad_(False)
+    segmentor._frozen = True
+    segmentor._stay_frozen()
+    return segmentor
+
+
+def pad_to_stride(images: Tensor, stride: int) -> Tensor:
+    """Pad `(N, C, H, W)` at the right and bottom to multiples of `stride`, repeating the edge pixels."""
+    height, width = images.shape[-2:]
+    bottom, right = -height % stride, -width % stride
+    return F.pad(images, (0, right, 0, bottom), mode="replicate") if bottom or right else images
+
+
+def _check_images(images: Any) -> None:
+    needs = "Needed are float RGB images of shape (N, 3, H, W) with values in [0, 1]."
+    if not isinstance(images, Tensor):
+        raise InputError(f"a segmentor got {type(images).__name__} instead of a tensor. {needs}")
+    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
+        do = ""
+        if images.ndim == 3 and images.shape[0] == 3:
+            do = " Add the batch dimension: images[None]."
+        elif images.ndim == 4 and images.shape[-1] == 3:
+            do = " Move the channels first: images.permute(0, 3, 1, 2)."
+        raise InputError(f"a segmentor got images of shape {tuple(images.shape)}. {needs}{do}")
+    if not images.is_floating_point():
+        raise InputError(f"a segmentor got images of {images.dtype}. {needs} Convert: images.float() / 255.")
+
+
+def _check_options(
+    num_classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    input_scale: float,
+    channel_order: str,
+    stride: int,
+    classes: Sequence[str] | None,
+) -> None:
+    if not isinstance(num_classes, int) or num_classes < 1:
+        raise InputError(f"num_classes = {num_classes!r}: a whole number of at least 1 is needed.")
+    for name, values in (("mean", mean), ("std", std)):
+        numbers = isinstance(values, Sequence) and all(isinstance(v, (int, float)) for v in values)
+        if not numbers or len(values) != 3:
+            raise InputError(f"{name} = {values!r}: three numbers are needed, one per channel.")
+    if min(std) <= 0:
+        raise InputError(f"std = {list(std)}: all three must be above 0.")
+    if not isinstance(input_scale, (int, float)) or input_scale <= 0:
+        raise InputError(f"input_scale = {input_scale!r}: a number above 0 is needed, usually 1 or 255.")
+    if channel_order not in ("rgb", "bgr"):
+        raise InputError(f"channel_order = {channel_order!r}: either rgb or bgr is needed.")
+    if not isinstance(stride, int) or stride < 1:
+        raise InputError(f"stride = {stride!r}: a whole number of at least 1 is needed.")
+    if classes is not None and (isinstance(classes, str) or len(classes) != num_classes):
+        raise InputError(f"classes = {classes!r}: {num_classes} names are needed, one per class.")
+
+
+def _describe(answer: Any) -> str:
+    if isinstance(answer, Tensor):
+        return f"a tensor of shape {tuple(answer.shape)}"
+    if isinstance(answer, Mapping):
+        return f"a mapping with the keys {', '.join(map(repr, answer))}"
+    if isinstance(answer, (list, tuple)):
+        return f"a {type(answer).__name__} of {len(answer)}"
+    return type(answer).__name__

@@ -1,0 +1,215 @@
+"""Sources `torchscript` and `torch_export`: networks without their Python code."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dfad_seg.errors import InputError
+
+
+def build_torchscript(
+    *, num_classes: int, path: str | Path, trust: bool = False
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A network from a TorchScript file (`torch.jit.save`), scripted or traced, frozen or not.
+
+    Args:
+        num_classes: for the check of the answer.
+        path: the file.
+        trust: must be true: such a file is a program.
+
+    Raises:
+        InputError: no trust, no such file, no TorchScript file.
+    """
+    path = _trusted_file(path, trust, "torchscript")
+    return ScriptedNetwork(_load(path, "TorchScript", lambda: _load_script(path))), {}
+
+
+def build_torch_export(
+    *, num_classes: int, path: str | Path, trust: bool = False
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A network from a `torch.export` file (`torch.export.save`), exported in evaluation mode.
+
+    Export it with dynamic batch, height and width, or feed it the one size that it was exported for. If it
+    needs multiples of a number, give that number as the option `stride`.
+
+    Args:
+        num_classes: for the check of the answer.
+        path: the file (.pt2).
+        trust: must be true: such a file is a program.
+
+    Raises:
+        InputError: no trust, no such file, no exported program, or one exported in training mode.
+    """
+    path = _trusted_file(path, trust, "torch_export")
+    program = _load(path, "torch.export", lambda: torch.export.load(path))
+    return ExportedNetwork(program, path), {}
+
+
+class ScriptedNetwork(nn.Module):
+    """A TorchScript module that moves to another device as a whole."""
+
+    def __init__(self, script: nn.Module) -> None:
+        super().__init__()
+        self.script = script
+        self._device = torch.device("cpu")
+        self.eval()
+
+    def forward(self, images: Tensor) -> Any:
+        return self.script(images)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ScriptedNetwork:
+        super()._apply(fn, recurse)
+        # A frozen module keeps its weights as constants, which `.to` leaves behind; loading moves them too.
+        device = fn(torch.empty(0)).device
+        if device != self._device:
+            self.script, self._device = _reload(self.script, device), device
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ScriptedNetwork:
+        # TorchScript's own copies have parameters that are no leaves, so they could never be frozen.
+        twin = ScriptedNetwork(_reload(self.script, self._device)).train(self.training)
+        twin._device = self._device
+        memo[id(self)] = twin
+        return twin
+
+
+class ExportedNetwork(nn.Module):
+    """An exported program as a module: fixed in evaluation mode, with readable errors for sizes."""
+
+    def __init__(self, program: torch.export.ExportedProgram, path: Path) -> None:
+        super().__init__()
+        self.path = str(path)
+        self.accepts = _input_shape(program, path)
+        _refuse_training_mode(program, path)
+        self.program = program.module()
+        _drop_assertions(self.program)
+        self.train(False)
+
+    def forward(self, images: Tensor) -> Any:
+        got = tuple(images.shape)
+        fixed = [(want, have) for want, have in zip(self.accepts, got, strict=True) if isinstance(want, int)]
+        if any(want != have for want, have in fixed):
+            raise InputError(self._refusal(got))
+        try:
+            return self.program(images)
+        except (AssertionError, RuntimeError) as error:
+            # Guards on dynamic sizes (a range, a divisor) raise either; anything else is not about the input.
+            if "Guard failed" not in str(error) and "Expected input" not in str(error):
+                raise
+            raise InputError(f"{self._refusal(got)} ({str(error).strip().splitlines()[0]})") from error
+
+    def train(self, mode: bool = True) -> ExportedNetwork:
+        """No effect: the mode is fixed at export, and torch's own `train` and `eval` raise here."""
+        for module in self.modules():
+            module.training = False
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ExportedNetwork:
+        super()._apply(fn, recurse)
+        # Constants are plain attributes, which `nn.Module` leaves behind.
+        for module in self.program.modules():
+            for name, value in vars(module).items():
+                if isinstance(value, Tensor):
+                    setattr(module, name, fn(value))
+        # Tensors that the program makes are made on the device of the export: write the new one there.
+        device = fn(torch.empty(0)).device
+        for node in self.program.graph.nodes:
+            node.args = _replace_device(node.args, device)
+            node.kwargs = _replace_device(node.kwargs, device)
+        self.program.recompile()
+        return self
+
+    def _refusal(self, got: tuple[int, ...]) -> str:
+        wants = ", ".join(str(size) for size in self.accepts)
+        return (
+            f"the exported program {self.path} takes inputs of shape ({wants}) and got {got}. Use that batch"
+            " and image size, or the option stride if it needs multiples of a number; or export it again"
+            " with dynamic batch, height and width (torch.export.export(..., dynamic_shapes=...))."
+        )
+
+
+def _trusted_file(path: str | Path, trust: bool, source: str) -> Path:
+    path = Path(path)
+    if trust is not True:
+        raise InputError(
+            f"segmentor source '{source}': {path} is a program, and running it can do anything that you can"
+            " do. If you trust where it comes from, give the option trust: true."
+        )
+    if not path.is_file():
+        raise InputError(
+            f"segmentor source '{source}': {path} does not exist or is not a file. Check the path."
+        )
+    return path
+
+
+def _load(path: Path, kind: str, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except Exception as error:  # each kind of wrong file raises its own kind of error
+        reason = str(error).strip().splitlines()
+        raise InputError(
+            f"{path} cannot be loaded as a {kind} file"
+            f" ({type(error).__name__}: {reason[0][:160] if reason else 'no details'})."
+            " It is damaged, of another kind, or written by a later version of torch."
+        ) from error
+
+
+def _load_script(path: Path) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated; the files remain
+        return torch.jit.load(str(path), map_location="cpu")
+
+
+def _reload(script: nn.Module, device: torch.device) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        buffer = io.BytesIO()
+        torch.jit.save(script, buffer)
+        buffer.seek(0)
+        loaded = torch.jit.load(buffer, map_location=device)
+    for parameter, old in zip(loaded.parameters(), script.parameters(), strict=True):
+        parameter.requires_grad_(old.requires_grad)
+    return loaded.train(script.training)
+
+
+def _input_shape(program: torch.export.ExportedProgram, path: Path) -> tuple[int | str, ...]:
+    # Per dimension: the only size accepted, or the name (or expression) of a dynamic one.
+    inputs = program.graph_signature.user_inputs
+    shapes = [n.meta["val"].shape for n in program.graph.nodes if n.op == "placeholder" and n.name in inputs]
+    if len(inputs) != 1 or len(shapes) != 1 or len(shapes[0]) != 4:
+        raise InputError(
+            f"the exported program {path} has {len(inputs)} inputs; needed is one, of shape (N, 3, H, W)."
+        )
+    return tuple(size if isinstance(size, int) else str(size) for size in shapes[0])
+
+
+def _replace_device(arguments: Any, device: torch.device) -> Any:
+    return torch.fx.node.map_aggregate(arguments, lambda x: device if isinstance(x, torch.device) else x)
+
+
+def _drop_assertions(program: torch.fx.GraphModule) -> None:
+    # They pin the number type and device of the export, so they would fail under autocast and on a GPU.
+    for node in list(program.graph.nodes):
+        if str(node.target).startswith("aten._assert_tensor_metadata"):
+            program.graph.erase_node(node)
+    program.recompile()
+
+
+def _refuse_training_mode(program: torch.export.ExportedProgram, path: Path) -> None:
+    for node in program.graph.nodes:
+        name = str(node.target)
+        trains = (name.startswith("aten.batch_norm.") and node.args[5] is True) or (
+            name.startswith("aten.dropout.") and node.args[2] is True
+        )
+        if trains:
+            raise InputError(
+                f"the exported program {path} was exported in training mode: its BatchNorm and dropout"
+                " cannot be switched off any more. Call model.eval() before torch.export.export."
+            )

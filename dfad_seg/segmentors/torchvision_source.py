@@ -1,0 +1,131 @@
+"""Source `torchvision`: its segmentation networks, and DeepLabV3 on MobileNetV2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from dfad_seg.errors import InputError, choose
+from dfad_seg.segmentors.weights import load_encoder
+
+DEEPLABV3_MOBILENETV2 = "deeplabv3_mobilenetv2"
+
+
+def build_torchvision(
+    *,
+    num_classes: int,
+    arch: str,
+    aux_loss: bool = False,
+    output_stride: int | None = None,
+    encoder_weights: str | None = None,
+    encoder_checkpoint: str | Path | None = None,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A segmentation network of torchvision.
+
+    Args:
+        arch: deeplabv3_resnet50 (the DFAD paper's teacher, output stride 8), deeplabv3_mobilenetv2 (its
+            student, not a torchvision model), or another of torchvision's segmentation models.
+        aux_loss: with torchvision's auxiliary classifier. Its answer is not used; checkpoints that contain it
+            (torchvision's own do) need it to load.
+        output_stride: 8 or 16, for deeplabv3_mobilenetv2; default 16.
+        encoder_weights: None for random weights. "imagenet" is downloaded: needs internet.
+        encoder_checkpoint: a local file of the backbone's weights (torchvision's classification network); a
+            classifier in it is ignored.
+
+    Returns:
+        The network; it takes any input size.
+
+    Raises:
+        InputError: unknown architecture, an option that it does not have, a failed download.
+    """
+    # Imported here: torchvision takes a second, and other sources do not need it.
+    import torchvision.models as models
+    from torchvision.models import segmentation
+
+    builders = {name: models.get_model_builder(name) for name in models.list_models(segmentation)}
+    if arch == DEEPLABV3_MOBILENETV2:
+        _refuse(arch, aux_loss=aux_loss)
+        stride = 16 if output_stride is None else output_stride
+        network = _download_or(
+            lambda weights: deeplabv3_mobilenetv2(
+                num_classes, output_stride=stride, backbone_weights=weights
+            ),
+            encoder_weights,
+        )
+    else:
+        build = choose({**builders, DEEPLABV3_MOBILENETV2: None}, arch, "torchvision architecture")
+        _refuse(arch, output_stride=output_stride, aux_loss=aux_loss and arch.startswith("lraspp"))
+        extra = {"aux_loss": True} if aux_loss else {}
+        network = _download_or(
+            lambda weights: build(weights=None, weights_backbone=weights, num_classes=num_classes, **extra),
+            encoder_weights,
+        )
+    if encoder_checkpoint is not None:
+        load_encoder(network.backbone, encoder_checkpoint)
+    return network, {}
+
+
+def deeplabv3_mobilenetv2(
+    num_classes: int, *, output_stride: int = 16, backbone_weights: Any = None
+) -> nn.Module:
+    """DeepLabV3 (Chen et al. 2017, arXiv 1706.05587) on MobileNetV2, built like torchvision's own DeepLabs.
+
+    The backbone ends before MobileNetV2's last 1x1 convolution, with 320 channels. Stages past the output
+    stride keep their resolution and dilate instead; as in torchvision's ResNet, the first block of such a
+    stage has the dilation of the stage before. The head is torchvision's (atrous rates 12, 24, 36, 256
+    channels, dropout 0.5).
+
+    Args:
+        output_stride: 8 or 16, resolution of the image over that of the features.
+        backbone_weights: torchvision's `MobileNet_V2_Weights`, or None for random weights.
+
+    Returns:
+        A network with the answer `{"out": logits at the input's size}`.
+
+    Raises:
+        InputError: another output stride.
+    """
+    from torchvision.models import mobilenet_v2
+    from torchvision.models._utils import IntermediateLayerGetter
+    from torchvision.models.mobilenetv2 import InvertedResidual
+    from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3
+
+    if output_stride not in (8, 16):
+        raise InputError(f"output_stride = {output_stride!r}: {DEEPLABV3_MOBILENETV2} has 8 or 16.")
+    features = mobilenet_v2(weights=backbone_weights).features[:-1]
+    stride, dilation = 2, 1  # after the first convolution
+    for block in features:
+        if not isinstance(block, InvertedResidual):
+            continue
+        depthwise = next(m for m in block.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3))
+        depthwise.dilation = depthwise.padding = (dilation, dilation)
+        if block.stride == 2 and stride == output_stride:
+            depthwise.stride = (1, 1)
+            dilation *= 2
+        else:
+            stride *= block.stride
+    backbone = IntermediateLayerGetter(features, {str(len(features) - 1): "out"})
+    return DeepLabV3(backbone, DeepLabHead(320, num_classes), None)
+
+
+def _download_or(build: Any, encoder_weights: str | None) -> nn.Module:
+    if encoder_weights is None:
+        return build(None)
+    if encoder_weights != "imagenet":
+        raise InputError(f"encoder_weights = {encoder_weights!r}: torchvision has 'imagenet', or none.")
+    try:
+        return build("IMAGENET1K_V1")
+    except Exception as error:
+        raise InputError(
+            f"torchvision's ImageNet weights could not be loaded ({type(error).__name__}: {error}). They are"
+            " downloaded, which needs internet; without it, leave encoder_weights out and give a local file"
+            " as encoder_checkpoint."
+        ) from error
+
+
+def _refuse(arch: str, **options: Any) -> None:
+    for name, value in options.items():
+        if value:
+            raise InputError(f"the torchvision network {arch} has no option '{name}'. Leave it out.")

@@ -1,0 +1,118 @@
+"""CamVid's two layouts, its colours and its split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dfad_seg.datasets import CAMVID, CamVid
+from dfad_seg.datasets.camvid import SPLIT_SIZES, standard_split
+from dfad_seg.datasets.camvid_colours import GROUPS, ORIGINAL_COLOURS, UNKNOWN, labels_from_colours
+from dfad_seg.errors import InputError
+
+FRAMES = ("0001TP_006690", "0001TP_008550", "0006R0_f00930", "0016E5_07961", "Seq05VD_f00000")
+
+
+def reference_label(name: str) -> int:
+    if name == "Void":
+        return 255
+    return next(CAMVID.classes.index(group) for group, members in GROUPS.items() if name in members)
+
+
+@pytest.fixture
+def original(tmp_path: Path) -> Path:
+    images, masks = tmp_path / "701_StillsRaw_full", tmp_path / "LabeledApproved_full"
+    images.mkdir()
+    masks.mkdir()
+    colours = np.array(list(ORIGINAL_COLOURS.values()), np.uint8).reshape(4, 8, 3)
+    for number, name in enumerate(FRAMES):
+        Image.new("RGB", (8, 4), (number, 0, 0)).save(images / f"{name}.png")
+        Image.fromarray(np.roll(colours, number, axis=1)).save(masks / f"{name}_L.png")
+    return tmp_path
+
+
+def test_every_original_class_has_one_place() -> None:
+    assert len(ORIGINAL_COLOURS) == 32 and len(set(ORIGINAL_COLOURS.values())) == 32
+    grouped = [name for members in GROUPS.values() for name in members]
+    assert sorted([*grouped, "Void"]) == sorted(ORIGINAL_COLOURS)
+    assert tuple(GROUPS) == CAMVID.classes
+
+
+def test_labels_from_colours_against_a_dictionary() -> None:
+    names = list(ORIGINAL_COLOURS)
+    drawn = np.random.default_rng(0).integers(0, 32, (20, 30))
+    colours = np.array([ORIGINAL_COLOURS[name] for name in names], np.uint8)[drawn]
+    expected = np.array([reference_label(name) for name in names])[drawn]
+    np.testing.assert_array_equal(labels_from_colours(colours), expected)
+
+
+def test_labels_from_all_other_colours_are_unknown() -> None:
+    official = set(ORIGINAL_COLOURS.values())
+    for colour in ((64, 128, 65), (255, 255, 255), (192, 192, 192), (0, 0, 1), (0, 64, 0)):
+        assert colour not in official
+        assert labels_from_colours(np.array([[colour]], np.uint8)) == UNKNOWN
+
+
+def test_original_release_is_split_and_grouped(original: Path) -> None:
+    names = {split: CamVid(original, split).names for split in SPLIT_SIZES}
+    assert names == {
+        "train": ["0001TP_006690", "0006R0_f00930"],
+        "val": ["0016E5_07961"],
+        "test": ["0001TP_008550", "Seq05VD_f00000"],
+    }
+    sample = CamVid(original, "val")[0]
+    expected = np.array([reference_label(name) for name in ORIGINAL_COLOURS]).reshape(4, 8)
+    np.testing.assert_array_equal(sample["mask"].numpy(), np.roll(expected, 3, axis=1))
+    assert float(sample["image"][0, 0, 0]) == pytest.approx(3 / 255)
+
+
+def test_split_lists_come_first(original: Path) -> None:
+    (original / "train.txt").write_text("Seq05VD_f00000\n\n0016E5_07961\n")
+    assert CamVid(original, "train").names == ["Seq05VD_f00000", "0016E5_07961"]
+    (original / "train.txt").write_text("Seq05VD_f00030\n")
+    with pytest.raises(InputError, match="train.txt names 'Seq05VD_f00030'"):
+        CamVid(original, "train")
+    (original / "train.txt").write_text("0016E5_07961\n0016E5_07961\n")
+    with pytest.raises(InputError, match="twice"):
+        CamVid(original, "train")
+
+
+def test_faults_of_the_original_release(original: Path) -> None:
+    masks = original / "LabeledApproved_full"
+    dataset = CamVid(original, "val")
+    Image.new("RGB", (8, 4), (1, 2, 3)).save(masks / "0016E5_07961_L.png")
+    with pytest.raises(InputError, match=r"07961_L.png has colour \(1, 2, 3\) at row 0, column 0"):
+        dataset[0]
+    Image.new("L", (8, 4)).save(masks / "0016E5_07961_L.png")
+    with pytest.raises(InputError, match="a colour mask"):
+        dataset[0]
+    (masks / "0016E5_07961_L.png").unlink()
+    with pytest.raises(InputError, match="no mask in .*LabeledApproved_full for image .*0016E5_07961.png"):
+        CamVid(original, "val")
+    Image.new("RGB", (8, 4)).save(original / "701_StillsRaw_full" / "holiday.png")
+    with pytest.raises(InputError, match="'holiday' is not a frame name"):
+        CamVid(original, "train")
+
+
+def test_standard_split_reproduces_the_published_lists(shared_data: Path) -> None:
+    root = shared_data / "CamVid"
+    published = {path.stem: split for split in SPLIT_SIZES for path in (root / f"{split}annot").glob("*.png")}
+    assert len(published) == 701
+    assert {name: standard_split(name) for name in published} == published
+
+
+def test_real_camvid(shared_data: Path) -> None:
+    root = shared_data / "CamVid"
+    assert {split: len(CamVid(root, split)) for split in SPLIT_SIZES} == SPLIT_SIZES
+    for split in SPLIT_SIZES:
+        dataset = CamVid(root, split)
+        sample = dataset[len(dataset) // 2]
+        assert sample["image"].shape == (3, 360, 480) and sample["mask"].shape == (360, 480)
+        raw = np.array(Image.open(dataset.mask_path(len(dataset) // 2)))
+        np.testing.assert_array_equal(sample["mask"].numpy() == 255, raw == 11)
+        # The sky of these daylight and dusk scenes lies above the road.
+        rows = {label: np.nonzero(raw == label)[0].mean() for label in (0, 3)}
+        assert rows[0] < rows[3]

@@ -1,0 +1,154 @@
+"""Batches: the same from any starting point, on any number of ranks and workers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dfad_seg.datasets import StreetScenes, eval_loader, train_loader, train_transform, write_street_scenes
+from dfad_seg.datasets.loaders import DataLoader
+from dfad_seg.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("streets")
+    write_street_scenes(root, size=(32, 40), counts={"train": 10, "val": 7}, seed=0)
+    return root
+
+
+@pytest.fixture
+def train(root: Path) -> StreetScenes:
+    return StreetScenes(root, "train", transform=train_transform(crop_size=(24, 24), color_jitter=0.3))
+
+
+def indices(loader: DataLoader) -> list[list[int]]:
+    return [batch["index"].tolist() for batch in loader]
+
+
+def same(one: dict, two: dict) -> bool:
+    return (
+        torch.equal(one["image"], two["image"])
+        and torch.equal(one["mask"], two["mask"])
+        and one["name"] == two["name"]
+        and torch.equal(one["index"], two["index"])
+    )
+
+
+def test_train_batches(train: StreetScenes) -> None:
+    loader = train_loader(train, batch_size=4, iterations=5, seed=0, num_workers=0)
+    batches = list(loader)
+    assert len(batches) == len(loader) == 5
+    assert batches[0]["image"].shape == (4, 3, 24, 24) and batches[0]["mask"].shape == (4, 24, 24)
+    assert batches[0]["name"] == [train.names[i] for i in batches[0]["index"]]
+    # Two epochs of ten samples: each sample once in each, in another order.
+    row = [index for batch in batches for index in batch["index"].tolist()]
+    assert sorted(row[:10]) == sorted(row[10:]) == list(range(10)) and row[:10] != row[10:]
+    other = train_loader(train, batch_size=4, iterations=5, seed=1, num_workers=0)
+    assert indices(other) != indices(loader)
+
+
+def test_resumed_is_uninterrupted_with_any_number_of_workers(train: StreetScenes) -> None:
+    whole = list(train_loader(train, batch_size=3, iterations=8, seed=5, num_workers=0))
+    rest = train_loader(train, batch_size=3, iterations=8, seed=5, start_iteration=5, num_workers=2)
+    assert len(rest) == 3
+    for one, two in zip(whole[5:], rest, strict=True):
+        assert same(one, two)
+    assert list(train_loader(train, batch_size=3, iterations=8, seed=5, start_iteration=8)) == []
+
+
+def test_ranks_share_one_row_of_samples(train: StreetScenes) -> None:
+    alone = indices(train_loader(train, batch_size=6, iterations=5, seed=2, num_workers=0))
+    ranks = [
+        indices(train_loader(train, batch_size=2, iterations=5, seed=2, num_workers=0, rank=r, world_size=3))
+        for r in range(3)
+    ]
+    for iteration, together in enumerate(alone):
+        parts = [ranks[rank][iteration] for rank in range(3)]
+        assert [index for group in zip(*parts, strict=True) for index in group] == together
+
+
+def test_a_batch_larger_than_the_set(train: StreetScenes) -> None:
+    (batch,) = train_loader(train, batch_size=25, iterations=1, seed=0, num_workers=0)
+    counts = Counter(batch["index"].tolist())
+    assert set(counts) == set(range(10)) and set(counts.values()) == {2, 3}
+    # The same sample is augmented anew each time.
+    places = (batch["index"] == batch["index"][0]).nonzero().flatten()
+    assert not torch.equal(batch["image"][places[0]], batch["image"][places[1]])
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 9])
+def test_evaluation_sees_each_sample_once(root: Path, world_size: int) -> None:
+    dataset = StreetScenes(root, "val")
+    seen = []
+    for rank in range(world_size):
+        loader = eval_loader(dataset, batch_size=2, num_workers=0, rank=rank, world_size=world_size)
+        mine = [index for batch in indices(loader) for index in batch]
+        assert mine == sorted(mine)
+        seen += mine
+    assert sorted(seen) == list(range(7))
+
+
+def test_evaluation_batches_with_workers(root: Path) -> None:
+    dataset = StreetScenes(root, "val")
+    batches = list(eval_loader(dataset, batch_size=3, num_workers=2))
+    assert [len(batch["name"]) for batch in batches] == [3, 3, 1]
+    assert batches[0]["image"].shape == (3, 3, 32, 40)
+    assert torch.equal(batches[1]["image"][0], dataset[3]["image"])
+
+
+def test_images_of_unequal_size(root: Path, tmp_path: Path) -> None:
+    for number, size in enumerate([(8, 6), (8, 6), (9, 6), (8, 6)]):
+        for folder, mode in (("val", "RGB"), ("valannot", "L")):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.new(mode, size).save(tmp_path / folder / f"{number}.png")
+    (tmp_path / "train").symlink_to(tmp_path / "val")
+    (tmp_path / "trainannot").symlink_to(tmp_path / "valannot")
+    equal, unequal = eval_loader(StreetScenes(tmp_path, "val"), batch_size=2, num_workers=0)
+    assert equal["image"].shape == (2, 3, 6, 8)
+    assert [tuple(image.shape) for image in unequal["image"]] == [(3, 6, 9), (3, 6, 8)]
+    assert [tuple(mask.shape) for mask in unequal["mask"]] == [(6, 9), (6, 8)]
+    mixed = train_loader(StreetScenes(tmp_path, "train"), batch_size=4, iterations=1, seed=0, num_workers=0)
+    with pytest.raises(InputError, match="mixes image sizes .*9x6.*crop_size"):
+        list(mixed)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_bad_file_arrives_as_one_line(tmp_path: Path, num_workers: int) -> None:
+    write_street_scenes(tmp_path, size=(32, 32), counts={"val": 2})
+    Image.new("L", (32, 32), 77).save(tmp_path / "valannot" / "street_00001.png")
+    loader = eval_loader(StreetScenes(tmp_path, "val"), batch_size=1, num_workers=num_workers)
+    with pytest.raises(InputError) as caught:
+        list(loader)
+    assert str(caught.value).startswith("mask ") and "label 77" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_workers_start_after_opencv_used_threads_here(train: StreetScenes) -> None:
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    try:
+        cv2.GaussianBlur(np.zeros((600, 600, 3), np.float32), (0, 0), 3)
+        torch.ones(400, 400) @ torch.ones(400, 400)
+        train.transform = train_transform(crop_size=(64, 64), scale=(2.0, 3.0))
+        assert len(list(train_loader(train, batch_size=2, iterations=3, seed=0, num_workers=2))) == 3
+    finally:
+        cv2.setNumThreads(before)
+
+
+def test_bad_counts(train: StreetScenes) -> None:
+    good = {"batch_size": 2, "iterations": 1, "seed": 0}
+    for wrong, message in (
+        ({"batch_size": 0}, "batch size is 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"num_workers": -1}, "num_workers is -1"),
+        ({"rank": 2, "world_size": 2}, "rank 2 of 2"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train_loader(train, **{**good, **wrong})

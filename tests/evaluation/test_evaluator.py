@@ -1,0 +1,266 @@
+"""The evaluator: unequal sizes, native resolution, training modes, and errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from dfad_seg.errors import InputError
+from dfad_seg.evaluation import PixelAgreement, evaluate_miou
+
+
+class RedLevel(nn.Module):
+    """Class k where the red channel is nearest to k / (C-1): a segmentor whose answer is plain to see."""
+
+    def __init__(self, num_classes=3, stride=1):
+        super().__init__()
+        self.levels = nn.Parameter(torch.linspace(0, 1, num_classes))
+        self.stride = stride
+        self.batch_sizes = []
+
+    def forward(self, images):
+        self.batch_sizes.append(len(images))
+        red = images[:, :1, :: self.stride, :: self.stride]
+        return -((red - self.levels[None, :, None, None]) ** 2)
+
+
+def image_of(labels, num_classes=3):
+    """The image on which `RedLevel` answers `labels`."""
+    return (labels.float() / (num_classes - 1)).expand(3, *labels.shape).clone()
+
+
+def sample(seed, size=(6, 7), num_classes=3):
+    rng = torch.Generator().manual_seed(seed)
+    answer = torch.randint(0, num_classes, size, generator=rng)
+    truth = torch.randint(0, num_classes, size, generator=rng)
+    truth[torch.rand(size, generator=rng) < 0.2] = 255
+    return answer, truth
+
+
+def by_hand(samples, num_classes=3):
+    iou = []
+    for label in range(num_classes):
+        hit = union = 0
+        for answer, truth in samples:
+            for a, t in zip(answer.flatten().tolist(), truth.flatten().tolist(), strict=True):
+                if t != 255:
+                    hit += a == t == label
+                    union += label in (a, t)
+        if union:
+            iou.append(hit / union)
+    return float(np.mean(iou))
+
+
+def as_batch(samples):
+    return {
+        "image": torch.stack([image_of(answer) for answer, _ in samples]),
+        "mask": torch.stack([truth for _, truth in samples]),
+        "name": [str(index) for index in range(len(samples))],
+    }
+
+
+def as_list_batch(samples):
+    return {"image": [image_of(answer) for answer, _ in samples], "mask": [truth for _, truth in samples]}
+
+
+def test_equals_a_loop_over_the_pixels():
+    samples = [sample(seed) for seed in range(5)]
+    metrics = evaluate_miou(
+        RedLevel(), [as_batch(samples[:3]), as_batch(samples[3:])], num_classes=3, classes=["a", "b", "c"]
+    )
+    assert metrics.mIoU == pytest.approx(by_hand(samples), abs=1e-12)
+    assert metrics.classes == ("a", "b", "c")
+    assert sum(metrics.support) == sum(int((truth != 255).sum()) for _, truth in samples)
+
+
+def test_unequal_sizes_in_one_batch_and_equal_neighbours_together():
+    samples = [sample(0), sample(1), sample(2, (9, 4)), sample(3, (1, 1)), sample(4)]
+    model = RedLevel()
+    metrics = evaluate_miou(model, [as_list_batch(samples)], num_classes=3)
+    assert metrics.mIoU == pytest.approx(by_hand(samples), abs=1e-12)
+    assert model.batch_sizes == [2, 1, 1, 1]
+
+
+def test_equal_images_with_masks_of_unequal_sizes():
+    batch = {"image": torch.rand(3, 3, 8, 8), "mask": [torch.ones(8, 8).long(), torch.ones(5, 4).long()] * 2}
+    batch["mask"].pop()
+    metrics = evaluate_miou(RedLevel(), [batch], num_classes=3)
+    assert metrics.support == (0, 64 + 20 + 64, 0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(order=st.permutations(range(6)), cuts=st.sets(st.integers(1, 5)), lists=st.booleans())
+def test_order_and_batching_change_nothing(order, cuts, lists):
+    samples = [sample(index) for index in order]
+    edges = [0, *sorted(cuts), 6]
+    make = as_list_batch if lists else as_batch
+    batches = [make(samples[low:high]) for low, high in zip(edges, edges[1:], strict=False)]
+    expected = evaluate_miou(RedLevel(), [as_batch([sample(index) for index in range(6)])], num_classes=3)
+    assert evaluate_miou(RedLevel(), batches, num_classes=3) == expected
+
+
+@pytest.mark.parametrize("size", [(16, 24), (15, 23)])
+def test_the_truth_is_evaluated_at_its_own_size(size):
+    """Coarse logits are interpolated, bilinearly with half-pixel centres, before the argmax."""
+    rng = torch.Generator().manual_seed(3)
+    images = torch.rand(2, 3, 16, 24, generator=rng)
+    truth = torch.randint(0, 3, (2, *size), generator=rng)
+    model = RedLevel(stride=4)
+    predictions = []
+    metrics = evaluate_miou(
+        model,
+        [{"image": images, "mask": truth}],
+        num_classes=3,
+        on_batch=lambda batch, labels: predictions.extend(labels),
+    )
+    logits = model(images).detach().double().numpy()
+    expected = np.stack([interpolated_argmax(item, size) for item in logits])
+    answered = torch.stack(predictions).numpy()
+    assert (answered == expected).mean() > 0.999  # float32 against float64: ties may fall otherwise
+    assert sum(metrics.support) == truth.numel()
+    assert metrics.aAcc == pytest.approx((answered == truth.numpy()).mean(), abs=1e-12)
+
+
+def interpolated_argmax(logits, size):
+    channels, h, w = logits.shape
+    result = np.empty((channels, *size))
+    for y in range(size[0]):
+        for x in range(size[1]):
+            v = min(max((y + 0.5) * h / size[0] - 0.5, 0), h - 1)
+            u = min(max((x + 0.5) * w / size[1] - 0.5, 0), w - 1)
+            top, left = int(v), int(u)
+            low, right = min(top + 1, h - 1), min(left + 1, w - 1)
+            fy, fx = v - top, u - left
+            upper = (1 - fx) * logits[:, top, left] + fx * logits[:, top, right]
+            lower = (1 - fx) * logits[:, low, left] + fx * logits[:, low, right]
+            result[:, y, x] = (1 - fy) * upper + fy * lower
+    return result.argmax(axis=0)
+
+
+class Mixed(nn.Module):
+    """Training modes that no single call of `.train()` could restore, and a BatchNorm that must not move."""
+
+    def __init__(self, fails=False):
+        super().__init__()
+        self.norm, self.frozen, self.head = nn.BatchNorm2d(3), nn.Dropout(0.9), RedLevel()
+        self.frozen.eval()
+        self.fails = fails
+
+    def forward(self, images):
+        assert not any(module.training for module in self.modules())
+        assert torch.is_inference_mode_enabled()
+        if self.fails:
+            raise RuntimeError("out of memory")
+        self.norm(images)
+        return self.head(self.frozen(images))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_every_submodule_gets_its_mode_back(fails):
+    model = Mixed(fails)
+    before = [module.training for module in model.modules()]
+    assert set(before) == {True, False}
+    statistics = model.norm.running_mean.clone()
+    if fails:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            evaluate_miou(model, [as_batch([sample(0)])], num_classes=3)
+    else:
+        evaluate_miou(model, [as_batch([sample(0)])], num_classes=3)
+    assert [module.training for module in model.modules()] == before
+    assert torch.equal(model.norm.running_mean, statistics)
+
+
+def test_callbacks_and_autocast():
+    samples = [sample(seed) for seed in range(3)]
+    done, seen, types = [], [], []
+
+    class Typed(RedLevel):
+        def forward(self, images):
+            types.append((images @ images.mT).dtype)
+            return super().forward(images)
+
+    evaluate_miou(
+        Typed(),
+        [as_batch(samples[:2]), as_list_batch(samples[2:])],
+        num_classes=3,
+        autocast=lambda: torch.autocast("cpu", torch.bfloat16),
+        progress=done.append,
+        on_batch=lambda batch, predictions: seen.append((batch, predictions)),
+    )
+    assert done == [2, 1]
+    assert types == [torch.bfloat16, torch.bfloat16]
+    assert seen[0][0]["name"] == ["0", "1"]
+    answers = [prediction for _, predictions in seen for prediction in predictions]
+    assert all(torch.equal(a, answer) for a, (answer, _) in zip(answers, samples, strict=True))
+
+
+def test_a_plain_function_and_several_processes():
+    model = RedLevel()
+    metrics = evaluate_miou(
+        lambda images: model(images),
+        [as_batch([sample(0)])],
+        num_classes=3,
+        all_reduce=lambda counts: 2 * counts,
+    )
+    alone = evaluate_miou(model, [as_batch([sample(0)])], num_classes=3)
+    assert metrics.mIoU == alone.mIoU
+    assert metrics.support == tuple(2 * pixels for pixels in alone.support)
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "message"),
+    [
+        (RedLevel(4), as_batch([sample(0)]), "predicts 4 classes but the data set has 3"),
+        (
+            lambda images: images[:, 0],
+            as_batch([sample(0)]),
+            r"must return logits \(1, 3, H, W\), got \(1, 6, 7",
+        ),
+        (lambda images: {"out": images}, as_batch([sample(0)]), "got dict"),
+        (RedLevel(), {"image": torch.rand(2, 3, 4, 4)}, "'mask' is missing"),
+        (
+            RedLevel(),
+            {"image": torch.rand(2, 3, 4, 4), "mask": torch.zeros(1, 4, 4).long()},
+            "2 images but 1",
+        ),
+        (RedLevel(), {"image": torch.rand(3, 4, 4), "mask": torch.zeros(3, 4, 4).long()}, r"\(3, 4, 4\)"),
+        (RedLevel(), {"image": torch.rand(1, 3, 2, 2), "mask": torch.full((1, 2, 2), 11)}, "truth label 11"),
+        (
+            RedLevel(),
+            {"image": torch.rand(1, 3, 2, 2), "mask": torch.full((1, 2, 2), 255)},
+            "nothing to eval",
+        ),
+        (
+            RedLevel(),
+            {"image": torch.rand(0, 3, 2, 2), "mask": torch.zeros(0, 2, 2).long()},
+            "nothing to eval",
+        ),
+    ],
+)
+def test_errors_say_what_is_wrong(model, batch, message):
+    with pytest.raises(InputError, match=message):
+        evaluate_miou(model, [batch], num_classes=3)
+
+
+def test_an_empty_set_and_wrong_names_are_refused():
+    with pytest.raises(InputError, match="nothing to evaluate"):
+        evaluate_miou(RedLevel(), [], num_classes=3)
+    with pytest.raises(InputError, match="2 class names given for 3 classes"):
+        evaluate_miou(RedLevel(), [], num_classes=3, classes=["a", "b"])
+
+
+def test_pixel_agreement():
+    agreement = PixelAgreement()
+    agreement.update(torch.tensor([[0, 1], [2, 2]]), torch.tensor([[0, 1], [2, 0]]))
+    assert agreement.compute() == 3 / 4
+    valid = torch.tensor([[True, False], [False, False]])
+    agreement.update(torch.tensor([[5, 1], [2, 2]]), torch.tensor([[0, 1], [2, 0]]), valid)
+    assert agreement.compute() == 3 / 5
+    with pytest.raises(InputError, match="shapes"):
+        agreement.update(torch.zeros(2, 2), torch.zeros(4))
+    with pytest.raises(InputError, match="at least one pixel"):
+        PixelAgreement().compute()

@@ -1,0 +1,143 @@
+"""The metrics against hand-worked numbers and against a restatement of MMSegmentation's arithmetic."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_jaccard_index
+
+from dfad_seg.errors import InputError
+from dfad_seg.evaluation import ConfusionMatrix, SegmentationMetrics, metrics_from_confusion
+
+
+def mmseg_arithmetic(prediction, target, num_classes, ignore_index=255):
+    """What MMSegmentation's IoUMetric does: label histograms over the pixels that are not ignored."""
+    keep = target != ignore_index
+    prediction, target = prediction[keep], target[keep]
+
+    def areas(labels):
+        return np.array([(labels == label).sum() for label in range(num_classes)], dtype=np.float64)
+
+    intersect, predicted, truth = areas(prediction[prediction == target]), areas(prediction), areas(target)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        iou = intersect / (predicted + truth - intersect)
+        acc = intersect / truth
+    return intersect.sum() / truth.sum(), np.nanmean(iou), np.nanmean(acc), iou, acc
+
+
+def metrics_of(prediction, target, num_classes):
+    matrix = ConfusionMatrix(num_classes)
+    matrix.update(torch.as_tensor(prediction), torch.as_tensor(target))
+    return metrics_from_confusion(matrix.compute(), [f"class {label}" for label in range(num_classes)])
+
+
+def test_hand_worked_numbers():
+    # road: 6 of 8 found, 1 too many; car: 3 of 4 found, 2 too many; sky never occurs; sign is only predicted.
+    matrix = torch.tensor([[6, 1, 0, 1], [1, 3, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    matrix[0, 1] = 1
+    metrics = metrics_from_confusion(matrix, ["road", "car", "sky", "sign"])
+    assert metrics.iou[:2] == (6 / 9, 3 / 5)
+    assert math.isnan(metrics.iou[2]) and metrics.iou[3] == 0
+    assert metrics.acc[:2] == (6 / 8, 3 / 4)
+    assert math.isnan(metrics.acc[2]) and math.isnan(metrics.acc[3])
+    assert metrics.support == (8, 4, 0, 0)
+    assert metrics.aAcc == 9 / 12
+    assert metrics.mIoU == pytest.approx((6 / 9 + 3 / 5 + 0) / 3, abs=1e-15)
+    assert metrics.mAcc == pytest.approx((6 / 8 + 3 / 4) / 2, abs=1e-15)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    pixels=st.lists(
+        st.tuples(st.integers(0, 4), st.sampled_from([0, 1, 2, 3, 4, 255])), min_size=1, max_size=60
+    ).filter(lambda pixels: any(truth != 255 for _, truth in pixels))
+)
+def test_equals_mmseg_arithmetic(pixels):
+    prediction, target = (np.array(values) for values in zip(*pixels, strict=True))
+    metrics = metrics_of(prediction, target, 5)
+    a_acc, m_iou, m_acc, iou, acc = mmseg_arithmetic(prediction, target, 5)
+    np.testing.assert_allclose([metrics.aAcc, metrics.mIoU, metrics.mAcc], [a_acc, m_iou, m_acc], rtol=1e-12)
+    np.testing.assert_allclose(metrics.iou, iou, rtol=1e-12)
+    np.testing.assert_allclose(metrics.acc, acc, rtol=1e-12)
+
+
+def test_equals_torchmetrics_when_all_classes_occur():
+    rng = torch.Generator().manual_seed(1)
+    prediction = torch.randint(0, 6, (3, 31, 29), generator=rng)
+    target = torch.where(torch.rand(prediction.shape, generator=rng) < 0.6, prediction, prediction.flip(0))
+    target[:, :5] = 255
+    metrics = metrics_of(prediction, target, 6)
+    options = {"num_classes": 6, "ignore_index": 255}
+    iou = multiclass_jaccard_index(prediction, target, average="none", **options)
+    acc = multiclass_accuracy(prediction, target, average="none", **options)
+    assert metrics.iou == pytest.approx(iou.tolist(), abs=1e-6)
+    assert metrics.acc == pytest.approx(acc.tolist(), abs=1e-6)
+    micro = multiclass_accuracy(prediction, target, average="micro", **options)
+    assert metrics.aAcc == pytest.approx(micro.item(), abs=1e-6)
+
+
+def test_perfect_and_one_pixel():
+    metrics = metrics_of([[1]], [[1]], 3)
+    assert (metrics.aAcc, metrics.mIoU, metrics.mAcc) == (1, 1, 1)
+    assert [math.isnan(value) for value in metrics.iou] == [True, False, True]
+
+
+def test_counts_beyond_float_precision_are_exact():
+    huge = 2**60 + 1
+    metrics = metrics_from_confusion(torch.tensor([[huge, 0], [0, huge]]), ["a", "b"])
+    assert metrics.support == (huge, huge) and metrics.mIoU == 1
+
+
+def test_nothing_to_evaluate_is_refused():
+    with pytest.raises(InputError, match="nothing to evaluate"):
+        metrics_of([[0, 1]], [[255, 255]], 2)
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (2, 3), (4,)])
+def test_a_matrix_of_another_size_is_refused(shape):
+    with pytest.raises(InputError, match="2 class names"):
+        metrics_from_confusion(torch.ones(shape, dtype=torch.int64), ["a", "b"])
+
+
+def test_json_round_trip_keeps_nan():
+    metrics = metrics_of([0, 1, 1], [0, 1, 0], 3)
+    text = json.dumps(metrics.to_dict(), allow_nan=False)
+    assert json.loads(text)["IoU"][2] is None
+    assert json.loads(text)["mIoU"] == metrics.mIoU
+    assert SegmentationMetrics.from_dict(json.loads(text)) == metrics
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"IoU": [0.5]}, "1 IoU"),
+        ({"mIoU": "high"}, "could not convert"),
+        ({"Acc": 3}, "not iterable"),
+        ({"classes": None}, "not iterable"),
+    ],
+)
+def test_damaged_metrics_are_refused(change, message):
+    values = metrics_of([0, 1], [0, 1], 2).to_dict()
+    with pytest.raises(InputError, match=message):
+        SegmentationMetrics.from_dict({**values, **change})
+    del values["support"]
+    with pytest.raises(InputError, match="'support' is missing"):
+        SegmentationMetrics.from_dict(values)
+
+
+def test_subset_miou():
+    metrics = metrics_from_confusion(torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), ["road", "car", "sky"])
+    assert metrics.subset_miou(["road"]) == 3 / 4
+    assert metrics.subset_miou(["car", "sky"]) == 4 / 5
+    assert metrics.subset_miou(metrics.classes) == metrics.mIoU
+    assert math.isnan(metrics.subset_miou(["sky"]))
+    with pytest.raises(InputError, match="Did you mean 'road'"):
+        metrics.subset_miou(["raod"])
+    with pytest.raises(InputError, match="at least one"):
+        metrics.subset_miou([])

@@ -1,0 +1,381 @@
+"""The sources' own options, and their errors."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from dfad_seg.errors import InputError
+from dfad_seg.segmentors import (
+    Segmentor,
+    build_segmentor,
+    count_flops,
+    count_parameters,
+    freeze,
+    source_options,
+    state_hash,
+)
+from dfad_seg.segmentors.torchvision_source import deeplabv3_mobilenetv2
+
+PLAIN = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
+SMALL = {"arch": "DeepLabV3Plus", "encoder_name": "tu-mobilenetv3_small_050"}
+
+
+def test_building_is_deterministic_under_a_seed() -> None:
+    hashes = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        hashes.append(state_hash(build_segmentor("smp", num_classes=3, **SMALL)))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_smp_is_smp() -> None:
+    torch.manual_seed(5)
+    ours = build_segmentor("smp", num_classes=3, encoder_output_stride=8, decoder_channels=32, **SMALL)
+    torch.manual_seed(5)
+    theirs = smp.DeepLabV3Plus(
+        "tu-mobilenetv3_small_050",
+        encoder_weights=None,
+        encoder_output_stride=8,
+        decoder_channels=32,
+        classes=3,
+    )
+    assert state_hash(ours) == state_hash(theirs)
+    assert ours.stride == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "same_as"),
+    [
+        ("timm-mobilenetv3_small_100", "tu-tf_mobilenetv3_small_100"),
+        ("timm-mobilenetv3_small_050", "tu-mobilenetv3_small_050"),  # timm has no tf_ variant of this one
+    ],
+)
+def test_older_encoder_names(
+    name: str, same_as: str, recwarn: pytest.WarningsRecorder, networks: SimpleNamespace
+) -> None:
+    networks = []
+    for spelling in (name, same_as):
+        torch.manual_seed(0)
+        networks.append(build_segmentor("smp", num_classes=2, arch="deeplabv3plus", encoder_name=spelling))
+    assert state_hash(networks[0]) == state_hash(networks[1])
+    assert not [
+        w for w in recwarn if issubclass(w.category, DeprecationWarning) and "timm-" in str(w.message)
+    ]
+
+
+@pytest.mark.parametrize("source", ["smp", "torchvision"])
+def test_encoder_from_a_classification_network(source: str, tmp_path: Path) -> None:
+    from torchvision.models import mobilenet_v2
+
+    torch.manual_seed(11)
+    classifier = mobilenet_v2()
+    torch.save(classifier.state_dict(), tmp_path / "encoder.pth")
+    arch = {"arch": "DeepLabV3Plus", "encoder_name": "mobilenet_v2"}
+    if source == "torchvision":
+        arch = {"arch": "deeplabv3_mobilenetv2"}
+    torch.manual_seed(0)
+    network = build_segmentor(
+        source, num_classes=3, encoder_checkpoint=tmp_path / "encoder.pth", **arch
+    ).network
+    blocks = network.encoder.features if source == "smp" else network.backbone
+    stem, last = (blocks[0], blocks[17]) if source == "smp" else (blocks["0"], blocks["17"])
+    assert torch.equal(stem[0].weight, classifier.features[0][0].weight)
+    assert torch.equal(last.conv[2].weight, classifier.features[17].conv[2].weight)
+
+    with pytest.raises(InputError, match="missing"):
+        wrong = {"arch": "DeepLabV3Plus", "encoder_name": "resnet18"}
+        build_segmentor("smp", num_classes=3, encoder_checkpoint=tmp_path / "encoder.pth", **wrong)
+
+
+def test_encoder_from_the_shared_weights(shared_data: Path) -> None:
+    path = shared_data / "weights" / "mobilenet_v2_imagenet.safetensors"
+    if not path.exists():
+        pytest.skip(f"needs {path}")
+    segmentor = build_segmentor(
+        "smp", num_classes=11, arch="deeplabv3plus", encoder_name="mobilenet_v2", encoder_checkpoint=path,
+        mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5],
+    )  # fmt: skip
+    weights = load_file(path)
+    own = segmentor.network.encoder.state_dict()
+    assert all(torch.equal(own[key], value) for key, value in weights.items() if key in own)
+    assert len(set(own) & set(weights)) == len(own)
+
+
+def test_paper_student_output_stride() -> None:
+    images = torch.rand(1, 3, 64, 96)
+    for stride in (8, 16):
+        network = deeplabv3_mobilenetv2(11, output_stride=stride).eval()
+        with torch.no_grad():
+            assert network.backbone(images)["out"].shape == (1, 320, 64 // stride, 96 // stride)
+            assert network(images)["out"].shape == (1, 11, 64, 96)
+        dilations = [m.dilation[0] for m in network.backbone.modules() if getattr(m, "groups", 1) > 1]
+        # 17 depthwise convolutions; the strided ones are the 2nd, 4th, 7th and 14th.
+        assert dilations == ([1] * 7 + [2] * 7 + [4] * 3 if stride == 8 else [1] * 14 + [2] * 3)
+    with pytest.raises(InputError, match="8 or 16"):
+        build_segmentor("torchvision", num_classes=2, arch="deeplabv3_mobilenetv2", output_stride=32)
+
+
+def test_paper_student_matches_the_strided_backbone_where_no_dilation_is_used() -> None:
+    # Up to the first dilated stage, the backbone is torchvision's MobileNetV2 with the same weights.
+    from torchvision.models import mobilenet_v2
+
+    torch.manual_seed(4)
+    plain = mobilenet_v2().features.eval()
+    torch.manual_seed(4)
+    ours = deeplabv3_mobilenetv2(3, output_stride=16).backbone.eval()
+    x = y = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        for i in range(14):
+            x, y = plain[i](x), ours[str(i)](y)
+        assert torch.equal(x, y)
+        # The first block past the output stride has the same weights and no stride.
+        assert torch.allclose(plain[14](x), ours["14"](y)[..., ::2, ::2], atol=1e-6)
+
+
+def test_auxiliary_classifier_is_built_on_request() -> None:
+    arch = "deeplabv3_mobilenet_v3_large"
+    with_aux = build_segmentor("torchvision", num_classes=3, arch=arch, aux_loss=True)
+    assert any(key.startswith("aux_classifier.") for key in with_aux.network_state_dict())
+    with torch.no_grad():
+        assert with_aux.eval()(torch.rand(1, 3, 33, 40)).shape == (1, 3, 33, 40)
+    with pytest.raises(InputError, match="aux_loss"):
+        build_segmentor("torchvision", num_classes=3, arch="lraspp_mobilenet_v3_large", aux_loss=True)
+
+
+# ---- opaque networks ----
+
+
+PROGRAMS = [("torchscript", "script"), ("torchscript", "frozen"), ("torch_export", "export")]
+
+
+@pytest.mark.parametrize(("source", "kind"), [*PROGRAMS, ("torch_export", "fixed")])
+def test_opaque_networks_answer_as_the_original(
+    opaque: dict[str, Path], source: str, kind: str, networks: SimpleNamespace
+) -> None:
+    images = torch.rand(2, 3, 32, 48)
+    options = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "path": opaque[kind], "trust": True}
+    segmentor = freeze(build_segmentor(source, num_classes=5, **options))
+    expected = Segmentor(
+        networks.trained_tiny(), num_classes=5, mean=options["mean"], std=options["std"]
+    ).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(segmentor(images), expected(images))
+        torch.testing.assert_close(segmentor.to("cpu")(images), expected(images))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("source", "kind"), PROGRAMS)
+def test_opaque_networks_move_to_the_gpu(opaque: dict[str, Path], source: str, kind: str) -> None:
+    images = torch.rand(2, 3, 32, 48)
+    segmentor = freeze(build_segmentor(source, num_classes=5, path=opaque[kind], trust=True, **PLAIN))
+    before = segmentor(images)
+    images = images.cuda().requires_grad_()
+    logits = segmentor.cuda()(images)
+    torch.testing.assert_close(logits.detach().cpu(), before, atol=1e-2, rtol=1e-2)
+    logits.sum().backward()
+    assert images.grad.abs().sum() > 0
+    torch.testing.assert_close(segmentor.cpu()(images.detach().cpu()), before)
+
+
+@pytest.mark.parametrize("source", ["torchscript", "torch_export"])
+def test_programs_need_trust(opaque: dict[str, Path], source: str, tmp_path: Path) -> None:
+    path = opaque["script" if source == "torchscript" else "export"]
+    for trust in ({}, {"trust": False}, {"trust": "yes"}):
+        with pytest.raises(InputError, match="trust: true"):
+            build_segmentor(source, num_classes=5, path=path, **trust, **PLAIN)
+    with pytest.raises(InputError, match="does not exist"):
+        build_segmentor(source, num_classes=5, path=tmp_path / "none", trust=True, **PLAIN)
+    (tmp_path / "wrong").write_bytes(b"no program")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        build_segmentor(source, num_classes=5, path=tmp_path / "wrong", trust=True, **PLAIN)
+    with pytest.raises(InputError, match="mean and std"):
+        build_segmentor(source, num_classes=5, path=path, trust=True)
+    with pytest.raises(InputError, match="num_classes"):
+        build_segmentor(source, num_classes=4, path=path, trust=True, **PLAIN)(torch.rand(2, 3, 32, 48))
+
+
+def test_fixed_export_names_its_size(opaque: dict[str, Path]) -> None:
+    segmentor = build_segmentor("torch_export", num_classes=5, path=opaque["fixed"], trust=True, **PLAIN)
+    with pytest.raises(InputError, match=r"takes inputs of shape \(2, 3, 32, 48\) and got \(2, 3, 32, 40\)"):
+        segmentor(torch.rand(2, 3, 32, 40))
+
+
+class PinsItsDevice(nn.Module):
+    """Makes tensors of its own, converts types, and holds a constant: what ties an export to one device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        ramp = torch.arange(x.shape[-1], device=x.device, dtype=torch.float32)
+        return (x * self.scale).to(torch.float32) + ramp + torch.zeros(3, 1, 1, device="cpu").to(x.device)
+
+
+def test_export_moves_as_a_whole(tmp_path: Path, networks: SimpleNamespace) -> None:
+    network = PinsItsDevice().eval()
+    path = networks.save_export(network, tmp_path / "pins.pt2")
+    segmentor = build_segmentor("torch_export", num_classes=3, path=path, trust=True, **PLAIN)
+    images = torch.rand(2, 3, 32, 48)
+    torch.testing.assert_close(segmentor(images), network(images))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert segmentor(images).shape == images.shape
+    # The meta device stands for a GPU: an operation that mixes devices fails there as well.
+    moved = segmentor.to("meta")(images.to("meta"))
+    assert moved.device.type == "meta" and moved.shape == images.shape
+
+
+def test_export_with_a_range_of_sizes(tmp_path: Path) -> None:
+    sizes = {2: 8 * torch.export.Dim("h", min=2, max=8), 3: 8 * torch.export.Dim("w", min=2, max=8)}
+    network = nn.Conv2d(3, 5, 8, stride=8).eval()
+    program = torch.export.export(network, (torch.rand(2, 3, 32, 48),), dynamic_shapes=(sizes,))
+    torch.export.save(program, tmp_path / "conv.pt2")
+    options: dict[str, Any] = {"path": tmp_path / "conv.pt2", "trust": True, "stride": 8, **PLAIN}
+    segmentor = build_segmentor("torch_export", num_classes=5, **options)
+    assert segmentor(torch.rand(2, 3, 33, 48)).shape == (2, 5, 33, 48)
+    with pytest.raises(InputError, match=r"takes inputs of shape .* and got \(2, 3, 72, 48\)"):
+        segmentor(torch.rand(2, 3, 65, 48))
+
+
+def test_export_in_training_mode_is_refused(tmp_path: Path, networks: SimpleNamespace) -> None:
+    networks.save_export(networks.Tiny().train(), tmp_path / "train.pt2")
+    with pytest.raises(InputError, match="model.eval"):
+        build_segmentor("torch_export", num_classes=5, path=tmp_path / "train.pt2", trust=True, **PLAIN)
+
+
+# ---- factory ----
+
+
+FACTORY = """
+import torch
+from torch import Tensor, nn
+from dfad_seg.segmentors import Segmentor
+
+def network(classes, width=4):
+    return nn.Sequential(nn.Conv2d(3, width, 1), nn.Conv2d(width, classes, 1))
+
+def segmentor(classes):
+    return Segmentor(network(classes), num_classes=classes, stride=2)
+
+def fails():
+    raise RuntimeError("no such weights")
+
+def nothing():
+    return None
+
+number = 3
+"""
+
+
+@pytest.fixture
+def factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module in the current directory."""
+    (tmp_path / "my_factory_module.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(tmp_path))])
+    monkeypatch.delitem(sys.modules, "my_factory_module", raising=False)
+    return "my_factory_module"
+
+
+def test_factory(factory: str) -> None:
+    built = build_segmentor(
+        "factory", num_classes=3, factory=f"{factory}:network", kwargs={"classes": 3, "width": 7}, **PLAIN
+    )
+    assert built.network[0].out_channels == 7
+    assert built(torch.rand(1, 3, 5, 5)).shape == (1, 3, 5, 5)
+    ready = build_segmentor("factory", num_classes=3, factory=f"{factory}:segmentor", kwargs={"classes": 3})
+    assert ready.stride == 2 and not isinstance(ready.network, Segmentor)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("{}:networks", {}, "Did you mean 'network'"),
+        ("{}", {}, "package.module:callable"),
+        ("no_such_module_here:f", {}, "cannot be imported"),
+        ("{}:number", {}, "not a callable"),
+        ("{}:nothing", {}, "NoneType"),
+        ("{}:fails", {}, "no such weights"),
+        ("{}:network", {"kwargs": {"class": 3}}, "unexpected keyword"),
+        ("{}:network", {"kwargs": [3]}, "a mapping is needed"),
+        ("{}:network", {"kwargs": {"classes": 3}, "no_mean": True}, "mean and std"),
+        ("{}:segmentor", {"kwargs": {"classes": 4}, "no_mean": True}, "4 classes"),
+        ("{}:segmentor", {"kwargs": {"classes": 3}}, "'mean' would be ignored"),
+    ],
+)
+def test_factory_errors(factory: str, name: str, options: dict[str, Any], says: str) -> None:
+    normalisation = {} if options.pop("no_mean", False) else PLAIN
+    with pytest.raises(InputError, match=says):
+        build_segmentor("factory", num_classes=3, factory=name.format(factory), **options, **normalisation)
+
+
+# ---- names ----
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "says"),
+    [
+        ("spm", {}, "Did you mean 'smp'"),
+        ("smp", {"arch": "DeepLabV3Pus"}, "Did you mean 'DeepLabV3Plus'"),
+        ("smp", {}, "needs the option 'arch'"),
+        ("smp", {"arch": "Unet", "encoder_name": "resnet19"}, "Did you mean 'resnet18'"),
+        ("smp", {"arch": "Unet", "encoder_name": "mobilenetv3_small_100"}, "'tu-mobilenetv3_small_100'"),
+        ("smp", {"arch": "Unet", "encoder_name": "tu-mobilenetv3_smal_100"}, "Did you mean"),
+        ("smp", {"arch": "Unet", "decoder_chanels": [1]}, "Did you mean 'decoder_channels'"),
+        ("smp", {"arch": "Unet", "activation": "softmax"}, "no option 'activation'"),
+        ("smp", {"arch": "Unet", "encoder_name": "resnet18", "encoder_options": {"a": 1}}, "timm encoder"),
+        ("smp", {**SMALL, "encoder_output_stride": 4}, "4"),
+        ("torchvision", {"arch": "deeplabv3_resnet5"}, "Did you mean 'deeplabv3_resnet50'"),
+        ("torchvision", {"arch": "deeplabv3_resnet50", "stryde": 8}, "Did you mean 'stride'"),
+        (
+            "torchvision",
+            {"arch": "lraspp_mobilenet_v3_large", "output_stride": 8},
+            "no option 'output_stride'",
+        ),
+        ("torchvision", {"arch": "deeplabv3_mobilenetv2", "encoder_weights": "coco"}, "'imagenet'"),
+    ],
+)
+def test_names_and_options(source: str, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        build_segmentor(source, num_classes=3, **options)
+
+
+def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*args: Any, **kwargs: Any) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("segmentation_models_pytorch.encoders.hf_hub_download", offline)
+    monkeypatch.setattr("torch.hub.download_url_to_file", offline)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    for source, arch in (("smp", "Unet"), ("torchvision", "deeplabv3_mobilenetv2")):
+        encoder = {"encoder_name": "mobilenet_v2"} if source == "smp" else {}
+        with pytest.raises(InputError, match="no route to host.*internet.*encoder_checkpoint"):
+            build_segmentor(source, num_classes=3, arch=arch, encoder_weights="imagenet", **encoder)
+
+
+def test_source_options_lists_both_kinds() -> None:
+    assert {"path", "trust", "mean", "stride", "checkpoint"} <= set(source_options("torchscript"))
+
+
+# ---- cost ----
+
+
+def test_cost_by_hand(opaque: dict[str, Path], networks: SimpleNamespace) -> None:
+    # 3x3 convolution 3 -> 8 at 16x24, then 1x1 8 -> 5: multiply-accumulates times 2.
+    flops = 2 * 16 * 24 * (3 * 8 * 9 + 8 * 5)
+    tiny = Segmentor(networks.Tiny(), num_classes=5).train()
+    assert count_flops(tiny, (32, 48)) == flops
+    assert tiny.training and next(tiny.parameters()).device.type == "cpu"
+    assert count_parameters(tiny) == 3 * 8 * 9 + 8 + 2 * 8 + 8 * 5 + 5
+    for source, kind in PROGRAMS:
+        program = build_segmentor(source, num_classes=5, path=opaque[kind], trust=True, **PLAIN)
+        assert count_flops(program, (32, 48)) == flops

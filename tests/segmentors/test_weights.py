@@ -1,0 +1,299 @@
+"""Checkpoint files: containers, prefixes, refusals, and the student file."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dfad_seg.errors import InputError
+from dfad_seg.segmentors import (
+    Segmentor,
+    build_segmentor,
+    file_sha256,
+    load_segmentor,
+    load_weights,
+    read_segmentor_file,
+    read_state_dict,
+    save_segmentor,
+    state_hash,
+)
+
+SMP = {"source": "smp", "arch": "DeepLabV3Plus", "encoder_name": "tu-mobilenetv3_small_050"}
+
+
+@pytest.fixture
+def segmentor(networks: SimpleNamespace) -> Segmentor:
+    torch.manual_seed(7)
+    return Segmentor(networks.Tiny(), num_classes=5)
+
+
+def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {prefix + key: value for key, value in state.items()}
+
+
+CONTAINERS: dict[str, Any] = {
+    "bare": lambda s: s,
+    "ordered": lambda s: OrderedDict(s),
+    "state_dict": lambda s: {"state_dict": s, "epoch": 3},
+    "model": lambda s: {"model": s, "optimizer": {"lr": 0.1}},
+    "model_state": lambda s: {"model_state": s},
+    "model_state_dict": lambda s: {"model_state_dict": s, "loss": 1.0},
+    "network": lambda s: {"network": s},
+    "student": lambda s: {"student": s, "generator": {"weight": torch.zeros(2)}},
+    "nested": lambda s: {"model": {"state_dict": s}},
+    "module.": lambda s: prefixed(s, "module."),
+    "model.": lambda s: {"state_dict": prefixed(s, "model.")},
+    "network.": lambda s: prefixed(s, "network."),
+    "_orig_mod.": lambda s: prefixed(s, "_orig_mod."),
+    "all of them": lambda s: {"model": prefixed(s, "network.module._orig_mod.")},
+    "without num_batches_tracked": lambda s: {k: v for k, v in s.items() if "num_batches" not in k},
+}
+
+
+@pytest.mark.parametrize("container", list(CONTAINERS))
+def test_containers_and_prefixes(
+    segmentor: Segmentor, tmp_path: Path, container: str, networks: SimpleNamespace
+) -> None:
+    trained = networks.trained_tiny()
+    torch.save(CONTAINERS[container](trained.state_dict()), tmp_path / "weights.pt")
+    load_weights(segmentor, tmp_path / "weights.pt")
+    images = torch.rand(1, 3, 8, 8)
+    torch.testing.assert_close(segmentor.eval().network(images), trained(images), rtol=0, atol=0)
+
+
+def test_safetensors(segmentor: Segmentor, tmp_path: Path, networks: SimpleNamespace) -> None:
+    trained = networks.trained_tiny()
+    save_file(trained.state_dict(), tmp_path / "weights.safetensors")
+    load_weights(segmentor, tmp_path / "weights.safetensors")
+    assert state_hash(segmentor) == state_hash(trained)
+
+
+def test_a_networks_own_name_may_look_like_a_wrapper(tmp_path: Path) -> None:
+    network = nn.ModuleDict({"model": nn.Conv2d(3, 5, 1)})
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    fresh = Segmentor(nn.ModuleDict({"model": nn.Conv2d(3, 5, 1)}), num_classes=5)
+    load_weights(fresh, tmp_path / "weights.pt")
+    assert state_hash(fresh) == state_hash(network)
+
+
+def test_names_that_smp_itself_translates(tmp_path: Path) -> None:
+    # smp 0.3 had no `.model` level in these encoders; smp's own loader still takes such files.
+    spec = {**SMP, "encoder_name": "tu-mobilenetv3_small_050", "num_classes": 3}
+    torch.manual_seed(0)
+    old = build_segmentor(**spec)
+    state = {key.replace("encoder.model.", "encoder."): v for key, v in old.network_state_dict().items()}
+    torch.save(state, tmp_path / "old.pt")
+    assert state_hash(build_segmentor(**spec, checkpoint=tmp_path / "old.pt")) == state_hash(old)
+
+
+# ---- refusals: one error, and nothing loaded ----
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda s: s.pop("features.weight"), ["missing, 1 of 9: features.weight"]),
+        (lambda s: s.update(extra=torch.zeros(1)), ["unexpected, 1: extra"]),
+        (
+            lambda s: s.update({"features.weight": torch.zeros(8, 3, 5, 5)}),
+            ["features.weight is (8, 3, 5, 5), needed (8, 3, 3, 3)", "another architecture"],
+        ),
+        (
+            lambda s: (s.pop("norm.bias"), s.update(more=torch.zeros(1), **{"norm.weight": torch.zeros(9)})),
+            ["missing", "norm.bias", "unexpected", "more", "norm.weight is (9,)"],
+        ),
+        (
+            lambda s: s.update(
+                {"classifier.weight": torch.zeros(7, 8, 1, 1), "classifier.bias": torch.zeros(7)}
+            ),
+            ["Only the class count differs: the checkpoint has 7 classes, num_classes is 5"],
+        ),
+        (
+            lambda s: s.update({"features.weight": torch.zeros(8, 3, 3, 3, dtype=torch.int8)}),
+            ["features.weight is torch.int8"],
+        ),
+        (lambda s: s["norm.running_var"].fill_(float("nan")), ["not finite", "norm.running_var"]),
+        (lambda s: s["classifier.bias"][0].fill_(float("inf")), ["not finite", "classifier.bias"]),
+        (
+            lambda s: s.update({f"extra{i}": torch.zeros(1) for i in range(20)}),
+            ["unexpected, 20", "extra4, ... (20 in all)"],
+        ),
+    ],
+)
+def test_mismatches(
+    segmentor: Segmentor, tmp_path: Path, change: Any, says: list[str], networks: SimpleNamespace
+) -> None:
+    path = tmp_path / "weights.pt"
+    state = dict(networks.trained_tiny().state_dict())
+    change(state)
+    torch.save(state, path)
+    before = state_hash(segmentor)
+    with pytest.raises(InputError) as caught:
+        load_weights(segmentor, path)
+    for part in [str(path), *says]:
+        assert part in str(caught.value)
+    assert state_hash(segmentor) == before
+
+
+class Marks:
+    """Unpickling this would create a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_pickle_does_not_run(tmp_path: Path, zipped: bool, networks: SimpleNamespace) -> None:
+    marker = tmp_path / "code_ran"
+    content = {"state_dict": networks.trained_tiny().state_dict(), "hook": Marks(marker)}
+    torch.save(content, tmp_path / "evil.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError, match="Python objects.*refused"):
+        read_state_dict(tmp_path / "evil.pt")
+    assert not marker.exists()
+    # The test itself must be able to fail: a plain unpickler does run it.
+    pickle.loads(pickle.dumps(Marks(marker)))
+    assert marker.exists()
+
+
+def test_a_plain_pickle_with_code_does_not_run(tmp_path: Path) -> None:
+    marker = tmp_path / "code_ran"
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps(Marks(marker), protocol=2))
+    with pytest.raises(InputError):
+        read_state_dict(tmp_path / "evil.pth")
+    assert not marker.exists()
+
+
+def test_a_whole_pickled_network_is_refused(tmp_path: Path) -> None:
+    torch.save(nn.Conv2d(3, 3, 1), tmp_path / "whole.pt")
+    with pytest.raises(InputError, match="state_dict"):
+        read_state_dict(tmp_path / "whole.pt")
+
+
+def test_damaged_files(tmp_path: Path, networks: SimpleNamespace) -> None:
+    torch.save(networks.trained_tiny().state_dict(), tmp_path / "good.pt")
+    good = (tmp_path / "good.pt").read_bytes()
+    save_file(networks.trained_tiny().state_dict(), tmp_path / "good.safetensors")
+    files = {
+        "empty.pt": b"",
+        "text.pt": b"hello, this is no checkpoint\n",
+        "half.pt": good[: len(good) // 2],
+        "tail.pt": good[:-40],
+        "zeros.pt": bytes(500),
+        "noise.pt": np.random.default_rng(0).bytes(2000),
+        "text.safetensors": b"hello, this is no checkpoint\n",
+        "half.safetensors": (tmp_path / "good.safetensors").read_bytes()[:200],
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=name):
+            read_state_dict(tmp_path / name)
+
+
+def test_other_things_than_checkpoints(tmp_path: Path, opaque: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        read_state_dict(tmp_path / "none.pt")
+    with pytest.raises(InputError, match="not a file"):
+        read_state_dict(tmp_path)
+    with pytest.raises(InputError, match="source 'torchscript'"):
+        read_state_dict(opaque["script"])
+    for content in ({"epoch": 3, "lr": 0.1}, [1, 2], torch.zeros(3), {}, {1: torch.zeros(1)}):
+        torch.save(content, tmp_path / "other.pt")
+        with pytest.raises(InputError, match="no state dict"):
+            read_state_dict(tmp_path / "other.pt")
+
+
+# ---- the student file ----
+
+
+def test_student_file_round_trip(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    options = {"mean": [0.5, 0.4, 0.3], "std": [0.5, 0.5, 0.25], "decoder_channels": 32}
+    student = build_segmentor(**SMP, num_classes=3, classes=["sky", "road", "car"], **options).eval()
+    palette = [(0, 0, 0), (128, 64, 128), (64, 0, 128)]
+    save_segmentor(tmp_path / "student.pt", student, palette=palette, extra={"miou": 0.5})
+
+    content = read_segmentor_file(tmp_path / "student.pt")
+    assert content["classes"] == ["sky", "road", "car"]
+    assert content["palette"] == [[0, 0, 0], [128, 64, 128], [64, 0, 128]]
+    assert content["extra"] == {"miou": 0.5}
+
+    loaded = load_segmentor(tmp_path / "student.pt", freeze=True)
+    images = torch.rand(2, 3, 20, 31)
+    with torch.no_grad():
+        assert torch.equal(loaded(images), student(images))
+    assert loaded.is_frozen and loaded.classes == ("sky", "road", "car")
+    assert state_hash(loaded) == state_hash(student)
+
+    # The same file is a checkpoint for a segmentor built elsewhere, and for the plain network.
+    load_weights(build_segmentor(**SMP, num_classes=3, **options), tmp_path / "student.pt")
+    plain = copy.deepcopy(student.network)
+    plain.load_state_dict(read_state_dict(tmp_path / "student.pt"), strict=True)
+
+
+def test_student_file_does_not_need_the_first_weights(tmp_path: Path) -> None:
+    first = build_segmentor(**SMP, num_classes=3)
+    torch.save(first.network_state_dict(), tmp_path / "first.pt")
+    second = build_segmentor(**SMP, num_classes=3, checkpoint=tmp_path / "first.pt")
+    assert state_hash(second) == state_hash(first)
+    save_segmentor(tmp_path / "student.pt", second)
+    (tmp_path / "first.pt").unlink()
+    assert "checkpoint" not in read_segmentor_file(tmp_path / "student.pt")["spec"]
+    assert state_hash(load_segmentor(tmp_path / "student.pt")) == state_hash(first)
+
+
+def test_student_file_refusals(tmp_path: Path, segmentor: Segmentor) -> None:
+    with pytest.raises(InputError, match="no spec"):
+        save_segmentor(tmp_path / "x.pt", segmentor)
+    spec = {"source": "factory", "factory": "torch.nn:Conv2d", "kwargs": {}}
+    with pytest.raises(InputError, match="classes has 1"):
+        save_segmentor(tmp_path / "x.pt", segmentor, spec=spec, classes=["sky"])
+    with pytest.raises(InputError, match="spec.thing is a function"):
+        save_segmentor(tmp_path / "x.pt", segmentor, spec={**spec, "thing": prefixed})
+    assert not (tmp_path / "x.pt").exists()
+
+    torch.save(segmentor.network_state_dict(), tmp_path / "bare.pt")
+    with pytest.raises(InputError, match="not a segmentor file"):
+        load_segmentor(tmp_path / "bare.pt")
+    save_segmentor(tmp_path / "code.pt", segmentor, spec=spec)
+    with pytest.raises(InputError, match="trust"):
+        load_segmentor(tmp_path / "code.pt")
+    content = torch.load(tmp_path / "code.pt", weights_only=True)
+    torch.save({**content, "version": 2}, tmp_path / "later.pt")
+    with pytest.raises(InputError, match="version 2"):
+        load_segmentor(tmp_path / "later.pt")
+    torch.save({**content, "spec": {}}, tmp_path / "part.pt")
+    with pytest.raises(InputError, match="incomplete"):
+        load_segmentor(tmp_path / "part.pt")
+
+
+def test_hashes(tmp_path: Path, networks: SimpleNamespace) -> None:
+    network = networks.trained_tiny()
+    segmentor = Segmentor(copy.deepcopy(network), num_classes=5)
+    assert state_hash(segmentor) == state_hash(network)
+    before = state_hash(network)
+    with torch.no_grad():
+        network.classifier.bias[0] += 1e-3
+    assert state_hash(network) != before
+    # Independent: the same digest from numpy.
+    linear = nn.Linear(2, 2, bias=False)
+    expected = hashlib.sha256(b"weight torch.float32 (2, 2)\n" + linear.weight.detach().numpy().tobytes())
+    assert state_hash(linear) == expected.hexdigest()
+    (tmp_path / "f").write_bytes(b"abc")
+    assert file_sha256(tmp_path / "f") == hashlib.sha256(b"abc").hexdigest()
+    with pytest.raises(InputError, match="No such file"):
+        file_sha256(tmp_path / "none")
