@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--num-nodes", type=int, metavar="N")
     parser.add_argument("--precision", metavar="P", help="32-true, bf16-mixed or 16-mixed")
     parser.add_argument(
-        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override config keys, e.g. schedule.type=poly"
+        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override config keys, e.g. seed=1"
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="print the resolved config, parameters and FLOPs, and stop"

@@ -11,7 +11,15 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from dfad_seg.config import Config, OptimizerConfig, ScheduleConfig, SegmentorConfig
-from dfad_seg.datasets import DATASETS, MetaInfo, build_dataset, eval_loader, eval_transform, train_loader, train_transform
+from dfad_seg.datasets import (
+    DATASETS,
+    MetaInfo,
+    build_dataset,
+    eval_loader,
+    eval_transform,
+    train_loader,
+    train_transform,
+)
 from dfad_seg.distill.hooks import Evaluate
 from dfad_seg.distill.schedules import Schedule, build_schedule
 from dfad_seg.errors import InputError, choose

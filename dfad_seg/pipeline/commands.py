@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
-from dfad_seg.config import Config, dump_config, load_config
+from dfad_seg.config import Config, EvaluationConfig, dump_config, load_config
 from dfad_seg.distill import Interrupted
+from dfad_seg.evaluation import format_table
+from dfad_seg.files import write_json
+from dfad_seg.pipeline.evaluate import evaluate_network, load_role
 from dfad_seg.pipeline.provenance import command_line
 from dfad_seg.pipeline.train import build_experiment, train
-from dfad_seg.segmentors import count_flops, count_parameters
+from dfad_seg.segmentors import count_flops, count_parameters, file_sha256
 
 
 def train_from_arguments(
@@ -42,3 +46,44 @@ def describe(config: Config) -> str:
     if experiment.generator is not None:
         lines.append(f"# generator: {count_parameters(experiment.generator):,} parameters\n")
     return "".join(lines)
+
+
+def evaluate_from_arguments(
+    *,
+    config: str,
+    checkpoint: str,
+    overrides: list[str],
+    role: str | None,
+    split: str | None,
+    dataset_root: str | None,
+    out: str | None,
+    show_dir: str | None,
+    batch_size: int | None,
+) -> int:
+    """`tools/eval_miou.py`; returns the exit code."""
+    if dataset_root is not None:
+        overrides = [*overrides, f"dataset.root={json.dumps(dataset_root)}"]
+    resolved = load_config(config, overrides)
+    role = role or resolved.trained_role
+    network = load_role(resolved, role, checkpoint)
+    metrics = evaluate_network(
+        resolved, network, split=split, batch_size=batch_size, device=resolved.device, show_dir=show_dir
+    )
+    print(format_table(metrics))
+    if out is not None:
+        section = resolved.evaluation or EvaluationConfig()
+        record = {
+            "role": role,
+            "checkpoint": checkpoint,
+            "checkpoint_sha256": file_sha256(checkpoint),
+            "dataset": resolved.dataset.type,
+            "split": split or section.split,
+            "short_side": section.short_side,
+            "parameters": count_parameters(network),
+            "command": command_line(),
+        }
+        write_json(out, record | metrics.to_dict())
+        print(f"metrics: {out}")
+    if show_dir is not None:
+        print(f"pictures: {show_dir}")
+    return 0

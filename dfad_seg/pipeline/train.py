@@ -15,7 +15,15 @@ from torch import Tensor, nn
 
 from dfad_seg.config import Config, dump_config
 from dfad_seg.datasets import MetaInfo
-from dfad_seg.distill import GameSettings, Hooks, Interrupted, TrainingSettings, distil_data_free, distil_with_data, train_supervised
+from dfad_seg.distill import (
+    GameSettings,
+    Hooks,
+    Interrupted,
+    TrainingSettings,
+    distil_data_free,
+    distil_with_data,
+    train_supervised,
+)
 from dfad_seg.distill.seeds import derived_seed
 from dfad_seg.errors import InputError
 from dfad_seg.objectives import GeneratorObjective, label_loss, weighted_discrepancy
@@ -90,8 +98,8 @@ def train(config: Config, work_dir: str | Path, *, resume: str | Path | None = N
 
     run = None
     if fabric.is_global_zero:
-        run = _open_run(work_dir, config, state)
-        if state is None:
+        run = _open_run(work_dir, config, state, resume is not None)
+        if not (run.path / "provenance.json").exists():
             run.write_json(
                 "provenance.json",
                 provenance(
@@ -212,13 +220,13 @@ def _state_to_resume(work_dir: Path, resume: str | Path | None) -> dict[str, Any
     return read_checkpoint(found[-1]) if found else None
 
 
-def _open_run(work_dir: Path, config: Config, state: dict[str, Any] | None) -> RunDirectory:
+def _open_run(work_dir: Path, config: Config, state: dict[str, Any] | None, resume: bool) -> RunDirectory:
     text = dump_config(config)
-    if state is None:
-        return RunDirectory.start(work_dir, text, keep_checkpoints=config.keep_checkpoints)
-    return RunDirectory.resume(
-        work_dir, text, step=state["iteration"], keep_checkpoints=config.keep_checkpoints
-    )
+    if resume and (work_dir / "config.yaml").exists():
+        # Without a checkpoint the run had not come to its first one, and begins again.
+        step = 0 if state is None else state["iteration"]
+        return RunDirectory.resume(work_dir, text, step=step, keep_checkpoints=config.keep_checkpoints)
+    return RunDirectory.start(work_dir, text, keep_checkpoints=config.keep_checkpoints)
 
 
 def _title(config: Config) -> str:
@@ -285,16 +293,8 @@ def _short(name: str) -> str:
 
 def _finish(run: RunDirectory, experiment: Experiment, kept: nn.Module) -> None:
     config, info = experiment.config, experiment.info
-    assert isinstance(kept, Segmentor) and kept.spec is not None
-    # What it started from does not matter for loading what it became.
-    spec = {k: v for k, v in kept.spec.items() if k not in ("checkpoint", "encoder_checkpoint", "encoder_weights")}
-    save_segmentor(
-        run.path / f"{config.trained_role}.pt",
-        kept,
-        spec=spec,
-        classes=info.classes,
-        palette=info.palette,
-    )
+    assert isinstance(kept, Segmentor)
+    save_segmentor(run.path / f"{config.trained_role}.pt", kept, classes=info.classes, palette=info.palette)
     curves(run.path / "pictures" / "curves.png", read_metrics(run.path))
 
 

@@ -38,6 +38,9 @@ class Segmentor(nn.Module):
         spec: plain options from which `build_segmentor(**spec)` rebuilds it; None if built by hand.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         network: nn.Module,

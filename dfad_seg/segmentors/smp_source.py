@@ -117,7 +117,7 @@ def _known_encoder(name: str) -> str:
     )
 
 
-def _input_stride(network: nn.Module) -> int:
+def _input_stride(network: Any) -> int:
     if not getattr(network, "requires_divisible_input_shape", True):
         return 1
     return int(network.encoder.output_stride)

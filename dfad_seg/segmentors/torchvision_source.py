@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def deeplabv3_mobilenetv2(
     return DeepLabV3(backbone, DeepLabHead(320, num_classes), None)
 
 
-def _download_or(build: Any, encoder_weights: str | None) -> nn.Module:
+def _download_or(build: Callable[[str | None], Any], encoder_weights: str | None) -> Any:
     if encoder_weights is None:
         return build(None)
     if encoder_weights != "imagenet":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections import Counter
 from pathlib import Path
 
@@ -128,6 +129,7 @@ def test_a_bad_file_arrives_as_one_line(tmp_path: Path, num_workers: int) -> Non
         list(loader)
     assert str(caught.value).startswith("mask ") and "label 77" in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert multiprocessing.active_children() == []  # stopped at once, not when the garbage is collected
 
 
 def test_workers_start_after_opencv_used_threads_here(train: StreetScenes) -> None:

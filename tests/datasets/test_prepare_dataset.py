@@ -60,6 +60,7 @@ class Server:
         self.data, self.etag = b"", '"one"'
         self.break_after: int | None = None  # bytes of the body, then the connection closes
         self.ranges = True
+        self.skip = 0  # bytes by which an answered range starts too late
         self.requests: list[tuple[str | None, str | None]] = []
         outer = self
 
@@ -81,7 +82,7 @@ class Server:
             return
         start = 0
         if span and self.ranges and tag in (None, self.etag):
-            start = int(span.removeprefix("bytes=").removesuffix("-"))
+            start = int(span.removeprefix("bytes=").removesuffix("-")) + self.skip
             if start >= len(self.data):
                 request.send_response(416)
                 request.send_header("Content-Range", f"bytes */{len(self.data)}")
@@ -177,6 +178,15 @@ def test_a_part_that_is_already_whole_or_too_long(server: Server, tmp_path: Path
     with pytest.raises(InputError, match="fits no longer"):
         downloading.download(server.url, target)
     assert not part.exists()
+
+
+def test_a_range_that_was_not_asked_for_is_not_appended(server: Server, tmp_path: Path) -> None:
+    server.data, server.skip = bytes(range(250)), 3
+    (tmp_path / "file.part").write_bytes(server.data[:100])
+    with pytest.raises(InputError, match="unfit range; run again"):
+        downloading.download(server.url, tmp_path / "file")
+    downloading.download(server.url, tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == server.data
 
 
 def test_a_download_has_a_limit(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

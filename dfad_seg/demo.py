@@ -1,0 +1,91 @@
+"""The demo: a teacher is trained on drawn street scenes, then compressed without a single training image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dfad_seg.config import Config, load_config
+from dfad_seg.datasets import write_street_scenes
+from dfad_seg.evaluation import SegmentationMetrics, format_comparison
+from dfad_seg.files import write_json, write_text
+from dfad_seg.pipeline import evaluate_network, load_role, train
+from dfad_seg.runs import ProgressReport
+from dfad_seg.segmentors import count_parameters
+
+COUNTS = {"train": 600, "val": 60, "test": 120}
+TITLES = {"teacher": "teacher", "student": "student", "random_noise": "random noise"}
+PICTURES = 6
+
+
+def run_demo(work_dir: str | Path, configs: str | Path, *, overrides: list[str] | None = None) -> None:
+    """Draw the data, train the teacher, distil, run the random-noise control, score all three, print the table.
+
+    A stage that is finished in `work_dir` is kept and an interrupted one is continued, so the command can be
+    repeated.
+
+    Args:
+        work_dir: gets `data/`, one run directory per stage, `results.json` and `results.md`.
+        configs: the folder with `teacher.yaml`, `demo.yaml` and `random_noise.yaml`.
+        overrides: `key=value` config overrides of all three stages.
+    """
+    work_dir, configs = Path(work_dir), Path(configs)
+    data = [f"dataset.root={work_dir / 'data'}", *(overrides or [])]
+    teacher_file = [f"teacher.checkpoint={work_dir / 'teacher' / 'teacher.pt'}"]
+    stages = {
+        "teacher": load_config(configs / "teacher.yaml", data),
+        "student": load_config(configs / "demo.yaml", data + teacher_file),
+        "random_noise": load_config(configs / "random_noise.yaml", data + teacher_file),
+    }
+    with ProgressReport("drawing street scenes", sum(COUNTS.values()), unit="scene") as progress:
+        write_street_scenes(
+            work_dir / "data",
+            size=stages["teacher"].image_size,
+            counts=COUNTS,
+            progress=lambda done, total: progress.advance_to(done),
+        )
+    scores: dict[str, SegmentationMetrics] = {}
+    parameters: dict[str, int] = {}
+    for name, config in stages.items():
+        file = _finished(config, work_dir / name)
+        network = load_role(config, config.trained_role, file)
+        parameters[TITLES[name]] = count_parameters(network)
+        scores[TITLES[name]] = evaluate_network(
+            config,
+            network,
+            split="test",
+            show_dir=work_dir / "pictures" if name == "student" else None,
+            show_limit=PICTURES,
+            title=f"scoring the {TITLES[name]}",
+        )
+    _report(work_dir, scores, parameters)
+
+
+def _finished(config: Config, run: Path) -> Path:
+    """The stage's trained network; trains, or goes on training, if it is not there yet."""
+    file = run / f"{config.trained_role}.pt"
+    if file.exists():
+        print(f"{run}: finished earlier, kept. Delete the folder to run it again.", flush=True)
+        return file
+    return train(config, run, resume="latest", command=f"make demo (stage {run.name})")
+
+
+def _report(work_dir: Path, scores: dict[str, SegmentationMetrics], parameters: dict[str, int]) -> None:
+    write_json(work_dir / "results.json", {name: metrics.to_dict() for name, metrics in scores.items()})
+    write_text(work_dir / "results.md", format_comparison(scores, markdown=True) + "\n")
+    teacher, student, noise = (scores[title] for title in TITLES.values())
+    print("\nIoU on the street scenes' test split, none of which any network was trained on:\n")
+    print(format_comparison(scores))
+    print(
+        f"\nThe student has {parameters['student']:,} parameters, the teacher {parameters['teacher']:,}. "
+        f"Trained without any image of the data set,\nit keeps {student.mIoU / teacher.mIoU:.0%} of the teacher's mIoU; "
+        f"distilled on random noise instead, {noise.mIoU / teacher.mIoU:.0%}."
+    )
+    last_grid = sorted((work_dir / "student" / "pictures").glob("generated_*.png"))[-1]
+    print("\nPictures:")
+    for path, what in (
+        (last_grid, "generated images with the teacher's and the student's answers"),
+        (work_dir / "student" / "pictures" / "curves.png", "losses and validation mIoU of the distillation"),
+        (work_dir / "pictures", "test images: truth, the student's answer, its errors"),
+    ):
+        print(f"  {path}: {what}")
+    print(f"Numbers: {work_dir / 'results.json'}, {work_dir / 'results.md'}")

@@ -1,0 +1,172 @@
+"""One experiment's folder: what ran, what came out, and what is needed to go on."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch.utils.tensorboard import SummaryWriter
+
+from dfad_seg.errors import InputError
+from dfad_seg.files import write_json, write_text, write_torch
+
+CHECKPOINT_FORMAT = "dfad_seg/checkpoint"
+CHECKPOINT_VERSION = 1
+
+
+class RunDirectory:
+    """`config.yaml`, `provenance.json`, `metrics.jsonl`, TensorBoard events, `checkpoints/`, pictures.
+
+    Create it with `RunDirectory.start` or `RunDirectory.resume`. Only the process of rank 0 should hold one.
+    """
+
+    def __init__(self, path: Path, *, keep_checkpoints: int, elapsed: float, step: int) -> None:
+        self.path = path
+        self.keep_checkpoints = keep_checkpoints
+        self._started = time.monotonic() - elapsed
+        self._metrics = open(path / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115: closed in close()
+        # Events of a run that was killed after its last checkpoint are hidden from there on.
+        self._events = SummaryWriter(str(path / "tensorboard"), purge_step=step + 1 if step else None)
+
+    @classmethod
+    def start(cls, path: str | Path, config: str, *, keep_checkpoints: int = 2) -> RunDirectory:
+        """A new run in an absent or empty folder.
+
+        Raises:
+            InputError: the folder holds a run, or anything else, already; or it cannot be written.
+        """
+        path = Path(path)
+        if path.exists() and not path.is_dir():
+            raise InputError(f"the work-dir {path} is a file. Give a folder's path with --work-dir.")
+        if path.is_dir() and any(path.iterdir()):
+            what = "holds a run already" if (path / "config.yaml").exists() else "is not empty"
+            raise InputError(
+                f"the work-dir {path} {what}, and nothing in it was changed. "
+                "Continue that run with --resume, or give another --work-dir."
+            )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            write_text(path / "config.yaml", config)
+        except OSError as error:
+            raise InputError(f"cannot write to the work-dir {path}: {error.strerror}.") from None
+        return cls(path, keep_checkpoints=keep_checkpoints, elapsed=0.0, step=0)
+
+    @classmethod
+    def resume(cls, path: str | Path, config: str, *, step: int, keep_checkpoints: int = 2) -> RunDirectory:
+        """An existing run, to go on after `step`; later metrics are dropped, as they will be measured again.
+
+        Raises:
+            InputError: there is no run, or it is one of another config.
+        """
+        path = Path(path)
+        kept = path / "config.yaml"
+        if not kept.exists():
+            raise InputError(f"there is no run to resume in {path}: it has no config.yaml.")
+        different = _differences(kept.read_text(encoding="utf-8"), config)
+        if different:
+            raise InputError(
+                f"the run in {path} is of another experiment: {', '.join(different)} differ from its config.yaml. "
+                "Resume it with its own config, or give another --work-dir."
+            )
+        records = [record for record in read_metrics(path) if record["step"] <= step]
+        write_text(path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+        elapsed = records[-1]["elapsed_s"] if records else 0.0
+        return cls(path, keep_checkpoints=keep_checkpoints, elapsed=elapsed, step=step)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of this run so far, over all its parts."""
+        return time.monotonic() - self._started
+
+    def log(self, step: int, scalars: dict[str, float]) -> None:
+        """Append one line to `metrics.jsonl` and the same scalars to TensorBoard; NaN becomes null."""
+        clean = {k: (float(v) if math.isfinite(v) else None) for k, v in scalars.items()}
+        record = {"step": step, "elapsed_s": round(self.elapsed, 3), **clean}
+        self._metrics.write(json.dumps(record) + "\n")
+        self._metrics.flush()
+        for name, value in clean.items():
+            if value is not None:
+                self._events.add_scalar(name, value, step)
+
+    def save_checkpoint(self, state: dict[str, Any]) -> Path:
+        """Write `checkpoints/iteration_N.pt` whole, then drop all but the newest few."""
+        folder = self.path / "checkpoints"
+        target = folder / f"iteration_{state['iteration']:08d}.pt"
+        self._metrics.flush()
+        os.fsync(self._metrics.fileno())
+        write_torch(target, {"format": CHECKPOINT_FORMAT, "version": CHECKPOINT_VERSION, **state})
+        for old in checkpoints(self.path)[: -self.keep_checkpoints]:
+            old.unlink()
+        return target
+
+    def write_json(self, name: str, value: Any) -> Path:
+        """Write a JSON file into the run directory, whole."""
+        write_json(self.path / name, value)
+        return self.path / name
+
+    def close(self) -> None:
+        """Flush and close the files."""
+        self._metrics.close()
+        self._events.close()
+
+
+def checkpoints(run: str | Path) -> list[Path]:
+    """The run's complete checkpoints, oldest first."""
+    folder = Path(run) / "checkpoints"
+    return sorted(p for p in folder.glob("iteration_*.pt") if re.fullmatch(r"iteration_\d+\.pt", p.name))
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a resumable checkpoint; nothing in it can run code.
+
+    Raises:
+        InputError: not a checkpoint of this program, or damaged.
+    """
+    path = Path(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"there is no checkpoint {path}.") from None
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise InputError(
+            f"cannot read the checkpoint {path}: it is damaged or not a checkpoint ({type(error).__name__}). "
+            "Resume from an older one in the same folder."
+        ) from None
+    if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
+        raise InputError(f"{path} is not a resumable checkpoint of dfad_seg. Those are in checkpoints/ of a run.")
+    if state.get("version") != CHECKPOINT_VERSION:
+        raise InputError(
+            f"{path} is a checkpoint of version {state.get('version')}; this program reads {CHECKPOINT_VERSION}."
+        )
+    return state
+
+
+def read_metrics(run: str | Path) -> list[dict[str, Any]]:
+    """The records of `metrics.jsonl`, without a last line that a crash cut off."""
+    path = Path(run) / "metrics.jsonl"
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+# What may change between the parts of one run without making it another experiment.
+_FREE_KEYS = {"work_dir", "device", "log_every", "save_every", "preview_every", "keep_checkpoints"}
+
+
+def _differences(kept: str, asked: str) -> list[str]:
+    kept_values, asked_values = yaml.safe_load(kept) or {}, yaml.safe_load(asked) or {}
+    keys = sorted((kept_values.keys() | asked_values.keys()) - _FREE_KEYS)
+    return [key for key in keys if kept_values.get(key) != asked_values.get(key)]

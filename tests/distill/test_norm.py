@@ -1,0 +1,66 @@
+"""BatchNorm modes and recalibration."""
+
+import copy
+
+import pytest
+import torch
+import toys
+from torch import nn
+
+from dfad_seg.distill import batch_norm_mode, recalibrate_batch_norm
+from dfad_seg.distill.norm import no_parameter_gradients
+
+
+def test_modes_normalise_by_what_they_say():
+    norm = nn.BatchNorm2d(2)
+    norm.running_mean += 5
+    x = torch.randn(4, 2, 3, 3)
+    by_batch = (x - x.mean((0, 2, 3), keepdim=True)) / (
+        x.var((0, 2, 3), keepdim=True, correction=0) + norm.eps
+    ).sqrt()
+    by_running = (x - 5) / (1 + norm.eps) ** 0.5
+    for mode, expected in (("batch", by_batch), ("running", by_running), ("update", by_batch)):
+        with batch_norm_mode(norm, mode):
+            torch.testing.assert_close(norm(x), expected)
+        assert norm.training and norm.track_running_stats
+    assert norm.num_batches_tracked == 1
+
+
+def test_modes_are_undone_after_an_error_and_leave_frozen_layers_alone():
+    network = nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm2d(2).eval())
+    with pytest.raises(RuntimeError, match="boom"), batch_norm_mode(network, "running"):
+        assert not network[0].training
+        raise RuntimeError("boom")
+    assert network[0].training and not network[1].training
+    with pytest.raises(ValueError, match="unknown BatchNorm mode"), batch_norm_mode(network, "off"):
+        pass
+
+
+def test_recalibration_is_the_plain_average_over_batches():
+    network = toys.segmentor(0, dropout=0.5).train()
+    network.network[1].running_mean += 100
+    batches = [torch.rand(4, 3, 16, 16) for _ in range(3)]
+    weights = copy.deepcopy(dict(network.named_parameters()))
+    with torch.no_grad():
+        features = [network.network[0](network.normalise(x)) for x in batches]
+    recalibrate_batch_norm(network, iter(batches))
+    norm = network.network[1]
+    mean = torch.stack([f.mean((0, 2, 3)) for f in features]).mean(0)
+    var = torch.stack([f.var((0, 2, 3)) for f in features]).mean(0)
+    torch.testing.assert_close(norm.running_mean, mean)
+    torch.testing.assert_close(norm.running_var, var)
+    assert norm.momentum == 0.1
+    assert all(m.training for m in network.modules())
+    assert all(torch.equal(p, weights[n]) for n, p in network.named_parameters())
+
+
+def test_no_parameter_gradients_restores_only_what_it_took():
+    network = toys.segmentor(0)
+    network.network[0].weight.requires_grad_(False)
+    x = torch.rand(1, 3, 16, 16, requires_grad=True)
+    with no_parameter_gradients(network):
+        assert not any(p.requires_grad for p in network.parameters())
+        network(x).sum().backward()
+    assert x.grad is not None
+    trainable = {n for n, p in network.named_parameters() if p.requires_grad}
+    assert "network.0.weight" not in trainable and "network.4.weight" in trainable

@@ -1,0 +1,206 @@
+"""The two steps against a transcription of the paper's equations in plain PyTorch, and what they must not touch."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+import toys
+
+from dfad_seg.distill import generator_step, student_step, supervised_step
+from dfad_seg.objectives import GeneratorObjective, label_loss
+from dfad_seg.objectives.discrepancy import log_mae, mae
+
+
+def same(first, second):
+    a, b = first.state_dict(), second.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def sgd(network):
+    return torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+
+
+def adam(network):
+    return torch.optim.Adam(network.parameters(), lr=1e-3)
+
+
+def plain_dfad_iteration(student, teacher, generator, optimizer_s, optimizer_g, latents):
+    """Algorithm 1 of Fang et al. 2019 as one would write it from the text: 5 imitation steps, 1 generation step."""
+
+    def logits(network, images):
+        return network.network((images - 0.5) / 0.5)
+
+    for z in latents[:-1]:
+        fake = generator(z).detach()
+        with torch.no_grad():
+            t = logits(teacher, fake)
+        loss_s = F.l1_loss(logits(student, fake), t)
+        optimizer_s.zero_grad()
+        loss_s.backward()
+        optimizer_s.step()
+    fake = generator(latents[-1])
+    loss_g = -torch.log(1 + F.l1_loss(logits(student, fake), logits(teacher, fake)))
+    optimizer_g.zero_grad()
+    loss_g.backward()
+    optimizer_g.step()
+    return loss_s.detach(), loss_g.detach()
+
+
+def test_one_iteration_equals_the_transcription():
+    teacher = toys.teacher()
+    ours = toys.segmentor(0).train(), toys.generator().train()
+    plain = copy.deepcopy(ours)
+    latents = [torch.randn(4, 8, generator=torch.Generator().manual_seed(i)) for i in range(6)]
+    plain_optimizers = sgd(plain[0]), adam(plain[1])
+    optimizers = sgd(ours[0]), adam(ours[1])
+    for _ in range(2):  # twice: stale gradients and optimiser state would show in the second
+        loss_s, loss_g = plain_dfad_iteration(plain[0], teacher, plain[1], *plain_optimizers, latents)
+        for z in latents[:-1]:
+            with torch.no_grad():
+                images = ours[1](z)
+            result = student_step(
+                student=ours[0], teacher=teacher, images=images, optimizer=optimizers[0], loss_fn=mae
+            )
+        terms = generator_step(
+            generator=ours[1],
+            student=ours[0],
+            teacher=teacher,
+            latents=latents[-1],
+            optimizer=optimizers[1],
+            objective=GeneratorObjective(log_mae),
+        )
+        assert torch.equal(result["loss"], loss_s)
+        torch.testing.assert_close(terms["loss"], loss_g, rtol=1e-6, atol=0)
+    torch.testing.assert_close(ours[0].state_dict(), plain[0].state_dict(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(ours[1].state_dict(), plain[1].state_dict(), rtol=0, atol=1e-6)
+
+
+def test_student_step_touches_neither_teacher_nor_generator():
+    student, teacher, generator = toys.segmentor(0).train(), toys.teacher(), toys.generator().train()
+    before = copy.deepcopy(teacher)
+    images = generator(torch.randn(4, 8))  # with a graph, as a careless caller might pass it
+    student_step(student=student, teacher=teacher, images=images, optimizer=sgd(student), loss_fn=mae)
+    assert same(teacher, before)
+    assert all(p.grad is None for p in teacher.parameters())
+    assert all(p.grad is None for p in generator.parameters())
+
+
+def test_teacher_builds_no_graph_in_the_student_step():
+    student, teacher = toys.segmentor(0).train(), toys.teacher()
+    seen = []
+
+    def spy(student_logits, teacher_logits):
+        seen.append((student_logits.requires_grad, teacher_logits.requires_grad, teacher_logits.grad_fn))
+        return mae(student_logits, teacher_logits)
+
+    student_step(
+        student=student, teacher=teacher, images=torch.rand(2, 3, 16, 16), optimizer=sgd(student), loss_fn=spy
+    )
+    assert seen == [(True, False, None)]
+
+
+@pytest.mark.parametrize("mode", ["update", "batch", "running"])
+def test_generator_step_leaves_the_student_its_parameters_and_gradients(mode):
+    student, teacher, generator = toys.segmentor(0).train(), toys.teacher(), toys.generator().train()
+    for parameter in student.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    weights = copy.deepcopy(dict(student.named_parameters()))
+    generator_step(
+        generator=generator,
+        student=student,
+        teacher=teacher,
+        latents=torch.randn(4, 8),
+        optimizer=adam(generator),
+        objective=GeneratorObjective(log_mae),
+        student_norm=mode,
+    )
+    for name, parameter in student.named_parameters():
+        assert torch.equal(parameter, weights[name])
+        assert torch.equal(parameter.grad, torch.ones_like(parameter)), "a gradient leaked into the student"
+        assert parameter.requires_grad
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+@pytest.mark.parametrize("mode, changes", [("update", True), ("batch", False), ("running", False)])
+def test_student_statistics_in_the_generator_step(mode, changes):
+    student, teacher, generator = toys.segmentor(0).train(), toys.teacher(), toys.generator().train()
+    before = copy.deepcopy(dict(student.named_buffers()))
+    generator_step(
+        generator=generator,
+        student=student,
+        teacher=teacher,
+        latents=torch.randn(4, 8),
+        optimizer=adam(generator),
+        objective=GeneratorObjective(log_mae),
+        student_norm=mode,
+    )
+    after = dict(student.named_buffers())
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert changed == (
+        {f"network.1.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")} if changes else set()
+    )
+    assert all(m.training for m in student.modules())
+
+
+def test_generator_moves_towards_disagreement_and_student_away_from_it():
+    student, teacher, generator = toys.segmentor(0).train(), toys.teacher(), toys.generator().train()
+    z = torch.randn(8, 8)
+    optimizer_g, optimizer_s = adam(generator), torch.optim.SGD(student.parameters(), lr=0.05)
+    disagreement = [
+        generator_step(
+            generator=generator,
+            student=student,
+            teacher=teacher,
+            latents=z,
+            optimizer=optimizer_g,
+            objective=GeneratorObjective(log_mae),
+            student_norm="batch",
+        )["discrepancy"].item()
+        for _ in range(15)
+    ]
+    assert disagreement[-1] > disagreement[0]
+    images = generator(z).detach()
+    losses = [
+        student_step(student=student, teacher=teacher, images=images, optimizer=optimizer_s, loss_fn=mae)["loss"].item()
+        for _ in range(15)
+    ]
+    assert losses[-1] < losses[0]
+
+
+def test_clipping_bounds_the_update():
+    student, teacher = toys.segmentor(0).train(), toys.teacher()
+    before = copy.deepcopy(dict(student.named_parameters()))
+    optimizer = torch.optim.SGD(student.parameters(), lr=1.0)
+    student_step(
+        student=student,
+        teacher=teacher,
+        images=torch.rand(2, 3, 16, 16),
+        optimizer=optimizer,
+        loss_fn=lambda s, t: 1000 * mae(s, t),
+        clip_norm=0.01,
+    )
+    moved = torch.cat([(p - before[n]).flatten() for n, p in student.named_parameters()]).norm()
+    assert moved.item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_step_reports_agreement_and_classes_of_the_teacher():
+    student, teacher = toys.segmentor(0).train(), toys.teacher()
+    images = torch.rand(4, 3, 16, 16)
+    with torch.no_grad():
+        expected = teacher(images).argmax(1)
+        agreement = (student(images).argmax(1) == expected).float().mean()
+    result = student_step(student=student, teacher=teacher, images=images, optimizer=sgd(student), loss_fn=mae)
+    assert result["agreement"].item() == pytest.approx(agreement.item())
+    shares = [(expected == c).float().mean().item() for c in range(toys.CLASSES)]
+    assert result["classes"].tolist() == pytest.approx(shares)
+
+
+def test_supervised_step_is_one_optimiser_step_on_the_loss():
+    model, plain = toys.segmentor(0).train(), toys.segmentor(0).train()
+    images, labels = torch.rand(2, 3, 16, 16), torch.randint(0, 3, (2, 16, 16))
+    supervised_step(model=model, images=images, labels=labels, optimizer=sgd(model), loss_fn=label_loss())
+    optimizer = sgd(plain)
+    F.cross_entropy(plain.network((images - 0.5) / 0.5), labels).backward()
+    optimizer.step()
+    torch.testing.assert_close(model.state_dict(), plain.state_dict(), rtol=0, atol=1e-7)

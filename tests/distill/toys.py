@@ -1,0 +1,31 @@
+"""Tiny networks for tests of the method: seconds on one core, with every kind of layer that matters to it."""
+
+import torch
+from torch import nn
+
+from dfad_seg.generators import DCGANGenerator
+from dfad_seg.segmentors import Segmentor, freeze
+
+CLASSES = 3
+SIZE = (16, 16)
+
+
+def segmentor(seed: int, width: int = 6, dropout: float = 0.0) -> Segmentor:
+    torch.manual_seed(seed)
+    network = nn.Sequential(
+        nn.Conv2d(3, width, 3, padding=1),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Conv2d(width, CLASSES, 3, padding=1),
+    )
+    return Segmentor(network, num_classes=CLASSES, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+def teacher(seed: int = 100) -> Segmentor:
+    return freeze(segmentor(seed, width=8))
+
+
+def generator(seed: int = 200) -> DCGANGenerator:
+    torch.manual_seed(seed)
+    return DCGANGenerator(image_size=SIZE, latent_dim=8)

@@ -1,0 +1,109 @@
+"""The generators' shared contract, and each one's own shape."""
+
+import pytest
+import torch
+from torch import nn
+
+from dfad_seg.errors import InputError
+from dfad_seg.generators import GENERATORS, build_generator
+from dfad_seg.generators.layouts import random_layouts
+
+ANY_SIZE = [(32, 32), (45, 60), (17, 33)]
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def build(type, size=(32, 48), **options):
+    torch.manual_seed(0)
+    return build_generator(type, num_classes=5, image_size=size, **options)
+
+
+def tensors(latents):
+    return [latents] if isinstance(latents, torch.Tensor) else list(latents)
+
+
+@pytest.mark.parametrize("type", sorted(GENERATORS))
+def test_contract(type):
+    generator = build(type)
+    latents = generator.sample(3, (32, 48), rng())
+    again = generator.sample(3, (32, 48), rng())
+    other = generator.sample(3, (32, 48), rng(1))
+    assert all(torch.equal(a, b) for a, b in zip(tensors(latents), tensors(again), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(tensors(latents), tensors(other), strict=True))
+    images = generator(latents)
+    assert images.shape == (3, 3, 32, 48) and images.dtype == torch.float32
+    assert images.min() >= 0 and images.max() <= 1
+    assert not torch.equal(images[0], images[1])
+    parameters = list(generator.parameters())
+    if parameters:
+        images.square().mean().backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in parameters)
+
+
+def test_dcgan_is_the_papers():
+    generator = build("dcgan", size=(128, 128), latent_dim=256)
+    convolutions = [m for m in generator.modules() if isinstance(m, (nn.ConvTranspose2d, nn.Conv2d))]
+    widths = [(m.in_channels, m.out_channels, m.kernel_size, m.stride, m.padding) for m in convolutions]
+    four = ((4, 4), (2, 2), (1, 1))
+    assert widths == [
+        (512, 256, *four),
+        (256, 128, *four),
+        (128, 64, *four),
+        (64, 64, *four),
+        (64, 3, (3, 3), (1, 1), (1, 1)),
+    ]
+    assert generator.project.weight.shape == (512 * 8 * 8, 256)
+    for module in [generator.project, *convolutions]:
+        assert module.weight.std().item() == pytest.approx(0.02, rel=0.1)
+        assert module.bias.abs().max() == 0
+
+
+def test_dcgan_refuses_other_sizes():
+    with pytest.raises(InputError, match="multiples of 16, and image_size is 45x60"):
+        build("dcgan", size=(45, 60))
+    with pytest.raises(InputError, match="32, 48"):
+        build("dcgan").sample(1, (64, 64), rng())
+
+
+@pytest.mark.parametrize("size", ANY_SIZE)
+def test_layout_generator_makes_any_size_with_one_set_of_weights(size):
+    generator = build("layout", width=4)
+    assert generator(generator.sample(2, size, rng())).shape == (2, 3, *size)
+
+
+def test_layout_decides_the_picture():
+    generator = build("layout", width=4).eval()
+    latents = generator.sample(1, (32, 32), rng())
+    other = latents._replace(layout=(latents.layout + 1) % 5)
+    restyled = latents._replace(style=latents.style + 1)
+    assert not torch.allclose(generator(latents), generator(other), atol=1e-3)
+    assert not torch.allclose(generator(latents), generator(restyled), atol=1e-3)
+
+
+def test_layouts_hold_only_known_classes_and_follow_frequencies():
+    layouts = random_layouts(64, (24, 32), 5, rng())
+    assert layouts.shape == (64, 24, 32) and layouts.dtype == torch.int64
+    shares = torch.bincount(layouts.flatten(), minlength=5) / layouts.numel()
+    assert shares.sum().item() == pytest.approx(1) and shares.min() > 0.1
+    weighted = random_layouts(64, (24, 32), 5, rng(), class_frequencies=torch.tensor([3.0, 1, 0, 0, 0]))
+    shares = torch.bincount(weighted.flatten(), minlength=5) / weighted.numel()
+    assert shares[2:].sum() == 0 and 0.6 < shares[0] < 0.9
+
+
+def test_noise_is_uniform_and_white():
+    images = build("noise").sample(64, (32, 32), rng())
+    assert images.mean().item() == pytest.approx(0.5, abs=0.01)
+    assert images.std().item() == pytest.approx((1 / 12) ** 0.5, abs=0.01)
+    neighbours = torch.stack([images[..., 1:].flatten(), images[..., :-1].flatten()])
+    assert torch.corrcoef(neighbours)[0, 1].abs() < 0.01
+
+
+def test_unknown_names_are_refused_with_a_suggestion():
+    with pytest.raises(InputError, match="unknown generator.type 'dcgann'. Did you mean 'dcgan'"):
+        build("dcgann")
+    with pytest.raises(InputError, match="generator.latent_dims: .*Did you mean 'latent_dim'"):
+        build("dcgan", latent_dims=8)
+    with pytest.raises(InputError, match="no such option"):
+        build("noise", latent_dim=8)

@@ -1,0 +1,92 @@
+"""Discrepancies against hand-worked numbers and numpy, and the properties that the game relies on."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dfad_seg.errors import InputError
+from dfad_seg.objectives import DISCREPANCIES, weighted_discrepancy
+from dfad_seg.objectives.discrepancy import jensen_shannon, kl, log_mae, mae, mse
+
+SHAPES = [(2, 3), (1, 2, 4, 5), (2, 11, 3, 3)]
+
+
+def logits(shape, seed):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 3
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def test_mae_and_its_log_by_hand():
+    student = torch.tensor([[1.0, 2.0], [0.0, -1.0]])
+    teacher = torch.tensor([[0.0, 4.0], [0.0, 2.0]])
+    # |1| + |-2| + |0| + |-3| = 6, over 4 entries.
+    assert mae(student, teacher).item() == 1.5
+    assert log_mae(student, teacher).item() == pytest.approx(np.log(2.5))
+    assert mse(student, teacher).item() == (1 + 4 + 0 + 9) / 4
+
+
+def test_kl_by_hand():
+    # Teacher p = (1/4, 3/4), student q = (1/2, 1/2): KL(p‖q) = 1/4 ln(1/2) + 3/4 ln(3/2).
+    teacher = torch.log(torch.tensor([[1.0, 3.0]]))
+    student = torch.zeros(1, 2)
+    assert kl(student, teacher).item() == pytest.approx(0.25 * np.log(0.5) + 0.75 * np.log(1.5))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_against_numpy(shape):
+    student, teacher = logits(shape, 0), logits(shape, 1)
+    s, t = student.numpy(), teacher.numpy()
+    p, q = softmax(t), softmax(s)
+    m = (p + q) / 2
+    expected = {
+        "mae": np.abs(s - t).mean(),
+        "log_mae": np.log(1 + np.abs(s - t).mean()),
+        "mse": ((s - t) ** 2).mean(),
+        "kl": (p * np.log(p / q)).sum(1).mean(),
+        "jensen_shannon": (0.5 * (p * np.log(p / m)).sum(1) + 0.5 * (q * np.log(q / m)).sum(1)).mean(),
+    }
+    assert expected.keys() == DISCREPANCIES.keys()
+    for name, value in expected.items():
+        assert DISCREPANCIES[name](student, teacher).item() == pytest.approx(value, rel=1e-5), name
+
+
+@pytest.mark.parametrize("name", sorted(DISCREPANCIES))
+@given(seed=st.integers(0, 10_000), shape=st.sampled_from(SHAPES))
+@settings(max_examples=20, deadline=None)
+def test_never_negative_and_zero_at_equality(name, seed, shape):
+    student, teacher = logits(shape, seed), logits(shape, seed + 1)
+    value = DISCREPANCIES[name](student, teacher)
+    assert value.shape == () and value.item() > 0
+    assert DISCREPANCIES[name](student, student.clone()).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(DISCREPANCIES))
+def test_half_precision_logits_are_compared_in_float32(name):
+    student, teacher = logits((2, 4, 8, 8), 0).bfloat16(), logits((2, 4, 8, 8), 1).bfloat16()
+    value = DISCREPANCIES[name](student, teacher)
+    assert value.dtype == torch.float32
+    assert torch.equal(value, DISCREPANCIES[name](student.float(), teacher.float()))
+
+
+def test_jensen_shannon_is_symmetric_and_bounded():
+    student, teacher = logits((2, 5, 4, 4), 0) * 50, logits((2, 5, 4, 4), 1) * 50
+    value = jensen_shannon(student, teacher).item()
+    assert value == pytest.approx(jensen_shannon(teacher, student).item())
+    assert value <= np.log(2) + 1e-6
+
+
+def test_weighted_sum():
+    student, teacher = logits((2, 3, 4, 4), 0), logits((2, 3, 4, 4), 1)
+    total = weighted_discrepancy({"mae": 0.5, "kl": 2.0})(student, teacher)
+    assert total.item() == pytest.approx(0.5 * mae(student, teacher).item() + 2 * kl(student, teacher).item())
+
+
+def test_unknown_name_suggests_the_nearest():
+    with pytest.raises(InputError, match="unknown discrepancy 'log_maee'. Did you mean 'log_mae'"):
+        weighted_discrepancy({"log_maee": 1.0})
