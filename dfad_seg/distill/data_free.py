@@ -115,6 +115,8 @@ def distil_data_free(
         if fabric.global_rank == 0:
             hooks.preview(training.iteration, *_preview(kept, teacher, generator, settings, fabric))
 
+    # Some generators learn from the teacher's answers what the layouts of its world look like.
+    observe = getattr(generator, "observe", lambda labels: None)
     evaluate_pending(training, hooks=hooks, kept_student=kept_student)
     while training.iteration < settings.iterations:
         rates = training.set_rates()
@@ -136,6 +138,7 @@ def distil_data_free(
                 backward=fabric.backward,
                 autocast=fabric.autocast,
             )
+            observe(result.pop("teacher_labels"))
             training.means.add("train/student_", result)
 
         if generator_optimizer is not None and objective is not None:

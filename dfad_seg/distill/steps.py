@@ -41,8 +41,8 @@ def student_step(
         autocast: context of both forward passes.
 
     Returns:
-        Detached tensors on the device: the scalars `loss` and `agreement` (share of pixels with the same answer), and
-        `classes`, (C,) share of each class among the teacher's answers.
+        Detached tensors on the device: the scalars `loss` and `agreement` (share of pixels with the same answer),
+        `classes`, (C,) share of each class among the teacher's answers, and `teacher_labels`, (N, H, W).
     """
     images = images.detach()
     optimizer.zero_grad(set_to_none=True)
@@ -58,7 +58,7 @@ def student_step(
         answer = teacher_logits.argmax(dim=1)
         agreement = (student_logits.argmax(dim=1) == answer).float().mean()
         classes = torch.bincount(answer.flatten(), minlength=teacher_logits.shape[1]) / answer.numel()
-    return {"loss": loss.detach(), "agreement": agreement, "classes": classes}
+    return {"loss": loss.detach(), "agreement": agreement, "classes": classes, "teacher_labels": answer}
 
 
 def generator_step(

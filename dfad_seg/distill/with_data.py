@@ -88,7 +88,7 @@ def distil_with_data(
     teacher = teacher.to(fabric.device)
 
     def step(network: nn.Module, optimizer: Optimizer, batch: Batch) -> dict[str, Tensor]:
-        return student_step(
+        result = student_step(
             student=network,
             teacher=teacher,
             images=batch["image"],
@@ -98,6 +98,8 @@ def distil_with_data(
             backward=fabric.backward,
             autocast=fabric.autocast,
         )
+        del result["teacher_labels"]
+        return result
 
     return _train(fabric, student, batches_from, optimizer, step, schedule, settings, state, hooks or Hooks())
 

@@ -38,6 +38,9 @@ class LayoutGenerator(nn.Module):
         scales: number of halvings; sizes need not be divisible.
     """
 
+    ROWS = 12
+    """Bands of the image in which class frequencies are learnt."""
+
     def __init__(self, *, num_classes: int, style_dim: int = 32, width: int = 24, scales: int = 4) -> None:
         super().__init__()
         if num_classes < 2:
@@ -52,11 +55,25 @@ class LayoutGenerator(nn.Module):
             for c_in, c_out in zip([channels[0], *channels[:-1]], channels, strict=True)
         )
         self.to_image = nn.Conv2d(channels[-1], 3, kernel_size=3, padding=1)
+        self.class_by_row: Tensor
+        self.register_buffer("class_by_row", torch.full((num_classes, self.ROWS), 1 / num_classes))
 
     def sample(self, batch: int, size: tuple[int, int], rng: torch.Generator) -> LayoutLatents:
         """Random layouts, styles and noise for `batch` images of `size` (H, W), on the rng's device."""
-        layout = random_layouts(batch, size, self.num_classes, rng)
-        return self.sample_looks(layout, rng)
+        # Half by what the teacher believes, half uniform: no class ever dies out.
+        by_row = 0.5 * self.class_by_row + 0.5 / self.num_classes
+        return self.sample_looks(random_layouts(batch, size, self.num_classes, rng, class_by_row=by_row), rng)
+
+    @torch.no_grad()
+    def observe(self, labels: Tensor) -> None:
+        """Learn from the teacher's answers (N, H, W) on generated images where its classes live.
+
+        Sky is above and road below in its answers wherever an image leaves it the choice; layouts that agree with
+        that are ones that it can confirm.
+        """
+        bands = F.one_hot(labels, self.num_classes).float().mean(dim=(0, 2))  # (H, C)
+        seen = F.adaptive_avg_pool1d(bands.T.unsqueeze(0), self.ROWS).squeeze(0)
+        self.class_by_row.lerp_(seen, 0.02)
 
     def sample_looks(self, layout: Tensor, rng: torch.Generator) -> LayoutLatents:
         """Styles and noise for given layouts (N, H, W)."""

@@ -13,33 +13,34 @@ def random_layouts(
     num_classes: int,
     rng: torch.Generator,
     *,
-    class_frequencies: Tensor | None = None,
+    class_by_row: Tensor | None = None,
     cells: tuple[int, int] = (4, 16),
-    thin: tuple[int, int] = (0, 6),
-    thin_classes: Tensor | None = None,
+    boxes: tuple[int, int] = (0, 10),
 ) -> Tensor:
-    """Layouts (batch, H, W) of class ids: warped Voronoi cells with thin upright shapes in front.
+    """Layouts (batch, H, W) of class ids: warped Voronoi cells with small upright boxes in front.
 
-    Each cell takes its class from `class_frequencies` (default uniform); cell borders are bent by a smooth
-    random field so that they are not straight, and cells are stretched sideways by a random factor as the regions
-    of real scenes are. The upright boxes stand for poles, people and signs: a receptive field that has only
-    seen wide regions answers nothing useful on them.
+    Each cell takes its class by the height of its centre in the image; cell borders are bent by a smooth random
+    field so that they are not straight, and cells are stretched sideways by a random factor as the regions of real
+    scenes are. The upright boxes stand for poles, people and signs: a receptive field that has only seen wide
+    regions answers nothing useful on them. Their classes are drawn against the frequency in `class_by_row`, as what
+    is rare in a teacher's answers is mostly what is small in its world.
 
     Args:
         batch: number of layouts.
         size: (H, W).
         num_classes: C; ids are in [0, C).
         rng: source of randomness; its device is the result's.
-        class_frequencies: (C,) relative frequencies, ≥ 0.
+        class_by_row: (C, R) relative frequency of each class in each of R equal bands of the image, top to bottom,
+            > 0; default uniform.
         cells: least and most number of Voronoi cells, inclusive.
-        thin: least and most number of upright boxes, inclusive.
-        thin_classes: (C,) relative frequencies of the boxes' classes; default as `class_frequencies`.
+        boxes: least and most number of upright boxes, inclusive.
     """
     device = rng.device
     height, width = size
-    frequencies = torch.ones(num_classes) if class_frequencies is None else class_frequencies
-    frequencies = frequencies.to(device, torch.float32)
-    boxes_from = frequencies if thin_classes is None else thin_classes.to(device, torch.float32)
+    if class_by_row is None:
+        class_by_row = torch.ones(num_classes, 1, device=device)
+    by_row = class_by_row / class_by_row.sum(dim=0)
+    rare = 1 / by_row.mean(dim=1).clamp_min(0.1 / num_classes)
 
     def uniform(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=rng, device=device)
@@ -63,18 +64,19 @@ def random_layouts(
     unused = torch.arange(most, device=device) >= count
     distance = distance.masked_fill(unused[:, :, None, None], torch.inf)
     cell = distance.argmin(dim=1)
-    cell_class = torch.multinomial(frequencies.expand(batch, -1), most, replacement=True, generator=rng)
+    row = (centres[..., 0] * by_row.shape[1]).long().clamp_max(by_row.shape[1] - 1)
+    cell_class = torch.multinomial(by_row.T[row.flatten()], 1, generator=rng).view(batch, most)
     layout = cell_class.gather(1, cell.flatten(1)).view(batch, height, width)
 
-    # Upright boxes, drawn in order so that later ones stand in front.
-    boxes = thin[1]
-    if boxes:
-        number = torch.randint(thin[0], boxes + 1, (batch, 1), generator=rng, device=device)
-        tall = 0.08 + 0.5 * uniform(batch, boxes).square()
-        wide = tall * (0.1 + 0.6 * uniform(batch, boxes))
-        top, left = uniform(batch, boxes) * (1 - tall), uniform(batch, boxes) - wide / 2
-        box_class = torch.multinomial(boxes_from.expand(batch, -1), boxes, replacement=True, generator=rng)
-        for i in range(boxes):
+    # Drawn in order, so that later ones stand in front.
+    most = boxes[1]
+    if most:
+        number = torch.randint(boxes[0], most + 1, (batch, 1), generator=rng, device=device)
+        tall = 0.08 + 0.6 * uniform(batch, most).square()
+        wide = tall * (0.06 + 0.7 * uniform(batch, most).square())
+        top, left = uniform(batch, most) * (1 - tall), uniform(batch, most) - wide / 2
+        box_class = torch.multinomial(rare.expand(batch, -1), most, replacement=True, generator=rng)
+        for i in range(most):
             inside_y = (ys >= top[:, i, None]) & (ys < (top + tall)[:, i, None])
             inside_x = (xs >= left[:, i, None]) & (xs < (left + wide)[:, i, None])
             inside = inside_y[:, :, None] & inside_x[:, None, :] & (i < number)[:, :, None]

@@ -87,9 +87,30 @@ def test_layouts_hold_only_known_classes_and_follow_frequencies():
     assert layouts.shape == (64, 24, 32) and layouts.dtype == torch.int64
     shares = torch.bincount(layouts.flatten(), minlength=5) / layouts.numel()
     assert shares.sum().item() == pytest.approx(1) and shares.min() > 0.1
-    weighted = random_layouts(64, (24, 32), 5, rng(), class_frequencies=torch.tensor([3.0, 1, 0, 0, 0]))
-    shares = torch.bincount(weighted.flatten(), minlength=5) / weighted.numel()
-    assert shares[2:].sum() == 0 and 0.6 < shares[0] < 0.9
+    # Class 0 above and class 1 below, by the given frequencies of two bands; the rest never.
+    prior = torch.tensor([[1.0, 1e-6], [1e-6, 1.0], [1e-6, 1e-6], [1e-6, 1e-6], [1e-6, 1e-6]])
+    sorted_ones = random_layouts(64, (24, 32), 5, rng(), class_by_row=prior, boxes=(0, 0))
+    assert (sorted_ones[:, :4] == 0).float().mean() > 0.9 and (sorted_ones[:, -4:] == 1).float().mean() > 0.9
+
+
+def test_boxes_show_what_is_rare():
+    prior = torch.tensor([[0.9], [0.05], [0.05]])
+    plain = random_layouts(64, (32, 32), 3, rng(), class_by_row=prior, boxes=(0, 0))
+    boxed = random_layouts(64, (32, 32), 3, rng(), class_by_row=prior, boxes=(5, 10))
+    in_front = boxed[plain != boxed]
+    assert (in_front > 0).float().mean() > 0.8
+
+
+def test_layout_generator_learns_where_classes_live():
+    generator = build("layout", width=4)
+    labels = torch.zeros(2, 24, 32, dtype=torch.long)
+    labels[:, 12:] = 3
+    for _ in range(200):
+        generator.observe(labels)
+    torch.testing.assert_close(generator.class_by_row.sum(0), torch.ones(generator.ROWS))
+    assert generator.class_by_row[0, :6].min() > 0.95 and generator.class_by_row[3, 6:].min() > 0.95
+    layouts = generator.sample(64, (24, 32), rng()).layout
+    assert (layouts[:, :4] == 0).float().mean() > 0.4 > 0.25 > (layouts[:, -4:] == 0).float().mean()
 
 
 def test_noise_is_uniform_and_white():

@@ -1,0 +1,45 @@
+"""Running the tools, and tiny configs for them."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import yaml
+
+from dfad_seg.cli import run_tool
+
+REPOSITORY = Path(__file__).parent.parent.parent
+STUDENT = {"source": "smp", "arch": "DeepLabV3Plus", "encoder_name": "tu-mobilenetv3_small_050", "decoder_channels": 16}
+
+
+def command(tool, *arguments):
+    return [sys.executable, str(REPOSITORY / "tools" / f"{tool}.py"), *map(str, arguments)]
+
+
+def call_tool(tool, *arguments):
+    """Run a tool's main in this process, as `tools/TOOL.py` does; returns its exit code."""
+    spec = importlib.util.spec_from_file_location(tool, REPOSITORY / "tools" / f"{tool}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return run_tool(module.main, [str(argument) for argument in arguments])
+
+
+def tiny(method, data, **changes):
+    """A config of a few seconds; `...` removes a key."""
+    common = {
+        "method": method,
+        "dataset": {"type": "street_scenes", "root": str(data)},
+        "evaluation": {"split": "val", "every": 2, "batch_size": 2},
+        "iterations": 3,
+        "batch_size": 2,
+        "image_size": [32, 48],
+        "student_optimizer": {"type": "sgd", "lr": 0.01},
+        "log_every": 1,
+        "save_every": 1,
+    }
+    return {k: v for k, v in (common | changes).items() if v is not ...}
+
+
+def write(path, values):
+    path.write_text(yaml.safe_dump(values))
+    return path

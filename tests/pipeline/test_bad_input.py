@@ -1,0 +1,225 @@
+"""Bad input: one clear line on stderr that says what, where and what to do; exit code 2; nothing written."""
+
+import os
+import pickle
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest_pipeline import call_tool, write
+
+from dfad_seg.segmentors import read_segmentor_file
+
+
+@pytest.fixture
+def broken(world, tmp_path):
+    """A private copy of the data to break, and a config of it."""
+    data = tmp_path / "data"
+    shutil.copytree(world.data, data)
+    values = world.configs["distill_with_data"] | {"dataset": {"type": "street_scenes", "root": str(data)}}
+    return data, write(tmp_path / "broken.yaml", values)
+
+
+def refused(capsys, tmp_path, *arguments, says):
+    run = tmp_path / "run"
+    assert call_tool(*arguments, "--work-dir", run) == 2
+    error = capsys.readouterr().err
+    line = next(text for text in error.splitlines() if text.startswith("error: "))
+    for part in says:
+        assert part in error, error
+    assert "Traceback" not in error and len(line) < 600
+    return run
+
+
+def first(folder):
+    return sorted(folder.iterdir())[0]
+
+
+def break_image_missing_mask(data):
+    victim = first(data / "trainannot")
+    victim.unlink()
+    return [victim.stem, "mask"]
+
+
+def break_mask_size(data):
+    victim = first(data / "trainannot")
+    cv2.imwrite(str(victim), np.zeros((10, 10), np.uint8))
+    return [victim.name, "10"]
+
+
+def break_label_range(data):
+    for victim in sorted((data / "trainannot").iterdir()):
+        mask = cv2.imread(str(victim), cv2.IMREAD_UNCHANGED)
+        mask[3, 3] = 77
+        cv2.imwrite(str(victim), mask)
+    return ["77"]
+
+
+def break_image_bytes(data):
+    for victim in sorted((data / "train").iterdir()):
+        victim.write_bytes(victim.read_bytes()[:100])
+    return [".png"]
+
+
+def break_folder(data):
+    shutil.rmtree(data / "train")
+    return ["train"]
+
+
+def break_rgb_mask(data):
+    for victim in sorted((data / "trainannot").iterdir()):
+        cv2.imwrite(str(victim), np.random.default_rng(0).integers(0, 255, (32, 48, 3), dtype=np.uint8))
+    return ["mask"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        break_image_missing_mask,
+        break_mask_size,
+        break_label_range,
+        break_image_bytes,
+        break_folder,
+        break_rgb_mask,
+    ],
+)
+def test_broken_data(broken, capsys, tmp_path, damage):
+    data, config = broken
+    refused(capsys, tmp_path, "train_seg", config, says=damage(data))
+
+
+def teacher_cases(folder, teacher_file):
+    """(name, teacher section's checkpoint content, words of the message)"""
+    state = read_segmentor_file(teacher_file)["state_dict"]
+
+    class Attack:
+        def __reduce__(self):
+            return os.mkdir, (str(folder / "owned"),)
+
+    other = {k: v for k, v in state.items() if not k.startswith("decoder")}
+    more_classes = dict(state)
+    for key in ("segmentation_head.0.weight", "segmentation_head.0.bias"):
+        more_classes[key] = torch.cat([state[key], state[key][:8]])
+    return {
+        "other architecture": (other, ["missing", "decoder"]),
+        "other class count": (more_classes, ["19", "11"]),
+        "unexpected keys": (state | {"extra.weight": torch.zeros(1)}, ["extra.weight"]),
+        "not finite": (state | {"segmentation_head.0.bias": torch.full((11,), float("nan"))}, ["segmentation_head.0"]),
+        "code": (Attack(), []),
+        "garbage": (b"garbage", []),
+        "empty": (b"", []),
+        "truncated": ("half", []),
+    }
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "other architecture",
+        "other class count",
+        "unexpected keys",
+        "not finite",
+        "code",
+        "garbage",
+        "empty",
+        "truncated",
+    ],
+)
+def test_bad_teacher_checkpoints(world, capsys, tmp_path, case):
+    content, says = teacher_cases(tmp_path, world.teacher)[case]
+    path = tmp_path / "teacher.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content == "half":
+        whole = world.teacher.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+    elif isinstance(content, dict):
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps(content))
+    section = world.configs["supervised"]["teacher"] | {"checkpoint": str(path)}
+    config = write(tmp_path / "c.yaml", world.configs["dfad"] | {"teacher": section})
+    run = refused(capsys, tmp_path, "train_seg", config, says=[str(path), *says])
+    assert not run.exists() and not (tmp_path / "owned").exists()
+
+
+NETWORKS = [
+    ({"teacher": {"source": "smp", "arch": "unet", "encoder_name": "resnet18"}}, ["no checkpoint", "random"]),
+    ({"teacher": {"source": "saved"}}, ["source saved needs checkpoint"]),
+    ({"teacher": {"source": "saved", "checkpoint": "absent.pt"}}, ["absent.pt"]),
+    ({"teacher": {"source": "sm"}}, ["unknown segmentor source 'sm'", "smp"]),
+    ({"student": {"source": "smp", "arch": "DeepLabV4", "encoder_name": "resnet18"}}, ["student", "DeepLabV4"]),
+    ({"student": {"source": "smp", "arch": "unet", "encoder_name": "resnet8"}}, ["student", "resnet8", "Did you mean"]),
+    ({"student": {"source": "factory", "factory": "nowhere.to:go", "mean": [0, 0, 0], "std": [1, 1, 1]}}, ["nowhere"]),
+    ({"student": {"source": "torchscript", "path": "x.ts", "mean": [0, 0, 0], "std": [1, 1, 1]}}, ["trust"]),
+    ({"generator": {"type": "dcgan", "depth": 3}}, ["generator.depth"]),
+    ({"generator": {"type": "gan"}}, ["generator.type 'gan'"]),
+    ({"image_size": [33, 47]}, ["multiples of 16", "33x47"]),
+    ({"num_classes": 5}, ["num_classes is 5", "11 classes"]),
+    ({"dataset": {"type": "cityscape", "root": "."}}, ["cityscape"]),
+    ({"dataset": {"type": "camvid", "root": "nowhere"}}, ["nowhere"]),
+    ({"student_loss": {"l1": 1.0}}, ["unknown discrepancy 'l1'"]),
+    ({"adversarial_loss": {"log": 1.0}}, ["unknown discrepancy 'log'"]),
+]
+
+
+@pytest.mark.parametrize("changes, says", NETWORKS, ids=[str(i) for i in range(len(NETWORKS))])
+def test_bad_sections(world, capsys, tmp_path, changes, says):
+    config = write(tmp_path / "c.yaml", world.configs["dfad"] | changes)
+    run = refused(capsys, tmp_path, "train_seg", config, says=says)
+    assert not run.exists()
+
+
+def test_teacher_and_student_of_different_classes(world, capsys, tmp_path):
+    values = {k: v for k, v in world.configs["dfad"].items() if k not in ("dataset", "evaluation")}
+    config = write(tmp_path / "c.yaml", values | {"num_classes": 5})
+    refused(capsys, tmp_path, "train_seg", config, says=["teacher", "11 classes", "5"])
+
+
+def test_work_dirs(world, capsys, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "thesis.txt").write_text("precious")
+    refused(capsys, tmp_path, "train_seg", world.paths["dfad"], says=["is not empty", "--work-dir"])
+    assert [p.name for p in run.iterdir()] == ["thesis.txt"]
+    # A run of another experiment: refused with and without --resume, and left as it was.
+    (run / "thesis.txt").unlink()
+    (run / "config.yaml").write_text("method: dfad\nseed: 99\n")
+    refused(capsys, tmp_path, "train_seg", world.paths["dfad"], says=["holds a run already"])
+    refused(capsys, tmp_path, "train_seg", world.paths["dfad"], "--resume", says=["another experiment", "seed"])
+    assert (run / "config.yaml").read_text() == "method: dfad\nseed: 99\n"
+    refused(capsys, tmp_path, "train_seg", world.paths["dfad"], "--resume", world.teacher, says=["not a resumable"])
+
+
+def test_command_line(world, capsys, tmp_path):
+    refused(capsys, tmp_path, "train_seg", tmp_path / "absent.yaml", says=["absent.yaml"])
+    refused(capsys, tmp_path, "train_seg", world.paths["dfad"], "--precision", "fp8", says=["precision"])
+    if not torch.cuda.is_available():
+        refused(capsys, tmp_path, "train_seg", world.paths["dfad"], "--device", "cuda", says=["--device cpu"])
+    for arguments in (["--devices", "two"], ["--device", "tpu"], ["--unknown"]):
+        with pytest.raises(SystemExit) as stop:  # argparse's own way out
+            call_tool("train_seg", world.paths["dfad"], *arguments)
+        assert stop.value.code == 2
+
+
+def evaluated(capsys, *arguments):
+    assert call_tool("eval_miou", *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("error: ") == 1 and "Traceback" not in error
+    return error
+
+
+def test_evaluation(world, capsys, tmp_path):
+    supervised, dfad = world.paths["supervised"], world.paths["dfad"]
+    assert "absent.pt" in evaluated(capsys, supervised, tmp_path / "absent.pt")
+    assert "no student" in evaluated(capsys, supervised, world.teacher, "--role", "student")
+    assert "unknown split 'tset'. Did you mean 'test'" in evaluated(capsys, supervised, world.teacher, "--split", "tset")
+    assert "nowhere" in evaluated(capsys, supervised, world.teacher, "--dataset-root", tmp_path / "nowhere")
+    assert "batch size is -1" in evaluated(capsys, supervised, world.teacher, "--batch-size", "-1")
+    # The teacher's weights do not fit the student's architecture.
+    assert "missing" in evaluated(capsys, dfad, world.teacher, "--role", "student")
+    out = tmp_path / "metrics.json"
+    evaluated(capsys, supervised, tmp_path / "absent.pt", "--out", out)
+    assert not out.exists()

@@ -1,0 +1,244 @@
+"""tools/train_seg.py: all methods end to end, what a run leaves behind, resume, signals, several processes."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+import yaml
+from conftest_pipeline import STUDENT, call_tool, command, write
+
+from dfad_seg.runs import checkpoints, read_checkpoint, read_metrics
+from dfad_seg.segmentors import load_segmentor, read_segmentor_file
+
+
+def same_weights(a, b):
+    a, b = read_segmentor_file(a)["state_dict"], read_segmentor_file(b)["state_dict"]
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def dfad_run(world):
+    path = world.folder / "dfad_run"
+    assert call_tool("train_seg", world.paths["dfad"], "--work-dir", path) == 0
+    return path
+
+
+def test_run_directory_is_complete(dfad_run, world):
+    names = {str(p.relative_to(dfad_run)) for p in dfad_run.rglob("*") if p.is_file() and "tensorboard" not in p.parts}
+    assert names == {
+        "config.yaml",
+        "provenance.json",
+        "metrics.jsonl",
+        "student.pt",
+        "checkpoints/iteration_00000002.pt",
+        "checkpoints/iteration_00000003.pt",
+        "pictures/curves.png",
+        "pictures/generated_00000002.png",
+        "pictures/generated_00000003.png",
+    }
+    assert list((dfad_run / "tensorboard").glob("events.*"))
+    provenance = json.loads((dfad_run / "provenance.json").read_text())
+    assert provenance["real_images_used_for_training"] is False
+    assert [use["purpose"] for use in provenance["real_images"]] == ["evaluation"]
+    assert len(provenance["teacher"]["file_sha256"]) == 64
+    assert provenance["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert yaml.safe_load((dfad_run / "config.yaml").read_text())["generator"] == {"type": "dcgan", "latent_dim": 16}
+
+
+def test_metrics_have_every_step_once(dfad_run):
+    records = read_metrics(dfad_run)
+    assert [r["step"] for r in records if "train/student_loss" in r] == [1, 2, 3]
+    assert [r["step"] for r in records if "val/mIoU" in r] == [2, 3]
+    assert {"train/generator_loss", "train/student_class_entropy", "train/generator_lr"} <= records[0].keys()
+    assert "val/IoU/bicyclist" in records[-1]
+
+
+def test_student_file_is_small_and_knows_itself(dfad_run, world):
+    student = load_segmentor(dfad_run / "student.pt")
+    assert student.classes[-1] == "bicyclist" and not student.training
+    assert (dfad_run / "student.pt").stat().st_size < checkpoints(dfad_run)[-1].stat().st_size / 2
+    assert student(torch.rand(1, 3, 45, 60)).shape == (1, 11, 45, 60)
+
+
+@pytest.mark.parametrize("method", ["distill_with_data", "random_noise"])
+def test_controls_run(world, method):
+    path = world.folder / f"{method}_run"
+    assert call_tool("train_seg", world.paths[method], "--work-dir", path) == 0
+    provenance = json.loads((path / "provenance.json").read_text())
+    assert provenance["real_images_used_for_training"] is (method == "distill_with_data")
+    assert read_metrics(path)[-1]["step"] == 3
+    assert (path / "student.pt").exists()
+
+
+def test_resume_equals_uninterrupted(dfad_run, world, tmp_path):
+    call_tool("train_seg", world.paths["dfad"], "--work-dir", tmp_path / "run")
+    # As if it had been killed after its second checkpoint.
+    for late in ("student.pt", "checkpoints/iteration_00000003.pt"):
+        (tmp_path / "run" / late).unlink()
+    assert call_tool("train_seg", world.paths["dfad"], "--work-dir", tmp_path / "run", "--resume") == 0
+    assert same_weights(tmp_path / "run" / "student.pt", dfad_run / "student.pt")
+    strip = [{k: v for k, v in r.items() if k != "elapsed_s"} for r in read_metrics(tmp_path / "run")]
+    assert strip == [{k: v for k, v in r.items() if k != "elapsed_s"} for r in read_metrics(dfad_run)]
+
+
+def test_resume_before_the_first_checkpoint_begins_again(dfad_run, world, tmp_path):
+    run = tmp_path / "run"
+    call_tool("train_seg", world.paths["dfad"], "--work-dir", run)
+    for file in [*checkpoints(run), run / "student.pt"]:
+        file.unlink()
+    assert call_tool("train_seg", world.paths["dfad"], "--work-dir", run, "--resume") == 0
+    assert same_weights(run / "student.pt", dfad_run / "student.pt")
+    assert [r["step"] for r in read_metrics(run) if "val/mIoU" in r] == [2, 3]
+
+
+def test_layout_generator_with_all_priors(world, tmp_path):
+    values = world.configs["dfad"] | {
+        "generator": {"type": "layout", "width": 4},
+        "batch_norm_prior": 1.0,
+        "layout_consistency": 1.0,
+        "class_balance": 1.0,
+        "total_variation": 0.1,
+        "student_norm": "batch",
+        "ema_decay": 0.9,
+        "recalibrate_batches": 2,
+        "image_size": [33, 47],
+        "iterations": 2,
+    }
+    path = write(tmp_path / "layout.yaml", values)
+    assert call_tool("train_seg", path, "--work-dir", tmp_path / "run") == 0
+    last = [r for r in read_metrics(tmp_path / "run") if "train/generator_batch_norm_prior" in r][-1]
+    assert last["train/generator_layout_consistency"] > 0
+
+
+def test_without_any_real_image(world, tmp_path):
+    values = {k: v for k, v in world.configs["dfad"].items() if k not in ("dataset", "evaluation")}
+    path = write(tmp_path / "free.yaml", values | {"num_classes": 11})
+    assert call_tool("train_seg", path, "--work-dir", tmp_path / "run") == 0
+    assert json.loads((tmp_path / "run" / "provenance.json").read_text())["real_images"] == []
+
+
+def test_dry_run_prints_costs_and_writes_nothing(world, tmp_path, capsys):
+    assert call_tool("train_seg", world.paths["dfad"], "--work-dir", tmp_path / "run", "--dry-run", "--seed", 5) == 0
+    printed = capsys.readouterr().out
+    assert yaml.safe_load(printed)["seed"] == 5
+    assert "# teacher: " in printed and "parameters" in printed and "GFLOPs" in printed and "# generator: " in printed
+    assert not (tmp_path / "run").exists()
+
+
+def test_sigterm_saves_and_resume_finishes(world, tmp_path):
+    values = world.configs["random_noise"] | {"iterations": 400, "save_every": 0, "evaluation": ..., "student": STUDENT}
+    path = write(tmp_path / "c.yaml", {k: v for k, v in values.items() if v is not ...})
+    run = tmp_path / "run"
+    process = subprocess.Popen(command("train_seg", path, "--work-dir", run), stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not read_metrics(run) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert "--resume" in output
+    (saved,) = checkpoints(run)
+    stopped_at = read_checkpoint(saved)["iteration"]
+    assert 0 < stopped_at < 400 and not (run / "student.pt").exists()
+    assert read_metrics(run)[-1]["step"] <= stopped_at
+
+
+def test_two_processes_keep_equal_weights_and_draw_different_noise(world, tmp_path):
+    script = tmp_path / "ddp.py"
+    script.write_text(DDP_SCRIPT)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    process = subprocess.run(
+        command("train_seg", world.paths["dfad"], "--work-dir", tmp_path / "run", "--devices", 2, "--device", "cpu"),
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert json.loads((tmp_path / "run" / "provenance.json").read_text())["processes"] == 2
+    assert len(read_metrics(tmp_path / "run")) == 5  # one writer: three training and two evaluation records
+    process = subprocess.run(
+        command("train_seg")[:1] + [str(script), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    for name in ranks[0]["student"]:
+        assert torch.equal(ranks[0]["student"][name], ranks[1]["student"][name]), name
+    for name in ranks[0]["generator"]:
+        assert torch.equal(ranks[0]["generator"][name], ranks[1]["generator"][name]), name
+    assert not torch.equal(ranks[0]["noise"], ranks[1]["noise"])
+    # The same mathematics: without BatchNorm, two ranks of batch 4 take the step of one process with batch 8.
+    for name, value in ranks[0]["one_process"].items():
+        torch.testing.assert_close(ranks[0]["two_processes"][name], value, rtol=0, atol=1e-6)
+
+
+DDP_SCRIPT = '''
+import sys
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from dfad_seg.distill import GameSettings, Hooks, build_schedule, distil_data_free, generator_step, student_step
+from dfad_seg.distill.seeds import iteration_rng
+from dfad_seg.distill.world import unwrap
+from dfad_seg.generators import DCGANGenerator
+from dfad_seg.objectives import GeneratorObjective
+from dfad_seg.objectives.discrepancy import log_mae, mae
+from dfad_seg.segmentors import Segmentor, freeze
+
+folder = sys.argv[1]
+torch.set_num_threads(1)
+fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
+fabric.launch()
+
+
+def network(seed, norm=True):
+    torch.manual_seed(seed)
+    layers = [nn.Conv2d(3, 6, 3, padding=1), *([nn.BatchNorm2d(6)] if norm else []), nn.ReLU(), nn.Conv2d(6, 3, 1)]
+    return Segmentor(nn.Sequential(*layers), num_classes=3)
+
+
+teacher = freeze(network(1))
+student = network(2)
+torch.manual_seed(3)
+generator = DCGANGenerator(image_size=(16, 16), latent_dim=8)
+noise = []
+sample = generator.sample
+generator.sample = lambda *a: noise.append(sample(*a)) or noise[-1]
+saved = {}
+distil_data_free(
+    fabric=fabric, teacher=teacher, student=student, generator=generator,
+    student_optimizer=torch.optim.SGD(student.parameters(), lr=0.05),
+    generator_optimizer=torch.optim.Adam(generator.parameters(), lr=1e-3),
+    student_loss=mae, objective=GeneratorObjective(log_mae), schedule=build_schedule("constant", iterations=3),
+    settings=GameSettings(iterations=3, student_steps=2, batch_size=4, image_size=(16, 16), recalibrate_batches=2),
+    hooks=Hooks(save=lambda step, state: saved.update(state["networks"])),
+)
+
+# One step of each player, by two ranks on halves of a batch and by one process on the whole.
+whole = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+results = {}
+for name, images in (("two_processes", whole[fabric.global_rank * 4 :][:4]), ("one_process", whole)):
+    module = network(5, norm=False)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    wrapped = module
+    if name == "two_processes":
+        wrapped, optimizer = fabric.setup(module, optimizer)
+    backward = fabric.backward if name == "two_processes" else torch.Tensor.backward
+    for _ in range(2):
+        student_step(
+            student=wrapped, teacher=teacher, images=images, optimizer=optimizer, loss_fn=mae, backward=backward
+        )
+    results[name] = {k: v.clone() for k, v in module.state_dict().items()}
+torch.save(
+    {"student": saved["student"], "generator": saved["generator"], "noise": torch.stack(noise), **results},
+    f"{folder}/rank{fabric.global_rank}.pt",
+)
+'''
