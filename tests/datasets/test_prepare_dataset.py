@@ -339,7 +339,3 @@ def test_check_finds_faults_in_any_sample(tmp_path: Path) -> None:
         check_dataset("camvid", tmp_path, any_count=True)
     with pytest.raises(InputError, match="unknown data set type"):
         check_dataset("camvit", tmp_path)
-
-
-def test_the_real_camvid_passes_the_check(shared_data: Path) -> None:
-    assert check_dataset("camvid", shared_data / "CamVid") == SPLIT_SIZES

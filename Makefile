@@ -1,0 +1,65 @@
+# Everything runs in .venv, which is made and filled on first use; a second call installs nothing.
+#
+#   make test PYTHON=python3.12
+#       another Python than python3; 3.10 or newer
+#   make test TORCH_INDEX=https://download.pytorch.org/whl/cpu
+#       the CPU-only PyTorch from its makers' own index: about 2 GB instead of 6 GB. Counts for the first call.
+#
+# pip's own environment variables and configuration apply as usual.
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --quiet --disable-pip-version-check
+
+SIZE := $(if $(TORCH_INDEX),2 GB,6 GB)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed-runtime ## compress a small network without data, score it, draw it (about 15 minutes)
+	@$(RUN) tools/demo.py --work-dir runs/demo
+
+test: $(VENV)/.installed-test ## run the test suite (up to 10 minutes)
+	@$(RUN) -m pytest
+
+lint: $(VENV)/.installed-lint ## check style and types
+	@$(RUN) -m ruff check .
+	@$(RUN) -m mypy
+
+clean: ## remove caches, build leftovers and runs/demo; other runs and .venv stay
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis runs/demo
+	@find dfad_seg tools tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is written by the last command of its rule, so an interrupted installation leaves none and is repeated.
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	  echo "Python 3.10 or newer is needed, and $(PYTHON) is: $$($(PYTHON) --version 2>&1 | tail -n 1)." >&2; \
+	  echo "Name another one, for example: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Two packages, opencv-python and opencv-python-headless, own the same folder cv2, and the one installed last wins.
+# Where the system libraries that the former wants (libGL) are missing, the latter's files are put there instead.
+$(VENV)/.installed-runtime: setup.cfg constraints.txt $(VENV)/.created
+	@echo "installing dfad_seg and what it needs into $(VENV) (about $(SIZE), some minutes, once)"
+ifneq ($(TORCH_INDEX),)
+	@$(PIP) install --index-url $(TORCH_INDEX) --no-deps -c constraints.txt torch torchvision
+endif
+	@$(PIP) install -c constraints.txt -e .
+	@$(RUN) -c 'import cv2' 2>/dev/null || { \
+	  $(PIP) install -c constraints.txt --force-reinstall --no-deps opencv-python-headless && \
+	  $(RUN) -c 'import cv2'; }
+	@touch $@
+
+$(VENV)/.installed-test $(VENV)/.installed-lint: $(VENV)/.installed-%: $(VENV)/.installed-runtime
+	@echo "installing what make $* needs"
+	@$(PIP) install -c constraints.txt -e '.[$*]'
+	@touch $@

@@ -1,0 +1,132 @@
+"""Results tables made from run directories, so that no number is typed by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dfad_seg.errors import InputError
+from dfad_seg.files import write_text
+from dfad_seg.runs.directory import read_metrics
+
+TEST_METRICS = "test_metrics.json"
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One finished run, as its own files tell it."""
+
+    name: str
+    method: str
+    seed: int
+    student_steps: int
+    """Optimiser steps of the trained network."""
+    hours: float
+    """Wall-clock of training, evaluations included."""
+    val_last: float | None
+    """mIoU of the kept network on the validation split."""
+    val_curve: tuple[tuple[int, float], ...]
+    test: dict[str, Any] | None
+    """What `eval_miou.py --out RUN/test_metrics.json` wrote."""
+    parameters: int
+    device: str
+    commit: str | None
+
+
+def summarise(run: str | Path) -> RunSummary:
+    """Read a finished run.
+
+    Raises:
+        InputError: not a run directory, or the run has not finished.
+    """
+    run = Path(run)
+    try:
+        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        provenance = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
+        test = None
+        if (run / TEST_METRICS).exists():
+            test = json.loads((run / TEST_METRICS).read_text(encoding="utf-8"))
+        method, seed, iterations = config["method"], config["seed"], config["iterations"]
+        parameters, device, commit = (provenance[k] for k in ("trained_parameters", "device", "git_commit"))
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise InputError(f"{run} is not a run directory of dfad_seg: {error}.") from None
+    records = read_metrics(run)
+    if not records or records[-1]["step"] < iterations:
+        done = records[-1]["step"] if records else 0
+        raise InputError(f"the run {run} has not finished: {done} of {iterations} iterations. Resume it first.")
+    curve = tuple((r["step"], r["val/mIoU"]) for r in records if r.get("val/mIoU") is not None)
+    return RunSummary(
+        name=run.name,
+        method=method,
+        seed=seed,
+        student_steps=iterations * config.get("student_steps", 1),
+        hours=records[-1]["elapsed_s"] / 3600,
+        val_last=curve[-1][1] if curve else None,
+        val_curve=curve,
+        test=test,
+        parameters=parameters,
+        device=device,
+        commit=commit,
+    )
+
+
+def results_table(runs: Sequence[str | Path], *, teacher: str | Path) -> str:
+    """A Markdown table of runs against their teacher's run, the curves of validation, and where it was measured.
+
+    All numbers are of the last (or, where the config says `ema_decay`, the averaged) weights; nothing was selected.
+    """
+    summaries = [summarise(teacher), *(summarise(run) for run in runs)]
+    reference = summaries[0].test
+    lines = [
+        "| run | method | seed | parameters | steps of the trained network | minutes | val mIoU | test mIoU "
+        "| share of the teacher's test mIoU |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for s in summaries:
+        test = None if s.test is None else s.test["mIoU"]
+        share = None if test is None or not reference else test / reference["mIoU"]
+        lines.append(
+            f"| {s.name} | {s.method} | {s.seed} | {s.parameters:,} | {s.student_steps:,} | {60 * s.hours:.1f} "
+            f"| {_number(s.val_last)} | {_number(test)} | {'' if share is None else f'{share:.1%}'} |"
+        )
+    lines += ["", "Validation mIoU on the way (iteration: mIoU):", ""]
+    for s in summaries:
+        lines.append(f"- {s.name}: " + ", ".join(f"{step}: {_number(value)}" for step, value in s.val_curve))
+    per_class = [s for s in summaries if s.test is not None]
+    if per_class:
+        lines += ["", "Test IoU per class:", "", "| class | " + " | ".join(s.name for s in per_class) + " |"]
+        lines.append("|---" * (len(per_class) + 1) + "|")
+        for i, name in enumerate(per_class[0].test["classes"]):
+            lines.append(f"| {name} | " + " | ".join(_number(s.test["IoU"][i]) for s in per_class) + " |")
+    devices = sorted({s.device for s in summaries})
+    commits = sorted({str(s.commit)[:12] for s in summaries})
+    lines += ["", f"Measured on {'; '.join(devices)}. Code: {', '.join(commits)}."]
+    return "\n".join(lines) + "\n"
+
+
+def put_into(file: str | Path, name: str, text: str) -> None:
+    """Replace what is between `<!-- begin NAME -->` and `<!-- end NAME -->` of a Markdown file by `text`.
+
+    Raises:
+        InputError: the file or its markers are missing.
+    """
+    file = Path(file)
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    try:
+        whole = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}.") from None
+    if begin not in whole or end not in whole.split(begin, 1)[1]:
+        raise InputError(f"{file} has no place for this table: it needs the lines '{begin}' and '{end}'.")
+    before, rest = whole.split(begin, 1)
+    after = rest.split(end, 1)[1]
+    write_text(file, f"{before}{begin}\n{text}{end}{after}")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

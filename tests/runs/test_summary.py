@@ -1,0 +1,59 @@
+"""The results table says what the run directories hold, and nothing else."""
+
+import json
+
+import pytest
+
+from dfad_seg.errors import InputError
+from dfad_seg.runs.summary import put_into, results_table, summarise
+
+
+def make_run(folder, method="dfad", steps=4, test=None, iterations=4, **config):
+    folder.mkdir()
+    values = {"method": method, "seed": 3, "iterations": iterations} | config
+    (folder / "config.yaml").write_text("".join(f"{k}: {v}\n" for k, v in values.items()))
+    (folder / "provenance.json").write_text(
+        json.dumps({"trained_parameters": 1234567, "device": "a CPU", "git_commit": "0123456789abcdef"})
+    )
+    records = [
+        {"step": s, "elapsed_s": 90.0 * s, "val/mIoU": 0.1 * s if s % 2 == 0 else None} for s in range(1, steps + 1)
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    if test is not None:
+        metrics = {"mIoU": test, "classes": ["sky", "car"], "IoU": [test, None]}
+        (folder / "test_metrics.json").write_text(json.dumps(metrics))
+    return folder
+
+
+def test_table(tmp_path):
+    teacher = make_run(tmp_path / "t", method="supervised", test=0.5)
+    student = make_run(tmp_path / "s", test=0.4, student_steps=5)
+    table = results_table([student], teacher=teacher)
+    assert "| s | dfad | 3 | 1,234,567 | 20 | 6.0 | 0.400 | 0.400 | 80.0% |" in table
+    assert "| t | supervised | 3 | 1,234,567 | 4 | 6.0 | 0.400 | 0.500 | 100.0% |" in table
+    assert "- s: 2: 0.200, 4: 0.400" in table
+    assert "| sky | 0.500 | 0.400 |" in table and "| car | – | – |" in table
+    assert "Measured on a CPU. Code: 0123456789ab." in table
+
+
+def test_unfinished_and_foreign_folders_are_refused(tmp_path):
+    with pytest.raises(InputError, match="has not finished: 3 of 4"):
+        summarise(make_run(tmp_path / "half", steps=3))
+    with pytest.raises(InputError, match="not a run directory"):
+        summarise(tmp_path)
+    run = make_run(tmp_path / "r")
+    (run / "provenance.json").write_text("{")
+    with pytest.raises(InputError, match="not a run directory"):
+        summarise(run)
+
+
+def test_put_into_replaces_only_its_own_place(tmp_path):
+    file = tmp_path / "results.md"
+    file.write_text("top\n<!-- begin a -->\nold\n<!-- end a -->\nbottom\n")
+    put_into(file, "a", "new\n")
+    put_into(file, "a", "newer\n")
+    assert file.read_text() == "top\n<!-- begin a -->\nnewer\n<!-- end a -->\nbottom\n"
+    with pytest.raises(InputError, match="begin b"):
+        put_into(file, "b", "x\n")
+    with pytest.raises(InputError, match="cannot read"):
+        put_into(tmp_path / "absent.md", "a", "x\n")
