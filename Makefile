@@ -2,23 +2,28 @@
 #
 #   make test PYTHON=python3.12
 #       another Python than python3; 3.10 or newer
-#   make test TORCH_INDEX=https://download.pytorch.org/whl/cpu
+#   make test CPU_TORCH=1
 #       the CPU-only PyTorch from its makers' own index: about 2 GB instead of 6 GB. Counts for the first call.
+#   make test TORCH_INDEX=URL
+#       torch and torchvision from another index, such as a mirror of that one
 #
 # pip's own environment variables and configuration apply as usual.
 
 PYTHON ?= python3
 TORCH_INDEX ?=
+ifdef CPU_TORCH
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+endif
 
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --quiet --disable-pip-version-check
 
-SIZE := $(if $(TORCH_INDEX),2 GB,6 GB)
+SIZE := $(if $(CPU_TORCH),2 GB,6 GB)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint clean
-.DELETE_ON_ERROR:
+.NOTPARALLEL:
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

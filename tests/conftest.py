@@ -1,0 +1,34 @@
+"""What every test shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before torch is imported, so that worker processes inherit it. The tests' tensors are tiny: a second thread
+# only adds waiting, and spinning threads of several processes slow each other down many times over.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data (CamVid/, weights/); the test is skipped where there is none."""
+    named = os.environ.get("DFAD_SEG_DATA")
+    folder = Path(named).expanduser() if named else REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set DFAD_SEG_DATA to the folder that holds CamVid/ and weights/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a street scenes data set: 32x48 pixels, 6 train, 3 val and 3 test scenes. Do not write to it."""
+    from dfad_seg.datasets import write_street_scenes
+
+    root = tmp_path_factory.mktemp("street_scenes")
+    write_street_scenes(root, size=(32, 48), counts={"train": 6, "val": 3, "test": 3}, seed=7)
+    return root

@@ -1,0 +1,210 @@
+"""The layers of the package, checked on its source; docs/architecture.md explains them."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = REPOSITORY / "dfad_seg"
+TOOLS = sorted((REPOSITORY / "tools").glob("*.py"))
+MAX_LINES = 400
+
+# Layer -> the other layers that it may import. A layer is a module or sub-package right under dfad_seg.
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "files": set(),
+    "segmentors": {"errors", "files"},
+    "generators": {"errors"},
+    "objectives": {"errors"},
+    "datasets": {"errors", "files"},
+    "evaluation": {"errors", "files"},
+    "runs": {"errors", "files", "evaluation"},
+    "distill": {"errors", "objectives"},
+    "config": {"errors"},
+    "cli": {"errors"},
+    "pipeline": {
+        "errors", "files", "segmentors", "generators", "objectives", "datasets", "evaluation", "runs", "distill",
+        "config",
+    },
+    "demo": {"files", "segmentors", "datasets", "evaluation", "runs", "config", "pipeline"},
+}  # fmt: skip
+
+# Packages that only these files or folders may import; an empty set means nobody.
+CONFINED: dict[str, set[str]] = {
+    "albumentations": {"datasets/transforms.py"},
+    "segmentation_models_pytorch": {"segmentors/"},
+    "timm": {"segmentors/"},
+    "torchvision": {"segmentors/"},
+    "pydantic": {"config.py"},
+    "lightning_fabric": {"distill/", "pipeline/"},
+    "mmcv": set(),
+    "mmengine": set(),
+    "mmseg": set(),
+}
+
+
+def imports(source: str, module: str) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of every import in a module's source, also inside functions and by `importlib`."""
+    package = module if module.endswith(".__init__") else module.rpartition(".")[0]
+    package = package.removesuffix(".__init__")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")
+            base = ".".join(parents[: len(parents) - node.level + 1]) if node.level else ""
+            origin = ".".join(part for part in (base, node.module) if part)
+            # `from dfad_seg import datasets` imports a layer by its short name.
+            yield from ((node.lineno, f"{origin}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            # A string that is a module's name is there to be imported.
+            if re.fullmatch(r"dfad_seg(\.\w+)+", node.value):
+                yield node.lineno, node.value
+
+
+def violations(source: str, module: str) -> list[str]:
+    """What a module's source imports against the rules above; `module` is its dotted name."""
+    layer = module.split(".")[1]
+    path = module.removeprefix("dfad_seg.").replace(".", "/") + ".py"
+    found = []
+    for line, name in imports(source, module):
+        top, _, rest = name.partition(".")
+        if top in CONFINED and not any(path.startswith(place) for place in CONFINED[top]):
+            found.append(f"{module}:{line} imports {top}")
+        if top == "dfad_seg" and rest != "__version__":
+            target = rest.split(".")[0]
+            if target != layer and target not in ALLOWED.get(layer, set()):
+                found.append(f"{module}:{line} imports {name}")
+    return found
+
+
+def modules() -> dict[str, str]:
+    """Dotted name -> source of every file of the package but its front door, `dfad_seg/__init__.py`."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    return {
+        ".".join(file.relative_to(REPOSITORY).with_suffix("").parts): file.read_text(encoding="utf-8")
+        for file in files
+        if file != PACKAGE / "__init__.py"
+    }
+
+
+def test_imports_run_downwards_only() -> None:
+    sources = modules()
+    assert len(sources) > 40
+    assert [found for name, source in sources.items() for found in violations(source, name)] == []
+
+
+def test_every_layer_has_a_rule() -> None:
+    present = {name.split(".")[1] for name in modules()}
+    assert present == set(ALLOWED)
+
+
+def test_the_rules_have_no_cycle() -> None:
+    rank: dict[str, int] = {}
+    while len(rank) < len(ALLOWED):
+        ready = [layer for layer, below in ALLOWED.items() if layer not in rank and below <= rank.keys()]
+        assert ready, f"a cycle among {sorted(ALLOWED.keys() - rank.keys())}"
+        rank |= dict.fromkeys(ready, len(rank))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import dfad_seg.datasets",
+        "import dfad_seg.datasets.camvid as cv",
+        "from dfad_seg.datasets import CamVid",
+        "from dfad_seg import datasets",
+        "from dfad_seg import build_dataset",
+        "import dfad_seg",
+        "from .. import datasets",
+        "from ..datasets.base import Pair",
+        "def late():\n    from dfad_seg.datasets import CamVid",
+        "if TYPE_CHECKING:\n    from dfad_seg.datasets import CamVid",
+        "import importlib\nd = importlib.import_module('dfad_seg.datasets')",
+        "from dfad_seg.config import Config",
+        "from dfad_seg.pipeline import train",
+        "import albumentations",
+        "from mmseg.apis import init_model",
+    ],
+)
+def test_a_forbidden_import_is_found(source: str) -> None:
+    assert violations(source, "dfad_seg.distill.steps") != []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("dfad_seg.distill.steps", "from dfad_seg.objectives import Discrepancy"),
+        ("dfad_seg.distill.steps", "from .norm import batch_norm_mode"),
+        ("dfad_seg.distill.__init__", "from . import steps"),
+        ("dfad_seg.runs.pictures", "from dfad_seg.evaluation.pictures import legend"),
+        ("dfad_seg.datasets.transforms", "import albumentations"),
+        ("dfad_seg.pipeline.train", "from dfad_seg.config import Config"),
+        ("dfad_seg.datasets.base", "'''dfad_seg.datasets is named in prose here.'''\nimport numpy"),
+    ],
+)
+def test_a_proper_import_is_not(module: str, source: str) -> None:
+    assert violations(source, module) == []
+
+
+@pytest.mark.parametrize("layer", ["distill", "objectives", "generators", "segmentors"])
+def test_the_data_free_layers_cannot_see_a_data_set(layer: str) -> None:
+    reachable, todo = set(), [layer]
+    while todo:
+        reachable.add(current := todo.pop())
+        todo += ALLOWED[current] - reachable
+    assert "datasets" not in reachable
+
+
+@pytest.mark.slow
+def test_the_method_runs_without_the_data_set_code() -> None:
+    """The same once more, at run time: not even a dependency brings the data sets in."""
+    code = (
+        "import sys, dfad_seg.distill, dfad_seg.generators, dfad_seg.segmentors\n"
+        "print([m for m in sys.modules if m.startswith(('dfad_seg.datasets', 'albumentations'))])"
+    )
+    assert run_python("-c", code).stdout.strip() == "[]"
+
+
+def test_the_documented_layers_are_the_enforced_ones() -> None:
+    page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)/?` \|[^|]*\| ([^|]*) \|$", page, flags=re.MULTILINE)
+    documented = {name: set(re.findall(r"`(\w+)`", may)) for name, may in rows}
+    assert documented == ALLOWED
+
+
+def test_importing_the_package_does_not_wait_for_torch() -> None:
+    assert run_python("-c", "import sys, dfad_seg; print('torch' in sys.modules)").stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda path: path.name)
+def test_a_tool_parses_arguments_and_nothing_else(tool: Path) -> None:
+    tops = {name.split(".")[0] for _, name in imports(tool.read_text(encoding="utf-8"), f"tools.{tool.stem}")}
+    assert tops - set(sys.stdlib_module_names) == {"dfad_seg"}
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda path: path.name)
+def test_a_tool_explains_itself(tool: Path) -> None:
+    shown = run_python(str(tool), "--help")
+    assert shown.stdout.startswith("usage: ")
+    assert shown.stderr == ""
+
+
+def test_no_file_needs_much_scrolling() -> None:
+    files = [path for folder in ("dfad_seg", "tools", "tests") for path in (REPOSITORY / folder).rglob("*.py")]
+    lengths = {str(path.relative_to(REPOSITORY)): len(path.read_text().splitlines()) for path in files}
+    assert {name: lines for name, lines in lengths.items() if lines > MAX_LINES} == {}
+
+
+def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run this Python in the repository's root; it must end well."""
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True
+    )
