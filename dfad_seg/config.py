@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from dfad_seg.errors import InputError, nearest
 
@@ -332,7 +333,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     node[last] = value
 
 
-def _describe(problem: dict[str, Any]) -> str:
+def _describe(problem: ErrorDetails) -> str:
     key = ".".join(str(part) for part in problem["loc"]) or "config"
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key.{nearest(str(problem['loc'][-1]), _known_keys(problem['loc'][:-1]))}"

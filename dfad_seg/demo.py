@@ -77,7 +77,8 @@ def _report(work_dir: Path, scores: dict[str, SegmentationMetrics], parameters: 
     print(format_comparison(scores))
     print(
         f"\nThe student has {parameters['student']:,} parameters, the teacher {parameters['teacher']:,}. "
-        f"Trained without any image of the data set,\nit keeps {student.mIoU / teacher.mIoU:.0%} of the teacher's mIoU; "
+        "Trained without any image of the data set,\n"
+        f"it keeps {student.mIoU / teacher.mIoU:.0%} of the teacher's mIoU; "
         f"distilled on random noise instead, {noise.mIoU / teacher.mIoU:.0%}."
     )
     last_grid = sorted((work_dir / "student" / "pictures").glob("generated_*.png"))[-1]

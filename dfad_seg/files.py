@@ -12,7 +12,7 @@ from typing import IO, Any
 import torch
 
 
-def write_whole(path: str | Path, write: Callable[[IO[bytes]], None]) -> None:
+def write_whole(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file through `write(handle)` under a temporary name in the same folder, then rename it.
 
     The data is flushed to the disk before the rename, so that a power cut cannot leave an empty file

@@ -12,7 +12,7 @@ from dfad_seg.cli import run_tool
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        description="Draw street scenes, train a DeepLab teacher, distil it without data, and compare on the test split."
+        description="Draw street scenes, train a DeepLab teacher, distil it without data, compare."
     )
     parser.add_argument("--work-dir", default="runs/demo", metavar="DIR", help="default: runs/demo")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override keys of all stages")

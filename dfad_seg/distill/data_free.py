@@ -18,6 +18,7 @@ from dfad_seg.distill.seeds import iteration_rng
 from dfad_seg.distill.steps import generator_step, student_step
 from dfad_seg.distill.training import Training, after_iteration, evaluate_pending
 from dfad_seg.distill.world import unwrap
+from dfad_seg.generators import ImageGenerator
 from dfad_seg.objectives import Discrepancy, GeneratorObjective
 
 PREVIEW_IMAGES = 8
@@ -52,7 +53,7 @@ def distil_data_free(
     fabric: Fabric,
     teacher: nn.Module,
     student: nn.Module,
-    generator: nn.Module,
+    generator: ImageGenerator,
     student_optimizer: Optimizer,
     generator_optimizer: Optimizer | None,
     student_loss: Discrepancy,
@@ -91,7 +92,7 @@ def distil_data_free(
         generator_wrapped = generator.to(fabric.device)
     else:
         generator_wrapped, generator_optimizer = fabric.setup(generator, generator_optimizer)
-    student, generator = unwrap(student_wrapped), unwrap(generator_wrapped)
+    student = unwrap(student_wrapped)  # the generator is trained in place, so `generator` stays the plain one
     training = Training(
         networks={"student": student, "generator": generator},
         optimizers={"student": student_optimizer}
@@ -115,8 +116,6 @@ def distil_data_free(
         if fabric.global_rank == 0:
             hooks.preview(training.iteration, *_preview(kept, teacher, generator, settings, fabric))
 
-    # Some generators learn from the teacher's answers what the layouts of its world look like.
-    observe = getattr(generator, "observe", lambda labels: None)
     evaluate_pending(training, hooks=hooks, kept_student=kept_student)
     while training.iteration < settings.iterations:
         rates = training.set_rates()
@@ -138,7 +137,7 @@ def distil_data_free(
                 backward=fabric.backward,
                 autocast=fabric.autocast,
             )
-            observe(result.pop("teacher_labels"))
+            generator.observe(result.pop("teacher_labels"))
             training.means.add("train/student_", result)
 
         if generator_optimizer is not None and objective is not None:
@@ -164,7 +163,7 @@ def distil_data_free(
 
 @torch.no_grad()
 def _generated(
-    generator: nn.Module, settings: GameSettings, fabric: Fabric, iteration: int
+    generator: ImageGenerator, settings: GameSettings, fabric: Fabric, iteration: int
 ) -> Iterator[Tensor]:
     # Rank 0's stream everywhere, so that every rank keeps the same student.
     rng = iteration_rng(settings.seed, 0, iteration, fabric.device, "recalibration")
@@ -178,7 +177,7 @@ def _generated(
 
 @torch.no_grad()
 def _preview(
-    student: nn.Module, teacher: nn.Module, generator: nn.Module, settings: GameSettings, fabric: Fabric
+    student: nn.Module, teacher: nn.Module, generator: ImageGenerator, settings: GameSettings, fabric: Fabric
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Generated images (N, 3, H, W) with the teacher's and the student's labels (N, H, W), on the CPU."""
     # A fixed stream: the same latents every time, so that pictures over time can be compared.

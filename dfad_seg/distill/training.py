@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dfad_seg.distill.hooks import Hooks, Interrupted, RunningMeans, is_due
 from dfad_seg.distill.schedules import Schedule
-from dfad_seg.distill.world import agree_to_stop, broadcast_buffers
+from dfad_seg.distill.world import agree_to_stop, broadcast_buffers, reduced
 
 
 class Training:
@@ -110,7 +110,7 @@ def after_iteration(
     last = training.iterations
     hooks.advance(done)
     if is_due(done, hooks.log_every, last):
-        scalars = training.means.flush(fabric.all_reduce)
+        scalars = training.means.flush(lambda value: reduced(fabric, value, "mean"))
         hooks.log(done, scalars | {f"train/{name}_lr": rate for name, rate in rates.items()})
     stop = done < last and agree_to_stop(fabric, hooks, done)
     save = stop or is_due(done, hooks.save_every, last)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from dfad_seg.distill.hooks import Hooks
 
@@ -34,4 +34,11 @@ def agree_to_stop(fabric: Fabric, hooks: Hooks, iteration: int) -> bool:
         return asked
     if iteration % max(1, hooks.log_every):
         return False
-    return bool(fabric.all_reduce(torch.tensor(float(asked), device=fabric.device), reduce_op="max") > 0)
+    return bool(reduced(fabric, torch.tensor(float(asked), device=fabric.device), "max") > 0)
+
+
+def reduced(fabric: Fabric, value: Tensor, operation: str) -> Tensor:
+    """A tensor combined over all ranks: `"mean"`, `"sum"` or `"max"`."""
+    result = fabric.all_reduce(value, reduce_op=operation)
+    assert isinstance(result, Tensor)
+    return result

@@ -82,7 +82,7 @@ def write_evaluation_picture(
     errors = error_map(predicted, truth, ignore_index)
     picture = as_picture(image)
     if picture.shape[:2] != truth.shape:
-        picture = cv2.resize(picture, truth.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        picture = np.asarray(cv2.resize(picture, truth.shape[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
     evaluated = truth != ignore_index
     wrong = (predicted != truth)[evaluated].mean() if evaluated.any() else 0.0
     panels = {

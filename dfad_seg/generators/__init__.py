@@ -1,6 +1,7 @@
 """Image generators: `sample(batch, size, rng) -> latents`, `forward(latents) -> images` in [0, 1].
 
-To add one, write a module with these two methods in a file of its own, add a line to `GENERATORS` and a test.
+To add one, write an `ImageGenerator` with these two methods in a file of its own, add a line to
+`GENERATORS` and a test.
 """
 
 from __future__ import annotations
@@ -9,14 +10,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
-
 from dfad_seg.errors import InputError, choose, nearest
+from dfad_seg.generators.base import ImageGenerator
 from dfad_seg.generators.dcgan import DCGANGenerator
 from dfad_seg.generators.layout import LayoutGenerator, LayoutLatents
 from dfad_seg.generators.noise import NoiseGenerator
 
-GENERATORS: dict[str, Callable[..., nn.Module]] = {
+GENERATORS: dict[str, Callable[..., ImageGenerator]] = {
     "dcgan": DCGANGenerator,
     "layout": LayoutGenerator,
     "noise": NoiseGenerator,
@@ -25,7 +25,7 @@ GENERATORS: dict[str, Callable[..., nn.Module]] = {
 
 def build_generator(
     type: str, *, num_classes: int, image_size: tuple[int, int], **options: Any
-) -> nn.Module:
+) -> ImageGenerator:
     """Build a generator by name; it takes what it needs of `num_classes` and `image_size` (H, W).
 
     Raises:
@@ -49,6 +49,7 @@ def build_generator(
 __all__ = [
     "GENERATORS",
     "DCGANGenerator",
+    "ImageGenerator",
     "LayoutGenerator",
     "LayoutLatents",
     "NoiseGenerator",

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from dfad_seg.errors import InputError
+from dfad_seg.generators.base import ImageGenerator
 
 
-class DCGANGenerator(nn.Module):
+class DCGANGenerator(ImageGenerator):
     """Latent vectors (N, latent_dim) → images (N, 3, H, W) in [0, 1].
 
     As in DFAD (Fang et al. 2019): Linear to 512 × H/16 × W/16, BatchNorm, four times [transposed convolution
@@ -48,7 +49,8 @@ class DCGANGenerator(nn.Module):
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
                 nn.init.normal_(module.weight, 0.0, 0.02)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
             elif isinstance(module, nn.BatchNorm2d):
                 nn.init.normal_(module.weight, 1.0, 0.02)
                 nn.init.zeros_(module.bias)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfad_seg.errors import InputError
+from dfad_seg.generators.base import ImageGenerator
 from dfad_seg.generators.layouts import random_layouts
 
 
@@ -23,7 +24,7 @@ class LayoutLatents(NamedTuple):
     """(N, 1, H, W) from N(0, 1): texture."""
 
 
-class LayoutGenerator(nn.Module):
+class LayoutGenerator(ImageGenerator):
     """Layouts with noise → images (N, 3, H, W) in [0, 1], at the layout's own size.
 
     A coarse-to-fine stack of convolutions. At every scale the features are normalised and then scaled and shifted

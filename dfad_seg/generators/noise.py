@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from dfad_seg.generators.base import ImageGenerator
 
 
-class NoiseGenerator(nn.Module):
+class NoiseGenerator(ImageGenerator):
     """Images whose pixels are independent and uniform in [0, 1]; the latents are the images themselves."""
 
     def sample(self, batch: int, size: tuple[int, int], rng: torch.Generator) -> Tensor:

@@ -61,6 +61,7 @@ class BatchNormPrior:
         return torch.stack(self._terms).mean()
 
     def _record(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, _BatchNorm) and layer.running_mean is not None and layer.running_var is not None
         x = inputs[0].float()
         if x[0, 0].numel() == 1:
             return

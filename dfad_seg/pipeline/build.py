@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from dfad_seg.config import Config, OptimizerConfig, ScheduleConfig, SegmentorConfig
+from dfad_seg.config import Config, OptimizerConfig, ScheduleConfig, SegmentorConfig, TrainingDataConfig
 from dfad_seg.datasets import (
     DATASETS,
     MetaInfo,
@@ -22,9 +22,10 @@ from dfad_seg.datasets import (
 )
 from dfad_seg.distill.hooks import Evaluate
 from dfad_seg.distill.schedules import Schedule, build_schedule
+from dfad_seg.distill.world import reduced
 from dfad_seg.errors import InputError, choose
 from dfad_seg.evaluation import SegmentationMetrics, evaluate_miou
-from dfad_seg.generators import build_generator
+from dfad_seg.generators import ImageGenerator, build_generator
 from dfad_seg.objectives import BatchNormPrior, GeneratorObjective, weighted_discrepancy
 from dfad_seg.segmentors import Segmentor, build_segmentor, freeze, load_segmentor
 
@@ -98,7 +99,9 @@ def schedule_of(section: ScheduleConfig, iterations: int) -> Schedule:
     return build_schedule(**section.model_dump(exclude_none=True), iterations=iterations)
 
 
-def build_game(config: Config, teacher: Segmentor, num_classes: int) -> tuple[nn.Module, GeneratorObjective | None]:
+def build_game(
+    config: Config, teacher: Segmentor, num_classes: int
+) -> tuple[ImageGenerator, GeneratorObjective | None]:
     """The generator and its objective; noise and None for the control."""
     if config.generator is None:
         return build_generator("noise", num_classes=num_classes, image_size=config.image_size), None
@@ -117,7 +120,10 @@ def build_game(config: Config, teacher: Segmentor, num_classes: int) -> tuple[nn
     return generator, objective
 
 
-def to_layout(config: Config, network: nn.Module) -> nn.Module:
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def to_layout(config: Config, network: Network) -> Network:
     """Apply the config's memory layout to networks that torch may rearrange (compiled ones stay as they are)."""
     if config.channels_last and not any(isinstance(m, torch.jit.ScriptModule) for m in network.modules()):
         return network.to(memory_format=torch.channels_last)
@@ -126,8 +132,6 @@ def to_layout(config: Config, network: nn.Module) -> nn.Module:
 
 def training_batches(config: Config, fabric: Fabric) -> Callable[[int], Any]:
     """`(iteration) -> loader` over augmented real images from that iteration on."""
-    from dfad_seg.config import TrainingDataConfig
-
     assert config.dataset is not None
     section = config.training_data or TrainingDataConfig()
     transform = train_transform(
@@ -180,7 +184,7 @@ def build_evaluate(config: Config, fabric: Fabric, info: MetaInfo) -> Evaluate |
             ignore_index=info.ignore_index,
             device=fabric.device,
             autocast=fabric.autocast,
-            all_reduce=lambda counts: fabric.all_reduce(counts, reduce_op="sum"),
+            all_reduce=lambda counts: reduced(fabric, counts, "sum"),
         )
         return metric_scalars(metrics, section.split)
 

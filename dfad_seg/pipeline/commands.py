@@ -76,7 +76,7 @@ def evaluate_from_arguments(
             "role": role,
             "checkpoint": checkpoint,
             "checkpoint_sha256": file_sha256(checkpoint),
-            "dataset": resolved.dataset.type,
+            "dataset": resolved.dataset.type if resolved.dataset else None,
             "split": split or section.split,
             "short_side": section.short_side,
             "parameters": count_parameters(network),

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from dfad_seg.config import Config
+from dfad_seg.config import Config, TrainingDataConfig
 from dfad_seg.segmentors import Segmentor, count_parameters, file_sha256, state_hash
 
 PACKAGES = (
@@ -34,24 +34,20 @@ def provenance(
     config: Config, *, fabric: Fabric, teacher: Segmentor | None, trained: Segmentor, command: str
 ) -> dict[str, Any]:
     """The record written to `provenance.json` when a run starts."""
-    uses = []
-    if config.method in ("supervised", "distill_with_data"):
-        uses.append({"purpose": "training", "dataset": config.dataset.type, "root": config.dataset.root})
-    if config.evaluation is not None:
-        uses.append(
-            {
-                "purpose": "evaluation",
-                "dataset": config.dataset.type,
-                "root": config.dataset.root,
-                "split": config.evaluation.split,
-            }
-        )
+    uses: list[dict[str, str]] = []
+    if config.dataset is not None:
+        source = {"dataset": config.dataset.type, "root": config.dataset.root}
+        if not config.data_free:
+            split = (config.training_data or TrainingDataConfig()).split
+            uses.append({"purpose": "training", "split": split, **source})
+        if config.evaluation is not None:
+            uses.append({"purpose": "evaluation", "split": config.evaluation.split, **source})
     return {
         "command": command,
         "method": config.method,
         "seed": config.seed,
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "teacher": None if teacher is None else _identity(config.teacher.checkpoint, teacher),
+        "teacher": None if teacher is None else _identity(config, teacher),
         "trained_parameters": count_parameters(trained),
         "real_images": uses,
         "real_images_used_for_training": any(use["purpose"] == "training" for use in uses),
@@ -66,7 +62,8 @@ def provenance(
     }
 
 
-def _identity(checkpoint: str | None, teacher: Segmentor) -> dict[str, Any]:
+def _identity(config: Config, teacher: Segmentor) -> dict[str, Any]:
+    checkpoint = None if config.teacher is None else config.teacher.checkpoint
     return {
         "checkpoint": checkpoint,
         "file_sha256": None if checkpoint is None else file_sha256(checkpoint),

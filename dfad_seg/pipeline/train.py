@@ -26,7 +26,8 @@ from dfad_seg.distill import (
 )
 from dfad_seg.distill.seeds import derived_seed
 from dfad_seg.errors import InputError
-from dfad_seg.objectives import GeneratorObjective, label_loss, weighted_discrepancy
+from dfad_seg.generators import ImageGenerator
+from dfad_seg.objectives import Discrepancy, GeneratorObjective, label_loss, weighted_discrepancy
 from dfad_seg.pipeline.build import (
     build_evaluate,
     build_game,
@@ -53,10 +54,12 @@ class Experiment:
     teacher: Segmentor | None
     """Frozen; None for supervised training."""
     trained: Segmentor
-    generator: nn.Module | None = None
+    generator: ImageGenerator | None = None
     """For data-free training only."""
     objective: GeneratorObjective | None = None
     """None for the random-noise control, whose generator is not trained."""
+    student_loss: Discrepancy | None = None
+    """None for supervised training."""
 
 
 def build_experiment(config: Config) -> Experiment:
@@ -69,10 +72,11 @@ def build_experiment(config: Config) -> Experiment:
     if config.method == "supervised":
         return Experiment(config, info, None, trained)
     teacher = to_layout(config, build_teacher(config, info.num_classes))
-    if not config.data_free:
-        return Experiment(config, info, teacher, trained)
-    generator, objective = build_game(config, teacher, info.num_classes)
-    return Experiment(config, info, teacher, trained, to_layout(config, generator), objective)
+    experiment = Experiment(config, info, teacher, trained, student_loss=weighted_discrepancy(config.student_loss))
+    if config.data_free:
+        generator, experiment.objective = build_game(config, teacher, info.num_classes)
+        experiment.generator = to_layout(config, generator)
+    return experiment
 
 
 def train(config: Config, work_dir: str | Path, *, resume: str | Path | None = None, command: str = "") -> Path:
@@ -151,8 +155,8 @@ def _run_method(
             state=state,
             hooks=hooks,
         )
-    assert teacher is not None
-    student_loss = weighted_discrepancy(config.student_loss)
+    student_loss = experiment.student_loss
+    assert teacher is not None and student_loss is not None
     if config.method == "distill_with_data":
         return distil_with_data(
             fabric=fabric,

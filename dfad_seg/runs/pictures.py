@@ -147,7 +147,7 @@ def _series(records: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
     values: dict[str, dict[float, float]] = {}
     for record in records:
         step = record.get("step")
-        if not _is_finite(step):
+        if step is None or not _is_finite(step):
             continue
         for key, value in record.items():
             if key != "step" and _is_finite(value):

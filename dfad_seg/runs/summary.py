@@ -97,12 +97,12 @@ def results_table(runs: Sequence[str | Path], *, teacher: str | Path) -> str:
     lines += ["", "Validation mIoU on the way (iteration: mIoU):", ""]
     for s in summaries:
         lines.append(f"- {s.name}: " + ", ".join(f"{step}: {_number(value)}" for step, value in s.val_curve))
-    per_class = [s for s in summaries if s.test is not None]
-    if per_class:
-        lines += ["", "Test IoU per class:", "", "| class | " + " | ".join(s.name for s in per_class) + " |"]
-        lines.append("|---" * (len(per_class) + 1) + "|")
-        for i, name in enumerate(per_class[0].test["classes"]):
-            lines.append(f"| {name} | " + " | ".join(_number(s.test["IoU"][i]) for s in per_class) + " |")
+    tested = {s.name: s.test for s in summaries if s.test is not None}
+    if tested:
+        lines += ["", "Test IoU per class:", "", "| class | " + " | ".join(tested) + " |"]
+        lines.append("|---" * (len(tested) + 1) + "|")
+        for i, name in enumerate(next(iter(tested.values()))["classes"]):
+            lines.append(f"| {name} | " + " | ".join(_number(test["IoU"][i]) for test in tested.values()) + " |")
     devices = sorted({s.device for s in summaries})
     commits = sorted({str(s.commit)[:12] for s in summaries})
     lines += ["", f"Measured on {'; '.join(devices)}. Code: {', '.join(commits)}."]

@@ -126,7 +126,7 @@ def pick(
     rng: np.random.Generator, colours: Sequence[Colour], spread: float = 12.0
 ) -> tuple[float, float, float]:
     """One of `colours`, each channel off by up to `spread`."""
-    red, green, blue = colours[rng.integers(len(colours))]
+    red, green, blue = colours[int(rng.integers(len(colours)))]
     a, b, c = rng.uniform(-spread, spread, 3).tolist()
     return red + a, green + b, blue + c
 
