@@ -193,7 +193,7 @@ class Config(_Strict):
     devices: Positive = 1
     """Processes per node."""
     num_nodes: Positive = 1
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
     deterministic: bool = False
     """Only deterministic kernels (CUDA; on a CPU runs are bit-equal anyway)."""
     channels_last: bool = True

@@ -136,3 +136,17 @@ def test_missing_and_binary_files(tmp_path):
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(InputError, match="not valid YAML"):
         load_config(tmp_path / "b.yaml")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_networks_of_shipped_configs_can_be_built(path):
+    from dfad_seg.generators import build_generator
+    from dfad_seg.segmentors import build_segmentor
+
+    config = load_config(path)
+    for section in (config.teacher, config.student):
+        if section is not None and section.source != "saved":
+            options = {k: v for k, v in section.options().items() if k != "encoder_weights"}
+            assert build_segmentor(section.source, num_classes=11, **options).num_classes == 11
+    if config.generator is not None:
+        build_generator(config.generator.type, num_classes=11, image_size=config.image_size, **config.generator.options())

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--devices", type=int, metavar="N", help="processes per node")
     parser.add_argument("--num-nodes", type=int, metavar="N")
-    parser.add_argument("--precision", metavar="P", help="32-true, bf16-mixed or 16-mixed")
+    parser.add_argument("--precision", metavar="P", help="32-true or bf16-mixed")
     parser.add_argument(
         "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override config keys, e.g. seed=1"
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -120,6 +121,17 @@ def test_without_any_real_image(world, tmp_path):
     path = write(tmp_path / "free.yaml", values | {"num_classes": 11})
     assert call_tool("train_seg", path, "--work-dir", tmp_path / "run") == 0
     assert json.loads((tmp_path / "run" / "provenance.json").read_text())["real_images"] == []
+
+
+def test_data_free_training_never_opens_the_training_split(world, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(world.data, data)
+    for folder in ("train", "trainannot", "test", "testannot"):
+        shutil.rmtree(data / folder)
+    dataset = {"type": "street_scenes", "root": str(data)}
+    path = write(tmp_path / "c.yaml", world.configs["dfad"] | {"dataset": dataset, "iterations": 1})
+    assert call_tool("train_seg", path, "--work-dir", tmp_path / "run") == 0
+    assert "val/mIoU" in read_metrics(tmp_path / "run")[-1]
 
 
 def test_dry_run_prints_costs_and_writes_nothing(world, tmp_path, capsys):

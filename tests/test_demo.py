@@ -1,0 +1,50 @@
+"""The demo at a size of seconds: every stage, the table, the pictures, and that a second call only reads."""
+
+import json
+
+import cv2
+import pytest
+
+from dfad_seg import demo
+from dfad_seg.config import load_config
+from dfad_seg.segmentors import load_segmentor
+
+CONFIGS = demo.Path(__file__).parent.parent / "configs" / "street_scenes"
+TINY = ["image_size=[32, 48]", "batch_size=2", "iterations=2", "evaluation.batch_size=2"]
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(demo, "COUNTS", {"train": 4, "val": 2, "test": 3})
+    monkeypatch.setattr(demo, "PICTURES", 2)
+
+
+def test_demo(small, tmp_path, capsys):
+    demo.run_demo(tmp_path, CONFIGS, overrides=TINY)
+    printed = capsys.readouterr().out
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results.keys() == {"teacher", "student", "random noise"}
+    for word in ("bicyclist", "recovered", "mIoU", "of the teacher's mIoU", "Pictures:"):
+        assert word in printed
+    pictures = [demo.Path(line.split(": ")[0].strip()) for line in printed.splitlines() if line.startswith("  /")]
+    assert len(pictures) == 3 and all(p.exists() for p in pictures)
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 2
+    assert all(cv2.imread(str(p)) is not None for p in tmp_path.rglob("*.png"))
+    assert "| bicyclist " in (tmp_path / "results.md").read_text()
+
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "student").rglob("*") if p.is_file()}
+    demo.run_demo(tmp_path, CONFIGS, overrides=TINY)
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "student").rglob("*") if p.is_file()} == before
+    assert json.loads((tmp_path / "results.json").read_text()) == results
+    assert "kept" in capsys.readouterr().out
+    assert load_segmentor(tmp_path / "student" / "student.pt").num_classes == 11
+
+
+def test_the_controls_train_as_long_as_the_student():
+    student, noise, data = (
+        load_config(CONFIGS / f"{name}.yaml") for name in ("demo", "random_noise", "distill_with_data")
+    )
+    steps = student.iterations * student.student_steps
+    assert noise.iterations * noise.student_steps == steps == data.iterations
+    for key in ("student", "teacher", "student_loss", "student_optimizer", "batch_size", "image_size", "clip_norm"):
+        assert getattr(noise, key) == getattr(student, key) == getattr(data, key), key
