@@ -36,6 +36,7 @@ test: $(VENV)/.installed-test ## run the test suite (up to 10 minutes)
 
 lint: $(VENV)/.installed-lint ## check style and types
 	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 
 clean: ## remove caches, build leftovers and runs/demo; other runs and .venv stay

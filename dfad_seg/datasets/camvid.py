@@ -66,9 +66,7 @@ class CamVid(SegmentationDataset):
                 )
         else:
             wanted = [name for name in images if standard_split(name) == self.split]
-        return pair_up(
-            {name: images[name] for name in wanted}, masks, self.root / ORIGINAL_MASKS, mask_stem="{}_L"
-        )
+        return pair_up({name: images[name] for name in wanted}, masks, self.root / ORIGINAL_MASKS, mask_stem="{}_L")
 
     def read_labels(self, path: Path) -> np.ndarray:
         if not self._original:

@@ -71,9 +71,7 @@ def download(url: str, target: Path, *, progress: Progress | None = None) -> Non
             _finish_or_drop(error.headers.get("Content-Range", ""), have, part, url)
             total = have
         else:
-            raise InputError(
-                f"cannot download {url}: the server answers {error.code} {error.reason}."
-            ) from None
+            raise InputError(f"cannot download {url}: the server answers {error.code} {error.reason}.") from None
     except _NETWORK as error:
         reason = getattr(error, "reason", None) or error
         kept = f" {have} bytes are kept in {part}; run again to continue." if have else ""
@@ -81,9 +79,7 @@ def download(url: str, target: Path, *, progress: Progress | None = None) -> Non
     except OSError as error:
         raise InputError(f"cannot write {part}: {error.strerror or error}.") from None
     if total is not None and have < total:
-        raise InputError(
-            f"the connection to {url} broke off after {have} of {total} bytes; run again to continue."
-        )
+        raise InputError(f"the connection to {url} broke off after {have} of {total} bytes; run again to continue.")
     part.replace(target)
     tag.unlink(missing_ok=True)
 
@@ -116,15 +112,11 @@ def unzip(archive: Path, target: Path, choose: Callable[[PurePosixPath], PurePos
 def _safe(info: zipfile.ZipInfo, archive: Path) -> PurePosixPath:
     path = PurePosixPath(info.filename.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", info.filename):
-        raise InputError(
-            f"{archive} holds '{info.filename}', which points outside the archive; not unpacked."
-        )
+        raise InputError(f"{archive} holds '{info.filename}', which points outside the archive; not unpacked.")
     if stat.S_ISLNK(info.external_attr >> 16):
         raise InputError(f"{archive} holds the link '{info.filename}'; not unpacked.")
     if info.file_size > MAX_MEMBER:
-        raise InputError(
-            f"{archive} holds '{info.filename}' of {info.file_size} bytes, too large; not unpacked."
-        )
+        raise InputError(f"{archive} holds '{info.filename}' of {info.file_size} bytes, too large; not unpacked.")
     return path
 
 

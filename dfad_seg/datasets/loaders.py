@@ -151,6 +151,4 @@ def _check_counts(*, batch_size: int, num_workers: int, rank: int, world_size: i
     if num_workers < 0:
         raise InputError(f"num_workers is {num_workers}; it must be 0 (read in this process) or larger.")
     if not 0 <= rank < world_size:
-        raise InputError(
-            f"rank {rank} of {world_size}: the rank must be between 0 and the number of ranks - 1."
-        )
+        raise InputError(f"rank {rank} of {world_size}: the rank must be between 0 and the number of ranks - 1.")

@@ -32,9 +32,7 @@ class MetaInfo:
             )
         for name, colour in zip(self.classes, self.palette, strict=True):
             if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
-                raise InputError(
-                    f"the palette colour of class '{name}' is {colour}; three values 0-255 needed."
-                )
+                raise InputError(f"the palette colour of class '{name}' is {colour}; three values 0-255 needed.")
         # Masks are held as 8-bit images until they become tensors.
         if not len(self.classes) <= self.ignore_index <= 255:
             raise InputError(

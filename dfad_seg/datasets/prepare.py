@@ -54,9 +54,7 @@ def _check_existing(root: Path) -> dict[str, int]:
     try:
         return check_dataset("camvid", root)
     except InputError as error:
-        raise InputError(
-            f"{error} Nothing was changed: mend {root}, move it away, or choose another."
-        ) from None
+        raise InputError(f"{error} Nothing was changed: mend {root}, move it away, or choose another.") from None
 
 
 def _unpack(archive: Path, target: Path, url: str) -> dict[str, int]:
@@ -69,9 +67,7 @@ def _unpack(archive: Path, target: Path, url: str) -> dict[str, int]:
         raise InputError(f"{error} The archive was removed; run again to download it anew.") from None
 
 
-def prepare_street_scenes(
-    root: str | Path, *, size: tuple[int, int], counts: Mapping[str, int], seed: int
-) -> None:
+def prepare_street_scenes(root: str | Path, *, size: tuple[int, int], counts: Mapping[str, int], seed: int) -> None:
     """`write_street_scenes` with a progress bar."""
     with progress_bar("draw street scenes") as progress:
         write_street_scenes(root, size=size, counts=counts, seed=seed, progress=progress)

@@ -89,9 +89,7 @@ def write_street_scenes(
         raise InputError(f"unknown street scene split '{unknown[0]}'; known: {', '.join(_SPLITS)}.")
     wanted = {split: int(counts.get(split, 0)) for split in _SPLITS}
     if seed < 0 or min(wanted.values()) < 0 or not any(wanted.values()):
-        raise InputError(
-            f"street scenes: seed {seed}, counts {wanted}; neither may be negative, nor all counts 0."
-        )
+        raise InputError(f"street scenes: seed {seed}, counts {wanted}; neither may be negative, nor all counts 0.")
     record = {"version": VERSION, "seed": seed, "size": [height, width], "counts": wanted}
     if read_record(root) == record and _count(root) == wanted:
         return
@@ -129,9 +127,7 @@ def _write(root: Path, record: dict[str, Any], progress: Callable[[int, int], No
 
 def _check_size(size: tuple[int, int]) -> tuple[int, int]:
     if len(size) != 2 or min(size) < MIN_SIDE or max(size) > 8192:
-        raise InputError(
-            f"street scene size is {tuple(size)}; two numbers from {MIN_SIDE} to 8192 are needed."
-        )
+        raise InputError(f"street scene size is {tuple(size)}; two numbers from {MIN_SIDE} to 8192 are needed.")
     return int(size[0]), int(size[1])
 
 
@@ -157,9 +153,7 @@ def _clear(root: Path) -> None:
         for file in inside:
             names = r"street_\d{5,}\.png" if path in folders else re.escape(_RECORD)
             if not re.fullmatch(names, file.name) or not file.is_file():
-                raise InputError(
-                    f"{file} is in the way; street scenes need a new, empty or their own folder."
-                )
+                raise InputError(f"{file} is in the way; street scenes need a new, empty or their own folder.")
         doomed += inside
     try:
         (root / _RECORD).unlink(missing_ok=True)  # first: from here on the folder counts as unfinished

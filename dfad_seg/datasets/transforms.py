@@ -53,15 +53,11 @@ class TrainTransform:
             gain = (max(0.0, 1 - color_jitter), 1 + color_jitter)
             hue = min(0.5, color_jitter / 8)  # a hue change of the same size would swap classes' colours
             steps.append(
-                albumentations.ColorJitter(
-                    brightness=gain, contrast=gain, saturation=gain, hue=(-hue, hue), p=1
-                )
+                albumentations.ColorJitter(brightness=gain, contrast=gain, saturation=gain, hue=(-hue, hue), p=1)
             )
         self._compose = albumentations.Compose(steps)
 
-    def __call__(
-        self, image: np.ndarray, mask: np.ndarray, seed: int | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int | None) -> tuple[np.ndarray, np.ndarray]:
         # One stream shared by all steps.  `set_random_seed` would start every step's own stream from the
         # same seed, so that, for instance, the flip and the scale of a sample always go together.
         self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
@@ -75,9 +71,7 @@ class EvalTransform:
     def __init__(self, *, short_side: int | None) -> None:
         self.short_side = short_side
 
-    def __call__(
-        self, image: np.ndarray, mask: np.ndarray, seed: int | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         height, width = mask.shape
         if self.short_side is None or min(height, width) == self.short_side:
             return image, mask

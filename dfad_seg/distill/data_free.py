@@ -155,16 +155,12 @@ def distil_data_free(
             )
             training.means.add("train/generator_", result)
 
-        after_iteration(
-            training, fabric=fabric, hooks=hooks, rates=rates, kept_student=kept_student, preview=preview
-        )
+        after_iteration(training, fabric=fabric, hooks=hooks, rates=rates, kept_student=kept_student, preview=preview)
     return kept_student()
 
 
 @torch.no_grad()
-def _generated(
-    generator: ImageGenerator, settings: GameSettings, fabric: Fabric, iteration: int
-) -> Iterator[Tensor]:
+def _generated(generator: ImageGenerator, settings: GameSettings, fabric: Fabric, iteration: int) -> Iterator[Tensor]:
     # Rank 0's stream everywhere, so that every rank keeps the same student.
     rng = iteration_rng(settings.seed, 0, iteration, fabric.device, "recalibration")
     with batch_norm_mode(generator, "batch"):

@@ -49,4 +49,3 @@ def build_schedule(type: str, *, iterations: int, warmup: int = 0, **options: fl
     if not warmup:
         return inner
     return lambda iteration: inner(iteration) * min(1.0, (iteration + 1) / warmup)
-

@@ -99,9 +99,7 @@ def generator_step(
             with objective.watch_teacher():
                 teacher_logits = teacher(images)
             student_logits = student(images)
-        terms = objective(
-            images=images, latents=latents, student_logits=student_logits, teacher_logits=teacher_logits
-        )
+        terms = objective(images=images, latents=latents, student_logits=student_logits, teacher_logits=teacher_logits)
         backward(terms["loss"])
     _clip(optimizer, clip_norm)
     optimizer.step()

@@ -131,11 +131,7 @@ def _train(
     for batch in itertools.islice(batches_from(training.iteration), left) if left else ():
         rates = training.set_rates()
         iteration_rng(settings.seed, fabric.global_rank, training.iteration, fabric.device)
-        on_device = {
-            name: batch[name].to(fabric.device, non_blocking=True) for name in ("image", "mask")
-        }
+        on_device = {name: batch[name].to(fabric.device, non_blocking=True) for name in ("image", "mask")}
         training.means.add("train/student_", step(wrapped, optimizer, on_device))
-        after_iteration(
-            training, fabric=fabric, hooks=hooks, rates=rates, kept_student=training.kept_student
-        )
+        after_iteration(training, fabric=fabric, hooks=hooks, rates=rates, kept_student=training.kept_student)
     return training.kept_student()

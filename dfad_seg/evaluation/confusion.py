@@ -100,9 +100,7 @@ class ConfusionMatrix:
         """
         mine, theirs = (self.num_classes, self.ignore_index), (other.num_classes, other.ignore_index)
         if mine != theirs:
-            raise InputError(
-                f"cannot merge confusion matrices of (num_classes, ignore_index) = {mine} and {theirs}."
-            )
+            raise InputError(f"cannot merge confusion matrices of (num_classes, ignore_index) = {mine} and {theirs}.")
         self._counts += other._counts.to(self.device)
         self._lowest = torch.minimum(self._lowest, other._lowest.to(self.device))
         self._highest = torch.maximum(self._highest, other._highest.to(self.device))
@@ -126,8 +124,7 @@ class ConfusionMatrix:
             (truth_low, low), (truth_high, high) = self._lowest.tolist(), self._highest.tolist()
             self._check([truth_low, truth_high, low, high])
             raise InputError(
-                f"{int(counts[-1])} pixels seen by another process have labels outside 0 to "
-                f"{self.num_classes - 1}."
+                f"{int(counts[-1])} pixels seen by another process have labels outside 0 to {self.num_classes - 1}."
             )
         return counts[:-2].reshape(self.num_classes, self.num_classes).clone()
 

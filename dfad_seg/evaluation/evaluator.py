@@ -67,9 +67,7 @@ def evaluate_miou(
                     logits = model(images.to(device, non_blocking=True))
                 _check_logits(logits, len(images), num_classes)
                 if logits.shape[-2:] != masks.shape[-2:]:
-                    logits = F.interpolate(
-                        logits.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False
-                    )
+                    logits = F.interpolate(logits.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False)
                 labels = logits.argmax(dim=1)
                 matrix.update(labels, masks)
                 predictions.extend(labels)

@@ -46,9 +46,7 @@ def error_map(prediction: ArrayLike | Tensor, target: ArrayLike | Tensor, ignore
     """
     predicted, truth = _labels(prediction), _labels(target)
     if predicted.shape != truth.shape:
-        raise InputError(
-            f"a prediction of size {predicted.shape} has no error map on a truth of size {truth.shape}."
-        )
+        raise InputError(f"a prediction of size {predicted.shape} has no error map on a truth of size {truth.shape}.")
     picture = np.empty((*truth.shape, 3), dtype=np.uint8)
     picture[:] = CORRECT
     picture[predicted != truth] = WRONG
@@ -156,9 +154,7 @@ def stacked(pictures: Sequence[Picture], gap: int = 0) -> Picture:
 
 def framed(parts: Sequence[Picture]) -> Picture:
     """Parts stacked with a margin all around."""
-    return np.pad(
-        stacked(parts, gap=_MARGIN), ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)), constant_values=255
-    )
+    return np.pad(stacked(parts, gap=_MARGIN), ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)), constant_values=255)
 
 
 def legend(entries: Iterable[tuple[str, tuple[int, int, int]]], width: int) -> Picture:

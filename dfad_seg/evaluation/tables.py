@@ -16,9 +16,7 @@ def format_table(metrics: SegmentationMetrics, *, markdown: bool = False) -> str
     """
     rows = [
         [name, _percent(iou), _percent(acc), f"{support:,}"]
-        for name, iou, acc, support in zip(
-            metrics.classes, metrics.iou, metrics.acc, metrics.support, strict=True
-        )
+        for name, iou, acc, support in zip(metrics.classes, metrics.iou, metrics.acc, metrics.support, strict=True)
     ]
     table = _layout([["class", "IoU", "Acc", "pixels"], *rows], markdown=markdown)
     return f"{table}\n\n{format_summary(metrics)}"

@@ -23,9 +23,7 @@ GENERATORS: dict[str, Callable[..., ImageGenerator]] = {
 }
 
 
-def build_generator(
-    type: str, *, num_classes: int, image_size: tuple[int, int], **options: Any
-) -> ImageGenerator:
+def build_generator(type: str, *, num_classes: int, image_size: tuple[int, int], **options: Any) -> ImageGenerator:
     """Build a generator by name; it takes what it needs of `num_classes` and `image_size` (H, W).
 
     Raises:
@@ -38,8 +36,7 @@ def build_generator(
         if name not in known:
             accepted = ", ".join(known) or "none"
             raise InputError(
-                f"generator.{name}: the {type} generator has no such option.{nearest(name, known)} "
-                f"Options: {accepted}."
+                f"generator.{name}: the {type} generator has no such option.{nearest(name, known)} Options: {accepted}."
             )
     context = {"num_classes": num_classes, "image_size": tuple(image_size)}
     wanted = inspect.signature(build).parameters

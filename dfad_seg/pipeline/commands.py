@@ -15,9 +15,7 @@ from dfad_seg.pipeline.train import build_experiment, train
 from dfad_seg.segmentors import count_flops, count_parameters, file_sha256
 
 
-def train_from_arguments(
-    *, config: str, overrides: list[str], work_dir: str, resume: str | None, dry_run: bool
-) -> int:
+def train_from_arguments(*, config: str, overrides: list[str], work_dir: str, resume: str | None, dry_run: bool) -> int:
     """`tools/train_seg.py`; returns the exit code."""
     resolved = load_config(config, overrides)
     if dry_run:

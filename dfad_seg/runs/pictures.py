@@ -92,9 +92,7 @@ def generated_grid(
     write_png(path, framed([heading, body, legend(entries, body.shape[1])]))
 
 
-def curves(
-    path: str | Path, records: Iterable[Mapping[str, Any]], *, teacher_miou: float | None = None
-) -> None:
+def curves(path: str | Path, records: Iterable[Mapping[str, Any]], *, teacher_miou: float | None = None) -> None:
     """Write a PNG of a run's curves over its steps: mIoU, learning rates, and each loss on its own.
 
     Args:

@@ -68,9 +68,7 @@ class Segmentor(nn.Module):
         self.spec: dict[str, Any] | None = None
         self._frozen = False
         # Not persistent: checkpoints hold the network's weights only, and load into a plain network too.
-        self.register_buffer(
-            "mean", torch.tensor([float(v) for v in mean]).view(1, 3, 1, 1), persistent=False
-        )
+        self.register_buffer("mean", torch.tensor([float(v) for v in mean]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([float(v) for v in std]).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -97,9 +95,7 @@ class Segmentor(nn.Module):
         if logits.dtype != torch.float64:
             logits = logits.float()
         if logits.shape[-2:] != padded.shape[-2:]:
-            logits = F.interpolate(
-                logits, size=padded.shape[-2:], mode="bilinear", align_corners=self.align_corners
-            )
+            logits = F.interpolate(logits, size=padded.shape[-2:], mode="bilinear", align_corners=self.align_corners)
         return logits[..., :height, :width]
 
     def normalise(self, images: Tensor) -> Tensor:

@@ -61,15 +61,11 @@ def save_segmentor(
     """
     spec = segmentor.spec if spec is None else spec
     if spec is None:
-        raise InputError(
-            "this segmentor was built by hand and has no spec: give the options of build_segmentor."
-        )
+        raise InputError("this segmentor was built by hand and has no spec: give the options of build_segmentor.")
     classes = segmentor.classes if classes is None else classes
     for name, values in (("classes", classes), ("palette", palette)):
         if values is not None and len(values) != segmentor.num_classes:
-            raise InputError(
-                f"{name} has {len(values)} entries; the segmentor has {segmentor.num_classes} classes."
-            )
+            raise InputError(f"{name} has {len(values)} entries; the segmentor has {segmentor.num_classes} classes.")
     kept = {name: value for name, value in spec.items() if name not in (*_WEIGHT_OPTIONS, "classes")}
     state = {key: value.detach().cpu() for key, value in segmentor.network_state_dict().items()}
     content = {
@@ -182,6 +178,5 @@ def _plain(value: Any, name: str) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(item, f"{name}.{key}") for key, item in value.items()}
     raise InputError(
-        f"{name} is a {type(value).__name__}; only plain values (numbers, text, lists, mappings) can be"
-        " stored."
+        f"{name} is a {type(value).__name__}; only plain values (numbers, text, lists, mappings) can be stored."
     )

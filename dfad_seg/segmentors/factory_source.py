@@ -33,9 +33,7 @@ def build_factory(
     if not (module_name and colon and name):
         raise InputError(f"factory = {factory!r}: needed is 'package.module:callable'.")
     if kwargs is not None and not isinstance(kwargs, dict):
-        raise InputError(
-            f"kwargs of the factory {factory} is a {type(kwargs).__name__}: a mapping is needed."
-        )
+        raise InputError(f"kwargs of the factory {factory} is a {type(kwargs).__name__}: a mapping is needed.")
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -61,7 +59,5 @@ def build_factory(
             f"factory {factory} failed with kwargs {kwargs or {}} ({type(error).__name__}: {error})."
         ) from error
     if not isinstance(network, nn.Module):
-        raise InputError(
-            f"factory {factory} returned a {type(network).__name__}; a torch.nn.Module is needed."
-        )
+        raise InputError(f"factory {factory} returned a {type(network).__name__}; a torch.nn.Module is needed.")
     return network, {}

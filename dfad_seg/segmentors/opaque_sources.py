@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from dfad_seg.errors import InputError
 
 
-def build_torchscript(
-    *, num_classes: int, path: str | Path, trust: bool = False
-) -> tuple[nn.Module, dict[str, Any]]:
+def build_torchscript(*, num_classes: int, path: str | Path, trust: bool = False) -> tuple[nn.Module, dict[str, Any]]:
     """A network from a TorchScript file (`torch.jit.save`), scripted or traced, frozen or not.
 
     Args:
@@ -31,9 +29,7 @@ def build_torchscript(
     return ScriptedNetwork(_load(path, "TorchScript", lambda: _load_script(path))), {}
 
 
-def build_torch_export(
-    *, num_classes: int, path: str | Path, trust: bool = False
-) -> tuple[nn.Module, dict[str, Any]]:
+def build_torch_export(*, num_classes: int, path: str | Path, trust: bool = False) -> tuple[nn.Module, dict[str, Any]]:
     """A network from a `torch.export` file (`torch.export.save`), exported in evaluation mode.
 
     Export it with dynamic batch, height and width, or feed it the one size that it was exported for. If it
@@ -143,9 +139,7 @@ def _trusted_file(path: str | Path, trust: bool, source: str) -> Path:
             " do. If you trust where it comes from, give the option trust: true."
         )
     if not path.is_file():
-        raise InputError(
-            f"segmentor source '{source}': {path} does not exist or is not a file. Check the path."
-        )
+        raise InputError(f"segmentor source '{source}': {path} does not exist or is not a file. Check the path.")
     return path
 
 
@@ -184,9 +178,7 @@ def _input_shape(program: torch.export.ExportedProgram, path: Path) -> tuple[int
     inputs = program.graph_signature.user_inputs
     shapes = [n.meta["val"].shape for n in program.graph.nodes if n.op == "placeholder" and n.name in inputs]
     if len(inputs) != 1 or len(shapes) != 1 or len(shapes[0]) != 4:
-        raise InputError(
-            f"the exported program {path} has {len(inputs)} inputs; needed is one, of shape (N, 3, H, W)."
-        )
+        raise InputError(f"the exported program {path} has {len(inputs)} inputs; needed is one, of shape (N, 3, H, W).")
     return tuple(size if isinstance(size, int) else str(size) for size in shapes[0])
 
 

@@ -84,9 +84,7 @@ def _own_options(build: Source) -> tuple[str, ...]:
 
 def _check_option_names(source: str, build: Source, options: dict[str, Any]) -> None:
     # A builder with **kwargs (smp: the options depend on the architecture) checks the rest itself.
-    open_ended = any(
-        p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(build).parameters.values()
-    )
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(build).parameters.values())
     known = _own_options(build) + COMMON_OPTIONS
     for name in options:
         if name not in known and not open_ended:
@@ -119,7 +117,6 @@ def _take_segmentor(segmentor: Segmentor, num_classes: int, common: dict[str, An
         )
     if segmentor.num_classes != num_classes:
         raise InputError(
-            f"the factory returns a segmentor of {segmentor.num_classes} classes, but num_classes is"
-            f" {num_classes}."
+            f"the factory returns a segmentor of {segmentor.num_classes} classes, but num_classes is {num_classes}."
         )
     return segmentor

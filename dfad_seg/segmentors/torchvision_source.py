@@ -50,9 +50,7 @@ def build_torchvision(
         _refuse(arch, aux_loss=aux_loss)
         stride = 16 if output_stride is None else output_stride
         network = _download_or(
-            lambda weights: deeplabv3_mobilenetv2(
-                num_classes, output_stride=stride, backbone_weights=weights
-            ),
+            lambda weights: deeplabv3_mobilenetv2(num_classes, output_stride=stride, backbone_weights=weights),
             encoder_weights,
         )
     else:
@@ -68,9 +66,7 @@ def build_torchvision(
     return network, {}
 
 
-def deeplabv3_mobilenetv2(
-    num_classes: int, *, output_stride: int = 16, backbone_weights: Any = None
-) -> nn.Module:
+def deeplabv3_mobilenetv2(num_classes: int, *, output_stride: int = 16, backbone_weights: Any = None) -> nn.Module:
     """DeepLabV3 (Chen et al. 2017, arXiv 1706.05587) on MobileNetV2, built like torchvision's own DeepLabs.
 
     The backbone ends before MobileNetV2's last 1x1 convolution, with 320 channels. Stages past the output

@@ -38,9 +38,7 @@ def read_file(path: str | Path) -> Any:
     if not path.exists():
         raise InputError(f"checkpoint {path} does not exist. Check the path.")
     if not path.is_file():
-        raise InputError(
-            f"checkpoint {path} is not a file. Give the path of a .pt, .pth or .safetensors file."
-        )
+        raise InputError(f"checkpoint {path} is not a file. Give the path of a .pt, .pth or .safetensors file.")
     if path.stat().st_size == 0:
         raise InputError(f"checkpoint {path} is empty. Write or copy it again.")
     try:
@@ -178,9 +176,7 @@ def _check_finite(state: Mapping[str, Tensor], path: str | Path) -> None:
         )
 
 
-def _mismatch(
-    own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: str | Path, num_classes: int | None
-) -> str:
+def _mismatch(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: str | Path, num_classes: int | None) -> str:
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]
     common = [key for key in own if key in state]
@@ -225,9 +221,7 @@ def _accepts(network: nn.Module, state: dict[str, Tensor]) -> bool:
 
 
 def _some(items: list[str], separator: str = ", ") -> str:
-    return separator.join(items[:_SHOWN]) + (
-        f"{separator}... ({len(items)} in all)" if len(items) > _SHOWN else ""
-    )
+    return separator.join(items[:_SHOWN]) + (f"{separator}... ({len(items)} in all)" if len(items) > _SHOWN else "")
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:

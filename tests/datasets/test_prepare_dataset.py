@@ -148,9 +148,7 @@ def test_an_interrupted_download_goes_on(server: Server, archive: bytes, tmp_pat
 
 
 @pytest.mark.parametrize("case", ["no ranges", "other file", "no etag"])
-def test_continuing_gives_the_right_bytes_whatever_the_server_does(
-    server: Server, tmp_path: Path, case: str
-) -> None:
+def test_continuing_gives_the_right_bytes_whatever_the_server_does(server: Server, tmp_path: Path, case: str) -> None:
     first, second = bytes(range(256)) * 100, bytes(reversed(range(256))) * 100
     server.data, server.break_after = first, 5000
     server.ranges = case != "no ranges"
@@ -234,9 +232,7 @@ def test_damaged_archives_are_removed(server: Server, archive: bytes, tmp_path: 
         assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "name", ["../evil.png", "/tmp/evil.png", "a/../../evil.png", "..\\evil.png", "C:\\e.png"]
-)
+@pytest.mark.parametrize("name", ["../evil.png", "/tmp/evil.png", "a/../../evil.png", "..\\evil.png", "C:\\e.png"])
 def test_members_that_point_outside_are_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / "a.zip"
     info = zipfile.ZipInfo("placeholder")
@@ -293,9 +289,7 @@ def test_a_run_stopped_while_putting_folders_in_place_is_finished(
     assert sorted(path.name for path in tmp_path.iterdir()) == FOLDERS and len(server.requests) == 1
 
 
-def test_street_scenes_and_check(
-    tmp_path: Path, tool: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_street_scenes_and_check(tmp_path: Path, tool: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "street"
     command = [
         "street-scenes",

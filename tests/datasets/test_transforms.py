@@ -75,10 +75,7 @@ def test_scaling_keeps_labels_on_their_pixels() -> None:
         assert inside.mean() > 0.9
         difference = cut[..., 0][inside].astype(float) - (labels[inside] * 20.0 + 10)
         assert np.abs(difference).max() <= 10 + 6  # half a label's range, one row of interpolation
-    sizes = {
-        (train_transform(crop_size=(64, 90), scale=(0.6, 1.2))(image, mask, s)[1] != 255).sum()
-        for s in range(9)
-    }
+    sizes = {(train_transform(crop_size=(64, 90), scale=(0.6, 1.2))(image, mask, s)[1] != 255).sum() for s in range(9)}
     assert len(sizes) > 5
 
 

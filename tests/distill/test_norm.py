@@ -15,9 +15,7 @@ def test_modes_normalise_by_what_they_say():
     norm = nn.BatchNorm2d(2)
     norm.running_mean += 5
     x = torch.randn(4, 2, 3, 3)
-    by_batch = (x - x.mean((0, 2, 3), keepdim=True)) / (
-        x.var((0, 2, 3), keepdim=True, correction=0) + norm.eps
-    ).sqrt()
+    by_batch = (x - x.mean((0, 2, 3), keepdim=True)) / (x.var((0, 2, 3), keepdim=True, correction=0) + norm.eps).sqrt()
     by_running = (x - 5) / (1 + norm.eps) ** 0.5
     for mode, expected in (("batch", by_batch), ("running", by_running), ("update", by_batch)):
         with batch_norm_mode(norm, mode):

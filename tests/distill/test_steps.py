@@ -59,9 +59,7 @@ def test_one_iteration_equals_the_transcription():
         for z in latents[:-1]:
             with torch.no_grad():
                 images = ours[1](z)
-            result = student_step(
-                student=ours[0], teacher=teacher, images=images, optimizer=optimizers[0], loss_fn=mae
-            )
+            result = student_step(student=ours[0], teacher=teacher, images=images, optimizer=optimizers[0], loss_fn=mae)
         terms = generator_step(
             generator=ours[1],
             student=ours[0],
@@ -94,9 +92,7 @@ def test_teacher_builds_no_graph_in_the_student_step():
         seen.append((student_logits.requires_grad, teacher_logits.requires_grad, teacher_logits.grad_fn))
         return mae(student_logits, teacher_logits)
 
-    student_step(
-        student=student, teacher=teacher, images=torch.rand(2, 3, 16, 16), optimizer=sgd(student), loss_fn=spy
-    )
+    student_step(student=student, teacher=teacher, images=torch.rand(2, 3, 16, 16), optimizer=sgd(student), loss_fn=spy)
     assert seen == [(True, False, None)]
 
 

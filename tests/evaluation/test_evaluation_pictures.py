@@ -89,9 +89,7 @@ def test_panels_show_image_truth_prediction_and_errors(tmp_path):
 
 def test_legend_leaves_out_what_does_not_occur(tmp_path):
     mask = np.zeros((240, 100), dtype=np.uint8)
-    write_evaluation_picture(
-        tmp_path / "one.png", np.zeros((240, 100, 3), np.uint8), mask, mask, CLASSES, PALETTE
-    )
+    write_evaluation_picture(tmp_path / "one.png", np.zeros((240, 100, 3), np.uint8), mask, mask, CLASSES, PALETTE)
     below = colours(read(tmp_path / "one.png")[8 + 24 + 240 + 4 :])
     assert PALETTE[0] in below
     assert not below & {PALETTE[1], PALETTE[2], BLACK, WRONG}

@@ -124,9 +124,7 @@ def test_curves_draw_what_was_recorded(tmp_path):
     full = drawn(tmp_path / "full.png", records, teacher_miou=0.5)
     single = drawn(tmp_path / "single.png", [{"step": 1, "val/mIoU": 0.1}])
     assert full.shape[0] > 1.8 * single.shape[0]
-    halves = [
-        blue(part).any() for half in np.array_split(full, 2) for part in np.array_split(half, 2, axis=1)
-    ]
+    halves = [blue(part).any() for half in np.array_split(full, 2) for part in np.array_split(half, 2, axis=1)]
     assert halves == [True] * 4
     without = drawn(tmp_path / "full.png", records)
     assert not np.array_equal(full, without)

@@ -54,9 +54,7 @@ def test_a_class_that_the_teacher_never_finds_has_no_share():
 
 
 def test_other_column_names():
-    lines = format_comparison(
-        {"big": TEACHER, "small": STUDENT}, reference="big", student="small"
-    ).splitlines()
+    lines = format_comparison({"big": TEACHER, "small": STUDENT}, reference="big", student="small").splitlines()
     assert lines[2].split() == ["road", "75.00", "60.00", "80.0", "%"]
 
 

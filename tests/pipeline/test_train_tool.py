@@ -187,7 +187,7 @@ def test_two_processes_keep_equal_weights_and_draw_different_noise(tmp_path):
         torch.testing.assert_close(ranks[0]["two_processes"][name], value, rtol=0, atol=1e-6)
 
 
-DDP_SCRIPT = '''
+DDP_SCRIPT = """
 import sys
 import torch
 from lightning_fabric import Fabric
@@ -248,4 +248,4 @@ torch.save(
     {"student": saved["student"], "generator": saved["generator"], "noise": torch.stack(noise[:9]), **results},
     f"{folder}/rank{fabric.global_rank}.pt",
 )
-'''
+"""

@@ -48,9 +48,7 @@ def save_script(network: nn.Module, path: Path, *, frozen: bool = False) -> Path
 
 def save_export(network: nn.Module, path: Path, *, dynamic: bool = True) -> Path:
     sizes = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
-    program = torch.export.export(
-        network, (torch.rand(2, 3, 32, 48),), dynamic_shapes=(sizes,) if dynamic else None
-    )
+    program = torch.export.export(network, (torch.rand(2, 3, 32, 48),), dynamic_shapes=(sizes,) if dynamic else None)
     torch.export.save(program, path)
     return path
 

@@ -66,9 +66,7 @@ def test_gradients_reach_the_images(segmentor: Segmentor) -> None:
 def test_padding_leaves_the_input_in_place(segmentor: Segmentor) -> None:
     # The same image, padded by hand to the stride: the network must see exactly that.
     images = torch.rand(1, 3, 45, 60)
-    padded = nn.functional.pad(
-        images, (0, -60 % segmentor.stride, 0, -45 % segmentor.stride), mode="replicate"
-    )
+    padded = nn.functional.pad(images, (0, -60 % segmentor.stride, 0, -45 % segmentor.stride), mode="replicate")
     with torch.no_grad():
         expected = segmentor(padded)[..., :45, :60]
         assert torch.equal(segmentor(images), expected)
@@ -113,9 +111,7 @@ def test_autocast_and_channels_last_stay_close(segmentor: Segmentor) -> None:
     with torch.no_grad():
         exact = segmentor(images)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = segmentor.to(memory_format=torch.channels_last)(
-                images.to(memory_format=torch.channels_last)
-            )
+            logits = segmentor.to(memory_format=torch.channels_last)(images.to(memory_format=torch.channels_last))
     assert logits.dtype == torch.float32
     assert (logits - exact).abs().max() < 0.1 * exact.abs().max() + 0.05
 
@@ -138,9 +134,7 @@ class Probe(nn.Module):
 def test_rgb_normalisation() -> None:
     segmentor = Segmentor(Probe(), num_classes=3, mean=[0.1, 0.2, 0.3], std=[0.5, 0.25, 2.0])
     images = torch.rand(2, 3, 5, 7)
-    expected = torch.stack(
-        [(images[:, 0] - 0.1) / 0.5, (images[:, 1] - 0.2) / 0.25, (images[:, 2] - 0.3) / 2.0], 1
-    )
+    expected = torch.stack([(images[:, 0] - 0.1) / 0.5, (images[:, 1] - 0.2) / 0.25, (images[:, 2] - 0.3) / 2.0], 1)
     torch.testing.assert_close(segmentor(images), expected)
 
 
@@ -266,9 +260,7 @@ def test_bad_options(options: dict[str, Any]) -> None:
 
 def test_training_still_works_when_not_frozen() -> None:
     torch.manual_seed(0)
-    segmentor = build_segmentor(
-        "smp", num_classes=3, arch="DeepLabV3Plus", encoder_name="tu-mobilenetv3_small_050"
-    )
+    segmentor = build_segmentor("smp", num_classes=3, arch="DeepLabV3Plus", encoder_name="tu-mobilenetv3_small_050")
     before = state_hash(segmentor)
     segmentor.train()(torch.rand(2, 3, 32, 32)).mean().backward()
     assert all(parameter.grad is not None for parameter in segmentor.parameters())

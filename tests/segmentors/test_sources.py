@@ -67,9 +67,7 @@ def test_older_encoder_names(
         torch.manual_seed(0)
         networks.append(build_segmentor("smp", num_classes=2, arch="deeplabv3plus", encoder_name=spelling))
     assert state_hash(networks[0]) == state_hash(networks[1])
-    assert not [
-        w for w in recwarn if issubclass(w.category, DeprecationWarning) and "timm-" in str(w.message)
-    ]
+    assert not [w for w in recwarn if issubclass(w.category, DeprecationWarning) and "timm-" in str(w.message)]
 
 
 @pytest.mark.parametrize("source", ["smp", "torchvision"])
@@ -83,9 +81,7 @@ def test_encoder_from_a_classification_network(source: str, tmp_path: Path) -> N
     if source == "torchvision":
         arch = {"arch": "deeplabv3_mobilenetv2"}
     torch.manual_seed(0)
-    network = build_segmentor(
-        source, num_classes=3, encoder_checkpoint=tmp_path / "encoder.pth", **arch
-    ).network
+    network = build_segmentor(source, num_classes=3, encoder_checkpoint=tmp_path / "encoder.pth", **arch).network
     blocks = network.encoder.features if source == "smp" else network.backbone
     stem, last = (blocks[0], blocks[17]) if source == "smp" else (blocks["0"], blocks["17"])
     assert torch.equal(stem[0].weight, classifier.features[0][0].weight)
@@ -164,9 +160,7 @@ def test_opaque_networks_answer_as_the_original(
     images = torch.rand(2, 3, 32, 48)
     options = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "path": opaque[kind], "trust": True}
     segmentor = freeze(build_segmentor(source, num_classes=5, **options))
-    expected = Segmentor(
-        networks.trained_tiny(), num_classes=5, mean=options["mean"], std=options["std"]
-    ).eval()
+    expected = Segmentor(networks.trained_tiny(), num_classes=5, mean=options["mean"], std=options["std"]).eval()
     with torch.no_grad():
         torch.testing.assert_close(segmentor(images), expected(images))
         torch.testing.assert_close(segmentor.to("cpu")(images), expected(images))

@@ -115,9 +115,7 @@ def test_names_that_smp_itself_translates(tmp_path: Path) -> None:
             ["missing", "norm.bias", "unexpected", "more", "norm.weight is (9,)"],
         ),
         (
-            lambda s: s.update(
-                {"classifier.weight": torch.zeros(7, 8, 1, 1), "classifier.bias": torch.zeros(7)}
-            ),
+            lambda s: s.update({"classifier.weight": torch.zeros(7, 8, 1, 1), "classifier.bias": torch.zeros(7)}),
             ["Only the class count differs: the checkpoint has 7 classes, num_classes is 5"],
         ),
         (

@@ -88,9 +88,7 @@ class Canvas:
         a, b = x + left, x + right
         self.face([(a, high, z), (b, high, z), (b, low, z), (a, low, z)], colour, label)
 
-    def disc(
-        self, x: float, y: float, z: float, radius: tuple[float, float], colour: Colour, label: int
-    ) -> None:
+    def disc(self, x: float, y: float, z: float, radius: tuple[float, float], colour: Colour, label: int) -> None:
         """An ellipse facing the camera, centre (x, y, z), half axes `radius` (across, up) in metres."""
         ((u, v),) = self.project([(x, y, z)])
         s = self.scale(z)
@@ -100,9 +98,7 @@ class Canvas:
         """A filled ellipse at image point (u, v), half axes in pixels."""
         ((column, row),) = self._fixed([(u, v)]).tolist()
         axes = (max(round(radius[0] * _UNIT), _UNIT // 2), max(round(radius[1] * _UNIT), _UNIT // 2))
-        cv2.ellipse(
-            self.pixels, (column, row), axes, 0, 0, 360, _paint(colour, label), -1, cv2.LINE_8, _SHIFT
-        )
+        cv2.ellipse(self.pixels, (column, row), axes, 0, 0, 360, _paint(colour, label), -1, cv2.LINE_8, _SHIFT)
 
     def darken(self, areas: Iterable[Iterable[tuple[float, float]]], factor: float) -> None:
         """Multiply the colours inside the polygons `areas` (image points) by `factor`; labels stay."""
@@ -122,9 +118,7 @@ def tint(colour: Colour, factor: float) -> tuple[float, float, float]:
     return colour[0] * factor, colour[1] * factor, colour[2] * factor
 
 
-def pick(
-    rng: np.random.Generator, colours: Sequence[Colour], spread: float = 12.0
-) -> tuple[float, float, float]:
+def pick(rng: np.random.Generator, colours: Sequence[Colour], spread: float = 12.0) -> tuple[float, float, float]:
     """One of `colours`, each channel off by up to `spread`."""
     red, green, blue = colours[int(rng.integers(len(colours)))]
     a, b, c = rng.uniform(-spread, spread, 3).tolist()

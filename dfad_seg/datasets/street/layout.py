@@ -89,9 +89,7 @@ def _pavement_things(rng: np.random.Generator, side: int, half: float, walk: flo
             z += rng.uniform(5.5, 9)
 
 
-def _frontage(
-    canvas: Canvas, rng: np.random.Generator, weather: Weather, side: int, x: float, put: Put
-) -> None:
+def _frontage(canvas: Canvas, rng: np.random.Generator, weather: Weather, side: int, x: float, put: Put) -> None:
     """What lines the street behind one pavement: buildings, hedges, fences with trees behind; its shadow."""
     light = (weather.sides[side], weather.front)
     shadows = []
@@ -177,7 +175,5 @@ def _skyline(canvas: Canvas, rng: np.random.Generator, weather: Weather) -> None
             colour = tuple(0.7 * np.asarray(pick(rng, objects.GREENS)) + 0.3 * weather.sky_low)
             canvas.upright(x, 119, -2, wide + 2, -2, 4, colour, TREE)
             for _ in range(4):
-                canvas.disc(
-                    x + rng.uniform(0, wide), 4, 119, (rng.uniform(4, 9), rng.uniform(3, 7)), colour, TREE
-                )
+                canvas.disc(x + rng.uniform(0, wide), 4, 119, (rng.uniform(4, 9), rng.uniform(3, 7)), colour, TREE)
         x += wide * rng.uniform(0.8, 1.1)

@@ -65,12 +65,8 @@ def photograph(
     """Surface texture, haze, light, lens and sensor."""
     height, width = mask.shape
     # The texture is drawn on grids of fixed size, so that it looks alike at every picture size.
-    fine = cv2.resize(
-        rng.standard_normal((96, 128), np.float32), (width, height), interpolation=cv2.INTER_LINEAR
-    )
-    coarse = cv2.resize(
-        rng.standard_normal((18, 24), np.float32), (width, height), interpolation=cv2.INTER_CUBIC
-    )
+    fine = cv2.resize(rng.standard_normal((96, 128), np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    coarse = cv2.resize(rng.standard_normal((18, 24), np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     gain = 1 + _FINE[mask] * fine + _COARSE[mask] * coarse
     picture = image.astype(np.float32) * gain[..., None]
     depth = np.abs(np.linspace(0, 1, height, dtype=np.float32) - 0.43)[:, None, None]

@@ -47,14 +47,10 @@ def building(
         tint(wall, light[1]),
         BUILDING,
     )
-    canvas.face(
-        [(x, 0, near), (x, 0, far), (x, height, far), (x, height, near)], tint(wall, light[0]), BUILDING
-    )
+    canvas.face([(x, 0, near), (x, 0, far), (x, height, far), (x, height, near)], tint(wall, light[0]), BUILDING)
     if rng.random() < 0.6:  # a pitched roof seen from the street, with its gable
         ridge, rise = x + side * rng.uniform(2.5, 4.5), height + rng.uniform(1.2, 2.8)
-        canvas.face(
-            [(x, height, near), (x, height, far), (ridge, rise, far), (ridge, rise, near)], roof, BUILDING
-        )
+        canvas.face([(x, height, near), (x, height, far), (ridge, rise, far), (ridge, rise, near)], roof, BUILDING)
         gable = [(x, height, near), (ridge, rise, near), (2 * ridge - x, height, near)]
         canvas.face(gable, tint(wall, light[1]), BUILDING)
     floors = int(height // 2.9)
@@ -94,9 +90,7 @@ def building(
             )
 
 
-def _front(
-    canvas: Canvas, x: float, near: float, far: float, low: float, high: float, colour: Colour
-) -> None:
+def _front(canvas: Canvas, x: float, near: float, far: float, low: float, high: float, colour: Colour) -> None:
     canvas.face([(x, low, near), (x, low, far), (x, high, far), (x, high, near)], colour, BUILDING)
 
 
@@ -119,9 +113,7 @@ def hedge(canvas: Canvas, rng: Rng, side: int, x: float, near: float, far: float
     """A wall of shrubs along the street, with a bumpy top."""
     green = pick(rng, GREENS, 14)
     outer = x + side * 20
-    canvas.face(
-        [(x, 0, near), (outer, 0, near), (outer, height, near), (x, height, near)], tint(green, 0.95), TREE
-    )
+    canvas.face([(x, 0, near), (outer, 0, near), (outer, height, near), (x, height, near)], tint(green, 0.95), TREE)
     canvas.face([(x, 0, near), (x, 0, far), (x, height, far), (x, height, near)], tint(green, 0.8), TREE)
     for place in np.linspace(near, far, 7):
         size = rng.uniform(0.5, 0.9)
@@ -131,9 +123,7 @@ def hedge(canvas: Canvas, rng: Rng, side: int, x: float, near: float, far: float
 def fence(canvas: Canvas, rng: Rng, x: float, near: float, far: float, *, height: float) -> None:
     """A fence along the street: boards, railings or mesh with posts.  Its gaps count as fence."""
     kind = rng.integers(3)
-    base = pick(
-        rng, ((156, 116, 72), (196, 200, 204), (72, 92, 112)) if kind != 1 else ((70, 84, 104), (60, 90, 76))
-    )
+    base = pick(rng, ((156, 116, 72), (196, 200, 204), (72, 92, 112)) if kind != 1 else ((70, 84, 104), (60, 90, 76)))
     ground = tint(base, 0.55 if kind else 0.8)
     canvas.face([(x, 0, near), (x, 0, far), (x, height, far), (x, height, near)], ground, FENCE)
     step = 0.45 if kind else 0.3
@@ -159,9 +149,7 @@ def lamp(canvas: Canvas, rng: Rng, side: int, x: float, z: float) -> None:
     canvas.upright(x, z, -wide * 1.7, wide * 1.7, 0, 0.9, tint(grey, 0.85), POLE)
     reach = -side * rng.uniform(0.8, 1.7)
     canvas.upright(x, z, min(0, reach), max(0, reach), height - 0.22, height, grey, POLE)
-    canvas.upright(
-        x, z, min(reach, reach * 0.6), max(reach, reach * 0.6), height - 0.4, height, tint(grey, 1.3), POLE
-    )
+    canvas.upright(x, z, min(reach, reach * 0.6), max(reach, reach * 0.6), height - 0.4, height, tint(grey, 1.3), POLE)
 
 
 def sign(canvas: Canvas, rng: Rng, x: float, z: float) -> None:
@@ -175,15 +163,11 @@ def sign(canvas: Canvas, rng: Rng, x: float, z: float) -> None:
     if kind == 0:  # prohibition
         canvas.disc(x, high, z, (size, size), red, SIGN)
         canvas.disc(x, high, z, (size * 0.68, size * 0.68), white, SIGN)
-        canvas.upright(
-            x, z, -size * 0.35, size * 0.35, high - size * 0.14, high + size * 0.14, (40, 40, 44), SIGN
-        )
+        canvas.upright(x, z, -size * 0.35, size * 0.35, high - size * 0.14, high + size * 0.14, (40, 40, 44), SIGN)
     elif kind == 1:  # warning
         for scale, colour in ((1.25, red), (0.75, white)):
             s = size * scale
-            canvas.face(
-                [(x - s, high - s * 0.7, z), (x + s, high - s * 0.7, z), (x, high + s, z)], colour, SIGN
-            )
+            canvas.face([(x - s, high - s * 0.7, z), (x + s, high - s * 0.7, z), (x, high + s, z)], colour, SIGN)
     elif kind == 2:  # mandatory
         canvas.disc(x, high, z, (size, size), blue, SIGN)
         canvas.upright(x, z, -size * 0.16, size * 0.16, high - size * 0.55, high + size * 0.55, white, SIGN)

@@ -48,9 +48,7 @@ def car(canvas: Canvas, rng: Rng, x: float, z: float, *, oncoming: bool) -> None
     slope = 0.7 if kind < 0.78 else 0.1
     visible = -1 if canvas.project([(x, 0, z)])[0][0] > canvas.centre else 1  # the flank turned to the camera
     flank = x + visible * half
-    canvas.face(
-        [(flank, 0.25, z), (flank, 0.25, back), (flank, body, back), (flank, body, z)], tint(paint, 0.72), CAR
-    )
+    canvas.face([(flank, 0.25, z), (flank, 0.25, back), (flank, body, back), (flank, body, z)], tint(paint, 0.72), CAR)
     roof = x + visible * edge
     canvas.face(
         [(flank, body, z), (flank, body, back - 0.5), (roof, top, back - 1), (roof, top, z + slope)],
@@ -118,9 +116,7 @@ def pedestrian(canvas: Canvas, rng: Rng, x: float, z: float) -> None:
     s = canvas.scale(z)
     for foot in (-stride, stride):
         leg = [(-wide * 0.8, hip), (wide * 0.8, hip), (foot + wide * 0.5, 0.0), (foot - wide * 0.5, 0.0)]
-        canvas.fill(
-            [(u + a * s, v - b * s) for a, b in leg], tint(trousers, 0.9 if foot < 0 else 1.1), PEDESTRIAN
-        )
+        canvas.fill([(u + a * s, v - b * s) for a, b in leg], tint(trousers, 0.9 if foot < 0 else 1.1), PEDESTRIAN)
     hem = hip - rng.uniform(0, 0.16) * tall
     canvas.upright(x, z, -wide, wide, hem, 0.84 * tall, coat, PEDESTRIAN)
     canvas.upright(x, z, -wide * 1.35, -wide * 0.85, 0.45 * tall, 0.82 * tall, tint(coat, 0.8), PEDESTRIAN)
@@ -154,9 +150,7 @@ def bicyclist(canvas: Canvas, rng: Rng, x: float, z: float) -> None:
             canvas.disc(x + wheel, 0.36, z, (0.25, 0.25), (120, 122, 124), BICYCLIST)
         part([(way * -0.55, 0.3), (way * -0.55, 0.45), (way * 0.4, 0.85), (way * 0.5, 0.72)], frame)
         part([(way * 0.0, 0.25), (way * 0.14, 0.25), (way * -0.1, 0.95), (way * -0.28, 0.95)], trousers)
-        part(
-            [(way * 0.0, 0.25), (way * 0.16, 0.3), (way * 0.28, 0.75), (way * 0.1, 0.8)], tint(trousers, 1.2)
-        )
+        part([(way * 0.0, 0.25), (way * 0.16, 0.3), (way * 0.28, 0.75), (way * 0.1, 0.8)], tint(trousers, 1.2))
         part([(way * -0.3, 0.85), (way * 0.02, 0.85), (way * 0.34, 1.42), (way * 0.02, 1.5)], top)
         part([(way * 0.14, 1.35), (way * 0.3, 1.4), (way * 0.58, 1.0), (way * 0.48, 0.92)], tint(top, 0.8))
         canvas.disc(x + way * 0.3, 1.6, z, (0.15, 0.17), skin, BICYCLIST)
