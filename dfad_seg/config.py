@@ -1,6 +1,7 @@
 """One flat, validated config per experiment.
 
-Every number of the method is a key here, with the papers' values as defaults. All mistakes in a file are reported
+Every number of the method is a key here, with the paper's values as defaults (but for the schedule, which depends on
+the length and is constant by default). All mistakes in a file are reported
 together, each with its key and, for a misspelt key, the nearest known one.
 """
 
@@ -61,11 +62,18 @@ class OptimizerConfig(_Strict):
     type: Literal["sgd", "adam", "adamw"]
     lr: Rate
     """Learning rate before the schedule's factor."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """SGD only."""
-    betas: tuple[Decay | Literal[0], Decay] = (0.9, 0.999)
-    """Adam and AdamW only."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """SGD only; default 0.9."""
+    betas: tuple[Decay | Literal[0], Decay] | None = None
+    """Adam and AdamW only; default (0.9, 0.999)."""
     weight_decay: Weight = 0.0
+
+    @model_validator(mode="after")
+    def _fits_type(self) -> OptimizerConfig:
+        wrong = "betas" if self.type == "sgd" else "momentum"
+        if getattr(self, wrong) is not None:
+            raise ValueError(f"the {self.type} optimiser does not take {wrong}")
+        return self
 
 
 class ScheduleConfig(_Strict):
@@ -187,8 +195,6 @@ class Config(_Strict):
     """supervised: one per class."""
 
     seed: NonNegative = 0
-    work_dir: str | None = None
-    """Run directory; default runs/<name of the config file>."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: Positive = 1
     """Processes per node."""
@@ -199,7 +205,7 @@ class Config(_Strict):
     channels_last: bool = True
     """Memory layout of the networks; faster on CPUs and tensor cores."""
     log_every: Positive = 10
-    save_every: NonNegative = 0
+    save_every: NonNegative = 500
     """Iterations between two checkpoints; 0: at the end only."""
     preview_every: NonNegative = 0
     """Iterations between two pictures of generated images; 0: at the end only."""
@@ -263,6 +269,8 @@ def _check_method(config: Config) -> None:
         problems.append("evaluation needs dataset")
     if config.dataset is None and config.num_classes is None:
         problems.append("num_classes is needed where no dataset says it")
+    if config.generator is not None and config.generator.type == "noise":
+        problems.append("generator.type noise has nothing to train; use method: random_noise without a generator")
     if config.layout_consistency and (config.generator is None or config.generator.type != "layout"):
         problems.append("layout_consistency needs generator.type: layout")
     for key in ("student_loss", "adversarial_loss"):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from dfad_seg.config import Config, load_config
+from dfad_seg.config import Config, dump_config, load_config
 from dfad_seg.datasets import write_street_scenes
+from dfad_seg.errors import InputError
 from dfad_seg.evaluation import SegmentationMetrics, format_comparison
 from dfad_seg.files import write_json, write_text
 from dfad_seg.pipeline import evaluate_network, load_role, train
 from dfad_seg.runs import ProgressReport
-from dfad_seg.segmentors import count_parameters
+from dfad_seg.runs.directory import check_folder
+from dfad_seg.segmentors import count_parameters, file_sha256
 
 COUNTS = {"train": 600, "val": 60, "test": 120}
 TITLES = {"teacher": "teacher", "student": "student", "random_noise": "random noise"}
@@ -61,12 +64,20 @@ def run_demo(work_dir: str | Path, configs: str | Path, *, overrides: list[str] 
 
 
 def _finished(config: Config, run: Path) -> Path:
-    """The stage's trained network; trains, or goes on training, if it is not there yet."""
+    """The stage's trained network; trains, or goes on training, if it is not there yet.
+
+    Raises:
+        InputError: the folder holds the stage of another config or of another teacher.
+    """
     file = run / f"{config.trained_role}.pt"
-    if file.exists():
-        print(f"{run}: finished earlier, kept. Delete the folder to run it again.", flush=True)
-        return file
-    return train(config, run, resume="latest", command=f"make demo (stage {run.name})")
+    if not file.exists():
+        return train(config, run, resume="auto", command=f"make demo (stage {run.name})")
+    check_folder(run, dump_config(config), resume=True)
+    teacher = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["teacher"]
+    if teacher is not None and teacher["file_sha256"] != file_sha256(teacher["checkpoint"]):
+        raise InputError(f"{run} was distilled from another teacher. Delete that folder to run the stage again.")
+    print(f"{run}: finished earlier, kept. Delete the folder to run it again.", flush=True)
+    return file
 
 
 def _report(work_dir: Path, scores: dict[str, SegmentationMetrics], parameters: dict[str, int]) -> None:

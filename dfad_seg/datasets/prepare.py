@@ -73,7 +73,7 @@ def prepare_street_scenes(root: str | Path, *, size: tuple[int, int], counts: Ma
         write_street_scenes(root, size=size, counts=counts, seed=seed, progress=progress)
 
 
-def check_dataset(type: str, root: str | Path, *, any_count: bool = False) -> dict[str, int]:  # noqa: A002
+def check_dataset(type: str, root: str | Path, *, any_count: bool = False) -> dict[str, int]:
     """Read every image and mask of the data set `DATASETS[type]` at `root`; returns images per split.
 
     Raises `InputError` for the first fault: a missing folder, an image without a mask or a mask without an

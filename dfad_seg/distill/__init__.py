@@ -4,7 +4,7 @@ Nothing here imports `datasets`: that the data-free loop cannot see a real image
 """
 
 from dfad_seg.distill.data_free import GameSettings, distil_data_free
-from dfad_seg.distill.hooks import Hooks, Interrupted
+from dfad_seg.distill.hooks import Hooks
 from dfad_seg.distill.norm import batch_norm_mode, recalibrate_batch_norm
 from dfad_seg.distill.schedules import build_schedule
 from dfad_seg.distill.steps import generator_step, student_step, supervised_step
@@ -13,7 +13,6 @@ from dfad_seg.distill.with_data import TrainingSettings, distil_with_data, train
 __all__ = [
     "GameSettings",
     "Hooks",
-    "Interrupted",
     "TrainingSettings",
     "batch_norm_mode",
     "build_schedule",

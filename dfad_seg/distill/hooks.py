@@ -12,15 +12,6 @@ from torch import Tensor, nn
 Evaluate = Callable[[nn.Module], dict[str, float]]
 
 
-class Interrupted(Exception):
-    """The loop was asked to stop (Ctrl-C, SIGTERM) and has saved its state at `iteration`."""
-
-    def __init__(self, iteration: int) -> None:
-        super().__init__(f"stopped after iteration {iteration}")
-        self.iteration = iteration
-        self.signal_number: int | None = None
-
-
 def _nothing(*_: Any, **__: Any) -> None:
     return None
 
@@ -71,6 +62,14 @@ class RunningMeans:
             key = f"{prefix}{name}"
             self._sums[key] = self._sums.get(key, 0) + value.float()
             self._counts[key] = self._counts.get(key, 0) + 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums so far: a run that is stopped between two log points goes on with them."""
+        return {"sums": dict(self._sums), "counts": dict(self._counts)}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        self._sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self._counts = dict(state["counts"])
 
     def flush(self, reduce_mean: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """The means over all ranks, as floats; and start anew.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +12,10 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dfad_seg.distill.hooks import Hooks, Interrupted, RunningMeans, is_due
+from dfad_seg.distill.hooks import Hooks, RunningMeans, is_due
 from dfad_seg.distill.schedules import Schedule
 from dfad_seg.distill.world import agree_to_stop, broadcast_buffers, reduced
+from dfad_seg.errors import Diverged, Interrupted
 
 
 class Training:
@@ -69,6 +71,7 @@ class Training:
             "networks": {name: network.state_dict() for name, network in self.networks.items()},
             "average": None if self.average is None else self.average.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "means": self.means.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -80,6 +83,7 @@ class Training:
             self.average.load_state_dict(state["average"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
+        self.means.load_state_dict(state["means"], next(self.networks["student"].parameters()).device)
 
     def kept_student(self) -> nn.Module:
         """A copy of the student as it would be kept now (the average, if there is one), without gradients."""
@@ -103,6 +107,7 @@ def after_iteration(
 
     Raises:
         Interrupted: the run was asked to stop; the state has been saved.
+        Diverged: a logged loss is not finite; the last saved state is from before.
     """
     if training.average is not None:
         training.average.update_parameters(training.networks["student"])
@@ -112,14 +117,21 @@ def after_iteration(
     if is_due(done, hooks.log_every, last):
         scalars = training.means.flush(lambda value: reduced(fabric, value, "mean"))
         hooks.log(done, scalars | {f"train/{name}_lr": rate for name, rate in rates.items()})
+        _check_finite(done, scalars)
     stop = done < last and agree_to_stop(fabric, hooks, done)
     save = stop or is_due(done, hooks.save_every, last)
     training.evaluation_pending = is_due(done, hooks.evaluate_every, last)
     if save or training.evaluation_pending:
-        broadcast_buffers(fabric, *training.networks.values())
+        broadcast_buffers(fabric, *training.networks.values(), *([training.average] if training.average else []))
     show = preview if is_due(done, hooks.preview_every, last) and not stop else None
     if not stop:
-        evaluate_pending(training, hooks=hooks, kept_student=kept_student, preview=show)
+        try:
+            evaluate_pending(training, hooks=hooks, kept_student=kept_student, preview=show)
+        except Exception:
+            # A broken evaluation image should not cost the training done since the last save.
+            training.evaluation_pending = True
+            hooks.save(done, training.state_dict())
+            raise
     if save:
         hooks.save(done, training.state_dict())
     if stop:
@@ -143,3 +155,12 @@ def evaluate_pending(
         hooks.log(training.iteration, evaluate(kept))
     if preview is not None:
         preview(kept)
+
+
+def _check_finite(iteration: int, scalars: dict[str, float]) -> None:
+    bad = [name for name, value in scalars.items() if name.endswith("loss") and not math.isfinite(value)]
+    if bad:
+        raise Diverged(
+            f"training diverged: {', '.join(bad)} is not finite at iteration {iteration}. Lower the learning "
+            "rates or set clip_norm; the last checkpoint is from before and can be evaluated or resumed."
+        )

@@ -16,7 +16,7 @@ def unwrap(network: nn.Module) -> nn.Module:
 
 
 def broadcast_buffers(fabric: Fabric, *networks: nn.Module) -> None:
-    """Give every rank the running statistics of rank 0.
+    """Give every rank the running statistics (and other buffers) of rank 0.
 
     Data-parallel training averages gradients only; forward passes outside its wrapper let the statistics differ.
     """

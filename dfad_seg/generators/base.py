@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dfad_seg.errors import InputError
+
 
 class ImageGenerator(nn.Module):
     """`sample(batch, size, rng)` draws latents; `forward(latents)` makes images (N, 3, H, W) in [0, 1] of them.
@@ -24,3 +26,9 @@ class ImageGenerator(nn.Module):
 
     def observe(self, labels: Tensor) -> None:
         """See the teacher's answers (N, H, W) on images just generated; by default nothing is learnt from them."""
+
+
+def at_least(name: str, value: Any, least: int) -> None:
+    """Check an integer option of a generator; raises InputError."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InputError(f"generator.{name} is {value!r}; it must be a whole number of at least {least}.")

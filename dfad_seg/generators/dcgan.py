@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dfad_seg.errors import InputError
-from dfad_seg.generators.base import ImageGenerator
+from dfad_seg.generators.base import ImageGenerator, at_least
 
 
 class DCGANGenerator(ImageGenerator):
@@ -28,6 +28,7 @@ class DCGANGenerator(ImageGenerator):
 
     def __init__(self, *, image_size: tuple[int, int], latent_dim: int = 256) -> None:
         super().__init__()
+        at_least("latent_dim", latent_dim, 1)
         height, width = image_size
         if height % 16 or width % 16 or height < 16 or width < 16:
             raise InputError(
@@ -64,4 +65,4 @@ class DCGANGenerator(ImageGenerator):
     def forward(self, latents: Tensor) -> Tensor:
         height, width = self.image_size
         x = self.project(latents).unflatten(1, (self.CHANNELS[0], height // 16, width // 16))
-        return torch.tanh(self.blocks(x)).float() * 0.5 + 0.5
+        return torch.tanh(self.blocks(x).float()) * 0.5 + 0.5

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfad_seg.errors import InputError
-from dfad_seg.generators.base import ImageGenerator
+from dfad_seg.generators.base import ImageGenerator, at_least
 from dfad_seg.generators.layouts import random_layouts
 
 
@@ -46,6 +46,9 @@ class LayoutGenerator(ImageGenerator):
         super().__init__()
         if num_classes < 2:
             raise InputError(f"a layout generator needs at least 2 classes, got {num_classes}.")
+        at_least("style_dim", style_dim, 1)
+        at_least("width", width, 1)
+        at_least("scales", scales, 0)
         self.num_classes = num_classes
         self.style_dim = style_dim
         self.scales = scales
@@ -72,9 +75,14 @@ class LayoutGenerator(ImageGenerator):
         Sky is above and road below in its answers wherever an image leaves it the choice; layouts that agree with
         that are ones that it can confirm.
         """
-        bands = F.one_hot(labels, self.num_classes).float().mean(dim=(0, 2))  # (H, C)
-        seen = F.adaptive_avg_pool1d(bands.T.unsqueeze(0), self.ROWS).squeeze(0)
+        bands = self._one_hot(labels).float().mean(dim=(0, 3))  # (C, H)
+        seen = F.adaptive_avg_pool1d(bands.unsqueeze(0), self.ROWS).squeeze(0)
         self.class_by_row.lerp_(seen, 0.02)
+
+    def _one_hot(self, labels: Tensor) -> Tensor:
+        """(N, H, W) → bool (N, C, H, W). Not `F.one_hot`, which checks the labels and so makes a GPU's queue wait."""
+        ids = torch.arange(self.num_classes, device=labels.device)
+        return labels.unsqueeze(1) == ids[:, None, None]
 
     def sample_looks(self, layout: Tensor, rng: torch.Generator) -> LayoutLatents:
         """Styles and noise for given layouts (N, H, W)."""
@@ -86,7 +94,7 @@ class LayoutGenerator(ImageGenerator):
     def forward(self, latents: LayoutLatents) -> Tensor:
         layout, style, noise = latents
         height, width = layout.shape[1:]
-        one_hot = F.one_hot(layout, self.num_classes).movedim(-1, 1).to(noise.dtype)
+        one_hot = self._one_hot(layout).to(noise.dtype)
         x = None
         for level, block in zip(range(self.scales, -1, -1), self.blocks, strict=True):
             size = (-(-height // 2**level), -(-width // 2**level))

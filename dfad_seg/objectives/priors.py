@@ -69,9 +69,9 @@ class BatchNormPrior:
         variance, mean = torch.var_mean(x, dim=axes, correction=0)
         live = layer.running_var > self.DEAD_RATIO * layer.running_var.median()
         sigma = (layer.running_var + layer.eps).sqrt()
-        mean_gap = ((mean - layer.running_mean) / sigma)[live]
-        sigma_gap = ((variance + layer.eps).sqrt() / sigma - 1)[live]
-        self._terms.append(_rms(mean_gap) + _rms(sigma_gap))
+        mean_gap = (mean - layer.running_mean) / sigma
+        sigma_gap = (variance + layer.eps).sqrt() / sigma - 1
+        self._terms.append(_rms(mean_gap, live) + _rms(sigma_gap, live))
 
 
 def layout_consistency(teacher_logits: Tensor, layout: Tensor) -> Tensor:
@@ -97,6 +97,8 @@ def total_variation(images: Tensor) -> Tensor:
     return vertical + horizontal
 
 
-def _rms(x: Tensor) -> Tensor:
-    # The small constant keeps the gradient finite at an exact match.
-    return (x.square().mean() + 1e-8).sqrt()
+def _rms(x: Tensor, counted: Tensor) -> Tensor:
+    # Masked rather than indexed, which would make a GPU's queue wait. The small constant keeps the gradient finite at
+    # an exact match.
+    mean_square = x.square().masked_fill(~counted, 0).sum() / counted.sum().clamp_min(1)
+    return (mean_square + 1e-8).sqrt()

@@ -2,7 +2,7 @@
 
 from dfad_seg.pipeline.commands import evaluate_from_arguments, train_from_arguments
 from dfad_seg.pipeline.evaluate import evaluate_network, load_role
-from dfad_seg.pipeline.train import build_experiment, train
+from dfad_seg.pipeline.run import build_experiment, train
 
 __all__ = [
     "build_experiment",

@@ -42,38 +42,60 @@ def meta_info(config: Config) -> MetaInfo:
         return info
     count = config.num_classes or 0
     return MetaInfo(
-        classes=tuple(f"class_{i}" for i in range(count)), palette=tuple(_spread_colour(i) for i in range(count))
+        classes=tuple(f"class_{i}" for i in range(count)),
+        palette=tuple(_spread_colour(i) for i in range(count)),
+        named=False,
     )
 
 
-def build_network(section: SegmentorConfig, role: str, num_classes: int) -> Segmentor:
+def build_network(section: SegmentorConfig, role: str, info: MetaInfo) -> Segmentor:
     """The teacher or student of a config section, with its checkpoint loaded.
 
     Raises:
-        InputError: whatever is wrong with the section, named by its role.
+        InputError: whatever is wrong with the section, named by its role; other classes than `info`'s.
     """
     options = section.options()
-    if section.source == "saved":
-        if section.checkpoint is None:
-            raise InputError(f"{role}: source saved needs checkpoint: a file that a dfad_seg run wrote.")
-        unknown = sorted(options.keys() - {"checkpoint"})
-        if unknown:
-            raise InputError(f"{role}: source saved takes nothing but checkpoint, not {', '.join(unknown)}.")
-        network = load_segmentor(section.checkpoint)
-    else:
-        try:
-            network = build_segmentor(section.source, num_classes=num_classes, **options)
-        except InputError as error:
-            raise InputError(f"{role}: {error}") from None
-    if network.num_classes != num_classes:
-        raise InputError(
-            f"{role}: the network answers {network.num_classes} classes, and this experiment has {num_classes}. "
-            "Teacher, student and data set need the same classes."
-        )
+    try:
+        if section.source == "saved":
+            network = _load_saved(options)
+        else:
+            network = build_segmentor(section.source, num_classes=info.num_classes, **options)
+    except InputError as error:
+        raise InputError(f"{role}: {error}") from None
+    check_classes(network, role, info)
     return network
 
 
-def build_teacher(config: Config, num_classes: int) -> Segmentor:
+def check_classes(network: Segmentor, what: str, info: MetaInfo) -> None:
+    """A network must answer the experiment's classes, and in the same order where both say their names."""
+    if network.num_classes != info.num_classes:
+        raise InputError(
+            f"{what}: the network answers {network.num_classes} classes, and this experiment has {info.num_classes}. "
+            "Teacher, student and data set need the same classes."
+        )
+    if network.classes is not None and info.named and network.classes != info.classes:
+        place, (theirs, ours) = next(
+            (i, pair) for i, pair in enumerate(zip(network.classes, info.classes, strict=True)) if pair[0] != pair[1]
+        )
+        raise InputError(
+            f"{what}: its class {place} is '{theirs}', and this experiment's is '{ours}'. "
+            "Teacher, student and data set need the same classes in the same order."
+        )
+
+
+def _load_saved(options: dict[str, Any]) -> Segmentor:
+    unknown = sorted(options.keys() - {"checkpoint", "trust"})
+    if unknown:
+        raise InputError(f"source saved takes checkpoint and trust, not {', '.join(unknown)}.")
+    if "checkpoint" not in options:
+        raise InputError("source saved needs checkpoint: a file that a dfad_seg run wrote.")
+    trust = options.get("trust", False)
+    if not isinstance(trust, bool):
+        raise InputError(f"trust is {trust!r}; it must be true or false.")
+    return load_segmentor(options["checkpoint"], trust=trust)
+
+
+def build_teacher(config: Config, info: MetaInfo) -> Segmentor:
     """The frozen teacher of a distillation.
 
     Raises:
@@ -82,16 +104,17 @@ def build_teacher(config: Config, num_classes: int) -> Segmentor:
     assert config.teacher is not None
     if config.teacher.source in ("smp", "torchvision") and config.teacher.checkpoint is None:
         raise InputError("teacher: it has no checkpoint, so its weights would be random. Give teacher.checkpoint.")
-    return freeze(build_network(config.teacher, "teacher", num_classes))
+    return freeze(build_network(config.teacher, "teacher", info))
 
 
 def build_optimizer(section: OptimizerConfig, network: nn.Module) -> Optimizer:
     """The optimiser over a network's parameters."""
     parameters = [p for p in network.parameters() if p.requires_grad]
     if section.type == "sgd":
-        return SGD(parameters, lr=section.lr, momentum=section.momentum, weight_decay=section.weight_decay)
+        momentum = 0.9 if section.momentum is None else section.momentum
+        return SGD(parameters, lr=section.lr, momentum=momentum, weight_decay=section.weight_decay)
     build = Adam if section.type == "adam" else AdamW
-    return build(parameters, lr=section.lr, betas=section.betas, weight_decay=section.weight_decay)
+    return build(parameters, lr=section.lr, betas=section.betas or (0.9, 0.999), weight_decay=section.weight_decay)
 
 
 def schedule_of(section: ScheduleConfig, iterations: int) -> Schedule:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
-import signal
+import tempfile
+from pathlib import Path
+
+import torch
+from lightning_fabric.utilities.rank_zero import rank_zero_only
+from torch.utils.flop_counter import FlopCounterMode
 
 from dfad_seg.config import Config, EvaluationConfig, dump_config, load_config
-from dfad_seg.distill import Interrupted
+from dfad_seg.distill import batch_norm_mode
+from dfad_seg.errors import InputError
 from dfad_seg.evaluation import format_table
 from dfad_seg.files import write_json
 from dfad_seg.pipeline.evaluate import evaluate_network, load_role
 from dfad_seg.pipeline.provenance import command_line
-from dfad_seg.pipeline.train import build_experiment, train
+from dfad_seg.pipeline.run import build_experiment, train
 from dfad_seg.segmentors import count_flops, count_parameters, file_sha256
 
 
@@ -21,13 +27,8 @@ def train_from_arguments(*, config: str, overrides: list[str], work_dir: str, re
     if dry_run:
         print(describe(resolved), end="")
         return 0
-    try:
-        path = train(resolved, work_dir, resume=resume, command=command_line())
-    except Interrupted as stop:
-        number = stop.signal_number or signal.SIGINT
-        print(f"{stop}: saved in {work_dir}. Go on with the same command and --resume.", flush=True)
-        return 128 + number
-    print(f"trained network: {path}")
+    path = train(resolved, work_dir, resume=resume, command=command_line())
+    rank_zero_only(print)(f"trained network: {path}")
     return 0
 
 
@@ -42,7 +43,12 @@ def describe(config: Config) -> str:
             flops = count_flops(network, config.image_size)
             lines.append(f"# {role}: {count_parameters(network):,} parameters, {flops / 1e9:.3f} GFLOPs\n")
     if experiment.generator is not None:
-        lines.append(f"# generator: {count_parameters(experiment.generator):,} parameters\n")
+        generator, rng = experiment.generator, torch.Generator().manual_seed(0)
+        latents = generator.sample(1, config.image_size, rng)
+        with torch.no_grad(), batch_norm_mode(generator, "running"), FlopCounterMode(display=False) as counter:
+            generator(latents)
+        flops = counter.get_total_flops()
+        lines.append(f"# generator: {count_parameters(generator):,} parameters, {flops / 1e9:.3f} GFLOPs\n")
     return "".join(lines)
 
 
@@ -63,6 +69,7 @@ def evaluate_from_arguments(
         overrides = [*overrides, f"dataset.root={json.dumps(dataset_root)}"]
     resolved = load_config(config, overrides)
     role = role or resolved.trained_role
+    _check_outputs(out, show_dir)
     network = load_role(resolved, role, checkpoint)
     metrics = evaluate_network(
         resolved, network, split=split, batch_size=batch_size, device=resolved.device, show_dir=show_dir
@@ -85,3 +92,20 @@ def evaluate_from_arguments(
     if show_dir is not None:
         print(f"pictures: {show_dir}")
     return 0
+
+
+def _check_outputs(out: str | None, show_dir: str | None) -> None:
+    """Find out before a long evaluation that its results could not be written."""
+    if out is not None and Path(out).is_dir():
+        raise InputError(f"--out {out} is a folder. Give the path of a JSON file.")
+    if show_dir is not None and Path(show_dir).exists() and not Path(show_dir).is_dir():
+        raise InputError(f"--show-dir {show_dir} is a file. Give a folder.")
+    for name, folder in (("--out", out and Path(out).absolute().parent), ("--show-dir", show_dir)):
+        if folder is None:
+            continue
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise InputError(f"cannot write {name} into {folder}: {error.strerror}.") from None

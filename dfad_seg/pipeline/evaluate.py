@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from dfad_seg.config import Config, EvaluationConfig, SegmentorConfig
-from dfad_seg.datasets import build_dataset, eval_loader, eval_transform
+from dfad_seg.datasets import MetaInfo, build_dataset, eval_loader, eval_transform
 from dfad_seg.errors import InputError
 from dfad_seg.evaluation import SegmentationMetrics, evaluate_miou
 from dfad_seg.evaluation.pictures import write_evaluation_picture
-from dfad_seg.pipeline.build import build_network, meta_info, to_layout
+from dfad_seg.pipeline.build import build_network, check_classes, meta_info, to_layout
 from dfad_seg.runs import ProgressReport
-from dfad_seg.segmentors import Segmentor, load_segmentor
+from dfad_seg.segmentors import Segmentor, read_file
 
 # Keys that say what a network started from; an evaluated checkpoint replaces all of it.
 _INITIAL_WEIGHTS = ("checkpoint", "encoder_checkpoint", "encoder_weights")
@@ -38,16 +38,31 @@ def load_role(config: Config, role: str, checkpoint: str | Path) -> Segmentor:
     if section is None:
         raise InputError(f"the config has no {role}. Choose the other one with --role.")
     if section.source == "saved":
-        network = load_segmentor(checkpoint)
-        if network.num_classes != info.num_classes:
-            raise InputError(
-                f"{checkpoint} answers {network.num_classes} classes, and this experiment has {info.num_classes}."
-            )
-        return network
+        return build_network(SegmentorConfig(source="saved", checkpoint=str(checkpoint)), role, info)
     options = {k: v for k, v in section.options().items() if k not in _INITIAL_WEIGHTS}
     key = "path" if section.source in ("torchscript", "torch_export") else "checkpoint"
     options[key] = str(checkpoint)
-    return build_network(SegmentorConfig(source=section.source, **options), role, info.num_classes)
+    network = build_network(SegmentorConfig(source=section.source, **options), role, info)
+    if key == "checkpoint":
+        _check_against_file(network, role, checkpoint, info)
+    return network
+
+
+def _check_against_file(network: Segmentor, role: str, checkpoint: str | Path, info: MetaInfo) -> None:
+    """What a file of ours says of its normalisation and classes must agree with the config: weights alone would fit."""
+    content = read_file(checkpoint)
+    if not isinstance(content, dict) or not isinstance(content.get("spec"), dict):
+        return
+    for name, ours in network.preprocessing().items():
+        theirs = content["spec"].get(name, ours)
+        if theirs != ours:
+            raise InputError(
+                f"{role}: {checkpoint} was trained with {name} {theirs}, and the config has {ours}. "
+                f"Set {role}.{name} to the file's value."
+            )
+    if content.get("classes") is not None:
+        network.classes = tuple(content["classes"])
+        check_classes(network, str(checkpoint), info)
 
 
 def evaluate_network(
@@ -88,7 +103,7 @@ def evaluate_network(
     )
     where = _device(device)
     network = to_layout(config, network.to(where))
-    loader = eval_loader(dataset, batch_size=batch_size or section.batch_size, num_workers=1)
+    loader = eval_loader(dataset, batch_size=section.batch_size if batch_size is None else batch_size, num_workers=1)
 
     shown: list[str] = []
 

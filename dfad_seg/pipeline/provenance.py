@@ -63,7 +63,8 @@ def provenance(
 
 
 def _identity(config: Config, teacher: Segmentor) -> dict[str, Any]:
-    checkpoint = None if config.teacher is None else config.teacher.checkpoint
+    options = {} if config.teacher is None else config.teacher.options()
+    checkpoint = options.get("checkpoint") or options.get("path")
     return {
         "checkpoint": checkpoint,
         "file_sha256": None if checkpoint is None else file_sha256(checkpoint),

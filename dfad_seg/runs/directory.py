@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -31,26 +32,15 @@ class RunDirectory:
         self.path = path
         self.keep_checkpoints = keep_checkpoints
         self._started = time.monotonic() - elapsed
-        self._metrics = open(path / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115: closed in close()
+        self._metrics = open(path / "metrics.jsonl", "a", encoding="utf-8")
         # Events of a run that was killed after its last checkpoint are hidden from there on.
         self._events = SummaryWriter(str(path / "tensorboard"), purge_step=step + 1 if step else None)
 
     @classmethod
     def start(cls, path: str | Path, config: str, *, keep_checkpoints: int = 2) -> RunDirectory:
-        """A new run in an absent or empty folder.
-
-        Raises:
-            InputError: the folder holds a run, or anything else, already; or it cannot be written.
-        """
+        """A new run in an absent or empty folder; raises InputError as `check_folder` does."""
         path = Path(path)
-        if path.exists() and not path.is_dir():
-            raise InputError(f"the work-dir {path} is a file. Give a folder's path with --work-dir.")
-        if path.is_dir() and any(path.iterdir()):
-            what = "holds a run already" if (path / "config.yaml").exists() else "is not empty"
-            raise InputError(
-                f"the work-dir {path} {what}, and nothing in it was changed. "
-                "Continue that run with --resume, or give another --work-dir."
-            )
+        check_folder(path, config, resume=False)
         try:
             path.mkdir(parents=True, exist_ok=True)
             write_text(path / "config.yaml", config)
@@ -62,19 +52,10 @@ class RunDirectory:
     def resume(cls, path: str | Path, config: str, *, step: int, keep_checkpoints: int = 2) -> RunDirectory:
         """An existing run, to go on after `step`; later metrics are dropped, as they will be measured again.
 
-        Raises:
-            InputError: there is no run, or it is one of another config.
+        Raises InputError as `check_folder` does.
         """
         path = Path(path)
-        kept = path / "config.yaml"
-        if not kept.exists():
-            raise InputError(f"there is no run to resume in {path}: it has no config.yaml.")
-        different = _differences(kept.read_text(encoding="utf-8"), config)
-        if different:
-            raise InputError(
-                f"the run in {path} is of another experiment: {', '.join(different)} differ from its config.yaml. "
-                "Resume it with its own config, or give another --work-dir."
-            )
+        check_folder(path, config, resume=True)
         records = [record for record in read_metrics(path) if record["step"] <= step]
         write_text(path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
         elapsed = records[-1]["elapsed_s"] if records else 0.0
@@ -111,10 +92,43 @@ class RunDirectory:
         write_json(self.path / name, value)
         return self.path / name
 
+    def discard(self) -> None:
+        """Remove a run that has nothing worth keeping; the folder was absent or empty when it started."""
+        self.close()
+        shutil.rmtree(self.path)
+
     def close(self) -> None:
         """Flush and close the files."""
         self._metrics.close()
         self._events.close()
+
+
+def check_folder(path: str | Path, config: str, *, resume: bool) -> None:
+    """Whether a run with this resolved config (YAML) can start, or go on, in the folder; nothing is written.
+
+    Raises:
+        InputError: a new run's folder holds something already; a resumed one holds no run, or one of another config.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"the work-dir {path} is a file. Give a folder's path with --work-dir.")
+    kept = path / "config.yaml"
+    if not resume:
+        if path.is_dir() and any(path.iterdir()):
+            what = "holds a run already" if kept.exists() else "is not empty"
+            raise InputError(
+                f"the work-dir {path} {what}, and nothing in it was changed. "
+                "Continue that run with --resume, or give another --work-dir."
+            )
+        return
+    if not kept.exists():
+        raise InputError(f"there is no run to resume in {path}: it has no config.yaml.")
+    different = config_differences(kept.read_text(encoding="utf-8"), config)
+    if different:
+        raise InputError(
+            f"the run in {path} is of another experiment: {', '.join(different)} differ from its config.yaml. "
+            "Resume it with its own config, or give another --work-dir."
+        )
 
 
 def checkpoints(run: str | Path) -> list[Path]:
@@ -163,10 +177,11 @@ def read_metrics(run: str | Path) -> list[dict[str, Any]]:
 
 
 # What may change between the parts of one run without making it another experiment.
-_FREE_KEYS = {"work_dir", "device", "log_every", "save_every", "preview_every", "keep_checkpoints"}
+FREE_KEYS = {"device", "log_every", "save_every", "preview_every", "keep_checkpoints"}
 
 
-def _differences(kept: str, asked: str) -> list[str]:
+def config_differences(kept: str, asked: str) -> list[str]:
+    """The keys in which two configs (YAML) are not of one experiment."""
     kept_values, asked_values = yaml.safe_load(kept) or {}, yaml.safe_load(asked) or {}
-    keys = sorted((kept_values.keys() | asked_values.keys()) - _FREE_KEYS)
+    keys = sorted((kept_values.keys() | asked_values.keys()) - FREE_KEYS)
     return [key for key in keys if kept_values.get(key) != asked_values.get(key)]

@@ -92,15 +92,14 @@ def generated_grid(
     write_png(path, framed([heading, body, legend(entries, body.shape[1])]))
 
 
-def curves(path: str | Path, records: Iterable[Mapping[str, Any]], *, teacher_miou: float | None = None) -> None:
-    """Write a PNG of a run's curves over its steps: mIoU, learning rates, and each loss on its own.
+def curves(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write a PNG of a run's curves over its steps: mIoU, each loss on its own, learning rates, and the game's meters.
 
     Args:
         path: the PNG file, written whole.
-        records: lines of `metrics.jsonl`: dictionaries with "step" and any of "val/…mIoU", "train/…loss"
-            and "train/…lr". Values that are missing, null or not finite are left out; of two values
-            for one step, as a resumed run may have, the later one counts.
-        teacher_miou: drawn as a dashed line beside the mIoU.
+        records: lines of `metrics.jsonl`: dictionaries with "step" and any of "…/mIoU", "train/…loss", "train/…lr",
+            "train/…agreement" and "train/…class_entropy". Values that are missing, null or not finite
+            are left out; of two values for one step, as a resumed run may have, the later one counts.
     """
     # Imported here: matplotlib takes most of a second, and most callers of this module draw no curve.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -110,9 +109,11 @@ def curves(path: str | Path, records: Iterable[Mapping[str, Any]], *, teacher_mi
     series = _series(records)
     losses = sorted(key for key in series if key.startswith("train/") and key.endswith("loss"))
     rates = sorted(key for key in series if key.startswith("train/") and key.endswith("lr"))
-    scores = sorted(key for key in series if key.startswith("val/") and key.endswith("mIoU"))
+    scores = sorted(key for key in series if key.endswith("/mIoU"))
+    meters = sorted(key for key in series if key.endswith(("_agreement", "_class_entropy")))
     groups = [("mIoU", scores)] if scores else []
     groups += [(key.removeprefix("train/"), [key]) for key in losses]
+    groups += [("on generated images", meters)] if meters else []
     groups += [("learning rate", rates)] if rates else []
 
     rows = max(1, math.ceil(len(groups) / 2))
@@ -130,13 +131,13 @@ def curves(path: str | Path, records: Iterable[Mapping[str, Any]], *, teacher_mi
         for key in keys:
             _draw(axes, key, series[key], smooth=key in losses)
         if title == "mIoU":
-            if teacher_miou is not None:
-                axes.axhline(teacher_miou, color="black", linestyle="--", linewidth=1, label="teacher")
             axes.set_ylim(bottom=0)
+        elif title == "on generated images":
+            axes.set_ylim(0, 1.02)
         elif title == "learning rate" and all(min(series[key][1]) > 0 for key in keys):
             axes.set_yscale("log")
-        if title in ("mIoU", "learning rate"):
-            axes.legend(fontsize=8)
+        if keys[0] not in losses:
+            axes.legend(fontsize=8, loc="best")
     write_whole(path, lambda handle: figure.savefig(handle, format="png", dpi=110))
 
 

@@ -28,9 +28,10 @@ class RunSummary:
     """Optimiser steps of the trained network."""
     hours: float
     """Wall-clock of training, evaluations included."""
-    val_last: float | None
-    """mIoU of the kept network on the validation split."""
-    val_curve: tuple[tuple[int, float], ...]
+    split: str | None
+    """The split that was evaluated on the way."""
+    curve: tuple[tuple[int, float], ...]
+    """(iteration, mIoU) on it; the last is that of the kept network."""
     test: dict[str, Any] | None
     """What `eval_miou.py --out RUN/test_metrics.json` wrote."""
     parameters: int
@@ -59,15 +60,16 @@ def summarise(run: str | Path) -> RunSummary:
     if not records or records[-1]["step"] < iterations:
         done = records[-1]["step"] if records else 0
         raise InputError(f"the run {run} has not finished: {done} of {iterations} iterations. Resume it first.")
-    curve = tuple((r["step"], r["val/mIoU"]) for r in records if r.get("val/mIoU") is not None)
+    split = (config.get("evaluation") or {}).get("split")
+    curve = tuple((r["step"], r[f"{split}/mIoU"]) for r in records if r.get(f"{split}/mIoU") is not None)
     return RunSummary(
         name=run.name,
         method=method,
         seed=seed,
         student_steps=iterations * config.get("student_steps", 1),
         hours=records[-1]["elapsed_s"] / 3600,
-        val_last=curve[-1][1] if curve else None,
-        val_curve=curve,
+        split=split,
+        curve=curve,
         test=test,
         parameters=parameters,
         device=device,
@@ -83,8 +85,8 @@ def results_table(runs: Sequence[str | Path], *, teacher: str | Path) -> str:
     summaries = [summarise(teacher), *(summarise(run) for run in runs)]
     reference = summaries[0].test
     lines = [
-        "| run | method | seed | parameters | steps of the trained network | minutes | val mIoU | test mIoU "
-        "| share of the teacher's test mIoU |",
+        "| run | method | seed | parameters | steps of the trained network | minutes | last mIoU on the way "
+        "| test mIoU | share of the teacher's test mIoU |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for s in summaries:
@@ -92,11 +94,11 @@ def results_table(runs: Sequence[str | Path], *, teacher: str | Path) -> str:
         share = None if test is None or not reference else test / reference["mIoU"]
         lines.append(
             f"| {s.name} | {s.method} | {s.seed} | {s.parameters:,} | {s.student_steps:,} | {60 * s.hours:.1f} "
-            f"| {_number(s.val_last)} | {_number(test)} | {'' if share is None else f'{share:.1%}'} |"
+            f"| {_last(s)} | {_number(test)} | {'' if share is None else f'{share:.1%}'} |"
         )
-    lines += ["", "Validation mIoU on the way (iteration: mIoU):", ""]
+    lines += ["", "mIoU on the way (iteration: mIoU):", ""]
     for s in summaries:
-        lines.append(f"- {s.name}: " + ", ".join(f"{step}: {_number(value)}" for step, value in s.val_curve))
+        lines.append(f"- {s.name} ({s.split}): " + ", ".join(f"{step}: {_number(value)}" for step, value in s.curve))
     tested = {s.name: s.test for s in summaries if s.test is not None}
     if tested:
         lines += ["", "Test IoU per class:", "", "| class | " + " | ".join(tested) + " |"]
@@ -126,6 +128,10 @@ def put_into(file: str | Path, name: str, text: str) -> None:
     before, rest = whole.split(begin, 1)
     after = rest.split(end, 1)[1]
     write_text(file, f"{before}{begin}\n{text}{end}{after}")
+
+
+def _last(summary: RunSummary) -> str:
+    return f"{_number(summary.curve[-1][1])} ({summary.split})" if summary.curve else "–"
 
 
 def _number(value: float | None) -> str:

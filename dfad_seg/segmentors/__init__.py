@@ -10,7 +10,7 @@ from dfad_seg.segmentors.checkpoints import (
 )
 from dfad_seg.segmentors.cost import count_flops, count_parameters
 from dfad_seg.segmentors.sources import SOURCES, build_segmentor, source_options
-from dfad_seg.segmentors.weights import load_weights, read_state_dict
+from dfad_seg.segmentors.weights import load_weights, read_file, read_state_dict
 
 __all__ = [
     "SOURCES",
@@ -22,6 +22,7 @@ __all__ = [
     "freeze",
     "load_segmentor",
     "load_weights",
+    "read_file",
     "read_segmentor_file",
     "read_state_dict",
     "save_segmentor",

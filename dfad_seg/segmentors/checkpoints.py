@@ -67,12 +67,15 @@ def save_segmentor(
         if values is not None and len(values) != segmentor.num_classes:
             raise InputError(f"{name} has {len(values)} entries; the segmentor has {segmentor.num_classes} classes.")
     kept = {name: value for name, value in spec.items() if name not in (*_WEIGHT_OPTIONS, "classes")}
+    # A factory that returns a ready segmentor brings its normalisation itself, and takes none.
+    ready_made = spec["source"] == "factory" and "mean" not in spec
+    preprocessing = {} if ready_made else segmentor.preprocessing()
     state = {key: value.detach().cpu() for key, value in segmentor.network_state_dict().items()}
     content = {
         "format": FORMAT,
         "version": VERSION,
         "state_dict": state,
-        "spec": _plain({**kept, "num_classes": segmentor.num_classes, **segmentor.preprocessing()}, "spec"),
+        "spec": _plain({**kept, "num_classes": segmentor.num_classes, **preprocessing}, "spec"),
         "classes": list(classes) if classes is not None else None,
         "palette": [[int(v) for v in colour] for colour in palette] if palette is not None else None,
         "extra": _plain(extra or {}, "extra"),
@@ -131,7 +134,9 @@ def load_segmentor(path: str | Path, *, freeze: bool = False, trust: bool = Fals
             f"{path} is rebuilt by the source '{spec['source']}', which runs code that the file names. If"
             " you trust the file, pass trust=True."
         )
-    segmentor = build_segmentor(**{**spec, "classes": content["classes"]})
+    segmentor = build_segmentor(**spec)
+    if content["classes"] is not None:
+        segmentor.classes = tuple(content["classes"])
     load_state(segmentor.network, find_state_dict(content, path), path, num_classes=segmentor.num_classes)
     segmentor.eval()
     return base.freeze(segmentor) if freeze else segmentor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -55,6 +56,7 @@ def build_segmentor(source: str, *, num_classes: int, **options: Any) -> Segment
     """
     build = choose(SOURCES, source, "segmentor source")
     _check_option_names(source, build, options)
+    _check_option_types(options)
     common = {name: value for name, value in options.items() if name in COMMON_OPTIONS}
     own = {name: value for name, value in options.items() if name not in COMMON_OPTIONS}
     checkpoint = common.pop("checkpoint", None)
@@ -96,6 +98,17 @@ def _check_option_names(source: str, build: Source, options: dict[str, Any]) -> 
         needed = parameter.default is inspect.Parameter.empty and parameter.name in known
         if needed and parameter.name not in options:
             raise InputError(f"segmentor source '{source}' needs the option '{parameter.name}'.")
+
+
+def _check_option_types(options: dict[str, Any]) -> None:
+    for name in ("checkpoint", "encoder_checkpoint", "path"):
+        if not isinstance(options.get(name, ""), (str, Path, type(None))):
+            raise InputError(f"{name} is {options[name]!r}; it must be the path of a file.")
+    classes = options.get("classes")
+    if classes is not None and not (
+        isinstance(classes, (list, tuple)) and all(isinstance(name, str) for name in classes)
+    ):
+        raise InputError(f"classes is {classes!r}; it must be a list of names.")
 
 
 def _require_normalisation(source: str, common: dict[str, Any]) -> None:

@@ -11,13 +11,13 @@ from lightning_fabric import Fabric
 from dfad_seg.distill import (
     GameSettings,
     Hooks,
-    Interrupted,
     TrainingSettings,
     build_schedule,
     distil_data_free,
     distil_with_data,
     train_supervised,
 )
+from dfad_seg.errors import Diverged, Interrupted
 from dfad_seg.generators import NoiseGenerator
 from dfad_seg.objectives import GeneratorObjective, label_loss
 from dfad_seg.objectives.discrepancy import log_mae, mae
@@ -85,6 +85,37 @@ def test_resumed_equals_uninterrupted(changes):
         assert rest == [r for r in records if r["step"] > step]
 
 
+def test_resume_between_two_log_points_loses_no_metric():
+    saved = {}
+
+    def hooks():
+        records = []
+        return records, Hooks(save=lambda step, state: saved.setdefault(step, json_like_copy(state)), save_every=2)
+
+    def run(hooks, **more):
+        student, generator = toys.segmentor(0), toys.generator()
+        hooks[1].log = lambda step, scalars: hooks[0].append((step, scalars))
+        hooks[1].log_every = 3
+        distil_data_free(
+            fabric=fabric(),
+            teacher=toys.teacher(),
+            student=student,
+            generator=generator,
+            student_optimizer=torch.optim.SGD(student.parameters(), lr=0.05),
+            generator_optimizer=torch.optim.Adam(generator.parameters(), lr=1e-3),
+            student_loss=mae,
+            objective=GeneratorObjective(log_mae),
+            schedule=build_schedule("constant", iterations=5),
+            settings=GameSettings(iterations=5, student_steps=1, batch_size=4, image_size=toys.SIZE),
+            hooks=hooks[1],
+            **more,
+        )
+        return hooks[0]
+
+    whole = run(hooks())
+    assert run(hooks(), state=saved[2]) == whole  # steps 3 and 5; 3 averages iterations from before the break
+
+
 def json_like_copy(state):
     """What a checkpoint file does to a state: tensors are copied at the moment of saving."""
     import io
@@ -126,6 +157,46 @@ def test_interruption_saves_and_a_due_evaluation_is_made_up_for():
     assert equal_states(kept, play()[0])
 
 
+def test_a_broken_evaluation_costs_no_training():
+    saved = {}
+
+    def evaluate(network):
+        raise OSError("a truncated image")
+
+    hooks = Hooks(
+        save=lambda step, state: saved.update({step: json_like_copy(state)}), evaluate=evaluate, evaluate_every=3
+    )
+    with pytest.raises(OSError, match="truncated"):
+        play(hooks=hooks)
+    assert list(saved) == [3] and saved[3]["evaluation_pending"]
+    mended = Hooks(evaluate=lambda network: {"val/mIoU": 0.5}, evaluate_every=3)
+    kept, _, records = play(state=saved[3], hooks=mended)
+    assert [r["step"] for r in records if "val/mIoU" in r] == [3, 5]
+    assert equal_states(kept, play()[0])
+
+
+def test_divergence_is_reported_and_not_saved():
+    saved = []
+    student = toys.segmentor(0)
+    with torch.no_grad():
+        student.network[0].weight.fill_(float("nan"))
+    with pytest.raises(Diverged, match="student_loss.*iteration 2.*clip_norm"):
+        distil_data_free(
+            fabric=fabric(),
+            teacher=toys.teacher(),
+            student=student,
+            generator=NoiseGenerator(),
+            student_optimizer=torch.optim.SGD(student.parameters(), lr=0.05),
+            generator_optimizer=None,
+            student_loss=mae,
+            objective=None,
+            schedule=build_schedule("constant", iterations=5),
+            settings=GameSettings(iterations=5, student_steps=1, batch_size=2, image_size=(8, 8)),
+            hooks=Hooks(save=lambda step, state: saved.append(step), log_every=2, save_every=2),
+        )
+    assert saved == []
+
+
 def test_evaluation_does_not_disturb_the_game():
     with_evaluation = play(hooks=Hooks(evaluate=lambda n: {"val/mIoU": 0.0}, evaluate_every=1), recalibrate_batches=2)
     without = play(recalibrate_batches=2)
@@ -147,10 +218,7 @@ def test_preview_shows_the_same_latents_every_time_and_touches_nothing():
 def test_average_is_the_exponential_one():
     weights = []
 
-    class Spy(Hooks):
-        pass
-
-    hooks = Spy(save=lambda step, state: weights.append(json_like_copy(state)["networks"]["student"]), save_every=1)
+    hooks = Hooks(save=lambda step, state: weights.append(json_like_copy(state)["networks"]["student"]), save_every=1)
     kept, _, _ = play(iterations=3, hooks=hooks, ema_decay=0.9)
     name = "network.0.weight"
     expected = weights[0][name]  # the average starts at the first weights it sees

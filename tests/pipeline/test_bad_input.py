@@ -156,6 +156,15 @@ NETWORKS = [
     ({"student": {"source": "torchscript", "path": "x.ts", "mean": [0, 0, 0], "std": [1, 1, 1]}}, ["trust"]),
     ({"generator": {"type": "dcgan", "depth": 3}}, ["generator.depth"]),
     ({"generator": {"type": "gan"}}, ["generator.type 'gan'"]),
+    ({"generator": {"type": "noise"}}, ["noise has nothing to train"]),
+    ({"generator": {"type": "dcgan", "latent_dim": "many"}}, ["generator.latent_dim is 'many'"]),
+    ({"generator": {"type": "dcgan", "latent_dim": 0}}, ["latent_dim is 0", "at least 1"]),
+    ({"generator": {"type": "layout", "width": 0}}, ["generator.width is 0"]),
+    ({"generator": {"type": "layout", "scales": -1}}, ["generator.scales is -1"]),
+    ({"student": {"source": "smp", "arch": "unet", "encoder_name": "resnet18", "classes": 5}}, ["classes is 5"]),
+    ({"student": {"source": "smp", "arch": "unet", "encoder_name": "resnet18", "encoder_checkpoint": 5}}, ["path"]),
+    ({"student_optimizer": {"type": "adam", "lr": 0.1, "momentum": 0.5}}, ["adam optimiser does not take momentum"]),
+    ({"work_dir": "elsewhere"}, ["work_dir: unknown key"]),
     ({"image_size": [33, 47]}, ["multiples of 16", "33x47"]),
     ({"num_classes": 5}, ["num_classes is 5", "11 classes"]),
     ({"dataset": {"type": "cityscape", "root": "."}}, ["cityscape"]),
@@ -193,6 +202,51 @@ def test_work_dirs(world, capsys, tmp_path):
     refused(capsys, tmp_path, "train_seg", world.paths["dfad"], "--resume", world.teacher, says=["not a resumable"])
 
 
+def test_checkpoints_of_other_runs_and_teachers(world, capsys, tmp_path):
+    run = tmp_path / "run"
+    assert call_tool("train_seg", world.paths["random_noise"], "--work-dir", run) == 0
+    foreign = write(tmp_path / "other.yaml", world.configs["random_noise"] | {"seed": 1})
+    assert call_tool("train_seg", foreign, "--work-dir", tmp_path / "other") == 0
+    checkpoint = sorted((tmp_path / "other" / "checkpoints").iterdir())[0]
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file()}
+    capsys.readouterr()
+    says = [checkpoint.name, "of another experiment"]
+    refused(capsys, tmp_path, "train_seg", world.paths["random_noise"], "--resume", checkpoint, says=says)
+    # The same config, and another teacher under the same name.
+    state = read_segmentor_file(world.teacher)
+    kept = world.teacher.read_bytes()
+    try:
+        state["state_dict"]["segmentation_head.0.bias"] += 1
+        torch.save(state, world.teacher)
+        refused(capsys, tmp_path, "train_seg", world.paths["random_noise"], "--resume", says=["teacher's weights"])
+    finally:
+        world.teacher.write_bytes(kept)
+    assert {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file()} == before
+
+
+def test_resume_needs_a_run(world, capsys, tmp_path):
+    run = refused(capsys, tmp_path, "train_seg", world.paths["dfad"], "--resume", says=["no run to resume"])
+    assert not run.exists()
+
+
+def test_a_new_run_that_fails_at_once_leaves_nothing(world, capsys, tmp_path):
+    config = write(tmp_path / "c.yaml", world.configs["dfad"] | {"batch_size": 1})
+    run = refused(capsys, tmp_path, "train_seg", config, says=["batch"])
+    assert not run.exists()
+
+
+def test_class_weights_of_another_length(world, capsys, tmp_path):
+    config = write(tmp_path / "c.yaml", world.configs["supervised"] | {"class_weights": [1.0, 2.0]})
+    refused(capsys, tmp_path, "train_seg", config, says=["class_weights has 2 values for 11 classes"])
+
+
+def test_divergence_ends_with_its_own_code(world, capsys, tmp_path):
+    optimizer = {"type": "sgd", "lr": 1.0e30}
+    config = write(tmp_path / "c.yaml", world.configs["random_noise"] | {"student_optimizer": optimizer})
+    assert call_tool("train_seg", config, "--work-dir", tmp_path / "run") == 3
+    assert "training diverged: train/student_loss is not finite" in capsys.readouterr().err
+
+
 def test_command_line(world, capsys, tmp_path):
     refused(capsys, tmp_path, "train_seg", tmp_path / "absent.yaml", says=["absent.yaml"])
     refused(capsys, tmp_path, "train_seg", world.paths["dfad"], "--precision", "fp8", says=["precision"])
@@ -220,6 +274,13 @@ def test_evaluation(world, capsys, tmp_path):
     assert "batch size is -1" in evaluated(capsys, supervised, world.teacher, "--batch-size", "-1")
     # The teacher's weights do not fit the student's architecture.
     assert "missing" in evaluated(capsys, dfad, world.teacher, "--role", "student")
+    # Weights that fit and a normalisation that is not the file's.
+    wrong = ["--cfg-options", "teacher.mean=[0.5, 0.5, 0.5]"]
+    assert "was trained with mean" in evaluated(capsys, supervised, world.teacher, *wrong)
+    assert "is a folder" in evaluated(capsys, supervised, world.teacher, "--out", tmp_path)
+    (tmp_path / "file").touch()
+    assert "is a file" in evaluated(capsys, supervised, world.teacher, "--show-dir", tmp_path / "file")
+    assert "batch size is 0" in evaluated(capsys, supervised, world.teacher, "--batch-size", "0")
     out = tmp_path / "metrics.json"
     evaluated(capsys, supervised, tmp_path / "absent.pt", "--out", out)
     assert not out.exists()

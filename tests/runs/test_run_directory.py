@@ -77,6 +77,13 @@ def test_resume_refuses_another_experiment(tmp_path):
         RunDirectory.resume(tmp_path / "nothing", "seed: 1\n", step=0)
 
 
+def test_discard_removes_everything(tmp_path):
+    run = RunDirectory.start(tmp_path / "run", "seed: 0\n")
+    run.log(1, {"train/loss": 1.0})
+    run.discard()
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 broken zip"])
 def test_damaged_checkpoints_are_refused(tmp_path, content):
     path = tmp_path / "iteration_00000001.pt"

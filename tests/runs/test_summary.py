@@ -10,7 +10,7 @@ from dfad_seg.runs.summary import put_into, results_table, summarise
 
 def make_run(folder, method="dfad", steps=4, test=None, iterations=4, **config):
     folder.mkdir()
-    values = {"method": method, "seed": 3, "iterations": iterations} | config
+    values = {"method": method, "seed": 3, "iterations": iterations, "evaluation": "{split: val}"} | config
     (folder / "config.yaml").write_text("".join(f"{k}: {v}\n" for k, v in values.items()))
     (folder / "provenance.json").write_text(
         json.dumps({"trained_parameters": 1234567, "device": "a CPU", "git_commit": "0123456789abcdef"})
@@ -29,9 +29,9 @@ def test_table(tmp_path):
     teacher = make_run(tmp_path / "t", method="supervised", test=0.5)
     student = make_run(tmp_path / "s", test=0.4, student_steps=5)
     table = results_table([student], teacher=teacher)
-    assert "| s | dfad | 3 | 1,234,567 | 20 | 6.0 | 0.400 | 0.400 | 80.0% |" in table
-    assert "| t | supervised | 3 | 1,234,567 | 4 | 6.0 | 0.400 | 0.500 | 100.0% |" in table
-    assert "- s: 2: 0.200, 4: 0.400" in table
+    assert "| s | dfad | 3 | 1,234,567 | 20 | 6.0 | 0.400 (val) | 0.400 | 80.0% |" in table
+    assert "| t | supervised | 3 | 1,234,567 | 4 | 6.0 | 0.400 (val) | 0.500 | 100.0% |" in table
+    assert "- s (val): 2: 0.200, 4: 0.400" in table
     assert "| sky | 0.500 | 0.400 |" in table and "| car | – | – |" in table
     assert "Measured on a CPU. Code: 0123456789ab." in table
 

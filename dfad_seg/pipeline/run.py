@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import signal
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
+import yaml
 from lightning_fabric import Fabric
 from lightning_fabric.accelerators import CUDAAccelerator
-from torch import Tensor, nn
+from torch import nn
 
 from dfad_seg.config import Config, dump_config
 from dfad_seg.datasets import MetaInfo
 from dfad_seg.distill import (
     GameSettings,
     Hooks,
-    Interrupted,
     TrainingSettings,
     distil_data_free,
     distil_with_data,
     train_supervised,
 )
 from dfad_seg.distill.seeds import derived_seed
-from dfad_seg.errors import InputError
+from dfad_seg.errors import InputError, Interrupted
 from dfad_seg.generators import ImageGenerator
 from dfad_seg.objectives import Discrepancy, GeneratorObjective, label_loss, weighted_discrepancy
 from dfad_seg.pipeline.build import (
@@ -40,9 +43,11 @@ from dfad_seg.pipeline.build import (
     training_batches,
 )
 from dfad_seg.pipeline.provenance import provenance
+from dfad_seg.pipeline.reporting import StopSignals, build_hooks
 from dfad_seg.runs import ProgressReport, RunDirectory, checkpoints, read_checkpoint, read_metrics
-from dfad_seg.runs.pictures import curves, generated_grid
-from dfad_seg.segmentors import Segmentor, save_segmentor
+from dfad_seg.runs.directory import FREE_KEYS, check_folder
+from dfad_seg.runs.pictures import curves
+from dfad_seg.segmentors import Segmentor, save_segmentor, state_hash
 
 
 @dataclass
@@ -63,15 +68,21 @@ class Experiment:
 
 
 def build_experiment(config: Config) -> Experiment:
-    """Build teacher, trained network and generator; the same seed gives the same weights."""
+    """Build teacher, trained network and generator; the same seed gives the same weights.
+
+    Raises:
+        InputError: anything wrong with the networks' sections or their checkpoints.
+    """
     info = meta_info(config)
+    if config.class_weights is not None and len(config.class_weights) != info.num_classes:
+        raise InputError(f"class_weights has {len(config.class_weights)} values for {info.num_classes} classes.")
     torch.manual_seed(derived_seed(config.seed, 0, 0, "initialisation"))
     section = config.teacher if config.trained_role == "teacher" else config.student
     assert section is not None
-    trained = to_layout(config, build_network(section, config.trained_role, info.num_classes))
+    trained = to_layout(config, build_network(section, config.trained_role, info))
     if config.method == "supervised":
         return Experiment(config, info, None, trained)
-    teacher = to_layout(config, build_teacher(config, info.num_classes))
+    teacher = to_layout(config, build_teacher(config, info))
     experiment = Experiment(config, info, teacher, trained, student_loss=weighted_discrepancy(config.student_loss))
     if config.data_free:
         generator, experiment.objective = build_game(config, teacher, info.num_classes)
@@ -85,18 +96,31 @@ def train(config: Config, work_dir: str | Path, *, resume: str | Path | None = N
     Args:
         config: the experiment.
         work_dir: its run directory; must be absent or empty unless resuming.
-        resume: a checkpoint, or `"latest"` for the newest of `work_dir` (from the start if there is none).
+        resume: None for a new run; `"latest"` for the newest checkpoint of `work_dir`; a checkpoint's path; or
+            `"auto"` for the newest checkpoint if there is a run, and a new run if not.
         command: what to note in the provenance.
 
     Raises:
-        InputError: anything wrong with config, files or folder; found before anything is written.
+        InputError: anything wrong with config, files or folder. What can be known before training is found before
+            anything is written, and a new run that fails before its first checkpoint leaves nothing behind.
         Interrupted: Ctrl-C or SIGTERM; the run has been saved and can be resumed.
+        Diverged: a loss is not finite; the last checkpoint is from before.
     """
     work_dir = Path(work_dir)
-    fabric = _fabric(config)
-    fabric.launch()
-    state = _state_to_resume(work_dir, resume)
+    if resume == "auto":
+        resume = "latest" if (work_dir / "config.yaml").exists() else None
+    # Before the processes meet: all of them find the same fault and end alike.
+    check_folder(work_dir, dump_config(config), resume=resume is not None)
+    with _torch_settings(config):
+        fabric = _fabric(config)
+        fabric.launch()
+        return _train(config, work_dir, fabric, resume, command)
+
+
+def _train(config: Config, work_dir: Path, fabric: Fabric, resume: str | Path | None, command: str) -> Path:
     experiment = build_experiment(config)
+    identity = identity_of(experiment)
+    state = _state_to_resume(work_dir, resume, identity)
     evaluate = build_evaluate(config, fabric, experiment.info)
     batches_from = None if config.data_free else training_batches(config, fabric)
 
@@ -104,30 +128,49 @@ def train(config: Config, work_dir: str | Path, *, resume: str | Path | None = N
     if fabric.is_global_zero:
         run = _open_run(work_dir, config, state, resume is not None)
         if not (run.path / "provenance.json").exists():
-            run.write_json(
-                "provenance.json",
-                provenance(
-                    config, fabric=fabric, teacher=experiment.teacher, trained=experiment.trained, command=command
-                ),
+            record = provenance(
+                config, fabric=fabric, teacher=experiment.teacher, trained=experiment.trained, command=command
             )
+            run.write_json("provenance.json", record)
     fabric.barrier()
     start = 0 if state is None else state["iteration"]
     progress = ProgressReport(_title(config), config.iterations, start=start, enabled=run is not None)
-    stop_requested = _StopSignals()
+    stop_requested = StopSignals()
     try:
         with progress, stop_requested:
-            hooks = _hooks(config, run, progress, evaluate, stop_requested, experiment.info)
+            hooks = build_hooks(
+                config,
+                run=run,
+                identity=identity,
+                progress=progress,
+                evaluate=evaluate,
+                stop_requested=stop_requested,
+                info=experiment.info,
+            )
             kept = _run_method(experiment, fabric, batches_from, state, hooks)
         if run is not None:
             _finish(run, experiment, kept)
     except Interrupted as stop:
-        stop.signal_number = stop_requested.number
+        stop.where = str(work_dir)
+        stop.signal_number = stop_requested.number or stop.signal_number
+        raise
+    except InputError:
+        if run is not None and resume is None and not checkpoints(work_dir):
+            run.discard()
         raise
     finally:
         if run is not None:
             run.close()
     fabric.barrier()
     return work_dir / f"{config.trained_role}.pt"
+
+
+def identity_of(experiment: Experiment) -> str:
+    """A digest of what makes a checkpoint part of this experiment: its config and its teacher's weights."""
+    config = yaml.safe_load(dump_config(experiment.config))
+    parts = {key: value for key, value in config.items() if key not in FREE_KEYS}
+    teacher = None if experiment.teacher is None else state_hash(experiment.teacher)
+    return hashlib.sha256(json.dumps([parts, teacher], sort_keys=True).encode()).hexdigest()
 
 
 def _run_method(
@@ -199,15 +242,32 @@ def _run_method(
     )
 
 
-def _fabric(config: Config) -> Fabric:
-    if config.device == "cuda" and not CUDAAccelerator.is_available():
-        raise InputError("device is cuda, and no CUDA device can be used here. Use --device cpu or auto.")
+@contextmanager
+def _torch_settings(config: Config) -> Iterator[None]:
+    """Process-wide settings of torch, undone afterwards."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
     if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for, before CUDA starts
         torch.use_deterministic_algorithms(True)
     # Denormal numbers cost a CPU dozens of cycles each and mean nothing here.
     torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        torch.set_flush_denormal(False)
+
+
+def _fabric(config: Config) -> Fabric:
+    if config.device == "cuda" and not CUDAAccelerator.is_available():
+        raise InputError("device is cuda, and no CUDA device can be used here. Use --device cpu or auto.")
+    cuda = config.device != "cpu" and CUDAAccelerator.is_available()
+    if cuda and config.devices > torch.cuda.device_count():
+        raise InputError(
+            f"devices is {config.devices}, and this machine has {torch.cuda.device_count()}. Lower --devices."
+        )
     return Fabric(
-        accelerator=config.device,
+        accelerator="cuda" if cuda else "cpu",
         devices=config.devices,
         num_nodes=config.num_nodes,
         strategy="ddp" if config.devices * config.num_nodes > 1 else "auto",
@@ -215,13 +275,21 @@ def _fabric(config: Config) -> Fabric:
     )
 
 
-def _state_to_resume(work_dir: Path, resume: str | Path | None) -> dict[str, Any] | None:
+def _state_to_resume(work_dir: Path, resume: str | Path | None, identity: str) -> dict[str, Any] | None:
     if resume is None:
         return None
-    if str(resume) != "latest":
-        return read_checkpoint(resume)
-    found = checkpoints(work_dir)
-    return read_checkpoint(found[-1]) if found else None
+    path: Path | None = Path(resume)
+    if str(resume) == "latest":
+        path = next(reversed(checkpoints(work_dir)), None)
+    if path is None:
+        return None
+    state = read_checkpoint(path)
+    if state.get("experiment") != identity:
+        raise InputError(
+            f"the checkpoint {path} is of another experiment: its config or its teacher's weights are not those "
+            "of this run. Resume with what it was started with, or start anew in another --work-dir."
+        )
+    return state
 
 
 def _open_run(work_dir: Path, config: Config, state: dict[str, Any] | None, resume: bool) -> RunDirectory:
@@ -239,87 +307,8 @@ def _title(config: Config) -> str:
     )
 
 
-def _hooks(
-    config: Config,
-    run: RunDirectory | None,
-    progress: ProgressReport,
-    evaluate: Any,
-    stop_requested: Any,
-    info: MetaInfo,
-) -> Hooks:
-    latest: dict[str, float] = {}
-
-    def log(step: int, scalars: dict[str, float]) -> None:
-        if run is None:
-            return
-        run.log(step, scalars)
-        latest.update(scalars)
-        progress.note(", ".join(f"{_short(k)} {v:.3f}" for k, v in latest.items() if _short(k)))
-
-    def preview(step: int, images: Tensor, teacher_labels: Tensor, student_labels: Tensor) -> None:
-        if run is not None:
-            generated_grid(
-                run.path / "pictures" / f"generated_{step:08d}.png",
-                images,
-                teacher_labels,
-                student_labels,
-                palette=info.palette,
-                classes=info.classes,
-                title=f"generated images after {step} iterations",
-            )
-
-    def save(step: int, state: dict[str, Any]) -> None:
-        if run is not None:
-            run.save_checkpoint(state)
-
-    return Hooks(
-        log=log,
-        evaluate=evaluate,
-        save=save,
-        preview=preview,
-        advance=progress.advance_to,
-        stop_requested=stop_requested,
-        log_every=config.log_every,
-        evaluate_every=0 if config.evaluation is None else config.evaluation.every,
-        save_every=config.save_every,
-        preview_every=config.preview_every,
-    )
-
-
-def _short(name: str) -> str:
-    group, _, rest = name.partition("/")
-    if rest == "mIoU":
-        return f"{group} mIoU"
-    if rest.endswith("loss") and group == "train":
-        return rest.replace("_", " ")
-    return "agreement" if rest == "student_agreement" else ""
-
-
 def _finish(run: RunDirectory, experiment: Experiment, kept: nn.Module) -> None:
     config, info = experiment.config, experiment.info
     assert isinstance(kept, Segmentor)
     save_segmentor(run.path / f"{config.trained_role}.pt", kept, classes=info.classes, palette=info.palette)
     curves(run.path / "pictures" / "curves.png", read_metrics(run.path))
-
-
-class _StopSignals:
-    """Ctrl-C and SIGTERM ask the loop to save and stop; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-
-    def __call__(self) -> bool:
-        return self.number is not None
-
-    def __enter__(self) -> _StopSignals:
-        self._previous = {n: signal.signal(n, self._remember) for n in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None:
-            raise KeyboardInterrupt
-        self.number = number

@@ -1,0 +1,106 @@
+"""What a running experiment tells its run directory and its user, and how it hears that it should stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+
+from torch import Tensor
+
+from dfad_seg.config import Config
+from dfad_seg.datasets import MetaInfo
+from dfad_seg.distill import Hooks
+from dfad_seg.distill.hooks import Evaluate
+from dfad_seg.runs import ProgressReport, RunDirectory
+from dfad_seg.runs.pictures import generated_grid
+
+
+class StopSignals:
+    """Ctrl-C and SIGTERM ask the loop to save and stop; a second one stops at once.
+
+    Outside the main thread, where Python delivers no signals, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def __call__(self) -> bool:
+        return self.number is not None
+
+    def __enter__(self) -> StopSignals:
+        numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        self._previous = {number: signal.signal(number, self._remember) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self.number is not None:
+            raise KeyboardInterrupt
+        self.number = number
+
+
+def build_hooks(
+    config: Config,
+    *,
+    run: RunDirectory | None,
+    identity: str,
+    progress: ProgressReport,
+    evaluate: Evaluate | None,
+    stop_requested: StopSignals,
+    info: MetaInfo,
+) -> Hooks:
+    """The loop's callbacks; without a run directory (ranks other than 0) they keep still.
+
+    `identity` goes into every checkpoint, see `pipeline.run.identity_of`.
+    """
+    latest: dict[str, float] = {}
+
+    def log(step: int, scalars: dict[str, float]) -> None:
+        if run is None:
+            return
+        run.log(step, scalars)
+        latest.update(scalars)
+        progress.note(", ".join(f"{_short(k)} {v:.3f}" for k, v in latest.items() if _short(k)))
+
+    def preview(step: int, images: Tensor, teacher_labels: Tensor, student_labels: Tensor) -> None:
+        if run is not None:
+            generated_grid(
+                run.path / "pictures" / f"generated_{step:08d}.png",
+                images,
+                teacher_labels,
+                student_labels,
+                palette=info.palette,
+                classes=info.classes,
+                title=f"generated images after {step} iterations",
+            )
+
+    def save(step: int, state: dict) -> None:
+        if run is not None:
+            run.save_checkpoint(state | {"experiment": identity})
+
+    return Hooks(
+        log=log,
+        evaluate=evaluate,
+        save=save,
+        preview=preview,
+        advance=progress.advance_to,
+        stop_requested=stop_requested,
+        log_every=config.log_every,
+        evaluate_every=0 if config.evaluation is None else config.evaluation.every,
+        save_every=config.save_every,
+        preview_every=config.preview_every,
+    )
+
+
+def _short(name: str) -> str:
+    """The name of a scalar in the progress line; empty for those that are not shown there."""
+    group, _, rest = name.partition("/")
+    if rest == "mIoU":
+        return f"{group} mIoU"
+    if rest.endswith("loss") and group == "train":
+        return rest.replace("_", " ")
+    return "agreement" if rest == "student_agreement" else ""
