@@ -121,6 +121,8 @@ class EvaluationConfig(_Strict):
     short_side: Positive | None = None
     """Resize image and labels to this shorter side; none: native size."""
     batch_size: Positive = 8
+    num_workers: NonNegative = 1
+    """Processes that read images; 0: none but the main one."""
 
 
 class TrainingDataConfig(_Strict):

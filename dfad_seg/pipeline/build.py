@@ -193,7 +193,7 @@ def build_evaluate(config: Config, fabric: Fabric, info: MetaInfo) -> Evaluate |
     loader = eval_loader(
         dataset,
         batch_size=section.batch_size,
-        num_workers=2,
+        num_workers=section.num_workers,
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )

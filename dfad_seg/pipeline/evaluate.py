@@ -103,7 +103,9 @@ def evaluate_network(
     )
     where = _device(device)
     network = to_layout(config, network.to(where))
-    loader = eval_loader(dataset, batch_size=section.batch_size if batch_size is None else batch_size, num_workers=1)
+    loader = eval_loader(
+        dataset, batch_size=section.batch_size if batch_size is None else batch_size, num_workers=section.num_workers
+    )
 
     shown: list[str] = []
 

@@ -29,7 +29,7 @@ def tiny(method, data, **changes):
     common = {
         "method": method,
         "dataset": {"type": "street_scenes", "root": str(data)},
-        "evaluation": {"split": "val", "every": 2, "batch_size": 2},
+        "evaluation": {"split": "val", "every": 2, "batch_size": 2, "num_workers": 0},
         "iterations": 3,
         "batch_size": 2,
         "image_size": [32, 48],
