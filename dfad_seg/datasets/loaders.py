@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -142,6 +143,10 @@ def _workers(num_workers: int) -> dict[str, Any]:
 
 
 def _start_worker(worker: int) -> None:
+    # Ctrl-C and most schedulers signal the whole process group. The main process decides what that means; a worker that
+    # died of it would take the run down before it can save. Workers end when they are told to, or orphaned.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)
 
 

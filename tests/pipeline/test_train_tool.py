@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 import yaml
-from conftest_pipeline import STUDENT, call_tool, command, write
+from conftest_pipeline import call_tool, command, write
 
 from dfad_seg.runs import checkpoints, read_checkpoint, read_metrics
 from dfad_seg.segmentors import load_segmentor, read_segmentor_file
@@ -143,21 +143,27 @@ def test_dry_run_prints_costs_and_writes_nothing(world, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_sigterm_saves_and_resume_finishes(world, tmp_path):
-    values = world.configs["random_noise"] | {"iterations": 400, "save_every": 0, "evaluation": ..., "student": STUDENT}
-    path = write(tmp_path / "c.yaml", {k: v for k, v in values.items() if v is not ...})
-    run = tmp_path / "run"
-    process = subprocess.Popen(command("train_seg", path, "--work-dir", run), stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize(
+    "method, number", [("random_noise", signal.SIGTERM), ("supervised", signal.SIGINT)], ids=["SIGTERM", "SIGINT"]
+)
+def test_a_signal_to_the_whole_process_group_saves(world, tmp_path, method, number):
+    # As a terminal and most schedulers send it: worker processes that read images hear it too.
+    values = world.configs[method] | {"iterations": 1000, "save_every": 0}
+    values["training_data" if method == "supervised" else "evaluation"] = {"num_workers": 1}
+    path, run = write(tmp_path / "c.yaml", values), tmp_path / "run"
+    process = subprocess.Popen(
+        command("train_seg", path, "--work-dir", run), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     deadline = time.monotonic() + 120
     while not read_metrics(run) and time.monotonic() < deadline:
         time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, number)
     _, output = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM, output
+    assert process.returncode == 128 + number, output
     assert "can be resumed" in output and "Traceback" not in output
     (saved,) = checkpoints(run)
     stopped_at = read_checkpoint(saved)["iteration"]
-    assert 0 < stopped_at < 400 and not (run / "student.pt").exists()
+    assert 0 < stopped_at < 1000 and not list(run.glob("*.pt"))
     assert read_metrics(run)[-1]["step"] <= stopped_at
 
 
