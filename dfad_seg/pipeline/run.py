@@ -310,5 +310,12 @@ def _title(config: Config) -> str:
 def _finish(run: RunDirectory, experiment: Experiment, kept: nn.Module) -> None:
     config, info = experiment.config, experiment.info
     assert isinstance(kept, Segmentor)
-    save_segmentor(run.path / f"{config.trained_role}.pt", kept, classes=info.classes, palette=info.palette)
+    # Without a data set the names may still be known to the teacher; placeholders are not worth keeping.
+    unnamed = None if experiment.teacher is None else experiment.teacher.classes
+    save_segmentor(
+        run.path / f"{config.trained_role}.pt",
+        kept,
+        classes=info.classes if info.named else unnamed,
+        palette=info.palette if info.named else None,
+    )
     curves(run.path / "pictures" / "curves.png", read_metrics(run.path))

@@ -121,6 +121,10 @@ def test_without_any_real_image(world, tmp_path):
     path = write(tmp_path / "free.yaml", values | {"num_classes": 11})
     assert call_tool("train_seg", path, "--work-dir", tmp_path / "run") == 0
     assert json.loads((tmp_path / "run" / "provenance.json").read_text())["real_images"] == []
+    student = tmp_path / "run" / "student.pt"
+    assert load_segmentor(student).classes[-1] == "bicyclist"  # from the teacher, as no data set says it
+    dataset = ["dataset.type=street_scenes", f"dataset.root={world.data}", "evaluation.num_workers=0"]
+    assert call_tool("eval_miou", path, student, "--cfg-options", *dataset) == 0
 
 
 def test_data_free_training_never_opens_the_training_split(world, tmp_path):
