@@ -15,10 +15,7 @@ from dfad_seg.evaluation import SegmentationMetrics, evaluate_miou
 from dfad_seg.evaluation.pictures import write_evaluation_picture
 from dfad_seg.pipeline.build import build_network, check_classes, meta_info, to_layout
 from dfad_seg.runs import ProgressReport
-from dfad_seg.segmentors import Segmentor, read_file
-
-# Keys that say what a network started from; an evaluated checkpoint replaces all of it.
-_INITIAL_WEIGHTS = ("checkpoint", "encoder_checkpoint", "encoder_weights")
+from dfad_seg.segmentors import WEIGHT_OPTIONS, Segmentor, read_file
 
 
 def load_role(config: Config, role: str, checkpoint: str | Path) -> Segmentor:
@@ -39,7 +36,7 @@ def load_role(config: Config, role: str, checkpoint: str | Path) -> Segmentor:
         raise InputError(f"the config has no {role}. Choose the other one with --role.")
     if section.source == "saved":
         return build_network(SegmentorConfig(source="saved", checkpoint=str(checkpoint)), role, info)
-    options = {k: v for k, v in section.options().items() if k not in _INITIAL_WEIGHTS}
+    options = {k: v for k, v in section.options().items() if k not in WEIGHT_OPTIONS}
     key = "path" if section.source in ("torchscript", "torch_export") else "checkpoint"
     options[key] = str(checkpoint)
     network = build_network(SegmentorConfig(source=section.source, **options), role, info)

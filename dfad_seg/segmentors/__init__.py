@@ -2,6 +2,7 @@
 
 from dfad_seg.segmentors.base import Segmentor, freeze
 from dfad_seg.segmentors.checkpoints import (
+    WEIGHT_OPTIONS,
     file_sha256,
     load_segmentor,
     read_segmentor_file,
@@ -14,6 +15,7 @@ from dfad_seg.segmentors.weights import load_weights, read_file, read_state_dict
 
 __all__ = [
     "SOURCES",
+    "WEIGHT_OPTIONS",
     "Segmentor",
     "build_segmentor",
     "count_flops",

@@ -119,10 +119,6 @@ class Segmentor(nn.Module):
         """The wrapped network's state under its own keys: loads into the plain smp or torchvision network."""
         return self.network.state_dict()
 
-    def load_network_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Load a state under the network's own keys, strictly. For files use `load_weights`."""
-        self.network.load_state_dict(dict(state), strict=True)
-
     @property
     def is_frozen(self) -> bool:
         """Whether `freeze` was called."""

@@ -20,6 +20,7 @@ from dfad_seg.segmentors.weights import find_state_dict, load_state, load_weight
 __all__ = [
     "FORMAT",
     "VERSION",
+    "WEIGHT_OPTIONS",
     "file_sha256",
     "load_segmentor",
     "load_weights",
@@ -33,7 +34,7 @@ FORMAT = "dfad_seg/segmentor"
 VERSION = 1
 
 # These name files or downloads that went into the weights; the saved weights stand for them.
-_WEIGHT_OPTIONS = ("checkpoint", "encoder_checkpoint", "encoder_weights")
+WEIGHT_OPTIONS = ("checkpoint", "encoder_checkpoint", "encoder_weights")
 # Rebuilding from these runs code that a file names or contains.
 _CODE_SOURCES = ("torchscript", "torch_export", "factory")
 
@@ -66,7 +67,7 @@ def save_segmentor(
     for name, values in (("classes", classes), ("palette", palette)):
         if values is not None and len(values) != segmentor.num_classes:
             raise InputError(f"{name} has {len(values)} entries; the segmentor has {segmentor.num_classes} classes.")
-    kept = {name: value for name, value in spec.items() if name not in (*_WEIGHT_OPTIONS, "classes")}
+    kept = {name: value for name, value in spec.items() if name not in (*WEIGHT_OPTIONS, "classes")}
     # A factory that returns a ready segmentor brings its normalisation itself, and takes none.
     ready_made = spec["source"] == "factory" and "mean" not in spec
     preprocessing = {} if ready_made else segmentor.preprocessing()
@@ -128,7 +129,7 @@ def load_segmentor(path: str | Path, *, freeze: bool = False, trust: bool = Fals
     """
     content = read_segmentor_file(path)
     # A file from elsewhere may name further files or downloads; its own weights are all that is wanted.
-    spec = {name: value for name, value in content["spec"].items() if name not in _WEIGHT_OPTIONS}
+    spec = {name: value for name, value in content["spec"].items() if name not in WEIGHT_OPTIONS}
     if spec["source"] in _CODE_SOURCES and not trust:
         raise InputError(
             f"{path} is rebuilt by the source '{spec['source']}', which runs code that the file names. If"
