@@ -172,6 +172,23 @@ class Config(_Strict):
 
     student_steps: Positive = 5
     """k, student steps per generator step."""
+    final_student_steps: Positive | None = None
+    """k grows to this as the schedule's factor falls to 0."""
+    mixed_sizes: tuple[Size, ...] = ()
+    """Sizes of generated images to train on instead of image_size, with about as many pixels per batch; needs
+    generator.type: layout."""
+    size_order: Literal["mixed", "progressive"] = "mixed"
+    """mixed: one of mixed_sizes at random in each iteration; progressive: one after the other, in equal parts."""
+    augment_photometric: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Strength of colour, contrast, brightness and sharpness changes of the images that the student sees."""
+    augment_geometric: bool = False
+    """Mirror and zoom the images that the student sees."""
+    replay_size: NonNegative = 0
+    """Generated images to remember, per size."""
+    replay_steps: NonNegative = 0
+    """Student steps per iteration on remembered images, beside student_steps on fresh ones."""
+    replay_answers: Literal["anew", "kept"] = "anew"
+    """Whether the teacher answers remembered images again, or its logits are stored with them."""
     student_loss: dict[str, Weight] = {"mae": 1.0}
     """Discrepancies that the student minimises, with weights."""
     adversarial_loss: dict[str, Weight] = {"log_mae": 1.0}
@@ -185,6 +202,10 @@ class Config(_Strict):
     """Weight of the class balance hinge."""
     total_variation: Weight = 0.0
     """Weight of the images' total variation."""
+    generator_ema_decay: Decay | None = None
+    """The student's images come from a moving average of the generator with this decay per iteration."""
+    generator_restart_every: NonNegative = 0
+    """Iterations after which the generator starts anew; 0: never."""
     student_norm: Literal["update", "batch", "running"] = "update"
     """The student's BatchNorm in the generator's step: batch statistics that update the running ones (what the
     paper's code does), batch statistics alone, or running statistics."""
@@ -228,7 +249,20 @@ class Config(_Strict):
         return "teacher" if self.method == "supervised" and self.student is None else "student"
 
 
-_GAME = {"student_steps", "student_loss", "recalibrate_batches", "preview_every"}
+_GAME = {
+    "student_steps",
+    "final_student_steps",
+    "student_loss",
+    "recalibrate_batches",
+    "preview_every",
+    "mixed_sizes",
+    "size_order",
+    "augment_photometric",
+    "augment_geometric",
+    "replay_size",
+    "replay_steps",
+    "replay_answers",
+}
 _GENERATOR = {
     "generator",
     "generator_optimizer",
@@ -238,6 +272,8 @@ _GENERATOR = {
     "layout_consistency",
     "class_balance",
     "total_variation",
+    "generator_ema_decay",
+    "generator_restart_every",
     "student_norm",
 }
 _LABELS = {"focal_gamma", "class_weights"}
@@ -275,6 +311,12 @@ def _check_method(config: Config) -> None:
         problems.append("generator.type noise has nothing to train; use method: random_noise without a generator")
     if config.layout_consistency and (config.generator is None or config.generator.type != "layout"):
         problems.append("layout_consistency needs generator.type: layout")
+    if config.mixed_sizes and config.generator is not None and config.generator.type == "dcgan":
+        problems.append("mixed_sizes needs a generator of any size, such as generator.type: layout")
+    if (config.replay_size > 0) != (config.replay_steps > 0):
+        problems.append("replay_size and replay_steps go together: give both, or neither")
+    if 0 < config.replay_size < config.batch_size:
+        problems.append("replay_size must be at least batch_size, or no remembered batch can be filled")
     for key in ("student_loss", "adversarial_loss"):
         if not any(getattr(config, key).values()):
             problems.append(f"{key} needs at least one discrepancy with a weight above 0")

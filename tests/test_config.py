@@ -75,6 +75,13 @@ WRONG = [
     ({"method": "distill_with_data", "generator": ..., "student_steps": 2}, "does not use student_steps"),
     ({"precision": "fp8"}, "precision"),
     ({"student_norm": "freeze"}, "student_norm"),
+    ({"replay_size": 64}, "replay_size and replay_steps go together"),
+    ({"replay_steps": 2}, "replay_size and replay_steps go together"),
+    ({"replay_size": 2, "replay_steps": 2}, "replay_size must be at least batch_size"),
+    ({"mixed_sizes": [[32, 32], [64, 64]]}, "mixed_sizes needs a generator of any size"),
+    ({"size_order": "random"}, "size_order"),
+    ({"augment_photometric": 2}, "augment_photometric"),
+    ({"generator_ema_decay": 1}, "generator_ema_decay"),
     ({"seed": -1}, "seed: input should be greater than or equal to 0"),
 ]
 

@@ -3,8 +3,10 @@
 Nothing here imports `datasets`: that the data-free loop cannot see a real image is a property a test checks.
 """
 
+from dfad_seg.distill.augmentation import ImageAugmentation
 from dfad_seg.distill.data_free import GameSettings, distil_data_free
 from dfad_seg.distill.hooks import Hooks
+from dfad_seg.distill.memory import ReplayMemory
 from dfad_seg.distill.norm import batch_norm_mode, recalibrate_batch_norm
 from dfad_seg.distill.schedules import build_schedule
 from dfad_seg.distill.steps import generator_step, student_step, supervised_step
@@ -13,6 +15,8 @@ from dfad_seg.distill.with_data import TrainingSettings, distil_with_data, train
 __all__ = [
     "GameSettings",
     "Hooks",
+    "ImageAugmentation",
+    "ReplayMemory",
     "TrainingSettings",
     "batch_norm_mode",
     "build_schedule",

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dfad_seg.distill.hooks import Hooks
+from dfad_seg.distill.image_sizes import ImageSizes
+from dfad_seg.distill.memory import ReplayMemory
 from dfad_seg.distill.norm import batch_norm_mode, recalibrate_batch_norm
 from dfad_seg.distill.schedules import Schedule
-from dfad_seg.distill.seeds import iteration_rng
+from dfad_seg.distill.seeds import derived_seed, iteration_rng
 from dfad_seg.distill.steps import generator_step, student_step
 from dfad_seg.distill.training import Training, after_iteration, evaluate_pending
 from dfad_seg.distill.world import unwrap
@@ -33,19 +35,41 @@ class GameSettings:
     """Each is `student_steps` student steps and one generator step."""
     student_steps: int = 5
     """k student steps per generator step, each on fresh images."""
+    final_student_steps: int | None = None
+    """k grows to this as the schedule's factor falls from 1 to 0: late in a run, a student with a small learning rate
+    needs more steps to follow a generator. None: k stays."""
     batch_size: int = 64
     """Images per step and rank."""
     image_size: tuple[int, int] = (128, 128)
     """(H, W) of the generated images."""
+    mixed_sizes: tuple[tuple[int, int], ...] = ()
+    """Sizes to train on instead, if any, with about as many pixels per batch; see `ImageSizes`."""
+    size_order: str = "mixed"
+    """How they follow one another: mixed or progressive."""
     student_norm: str = "update"
     """The student's BatchNorm in the generator's step: update, batch or running."""
     clip_norm: float | None = None
     """Bound on the gradient norm of either player."""
     ema_decay: float | None = None
     """Keep a moving average of the student's weights with this decay per iteration, and evaluate and keep that."""
+    generator_ema_decay: float | None = None
+    """Take the student's images from a moving average of the generator, with this decay per iteration."""
+    restart_every: int = 0
+    """Iterations after which the generator starts anew from fresh weights; 0: never."""
+    replay_size: int = 0
+    """Generated images to remember (per image size); 0: none."""
+    replay_steps: int = 0
+    """Student steps per iteration on remembered images, beside those on fresh ones."""
+    replay_answers: str = "anew"
+    """`anew`: the teacher answers remembered images again, newly augmented; `kept`: its logits were stored."""
     recalibrate_batches: int = 0
     """Generated batches over which the kept student's BatchNorm statistics are recomputed; 0 keeps them."""
     seed: int = 0
+
+    def student_steps_at(self, factor: float) -> int:
+        """k where the schedule's factor on the learning rates is `factor`."""
+        last = self.student_steps if self.final_student_steps is None else self.final_student_steps
+        return round(self.student_steps + (last - self.student_steps) * (1 - min(1.0, factor)))
 
 
 def distil_data_free(
@@ -61,6 +85,7 @@ def distil_data_free(
     schedule: Schedule,
     settings: GameSettings,
     augment: Augment | None = None,
+    fresh_generator: Callable[[], ImageGenerator] | None = None,
     state: dict[str, Any] | None = None,
     hooks: Hooks | None = None,
 ) -> nn.Module:
@@ -78,6 +103,7 @@ def distil_data_free(
         schedule: factor on both players' learning rates, by iteration.
         settings: numbers.
         augment: changes generated images before the student's step: `(images, rng) -> images`.
+        fresh_generator: builds another generator of the same kind; needed for `restart_every`.
         state: what `hooks.save` was given, to continue from.
         hooks: logging, evaluation, saving.
 
@@ -93,59 +119,101 @@ def distil_data_free(
     else:
         generator_wrapped, generator_optimizer = fabric.setup(generator, generator_optimizer)
     student = unwrap(student_wrapped)  # the generator is trained in place, so `generator` stays the plain one
+    memory = ReplayMemory(settings.replay_size, keep_answers=settings.replay_answers == "kept")
     training = Training(
         networks={"student": student, "generator": generator},
         optimizers={"student": student_optimizer}
         | ({} if generator_optimizer is None else {"generator": generator_optimizer}),
         schedule=schedule,
         iterations=settings.iterations,
-        ema_decay=settings.ema_decay,
+        ema_decay={"student": settings.ema_decay, "generator": settings.generator_ema_decay},
+        memory=memory,
     )
     if state is not None:
         training.load_state_dict(state)
+    steady_generator = training.steady("generator")
     student.train()
     generator.train()
+    sizes = ImageSizes(
+        settings.image_size, settings.batch_size, settings.mixed_sizes, settings.size_order, settings.iterations
+    )
+
+    def generate(count: int, size: tuple[int, int], rng: torch.Generator) -> Tensor:
+        with torch.no_grad(), fabric.autocast():
+            images = steady_generator(generator.sample(count, size, rng))
+        assert isinstance(images, Tensor)
+        return images
+
+    def recalibration_images() -> Iterator[Tensor]:
+        # Rank 0's stream everywhere, so that every rank keeps the same student.
+        rng = iteration_rng(settings.seed, 0, training.iteration, fabric.device, "recalibration")
+        with batch_norm_mode(steady_generator, "batch"):
+            for _ in range(settings.recalibrate_batches):
+                images = generate(settings.batch_size, settings.image_size, rng)
+                yield images if augment is None else augment(images, rng)
 
     def kept_student() -> nn.Module:
         kept = training.kept_student()
         if settings.recalibrate_batches:
-            recalibrate_batch_norm(kept, _generated(generator, settings, fabric, training.iteration))
+            recalibrate_batch_norm(kept, recalibration_images())
         return kept
 
     def preview(kept: nn.Module) -> None:
         if fabric.global_rank == 0:
-            hooks.preview(training.iteration, *_preview(kept, teacher, generator, settings, fabric))
+            # A fixed stream: the same latents every time, so that pictures over time can be compared.
+            rng = iteration_rng(settings.seed, 0, 0, fabric.device, "preview")
+            with batch_norm_mode(steady_generator, "batch"):
+                images = generate(PREVIEW_IMAGES, settings.image_size, rng)
+            with torch.no_grad():
+                labels = [network(images).argmax(dim=1).cpu() for network in (teacher, kept)]
+            hooks.preview(training.iteration, images.cpu(), labels[0], labels[1])
+
+    def teach(images: Tensor, answers: Tensor | None = None) -> dict[str, Tensor]:
+        return student_step(
+            student=student_wrapped,
+            teacher=teacher,
+            images=images,
+            teacher_logits=answers,
+            optimizer=student_optimizer,
+            loss_fn=student_loss,
+            clip_norm=settings.clip_norm,
+            backward=fabric.backward,
+            autocast=fabric.autocast,
+        )
 
     evaluate_pending(training, hooks=hooks, kept_student=kept_student)
     while training.iteration < settings.iterations:
         rates = training.set_rates()
         rng = iteration_rng(settings.seed, fabric.global_rank, training.iteration, fabric.device)
+        size, batch = sizes.at(training.iteration, rng)
+        if settings.restart_every and training.iteration and training.iteration % settings.restart_every == 0:
+            _restart(generator, generator_optimizer, fresh_generator, settings, training.iteration)
 
-        for _ in range(settings.student_steps):
-            latents = generator.sample(settings.batch_size, settings.image_size, rng)
-            with torch.no_grad(), fabric.autocast():
-                images = generator(latents)
-            if augment is not None:
-                images = augment(images, rng)
-            result = student_step(
-                student=student_wrapped,
-                teacher=teacher,
-                images=images,
-                optimizer=student_optimizer,
-                loss_fn=student_loss,
-                clip_norm=settings.clip_norm,
-                backward=fabric.backward,
-                autocast=fabric.autocast,
-            )
+        for _ in range(settings.student_steps_at(schedule(training.iteration))):
+            generated = generate(batch, size, rng)
+            images = generated if augment is None else augment(generated, rng)
+            result = teach(images)
             generator.observe(result.pop("teacher_labels"))
+            answers = result.pop("teacher_logits")
+            if settings.replay_size:
+                memory.add(images if memory.keep_answers else generated, answers, rng)
             training.means.add("train/student_", result)
+            training.means.add("train/image_", {"mean": generated.mean(), "sd": generated.std()})
+
+        if memory.count(size) >= batch:
+            for _ in range(settings.replay_steps):
+                images, kept_answers = memory.sample(batch, size, rng)
+                if augment is not None and kept_answers is None:
+                    images = augment(images, rng)
+                result = teach(images, kept_answers)
+                training.means.add("train/replay_", {name: result[name] for name in ("loss", "agreement")})
 
         if generator_optimizer is not None and objective is not None:
             result = generator_step(
                 generator=generator_wrapped,
                 student=student,
                 teacher=teacher,
-                latents=generator.sample(settings.batch_size, settings.image_size, rng),
+                latents=generator.sample(batch, size, rng),
                 optimizer=generator_optimizer,
                 objective=objective,
                 student_norm=settings.student_norm,
@@ -159,26 +227,16 @@ def distil_data_free(
     return kept_student()
 
 
-@torch.no_grad()
-def _generated(generator: ImageGenerator, settings: GameSettings, fabric: Fabric, iteration: int) -> Iterator[Tensor]:
-    # Rank 0's stream everywhere, so that every rank keeps the same student.
-    rng = iteration_rng(settings.seed, 0, iteration, fabric.device, "recalibration")
-    with batch_norm_mode(generator, "batch"):
-        for _ in range(settings.recalibrate_batches):
-            latents = generator.sample(settings.batch_size, settings.image_size, rng)
-            with fabric.autocast():
-                images = generator(latents)
-            yield images
-
-
-@torch.no_grad()
-def _preview(
-    student: nn.Module, teacher: nn.Module, generator: ImageGenerator, settings: GameSettings, fabric: Fabric
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Generated images (N, 3, H, W) with the teacher's and the student's labels (N, H, W), on the CPU."""
-    # A fixed stream: the same latents every time, so that pictures over time can be compared.
-    rng = iteration_rng(settings.seed, 0, 0, fabric.device, "preview")
-    with batch_norm_mode(generator, "batch"):
-        images = generator(generator.sample(PREVIEW_IMAGES, settings.image_size, rng))
-    labels = [network(images).argmax(dim=1).cpu() for network in (teacher, student)]
-    return images.cpu(), labels[0], labels[1]
+def _restart(
+    generator: nn.Module,
+    optimizer: Optimizer | None,
+    fresh_generator: Callable[[], ImageGenerator] | None,
+    settings: GameSettings,
+    iteration: int,
+) -> None:
+    """Fresh weights, the same on every rank, and an optimiser that has forgotten the old ones."""
+    if fresh_generator is None or optimizer is None:
+        raise ValueError("restart_every needs fresh_generator and a generator that is trained")
+    torch.manual_seed(derived_seed(settings.seed, 0, iteration, "initialisation"))
+    generator.load_state_dict(fresh_generator().state_dict())
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": {}})

@@ -24,6 +24,7 @@ def student_step(
     images: Tensor,
     optimizer: Optimizer,
     loss_fn: Discrepancy,
+    teacher_logits: Tensor | None = None,
     clip_norm: float | None = None,
     backward: Backward = torch.Tensor.backward,
     autocast: Autocast = nullcontext,
@@ -36,18 +37,21 @@ def student_step(
         images: (N, 3, H, W) in [0, 1]; no gradient flows to where they come from.
         optimizer: over the student's parameters; its gradients are cleared first.
         loss_fn: the discrepancy to minimise.
+        teacher_logits: the teacher's answer to these images, if it is known already; else the teacher is asked.
         clip_norm: upper bound on the gradient's norm, or None.
         backward: how to run the backward pass (Fabric's, for mixed precision and several devices).
         autocast: context of both forward passes.
 
     Returns:
         Detached tensors on the device: the scalars `loss` and `agreement` (share of pixels with the same answer),
-        `classes`, (C,) share of each class among the teacher's answers, and `teacher_labels`, (N, H, W).
+        `classes`, (C,) share of each class among the teacher's answers, `teacher_labels`, (N, H, W), and
+        `teacher_logits`, (N, C, H, W).
     """
     images = images.detach()
     optimizer.zero_grad(set_to_none=True)
-    with torch.no_grad(), autocast():
-        teacher_logits = teacher(images)
+    if teacher_logits is None:
+        with torch.no_grad(), autocast():
+            teacher_logits = teacher(images)
     with autocast():
         student_logits = student(images)
     loss = loss_fn(student_logits, teacher_logits)
@@ -62,7 +66,13 @@ def student_step(
         ones = torch.ones_like(labels, dtype=torch.float32)
         counts = torch.zeros(teacher_logits.shape[1], device=labels.device).scatter_add_(0, labels, ones)
         classes = counts / labels.numel()
-    return {"loss": loss.detach(), "agreement": agreement, "classes": classes, "teacher_labels": answer}
+    return {
+        "loss": loss.detach(),
+        "agreement": agreement,
+        "classes": classes,
+        "teacher_labels": answer,
+        "teacher_logits": teacher_logits,
+    }
 
 
 def generator_step(

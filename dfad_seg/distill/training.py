@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dfad_seg.distill.hooks import Hooks, RunningMeans, is_due
+from dfad_seg.distill.memory import ReplayMemory
 from dfad_seg.distill.schedules import Schedule
 from dfad_seg.distill.world import agree_to_stop, broadcast_buffers, reduced
 from dfad_seg.errors import Diverged, Interrupted
@@ -26,7 +27,8 @@ class Training:
         optimizers: by name.
         schedule: factor on every learning rate, by iteration.
         iterations: how many there will be.
-        ema_decay: keep a moving average of the student's weights and statistics, or None.
+        ema_decay: by network, the decay per iteration of a moving average of its weights and statistics, or None.
+        memory: generated images to remember, saved with the rest.
     """
 
     def __init__(
@@ -36,7 +38,8 @@ class Training:
         optimizers: dict[str, Optimizer],
         schedule: Schedule,
         iterations: int,
-        ema_decay: float | None,
+        ema_decay: dict[str, float | None],
+        memory: ReplayMemory | None = None,
     ) -> None:
         self.networks = networks
         self.optimizers = optimizers
@@ -45,11 +48,12 @@ class Training:
         self.iteration = 0
         self.evaluation_pending = False
         self.means = RunningMeans()
-        self.average: AveragedModel | None = None
-        if ema_decay is not None:
-            self.average = AveragedModel(
-                networks["student"], multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True
-            )
+        self.memory = memory
+        self.averages = {
+            name: AveragedModel(networks[name], multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+            for name, decay in ema_decay.items()
+            if decay is not None
+        }
         for optimizer in optimizers.values():
             for group in optimizer.param_groups:
                 # Kept in the group, so that it travels with the optimiser's state.
@@ -69,9 +73,10 @@ class Training:
             "iteration": self.iteration,
             "evaluation_pending": self.evaluation_pending,
             "networks": {name: network.state_dict() for name, network in self.networks.items()},
-            "average": None if self.average is None else self.average.state_dict(),
+            "averages": {name: average.state_dict() for name, average in self.averages.items()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "means": self.means.state_dict(),
+            "memory": None if self.memory is None else self.memory.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -79,16 +84,22 @@ class Training:
         self.evaluation_pending = state["evaluation_pending"]
         for name, network in self.networks.items():
             network.load_state_dict(state["networks"][name])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        for name, average in self.averages.items():
+            average.load_state_dict(state["averages"][name])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
-        self.means.load_state_dict(state["means"], next(self.networks["student"].parameters()).device)
+        device = next(self.networks["student"].parameters()).device
+        self.means.load_state_dict(state["means"], device)
+        if self.memory is not None:
+            self.memory.load_state_dict(state["memory"], device)
+
+    def steady(self, name: str) -> nn.Module:
+        """The moving average of a network if there is one, or else the network itself."""
+        return self.averages[name].module if name in self.averages else self.networks[name]
 
     def kept_student(self) -> nn.Module:
         """A copy of the student as it would be kept now (the average, if there is one), without gradients."""
-        source = self.networks["student"] if self.average is None else self.average.module
-        return copy.deepcopy(source).eval().requires_grad_(False)
+        return copy.deepcopy(self.steady("student")).eval().requires_grad_(False)
 
 
 def after_iteration(
@@ -109,8 +120,8 @@ def after_iteration(
         Interrupted: the run was asked to stop; the state has been saved.
         Diverged: a logged loss is not finite; the last saved state is from before.
     """
-    if training.average is not None:
-        training.average.update_parameters(training.networks["student"])
+    for name, average in training.averages.items():
+        average.update_parameters(training.networks[name])
     training.iteration = done = training.iteration + 1
     last = training.iterations
     hooks.advance(done)
@@ -122,7 +133,7 @@ def after_iteration(
     save = stop or is_due(done, hooks.save_every, last)
     training.evaluation_pending = is_due(done, hooks.evaluate_every, last)
     if save or training.evaluation_pending:
-        broadcast_buffers(fabric, *training.networks.values(), *([training.average] if training.average else []))
+        broadcast_buffers(fabric, *training.networks.values(), *training.averages.values())
     show = preview if is_due(done, hooks.preview_every, last) and not stop else None
     if not stop:
         try:

@@ -98,7 +98,7 @@ def distil_with_data(
             backward=fabric.backward,
             autocast=fabric.autocast,
         )
-        del result["teacher_labels"]
+        del result["teacher_labels"], result["teacher_logits"]
         return result
 
     return _train(fabric, student, batches_from, optimizer, step, schedule, settings, state, hooks or Hooks())
@@ -121,7 +121,7 @@ def _train(
         optimizers={"student": optimizer},
         schedule=schedule,
         iterations=settings.iterations,
-        ema_decay=settings.ema_decay,
+        ema_decay={"student": settings.ema_decay},
     )
     if state is not None:
         training.load_state_dict(state)

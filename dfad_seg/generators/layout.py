@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dfad_seg.errors import InputError
+from dfad_seg.errors import InputError, choose
 from dfad_seg.generators.base import ImageGenerator, at_least
-from dfad_seg.generators.layouts import random_layouts
+from dfad_seg.generators.layouts import LAYOUTS, random_layouts
 
 
 class LayoutLatents(NamedTuple):
@@ -37,18 +37,38 @@ class LayoutGenerator(ImageGenerator):
         style_dim: length of the style vector.
         width: channels at full resolution; each halving of the resolution doubles them up to `8 * width`.
         scales: number of halvings; sizes need not be divisible.
+        layouts: kind of random layouts, a name of `LAYOUTS` or `"mixed"`.
+        class_frequencies: `"uniform"`: classes are equally likely everywhere; `"teacher"`: half so, and half by how
+            often the teacher answers them at that height of generated images.
+
+    Raises:
+        InputError: fewer than 2 classes, or an option out of range.
     """
 
     ROWS = 12
     """Bands of the image in which class frequencies are learnt."""
 
-    def __init__(self, *, num_classes: int, style_dim: int = 32, width: int = 24, scales: int = 4) -> None:
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        style_dim: int = 32,
+        width: int = 24,
+        scales: int = 4,
+        layouts: str = "voronoi",
+        class_frequencies: str = "teacher",
+    ) -> None:
         super().__init__()
         if num_classes < 2:
             raise InputError(f"a layout generator needs at least 2 classes, got {num_classes}.")
         at_least("style_dim", style_dim, 1)
         at_least("width", width, 1)
         at_least("scales", scales, 0)
+        if layouts != "mixed":
+            choose(LAYOUTS, layouts, "generator.layouts")
+        choose(dict.fromkeys(("teacher", "uniform")), class_frequencies, "generator.class_frequencies")
+        self.layouts = layouts
+        self.class_frequencies = class_frequencies
         self.num_classes = num_classes
         self.style_dim = style_dim
         self.scales = scales
@@ -66,7 +86,8 @@ class LayoutGenerator(ImageGenerator):
         """Random layouts, styles and noise for `batch` images of `size` (H, W), on the rng's device."""
         # Half by what the teacher believes, half uniform: no class ever dies out.
         by_row = 0.5 * self.class_by_row + 0.5 / self.num_classes
-        return self.sample_looks(random_layouts(batch, size, self.num_classes, rng, class_by_row=by_row), rng)
+        layouts = random_layouts(batch, size, self.num_classes, rng, kind=self.layouts, class_by_row=by_row)
+        return self.sample_looks(layouts, rng)
 
     @torch.no_grad()
     def observe(self, labels: Tensor) -> None:
@@ -75,6 +96,8 @@ class LayoutGenerator(ImageGenerator):
         Sky is above and road below in its answers wherever an image leaves it the choice; layouts that agree with
         that are ones that it can confirm.
         """
+        if self.class_frequencies == "uniform":
+            return
         bands = self._one_hot(labels).float().mean(dim=(0, 3))  # (C, H)
         seen = F.adaptive_avg_pool1d(bands.unsqueeze(0), self.ROWS).squeeze(0)
         self.class_by_row.lerp_(seen, 0.02)

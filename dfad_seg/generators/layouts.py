@@ -1,10 +1,18 @@
-"""Random semantic layouts, drawn on the device, with nothing learnt from data."""
+"""Random semantic layouts, drawn on the device, with nothing learnt from data.
+
+To add a kind, write a function `(batch, size, by_row, rng) -> layouts`, add a line to `LAYOUTS` and a test; the option
+`generator.layouts` then accepts it.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from dfad_seg.errors import choose
 
 
 def random_layouts(
@@ -13,50 +21,60 @@ def random_layouts(
     num_classes: int,
     rng: torch.Generator,
     *,
+    kind: str = "voronoi",
     class_by_row: Tensor | None = None,
-    cells: tuple[int, int] = (4, 16),
     boxes: tuple[int, int] = (0, 10),
 ) -> Tensor:
-    """Layouts (batch, H, W) of class ids: warped Voronoi cells with small upright boxes in front.
+    """Layouts (batch, H, W) of class ids: large regions with small upright boxes in front.
 
-    Each cell takes its class by the height of its centre in the image; cell borders are bent by a smooth random
-    field so that they are not straight, and cells are stretched sideways by a random factor as the regions of real
-    scenes are. The upright boxes stand for poles, people and signs: a receptive field that has only seen wide
-    regions answers nothing useful on them. Their classes are drawn against the frequency in `class_by_row`, as what
-    is rare in a teacher's answers is mostly what is small in its world.
+    Regions take their classes by their height in the image. The upright boxes stand for poles, people and signs: a
+    receptive field that has only seen wide regions answers nothing useful on them. Their classes are drawn against
+    the frequency in `class_by_row`, as what is rare in a teacher's answers is mostly what is small in its world.
 
     Args:
         batch: number of layouts.
         size: (H, W).
         num_classes: C; ids are in [0, C).
         rng: source of randomness; its device is the result's.
+        kind: a name of `LAYOUTS`, or `"mixed"`: every kind in turn.
         class_by_row: (C, R) relative frequency of each class in each of R equal bands of the image, top to bottom,
             > 0; default uniform.
-        cells: least and most number of Voronoi cells, inclusive.
         boxes: least and most number of upright boxes, inclusive.
+
+    Raises:
+        InputError: unknown kind.
+    """
+    if class_by_row is None:
+        class_by_row = torch.ones(num_classes, 1, device=rng.device)
+    by_row = class_by_row / class_by_row.sum(dim=0)
+    kinds = list(LAYOUTS.values()) if kind == "mixed" else [choose(LAYOUTS, kind, "generator.layouts")]
+    parts = []
+    for i, draw in enumerate(kinds):
+        share = len(range(i, batch, len(kinds)))
+        if share:
+            parts.append(draw(share, size, by_row, rng))
+    return _with_boxes(torch.cat(parts), by_row, boxes, rng)
+
+
+def voronoi_cells(
+    batch: int, size: tuple[int, int], by_row: Tensor, rng: torch.Generator, *, cells: tuple[int, int] = (4, 16)
+) -> Tensor:
+    """Cells around random centres, each of a class that is likely at its centre's height.
+
+    Their borders are bent by a smooth random field so that they are not straight, and cells are stretched sideways by a
+    random factor as the regions of real scenes are.
     """
     device = rng.device
     height, width = size
-    if class_by_row is None:
-        class_by_row = torch.ones(num_classes, 1, device=device)
-    by_row = class_by_row / class_by_row.sum(dim=0)
-    rare = 1 / by_row.mean(dim=1).clamp_min(0.1 / num_classes)
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=rng, device=device)
-
-    # Coordinates in [0, 1], bent by two octaves of smooth noise.
-    ys = (torch.arange(height, device=device) + 0.5) / height
-    xs = (torch.arange(width, device=device) + 0.5) / width
-    grid = torch.stack(torch.meshgrid(ys, xs, indexing="ij")).expand(batch, 2, height, width)
+    grid = torch.stack(torch.meshgrid(_centres(height, device), _centres(width, device), indexing="ij"))
+    grid = grid.expand(batch, 2, height, width)
     for nodes, strength in ((5, 0.12), (12, 0.04)):
-        bend = torch.randn(batch, 2, nodes, nodes, generator=rng, device=device)
-        grid = grid + strength * F.interpolate(bend, size, mode="bicubic", align_corners=False)
+        grid = grid + strength * _smooth_noise(batch, 2, nodes, size, rng)
 
     most = cells[1]
     count = torch.randint(cells[0], most + 1, (batch, 1), generator=rng, device=device)
-    centres = uniform(batch, most, 2)
-    stretch = torch.stack([torch.ones(batch, device=device), 0.3 + 0.7 * uniform(batch)], dim=1)
+    centres = _uniform(rng, batch, most, 2)
+    stretch = torch.stack([torch.ones(batch, device=device), 0.3 + 0.7 * _uniform(rng, batch)], dim=1)
     distance = torch.zeros(batch, most, height, width, device=device)
     for axis in range(2):
         gap = grid[:, axis].unsqueeze(1) - centres[:, :, axis, None, None]
@@ -64,21 +82,94 @@ def random_layouts(
     unused = torch.arange(most, device=device) >= count
     distance = distance.masked_fill(unused[:, :, None, None], torch.inf)
     cell = distance.argmin(dim=1)
-    row = (centres[..., 0] * by_row.shape[1]).long().clamp_max(by_row.shape[1] - 1)
-    cell_class = torch.multinomial(by_row.T[row.flatten()], 1, generator=rng).view(batch, most)
-    layout = cell_class.gather(1, cell.flatten(1)).view(batch, height, width)
+    cell_class = _classes_at(centres[..., 0], by_row, rng)
+    return cell_class.gather(1, cell.flatten(1)).view(batch, height, width)
 
-    # Drawn in order, so that later ones stand in front.
+
+def smooth_fields(batch: int, size: tuple[int, int], by_row: Tensor, rng: torch.Generator) -> Tensor:
+    """At each pixel the class whose smooth random field, plus the log of its frequency at this height, is largest."""
+    num_classes, rows = by_row.shape
+    field = 2.0 * _smooth_noise(batch, num_classes, 4, size, rng)
+    field = field + 0.5 * _smooth_noise(batch, num_classes, 8, size, rng)
+    row = (_centres(size[0], rng.device) * rows).long()
+    return (field + by_row.log()[:, row].unsqueeze(-1)).argmax(dim=1)
+
+
+def horizon_bands(
+    batch: int, size: tuple[int, int], by_row: Tensor, rng: torch.Generator, *, bands: tuple[int, int] = (2, 6)
+) -> Tensor:
+    """Silhouettes before one another, as in a view to the horizon: each band begins where its random skyline runs.
+
+    Later bands begin lower and hide what is behind them; a skyline is a smooth curve or runs in steps, as roofs do.
+    """
+    device = rng.device
+    height, width = size
+    most = bands[1]
+    count = torch.randint(bands[0], most + 1, (batch, 1), generator=rng, device=device)
+    tops = _uniform(rng, batch, most).sort(dim=1).values
+    unused = torch.arange(most, device=device) >= count
+    tops = tops.masked_fill(unused, 2.0)  # below the image
+    tops[:, 0] = -1  # the furthest band is the background
+    smooth = 0.12 * _smooth_noise(batch, most, 6, (1, width), rng)[:, :, 0]
+    steps = 0.12 * torch.randn(batch, most, 7, generator=rng, device=device)
+    stepped = F.interpolate(steps, width, mode="nearest")
+    skyline = tops[..., None] + torch.where(_uniform(rng, batch, most, 1) < 0.5, smooth, stepped)
+    inside = _centres(height, device)[:, None] >= skyline[:, :, None, :]  # (N, bands, H, W)
+    inside[:, 0] = True
+    order = torch.arange(1, most + 1, device=device)[:, None, None]
+    front = (inside * order).argmax(dim=1)
+    bottoms = torch.cat([tops[:, 1:], torch.ones_like(tops[:, :1])], dim=1)
+    middle = (tops.clamp(0, 1) + bottoms.clamp(0, 1)) / 2
+    return _classes_at(middle, by_row, rng).gather(1, front.flatten(1)).view(batch, height, width)
+
+
+Layouts = Callable[[int, tuple[int, int], Tensor, torch.Generator], Tensor]
+
+LAYOUTS: dict[str, Layouts] = {
+    "voronoi": voronoi_cells,
+    "fields": smooth_fields,
+    "horizon": horizon_bands,
+}
+
+
+def _with_boxes(layout: Tensor, by_row: Tensor, boxes: tuple[int, int], rng: torch.Generator) -> Tensor:
+    batch, height, width = layout.shape
     most = boxes[1]
-    if most:
-        number = torch.randint(boxes[0], most + 1, (batch, 1), generator=rng, device=device)
-        tall = 0.08 + 0.6 * uniform(batch, most).square()
-        wide = tall * (0.06 + 0.7 * uniform(batch, most).square())
-        top, left = uniform(batch, most) * (1 - tall), uniform(batch, most) - wide / 2
-        box_class = torch.multinomial(rare.expand(batch, -1), most, replacement=True, generator=rng)
-        for i in range(most):
-            inside_y = (ys >= top[:, i, None]) & (ys < (top + tall)[:, i, None])
-            inside_x = (xs >= left[:, i, None]) & (xs < (left + wide)[:, i, None])
-            inside = inside_y[:, :, None] & inside_x[:, None, :] & (i < number)[:, :, None]
-            layout = torch.where(inside, box_class[:, i, None, None], layout)
+    if not most:
+        return layout
+    ys, xs = _centres(height, rng.device), _centres(width, rng.device)
+    rare = 1 / by_row.mean(dim=1).clamp_min(0.1 / len(by_row))
+    number = torch.randint(boxes[0], most + 1, (batch, 1), generator=rng, device=rng.device)
+    tall = 0.08 + 0.6 * _uniform(rng, batch, most).square()
+    wide = tall * (0.06 + 0.7 * _uniform(rng, batch, most).square())
+    top, left = _uniform(rng, batch, most) * (1 - tall), _uniform(rng, batch, most) - wide / 2
+    box_class = torch.multinomial(rare.expand(batch, -1), most, replacement=True, generator=rng)
+    # Drawn in order, so that later ones stand in front.
+    for i in range(most):
+        inside_y = (ys >= top[:, i, None]) & (ys < (top + tall)[:, i, None])
+        inside_x = (xs >= left[:, i, None]) & (xs < (left + wide)[:, i, None])
+        inside = inside_y[:, :, None] & inside_x[:, None, :] & (i < number)[:, :, None]
+        layout = torch.where(inside, box_class[:, i, None, None], layout)
     return layout
+
+
+def _classes_at(heights: Tensor, by_row: Tensor, rng: torch.Generator) -> Tensor:
+    """A class for each height in [0, 1] (0 is the top), by the frequencies there; same shape."""
+    rows = by_row.shape[1]
+    row = (heights * rows).long().clamp(0, rows - 1)
+    return torch.multinomial(by_row.T[row.flatten()], 1, generator=rng).view(heights.shape)
+
+
+def _smooth_noise(batch: int, channels: int, nodes: int, size: tuple[int, int], rng: torch.Generator) -> Tensor:
+    """(batch, channels, H, W): normal values at `nodes`² points, and smooth in between."""
+    values = torch.randn(batch, channels, nodes, nodes, generator=rng, device=rng.device)
+    return F.interpolate(values, size, mode="bicubic", align_corners=False)
+
+
+def _centres(length: int, device: torch.device) -> Tensor:
+    """Pixel centres along a side of the image, in (0, 1)."""
+    return (torch.arange(length, device=device) + 0.5) / length
+
+
+def _uniform(rng: torch.Generator, *shape: int) -> Tensor:
+    return torch.rand(*shape, generator=rng, device=rng.device)

@@ -20,6 +20,7 @@ from dfad_seg.datasets import (
     train_loader,
     train_transform,
 )
+from dfad_seg.distill import GameSettings, ImageAugmentation
 from dfad_seg.distill.hooks import Evaluate
 from dfad_seg.distill.schedules import Schedule, build_schedule
 from dfad_seg.distill.world import reduced
@@ -126,11 +127,9 @@ def build_game(
     config: Config, teacher: Segmentor, num_classes: int
 ) -> tuple[ImageGenerator, GeneratorObjective | None]:
     """The generator and its objective; noise and None for the control."""
+    generator = fresh_generator(config, num_classes)
     if config.generator is None:
-        return build_generator("noise", num_classes=num_classes, image_size=config.image_size), None
-    generator = build_generator(
-        num_classes=num_classes, image_size=config.image_size, type=config.generator.type, **config.generator.options()
-    )
+        return generator, None
     objective = GeneratorObjective(
         weighted_discrepancy(config.adversarial_loss),
         adversarial_weight=config.adversarial_weight,
@@ -141,6 +140,45 @@ def build_game(
         variation_weight=config.total_variation,
     )
     return generator, objective
+
+
+def fresh_generator(config: Config, num_classes: int) -> ImageGenerator:
+    """The config's generator with new weights; uniform noise for the control."""
+    if config.generator is None:
+        return build_generator("noise", num_classes=num_classes, image_size=config.image_size)
+    return build_generator(
+        num_classes=num_classes, image_size=config.image_size, type=config.generator.type, **config.generator.options()
+    )
+
+
+def image_augmentation(config: Config) -> ImageAugmentation | None:
+    """What changes generated images before the student sees them, or None."""
+    if not config.augment_photometric and not config.augment_geometric:
+        return None
+    return ImageAugmentation(photometric=config.augment_photometric, geometric=config.augment_geometric)
+
+
+def game_settings(config: Config) -> GameSettings:
+    """The numbers of the data-free loop."""
+    return GameSettings(
+        iterations=config.iterations,
+        student_steps=config.student_steps,
+        final_student_steps=config.final_student_steps,
+        batch_size=config.batch_size,
+        image_size=config.image_size,
+        mixed_sizes=config.mixed_sizes,
+        size_order=config.size_order,
+        student_norm=config.student_norm,
+        clip_norm=config.clip_norm,
+        ema_decay=config.ema_decay,
+        generator_ema_decay=config.generator_ema_decay,
+        restart_every=config.generator_restart_every,
+        replay_size=config.replay_size,
+        replay_steps=config.replay_steps,
+        replay_answers=config.replay_answers,
+        recalibrate_batches=config.recalibrate_batches,
+        seed=config.seed,
+    )
 
 
 Network = TypeVar("Network", bound=nn.Module)

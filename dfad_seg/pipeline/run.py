@@ -20,7 +20,6 @@ from torch import nn
 from dfad_seg.config import Config, dump_config
 from dfad_seg.datasets import MetaInfo
 from dfad_seg.distill import (
-    GameSettings,
     Hooks,
     TrainingSettings,
     distil_data_free,
@@ -37,6 +36,9 @@ from dfad_seg.pipeline.build import (
     build_network,
     build_optimizer,
     build_teacher,
+    fresh_generator,
+    game_settings,
+    image_augmentation,
     meta_info,
     schedule_of,
     to_layout,
@@ -226,17 +228,9 @@ def _run_method(
         student_loss=student_loss,
         objective=objective,
         schedule=schedule,
-        settings=GameSettings(
-            iterations=config.iterations,
-            student_steps=config.student_steps,
-            batch_size=config.batch_size,
-            image_size=config.image_size,
-            student_norm=config.student_norm,
-            clip_norm=config.clip_norm,
-            ema_decay=config.ema_decay,
-            recalibrate_batches=config.recalibrate_batches,
-            seed=config.seed,
-        ),
+        settings=game_settings(config),
+        augment=image_augmentation(config),
+        fresh_generator=lambda: to_layout(config, fresh_generator(config, experiment.info.num_classes)),
         state=state,
         hooks=hooks,
     )

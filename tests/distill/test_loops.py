@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from dfad_seg.distill import (
     GameSettings,
     Hooks,
+    ImageAugmentation,
     TrainingSettings,
     build_schedule,
     distil_data_free,
@@ -36,6 +37,7 @@ def play(*, iterations=5, state=None, hooks=None, dropout=0.2, precision="32-tru
     hooks = hooks or Hooks()
     hooks.log = lambda step, scalars: records.append({"step": step, **scalars})
     hooks.log_every = 1
+    augment = changes.pop("augment", None)
     settings = dict(iterations=iterations, student_steps=2, batch_size=4, image_size=toys.SIZE, seed=7) | changes
     kept = distil_data_free(
         fabric=fabric(precision),
@@ -48,6 +50,8 @@ def play(*, iterations=5, state=None, hooks=None, dropout=0.2, precision="32-tru
         objective=GeneratorObjective(log_mae),
         schedule=build_schedule("step", iterations=iterations, every=3),
         settings=GameSettings(**settings),
+        augment=augment,
+        fresh_generator=toys.fresh_generator,
         state=state,
         hooks=hooks,
     )
@@ -72,7 +76,20 @@ def test_golden_curve():
             assert record[name] == pytest.approx(value, rel=2e-3), (name, record["step"])
 
 
-@pytest.mark.parametrize("changes", [{}, {"ema_decay": 0.5, "recalibrate_batches": 2, "student_norm": "batch"}])
+EVERYTHING = dict(
+    ema_decay=0.5,
+    generator_ema_decay=0.5,
+    recalibrate_batches=2,
+    student_norm="batch",
+    replay_size=6,
+    replay_steps=1,
+    restart_every=3,
+    final_student_steps=4,
+    augment=ImageAugmentation(photometric=0.5, geometric=True),
+)
+
+
+@pytest.mark.parametrize("changes", [{}, EVERYTHING, EVERYTHING | {"replay_answers": "kept"}])
 def test_resumed_equals_uninterrupted(changes):
     saved = {}
     whole, whole_generator, records = play(
@@ -83,6 +100,49 @@ def test_resumed_equals_uninterrupted(changes):
         assert equal_states(resumed, whole)
         assert equal_states(generator, whole_generator)
         assert rest == [r for r in records if r["step"] > step]
+
+
+def test_kept_answers_spare_the_teacher(monkeypatch):
+    """The teacher is asked once per fresh batch and once per generator step, and for replayed ones only if anew."""
+    calls = []
+    build = toys.teacher
+
+    def counting():
+        teacher = build()
+        teacher.register_forward_hook(lambda *_: calls.append(1))
+        return teacher
+
+    monkeypatch.setattr(toys, "teacher", counting)
+    for answers, expected in (("kept", 5 * (2 + 1)), ("anew", 5 * (2 + 3 + 1))):
+        calls.clear()
+        play(replay_size=8, replay_steps=3, replay_answers=answers, hooks=Hooks(preview_every=0))
+        # The preview after the last iteration asks once more.
+        assert len(calls) == expected + 1
+
+
+def test_replay_is_logged_and_teaches():
+    _, _, records = play(replay_size=8, replay_steps=2)
+    assert all(0 <= record["train/replay_agreement"] <= 1 for record in records)
+    plain, _, _ = play()
+    replayed, _, _ = play(replay_size=8, replay_steps=2)
+    assert not equal_states(plain, replayed)
+
+
+def test_generator_restarts_from_fresh_weights():
+    saved = {}
+    hooks = Hooks(save=lambda step, state: saved.setdefault(step, json_like_copy(state)), save_every=1)
+    play(iterations=4, restart_every=3, hooks=hooks)
+    weight = "project.weight"
+    before, after = (saved[step]["networks"]["generator"][weight] for step in (3, 4))
+    steps = {float(entry["step"]) for entry in saved[4]["optimizers"]["generator"]["state"].values()}
+    assert (before - after).abs().mean() > 0.01  # two independent draws of N(0, 0.02) lie 0.023 apart
+    assert steps == {1.0}
+
+
+def test_student_steps_follow_the_learning_rate():
+    settings = GameSettings(student_steps=2, final_student_steps=10)
+    assert [settings.student_steps_at(f) for f in (1.0, 0.5, 0.0)] == [2, 6, 10]
+    assert GameSettings(student_steps=3).student_steps_at(0.0) == 3
 
 
 def test_resume_between_two_log_points_loses_no_metric():

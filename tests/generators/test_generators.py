@@ -6,7 +6,7 @@ from torch import nn
 
 from dfad_seg.errors import InputError
 from dfad_seg.generators import GENERATORS, build_generator
-from dfad_seg.generators.layouts import random_layouts
+from dfad_seg.generators.layouts import LAYOUTS, random_layouts
 
 ANY_SIZE = [(32, 32), (45, 60), (17, 33)]
 
@@ -82,15 +82,36 @@ def test_layout_decides_the_picture():
     assert not torch.allclose(generator(latents), generator(restyled), atol=1e-3)
 
 
-def test_layouts_hold_only_known_classes_and_follow_frequencies():
-    layouts = random_layouts(64, (24, 32), 5, rng())
+@pytest.mark.parametrize("kind", [*LAYOUTS, "mixed"])
+def test_layouts_hold_only_known_classes_and_follow_frequencies(kind):
+    layouts = random_layouts(64, (24, 32), 5, rng(), kind=kind)
     assert layouts.shape == (64, 24, 32) and layouts.dtype == torch.int64
     shares = torch.bincount(layouts.flatten(), minlength=5) / layouts.numel()
     assert shares.sum().item() == pytest.approx(1) and shares.min() > 0.1
     # Class 0 above and class 1 below, by the given frequencies of two bands; the rest never.
     prior = torch.tensor([[1.0, 1e-6], [1e-6, 1.0], [1e-6, 1e-6], [1e-6, 1e-6], [1e-6, 1e-6]])
-    sorted_ones = random_layouts(64, (24, 32), 5, rng(), class_by_row=prior, boxes=(0, 0))
-    assert (sorted_ones[:, :4] == 0).float().mean() > 0.9 and (sorted_ones[:, -4:] == 1).float().mean() > 0.9
+    sorted_ones = random_layouts(64, (24, 32), 5, rng(), kind=kind, class_by_row=prior, boxes=(0, 0))
+    assert (sorted_ones <= 1).all()
+    assert (sorted_ones[:, :4] == 0).float().mean() > 0.7 and (sorted_ones[:, -4:] == 1).float().mean() > 0.7
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_layouts_have_regions_not_speckle(kind):
+    layouts = random_layouts(16, (64, 64), 8, rng(), kind=kind, boxes=(0, 0))
+    alike = [(layouts[..., 1:] == layouts[..., :-1]), (layouts[:, 1:] == layouts[:, :-1])]
+    assert all(part.float().mean() > 0.9 for part in alike)
+    assert layouts.flatten(1).unique(dim=0).shape[0] == 16  # no two are the same
+    assert sum(len(layout.unique()) > 1 for layout in layouts) >= 12
+
+
+def test_uniform_frequencies_learn_nothing():
+    generator = build("layout", width=4, class_frequencies="uniform", layouts="mixed")
+    generator.observe(torch.zeros(2, 24, 32, dtype=torch.long))
+    assert generator.class_by_row.std() == 0
+    with pytest.raises(InputError, match="unknown generator.layouts 'voronoy'"):
+        build("layout", layouts="voronoy")
+    with pytest.raises(InputError, match="unknown generator.class_frequencies 'real'"):
+        build("layout", class_frequencies="real")
 
 
 def test_boxes_show_what_is_rare():
