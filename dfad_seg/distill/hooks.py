@@ -74,8 +74,8 @@ class RunningMeans:
     def flush(self, reduce_mean: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """The means over all ranks, as floats; and start anew.
 
-        A vector of class shares named `…classes` becomes its normalised entropy (1 uniform, 0 one class only) and the
-        largest share: the two numbers that show a generator's collapse.
+        A vector of class shares named `…classes` becomes `…class_share/0`, `…class_share/1` and so on, its normalised
+        entropy (1 uniform, 0 one class only) and the largest share: the numbers that show a generator's collapse.
         """
         means = {name: reduce_mean(total / self._counts[name]) for name, total in sorted(self._sums.items())}
         self._sums, self._counts = {}, {}
@@ -86,6 +86,7 @@ class RunningMeans:
                 entropy = -(share * share.log()).sum() / torch.log(torch.tensor(float(len(share))))
                 scalars[name.replace("classes", "class_entropy")] = max(0.0, float(entropy))
                 scalars[name.replace("classes", "largest_class")] = float(share.max())
+                scalars |= {name.replace("classes", f"class_share/{i}"): float(v) for i, v in enumerate(value)}
             else:
                 scalars[name] = float(value)
         return scalars

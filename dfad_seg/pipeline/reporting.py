@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Sequence
 from types import FrameType
 
 from torch import Tensor
@@ -62,7 +63,7 @@ def build_hooks(
     def log(step: int, scalars: dict[str, float]) -> None:
         if run is None:
             return
-        run.log(step, scalars)
+        run.log(step, {_with_class_name(name, info.classes): value for name, value in scalars.items()})
         latest.update(scalars)
         progress.note(", ".join(f"{_short(k)} {v:.3f}" for k, v in latest.items() if _short(k)))
 
@@ -94,6 +95,12 @@ def build_hooks(
         save_every=config.save_every,
         preview_every=config.preview_every,
     )
+
+
+def _with_class_name(name: str, classes: Sequence[str]) -> str:
+    """`…class_share/3` with the name of class 3 for its number."""
+    head, found, number = name.rpartition("class_share/")
+    return f"{head}{found}{classes[int(number)]}" if found else name
 
 
 def _short(name: str) -> str:
