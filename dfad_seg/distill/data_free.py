@@ -139,8 +139,9 @@ def distil_data_free(
     )
 
     def generate(count: int, size: tuple[int, int], rng: torch.Generator) -> Tensor:
+        latents = generator.sample(count, size, rng)
         with torch.no_grad(), fabric.autocast():
-            images = steady_generator(generator.sample(count, size, rng))
+            images = steady_generator(latents)
         assert isinstance(images, Tensor)
         return images
 
@@ -193,7 +194,6 @@ def distil_data_free(
             generated = generate(batch, size, rng)
             images = generated if augment is None else augment(generated, rng)
             result = teach(images)
-            generator.observe(result.pop("teacher_labels"))
             answers = result.pop("teacher_logits")
             if settings.replay_size:
                 memory.add(images if memory.keep_answers else generated, answers, rng)
@@ -209,11 +209,12 @@ def distil_data_free(
                 training.means.add("train/replay_", {name: result[name] for name in ("loss", "agreement")})
 
         if generator_optimizer is not None and objective is not None:
+            latents = generator.sample(batch, size, rng)
             result = generator_step(
                 generator=generator_wrapped,
                 student=student,
                 teacher=teacher,
-                latents=generator.sample(batch, size, rng),
+                latents=latents,
                 optimizer=generator_optimizer,
                 objective=objective,
                 student_norm=settings.student_norm,
@@ -221,6 +222,7 @@ def distil_data_free(
                 backward=fabric.backward,
                 autocast=fabric.autocast,
             )
+            generator.observe(latents, result.pop("teacher_labels"))
             training.means.add("train/generator_", result)
 
         after_iteration(training, fabric=fabric, hooks=hooks, rates=rates, kept_student=kept_student, preview=preview)

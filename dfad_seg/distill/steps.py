@@ -44,8 +44,7 @@ def student_step(
 
     Returns:
         Detached tensors on the device: the scalars `loss` and `agreement` (share of pixels with the same answer),
-        `classes`, (C,) share of each class among the teacher's answers, `teacher_labels`, (N, H, W), and
-        `teacher_logits`, (N, C, H, W).
+        `classes`, (C,) share of each class among the teacher's answers, and `teacher_logits`, (N, C, H, W).
     """
     images = images.detach()
     optimizer.zero_grad(set_to_none=True)
@@ -70,7 +69,6 @@ def student_step(
         "loss": loss.detach(),
         "agreement": agreement,
         "classes": classes,
-        "teacher_labels": answer,
         "teacher_logits": teacher_logits,
     }
 
@@ -104,7 +102,7 @@ def generator_step(
         clip_norm, backward, autocast: as in `student_step`.
 
     Returns:
-        The objective's terms and their `loss`, detached.
+        The objective's terms and their `loss`, detached; and `teacher_labels`, (N, H, W), its answer to these images.
     """
     optimizer.zero_grad(set_to_none=True)
     with no_parameter_gradients(student), batch_norm_mode(student, student_norm):
@@ -117,7 +115,8 @@ def generator_step(
         backward(terms["loss"])
     _clip(optimizer, clip_norm)
     optimizer.step()
-    return {name: value.detach() for name, value in terms.items()}
+    result = {name: value.detach() for name, value in terms.items()}
+    return result | {"teacher_labels": teacher_logits.detach().argmax(dim=1)}
 
 
 def supervised_step(

@@ -24,8 +24,8 @@ class ImageGenerator(nn.Module):
         """Images (N, 3, H, W), float32 in [0, 1]."""
         raise TypeError(f"{type(self).__name__} does not say how to make images")
 
-    def observe(self, labels: Tensor) -> None:
-        """See the teacher's answers (N, H, W) on images just generated; by default nothing is learnt from them."""
+    def observe(self, latents: Any, labels: Tensor) -> None:
+        """See the teacher's answers (N, H, W) on the images of some latents; by default nothing is learnt from them."""
 
 
 def at_least(name: str, value: Any, least: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -38,15 +39,21 @@ class LayoutGenerator(ImageGenerator):
         width: channels at full resolution; each halving of the resolution doubles them up to `8 * width`.
         scales: number of halvings; sizes need not be divisible.
         layouts: kind of random layouts, a name of `LAYOUTS` or `"mixed"`.
-        class_frequencies: `"uniform"`: classes are equally likely everywhere; `"teacher"`: half so, and half by how
-            often the teacher answers them at that height of generated images.
+        class_frequencies: share of each class in the layouts' regions, C positive numbers, or `"uniform"`.
+        class_positions: `"anywhere"`, or `"teacher"`: more often at the heights in the image where the teacher tends to
+            see the class, see `observe`.
+        position_sharpness: exponent on that tendency, ≥ 0.
 
     Raises:
         InputError: fewer than 2 classes, or an option out of range.
     """
 
     ROWS = 12
-    """Bands of the image in which class frequencies are learnt."""
+    """Bands of the image in which positions are learnt."""
+    MEMORY = 0.9995
+    """What is left of an observation after each further image."""
+    PRIOR_COUNT = 20.0
+    """Images' worth of indifference to begin with."""
 
     def __init__(
         self,
@@ -56,7 +63,9 @@ class LayoutGenerator(ImageGenerator):
         width: int = 24,
         scales: int = 4,
         layouts: str = "voronoi",
-        class_frequencies: str = "teacher",
+        class_frequencies: str | Sequence[float] = "uniform",
+        class_positions: str = "teacher",
+        position_sharpness: float = 2.0,
     ) -> None:
         super().__init__()
         if num_classes < 2:
@@ -66,9 +75,12 @@ class LayoutGenerator(ImageGenerator):
         at_least("scales", scales, 0)
         if layouts != "mixed":
             choose(LAYOUTS, layouts, "generator.layouts")
-        choose(dict.fromkeys(("teacher", "uniform")), class_frequencies, "generator.class_frequencies")
+        choose(dict.fromkeys(("anywhere", "teacher")), class_positions, "generator.class_positions")
+        if not isinstance(position_sharpness, (int, float)) or not 0 <= position_sharpness < float("inf"):
+            raise InputError(f"generator.position_sharpness is {position_sharpness!r}; it must be a number ≥ 0.")
         self.layouts = layouts
-        self.class_frequencies = class_frequencies
+        self.class_positions = class_positions
+        self.position_sharpness = position_sharpness
         self.num_classes = num_classes
         self.style_dim = style_dim
         self.scales = scales
@@ -79,28 +91,45 @@ class LayoutGenerator(ImageGenerator):
             for c_in, c_out in zip([channels[0], *channels[:-1]], channels, strict=True)
         )
         self.to_image = nn.Conv2d(channels[-1], 3, kernel_size=3, padding=1)
-        self.class_by_row: Tensor
-        self.register_buffer("class_by_row", torch.full((num_classes, self.ROWS), 1 / num_classes))
+        # Buffers: what was learnt travels with the weights.
+        self.class_frequencies: Tensor
+        self.register_buffer("class_frequencies", _frequencies(class_frequencies, num_classes))
+        self.unasked: Tensor
+        self.register_buffer("unasked", torch.full((num_classes, self.ROWS), self.PRIOR_COUNT / num_classes))
+        self.chances: Tensor
+        self.register_buffer("chances", torch.full((num_classes, self.ROWS), self.PRIOR_COUNT))
+
+    def class_by_row(self) -> Tensor:
+        """(C, ROWS) relative frequency of each class in each band of the layouts, top to bottom."""
+        frequencies = self.class_frequencies.unsqueeze(1).expand(-1, self.ROWS)
+        if self.class_positions == "teacher":
+            tendency = self.unasked / self.chances
+            tendency = tendency / tendency.mean(dim=1, keepdim=True)
+            frequencies = frequencies * tendency.clamp(0.02, 20) ** self.position_sharpness
+        # No class dies out anywhere.
+        return 0.97 * frequencies / frequencies.sum(dim=0) + 0.03 / self.num_classes
 
     def sample(self, batch: int, size: tuple[int, int], rng: torch.Generator) -> LayoutLatents:
         """Random layouts, styles and noise for `batch` images of `size` (H, W), on the rng's device."""
-        # Half by what the teacher believes, half uniform: no class ever dies out.
-        by_row = 0.5 * self.class_by_row + 0.5 / self.num_classes
+        by_row = self.class_by_row()
         layouts = random_layouts(batch, size, self.num_classes, rng, kind=self.layouts, class_by_row=by_row)
         return self.sample_looks(layouts, rng)
 
     @torch.no_grad()
-    def observe(self, labels: Tensor) -> None:
-        """Learn from the teacher's answers (N, H, W) on generated images where its classes live.
+    def observe(self, latents: LayoutLatents, labels: Tensor) -> None:
+        """Learn at which heights the teacher tends to see a class, from its answers (N, H, W) on generated images.
 
-        Sky is above and road below in its answers wherever an image leaves it the choice; layouts that agree with
-        that are ones that it can confirm.
+        What counts is where it answers a class that the layout does not ask for there. Sky is then above and road
+        below, whatever the layouts have been so far, so that the tendency cannot feed itself; and layouts that agree
+        with it are ones that the teacher can confirm.
         """
-        if self.class_frequencies == "uniform":
+        if self.class_positions == "anywhere":
             return
-        bands = self._one_hot(labels).float().mean(dim=(0, 3))  # (C, H)
-        seen = F.adaptive_avg_pool1d(bands.unsqueeze(0), self.ROWS).squeeze(0)
-        self.class_by_row.lerp_(seen, 0.02)
+        other = ~self._one_hot(latents.layout)
+        count = len(labels)
+        for total, where in ((self.unasked, other & self._one_hot(labels)), (self.chances, other)):
+            bands = where.float().mean(dim=(0, 3)).unsqueeze(0)  # (1, C, H)
+            total.mul_(self.MEMORY**count).add_(count * F.adaptive_avg_pool1d(bands, self.ROWS).squeeze(0))
 
     def _one_hot(self, labels: Tensor) -> Tensor:
         """(N, H, W) → bool (N, C, H, W). Not `F.one_hot`, which checks the labels and so makes a GPU's queue wait."""
@@ -130,6 +159,19 @@ class LayoutGenerator(ImageGenerator):
                 x = F.interpolate(x, size, mode="nearest")
             x = block(x, classes, style, texture)
         return torch.sigmoid(self.to_image(x).float())
+
+
+def _frequencies(value: str | Sequence[float], num_classes: int) -> Tensor:
+    if value == "uniform":
+        return torch.full((num_classes,), 1 / num_classes)
+    numbers = not isinstance(value, str) and all(isinstance(v, (int, float)) and 0 < v < float("inf") for v in value)
+    if not numbers or len(value) != num_classes:
+        raise InputError(
+            f"generator.class_frequencies is {value!r}; it must be uniform, statistics (read off the "
+            f"teacher's weights), or {num_classes} positive numbers, one per class."
+        )
+    frequencies = torch.tensor([float(v) for v in value])
+    return frequencies / frequencies.sum()
 
 
 class _ModulatedBlock(nn.Module):

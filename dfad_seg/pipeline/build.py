@@ -28,7 +28,7 @@ from dfad_seg.errors import InputError, choose
 from dfad_seg.evaluation import SegmentationMetrics, evaluate_miou
 from dfad_seg.generators import ImageGenerator, build_generator
 from dfad_seg.objectives import BatchNormPrior, GeneratorObjective, weighted_discrepancy
-from dfad_seg.segmentors import Segmentor, build_segmentor, freeze, load_segmentor
+from dfad_seg.segmentors import Segmentor, build_segmentor, class_frequencies, freeze, load_segmentor
 
 
 def meta_info(config: Config) -> MetaInfo:
@@ -127,7 +127,7 @@ def build_game(
     config: Config, teacher: Segmentor, num_classes: int
 ) -> tuple[ImageGenerator, GeneratorObjective | None]:
     """The generator and its objective; noise and None for the control."""
-    generator = fresh_generator(config, num_classes)
+    generator = fresh_generator(config, teacher, num_classes)
     if config.generator is None:
         return generator, None
     objective = GeneratorObjective(
@@ -142,13 +142,18 @@ def build_game(
     return generator, objective
 
 
-def fresh_generator(config: Config, num_classes: int) -> ImageGenerator:
-    """The config's generator with new weights; uniform noise for the control."""
+def fresh_generator(config: Config, teacher: Segmentor, num_classes: int) -> ImageGenerator:
+    """The config's generator with new weights; uniform noise for the control.
+
+    Raises:
+        InputError: an option is unknown or wrong, or the teacher does not show the class frequencies asked for.
+    """
     if config.generator is None:
         return build_generator("noise", num_classes=num_classes, image_size=config.image_size)
-    return build_generator(
-        num_classes=num_classes, image_size=config.image_size, type=config.generator.type, **config.generator.options()
-    )
+    options = config.generator.options()
+    if options.get("class_frequencies") == "statistics":
+        options["class_frequencies"] = class_frequencies(teacher).tolist()
+    return build_generator(config.generator.type, num_classes=num_classes, image_size=config.image_size, **options)
 
 
 def image_augmentation(config: Config) -> ImageAugmentation | None:

@@ -230,7 +230,7 @@ def _run_method(
         schedule=schedule,
         settings=game_settings(config),
         augment=image_augmentation(config),
-        fresh_generator=lambda: to_layout(config, fresh_generator(config, experiment.info.num_classes)),
+        fresh_generator=lambda: to_layout(config, fresh_generator(config, teacher, experiment.info.num_classes)),
         state=state,
         hooks=hooks,
     )

@@ -9,6 +9,7 @@ from dfad_seg.segmentors.checkpoints import (
     save_segmentor,
     state_hash,
 )
+from dfad_seg.segmentors.class_frequencies import class_frequencies
 from dfad_seg.segmentors.cost import count_flops, count_parameters
 from dfad_seg.segmentors.sources import SOURCES, build_segmentor, source_options
 from dfad_seg.segmentors.weights import load_weights, read_file, read_state_dict
@@ -18,6 +19,7 @@ __all__ = [
     "WEIGHT_OPTIONS",
     "Segmentor",
     "build_segmentor",
+    "class_frequencies",
     "count_flops",
     "count_parameters",
     "file_sha256",
