@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dfad_seg.errors import InputError, choose
 from dfad_seg.generators.base import ImageGenerator, at_least
-from dfad_seg.generators.layouts import LAYOUTS, random_layouts
+from dfad_seg.generators.layouts import LAYOUTS, add_boxes, random_regions
 
 
 class LayoutLatents(NamedTuple):
@@ -43,6 +43,9 @@ class LayoutGenerator(ImageGenerator):
         class_positions: `"anywhere"`, or `"teacher"`: more often at the heights in the image where the teacher tends to
             see the class, see `observe`.
         position_sharpness: exponent on that tendency, ≥ 0.
+        recalled: share in [0, 1) of the layouts whose regions are the teacher's answers to earlier generated images
+            instead of random ones, see `observe`.
+        boxes: most small upright boxes before the regions of a layout.
 
     Raises:
         InputError: fewer than 2 classes, or an option out of range.
@@ -52,6 +55,10 @@ class LayoutGenerator(ImageGenerator):
     """Bands of the image in which positions are learnt."""
     MEMORY = 0.9995
     """What is left of an observation after each further image."""
+    ANSWERS = 256
+    """Answers to remember."""
+    ANSWER_SIZE = (128, 128)
+    """Their resolution; one to 255 classes takes a byte per pixel."""
     PRIOR_COUNT = 20.0
     """Images' worth of indifference to begin with."""
 
@@ -66,6 +73,8 @@ class LayoutGenerator(ImageGenerator):
         class_frequencies: str | Sequence[float] = "uniform",
         class_positions: str = "teacher",
         position_sharpness: float = 2.0,
+        recalled: float = 0.0,
+        boxes: int = 10,
     ) -> None:
         super().__init__()
         if num_classes < 2:
@@ -73,12 +82,17 @@ class LayoutGenerator(ImageGenerator):
         at_least("style_dim", style_dim, 1)
         at_least("width", width, 1)
         at_least("scales", scales, 0)
+        at_least("boxes", boxes, 0)
         if layouts != "mixed":
             choose(LAYOUTS, layouts, "generator.layouts")
         choose(dict.fromkeys(("anywhere", "teacher")), class_positions, "generator.class_positions")
         if not isinstance(position_sharpness, (int, float)) or not 0 <= position_sharpness < float("inf"):
             raise InputError(f"generator.position_sharpness is {position_sharpness!r}; it must be a number ≥ 0.")
+        if not isinstance(recalled, (int, float)) or not 0 <= recalled < 1:
+            raise InputError(f"generator.recalled is {recalled!r}; it must be a number in [0, 1).")
         self.layouts = layouts
+        self.recalled = recalled
+        self.boxes = boxes
         self.class_positions = class_positions
         self.position_sharpness = position_sharpness
         self.num_classes = num_classes
@@ -96,6 +110,11 @@ class LayoutGenerator(ImageGenerator):
         self.register_buffer("class_frequencies", _frequencies(class_frequencies, num_classes))
         self.unasked: Tensor
         self.register_buffer("unasked", torch.full((num_classes, self.ROWS), self.PRIOR_COUNT / num_classes))
+        self.answers: Tensor
+        shape = (self.ANSWERS, *self.ANSWER_SIZE) if recalled else (0, 1, 1)
+        self.register_buffer("answers", torch.zeros(shape, dtype=torch.uint8 if num_classes < 256 else torch.int32))
+        self.answered: Tensor
+        self.register_buffer("answered", torch.zeros((), dtype=torch.int64))
         self.chances: Tensor
         self.register_buffer("chances", torch.full((num_classes, self.ROWS), self.PRIOR_COUNT))
 
@@ -112,17 +131,39 @@ class LayoutGenerator(ImageGenerator):
     def sample(self, batch: int, size: tuple[int, int], rng: torch.Generator) -> LayoutLatents:
         """Random layouts, styles and noise for `batch` images of `size` (H, W), on the rng's device."""
         by_row = self.class_by_row()
-        layouts = random_layouts(batch, size, self.num_classes, rng, kind=self.layouts, class_by_row=by_row)
-        return self.sample_looks(layouts, rng)
+        layouts = random_regions(self.layouts, batch, size, by_row, rng)
+        if self.recalled:
+            layouts = self._recall(layouts, rng)
+        return self.sample_looks(add_boxes(layouts, by_row, rng, boxes=(0, self.boxes)), rng)
+
+    def _recall(self, layouts: Tensor, rng: torch.Generator) -> Tensor:
+        """Replace some of the layouts by remembered answers, half of them mirrored."""
+        draws = torch.rand(3, len(layouts), 1, 1, generator=rng, device=rng.device)
+        held = self.answered.clamp_max(self.ANSWERS)
+        chosen = self.answers[(draws[0].flatten() * held).long()]
+        chosen = F.interpolate(chosen.unsqueeze(1).float(), layouts.shape[1:], mode="nearest").squeeze(1).long()
+        chosen = torch.where(draws[1] < 0.5, chosen, chosen.flip(2))
+        # The first answers are those of an untrained generator: all alike.
+        return torch.where((draws[2] < self.recalled) & (held >= self.ANSWERS // 8), chosen, layouts)
 
     @torch.no_grad()
     def observe(self, latents: LayoutLatents, labels: Tensor) -> None:
-        """Learn at which heights the teacher tends to see a class, from its answers (N, H, W) on generated images.
+        """Learn from the teacher's answers (N, H, W) to generated images what its world looks like.
 
-        What counts is where it answers a class that the layout does not ask for there. Sky is then above and road
-        below, whatever the layouts have been so far, so that the tendency cannot feed itself; and layouts that agree
-        with it are ones that the teacher can confirm.
+        *Positions*: at which heights it tends to see a class. What counts is where it answers a class that the layout
+        does not ask for there. Sky is then above and road below, whatever the layouts have been so far, so that the
+        tendency cannot feed itself.
+
+        *Answers*, with `recalled`: the answer to an image is a layout that the teacher finds more likely than the one
+        asked for, since its receptive field knows what lies next to what. Used as the layout of another image, and that
+        one's answer again, this is a walk towards arrangements like those of its training data: pavement along a road,
+        buildings behind both. New random layouts and boxes keep it from settling on few.
         """
+        if self.recalled:
+            places = (self.answered + torch.arange(len(labels), device=labels.device)) % self.ANSWERS
+            small = F.interpolate(labels.unsqueeze(1).float(), self.ANSWER_SIZE, mode="nearest").squeeze(1)
+            self.answers[places] = small.to(self.answers.dtype)
+            self.answered += len(labels)
         if self.class_positions == "anywhere":
             return
         other = ~self._one_hot(latents.layout)

@@ -15,45 +15,54 @@ from torch import Tensor
 from dfad_seg.errors import choose
 
 
-def random_layouts(
-    batch: int,
-    size: tuple[int, int],
-    num_classes: int,
-    rng: torch.Generator,
-    *,
-    kind: str = "voronoi",
-    class_by_row: Tensor | None = None,
-    boxes: tuple[int, int] = (0, 10),
-) -> Tensor:
-    """Layouts (batch, H, W) of class ids: large regions with small upright boxes in front.
-
-    Regions take their classes by their height in the image. The upright boxes stand for poles, people and signs: a
-    receptive field that has only seen wide regions answers nothing useful on them. Their classes are drawn against
-    the frequency in `class_by_row`, as what is rare in a teacher's answers is mostly what is small in its world.
+def random_regions(kind: str, batch: int, size: tuple[int, int], by_row: Tensor, rng: torch.Generator) -> Tensor:
+    """Layouts (batch, H, W) of class ids, of large regions that take their classes by their height in the image.
 
     Args:
+        kind: a name of `LAYOUTS`, or `"mixed"`: every kind in turn.
         batch: number of layouts.
         size: (H, W).
-        num_classes: C; ids are in [0, C).
+        by_row: (C, R) > 0, frequency of each of C classes in each of R equal bands of the image, top to bottom; the
+            classes of a band sum to 1.
         rng: source of randomness; its device is the result's.
-        kind: a name of `LAYOUTS`, or `"mixed"`: every kind in turn.
-        class_by_row: (C, R) relative frequency of each class in each of R equal bands of the image, top to bottom,
-            > 0; default uniform.
-        boxes: least and most number of upright boxes, inclusive.
 
     Raises:
         InputError: unknown kind.
     """
-    if class_by_row is None:
-        class_by_row = torch.ones(num_classes, 1, device=rng.device)
-    by_row = class_by_row / class_by_row.sum(dim=0)
     kinds = list(LAYOUTS.values()) if kind == "mixed" else [choose(LAYOUTS, kind, "generator.layouts")]
     parts = []
     for i, draw in enumerate(kinds):
         share = len(range(i, batch, len(kinds)))
         if share:
             parts.append(draw(share, size, by_row, rng))
-    return _with_boxes(torch.cat(parts), by_row, boxes, rng)
+    return torch.cat(parts)
+
+
+def add_boxes(layout: Tensor, by_row: Tensor, rng: torch.Generator, *, boxes: tuple[int, int] = (0, 10)) -> Tensor:
+    """Put small upright boxes before the regions of layouts (N, H, W).
+
+    They stand for poles, people and signs: a receptive field that has only seen wide regions answers nothing useful on
+    them. Their classes are drawn against the frequency in `by_row`, as what is rare is mostly what is small in a
+    teacher's world. `boxes` is their least and most number per image, inclusive.
+    """
+    batch, height, width = layout.shape
+    most = boxes[1]
+    if not most:
+        return layout
+    ys, xs = _centres(height, rng.device), _centres(width, rng.device)
+    rare = 1 / by_row.mean(dim=1).clamp_min(0.1 / len(by_row))
+    number = torch.randint(boxes[0], most + 1, (batch, 1), generator=rng, device=rng.device)
+    tall = 0.08 + 0.6 * _uniform(rng, batch, most).square()
+    wide = tall * (0.06 + 0.7 * _uniform(rng, batch, most).square())
+    top, left = _uniform(rng, batch, most) * (1 - tall), _uniform(rng, batch, most) - wide / 2
+    box_class = torch.multinomial(rare.expand(batch, -1), most, replacement=True, generator=rng)
+    # Drawn in order, so that later ones stand in front.
+    for i in range(most):
+        inside_y = (ys >= top[:, i, None]) & (ys < (top + tall)[:, i, None])
+        inside_x = (xs >= left[:, i, None]) & (xs < (left + wide)[:, i, None])
+        inside = inside_y[:, :, None] & inside_x[:, None, :] & (i < number)[:, :, None]
+        layout = torch.where(inside, box_class[:, i, None, None], layout)
+    return layout
 
 
 def voronoi_cells(
@@ -130,27 +139,6 @@ LAYOUTS: dict[str, Layouts] = {
     "fields": smooth_fields,
     "horizon": horizon_bands,
 }
-
-
-def _with_boxes(layout: Tensor, by_row: Tensor, boxes: tuple[int, int], rng: torch.Generator) -> Tensor:
-    batch, height, width = layout.shape
-    most = boxes[1]
-    if not most:
-        return layout
-    ys, xs = _centres(height, rng.device), _centres(width, rng.device)
-    rare = 1 / by_row.mean(dim=1).clamp_min(0.1 / len(by_row))
-    number = torch.randint(boxes[0], most + 1, (batch, 1), generator=rng, device=rng.device)
-    tall = 0.08 + 0.6 * _uniform(rng, batch, most).square()
-    wide = tall * (0.06 + 0.7 * _uniform(rng, batch, most).square())
-    top, left = _uniform(rng, batch, most) * (1 - tall), _uniform(rng, batch, most) - wide / 2
-    box_class = torch.multinomial(rare.expand(batch, -1), most, replacement=True, generator=rng)
-    # Drawn in order, so that later ones stand in front.
-    for i in range(most):
-        inside_y = (ys >= top[:, i, None]) & (ys < (top + tall)[:, i, None])
-        inside_x = (xs >= left[:, i, None]) & (xs < (left + wide)[:, i, None])
-        inside = inside_y[:, :, None] & inside_x[:, None, :] & (i < number)[:, :, None]
-        layout = torch.where(inside, box_class[:, i, None, None], layout)
-    return layout
 
 
 def _classes_at(heights: Tensor, by_row: Tensor, rng: torch.Generator) -> Tensor:

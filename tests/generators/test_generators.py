@@ -6,7 +6,7 @@ from torch import nn
 
 from dfad_seg.errors import InputError
 from dfad_seg.generators import GENERATORS, build_generator
-from dfad_seg.generators.layouts import LAYOUTS, random_layouts
+from dfad_seg.generators.layouts import LAYOUTS, add_boxes, random_regions
 
 ANY_SIZE = [(32, 32), (45, 60), (17, 33)]
 
@@ -84,20 +84,20 @@ def test_layout_decides_the_picture():
 
 @pytest.mark.parametrize("kind", [*LAYOUTS, "mixed"])
 def test_layouts_hold_only_known_classes_and_follow_frequencies(kind):
-    layouts = random_layouts(64, (24, 32), 5, rng(), kind=kind)
+    layouts = random_regions(kind, 64, (24, 32), torch.full((5, 1), 0.2), rng())
     assert layouts.shape == (64, 24, 32) and layouts.dtype == torch.int64
     shares = torch.bincount(layouts.flatten(), minlength=5) / layouts.numel()
     assert shares.sum().item() == pytest.approx(1) and shares.min() > 0.1
     # Class 0 above and class 1 below, by the given frequencies of two bands; the rest never.
     prior = torch.tensor([[1.0, 1e-6], [1e-6, 1.0], [1e-6, 1e-6], [1e-6, 1e-6], [1e-6, 1e-6]])
-    sorted_ones = random_layouts(64, (24, 32), 5, rng(), kind=kind, class_by_row=prior, boxes=(0, 0))
+    sorted_ones = random_regions(kind, 64, (24, 32), prior, rng())
     assert (sorted_ones <= 1).all()
     assert (sorted_ones[:, :4] == 0).float().mean() > 0.7 and (sorted_ones[:, -4:] == 1).float().mean() > 0.7
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)
 def test_layouts_have_regions_not_speckle(kind):
-    layouts = random_layouts(16, (64, 64), 8, rng(), kind=kind, boxes=(0, 0))
+    layouts = random_regions(kind, 16, (64, 64), torch.full((8, 1), 1 / 8), rng())
     alike = [(layouts[..., 1:] == layouts[..., :-1]), (layouts[:, 1:] == layouts[:, :-1])]
     assert all(part.float().mean() > 0.9 for part in alike)
     assert layouts.flatten(1).unique(dim=0).shape[0] == 16  # no two are the same
@@ -112,6 +112,8 @@ def test_options_are_checked():
     for wrong in ("real", [1, 2], [1, 1, 1, 1, 0], [1, 1, 1, 1, "a"]):
         with pytest.raises(InputError, match="it must be uniform, statistics .* or 5 positive numbers"):
             build("layout", class_frequencies=wrong)
+    with pytest.raises(InputError, match=r"recalled is 1; it must be a number in \[0, 1\)"):
+        build("layout", recalled=1)
     with pytest.raises(InputError, match="position_sharpness is -1"):
         build("layout", position_sharpness=-1)
 
@@ -124,8 +126,9 @@ def test_classes_are_as_frequent_as_asked():
 
 def test_boxes_show_what_is_rare():
     prior = torch.tensor([[0.9], [0.05], [0.05]])
-    plain = random_layouts(64, (32, 32), 3, rng(), class_by_row=prior, boxes=(0, 0))
-    boxed = random_layouts(64, (32, 32), 3, rng(), class_by_row=prior, boxes=(5, 10))
+    plain = random_regions("voronoi", 64, (32, 32), prior, rng())
+    boxed = add_boxes(plain, prior, rng(1), boxes=(5, 10))
+    assert torch.equal(add_boxes(plain, prior, rng(1), boxes=(0, 0)), plain)
     in_front = boxed[plain != boxed]
     assert (in_front > 0).float().mean() > 0.8
 
@@ -148,6 +151,33 @@ def test_layout_generator_learns_where_classes_live():
     assert (by_row[0, :6] > 2 * by_row[0, 6:]).all() and (by_row[3, 6:] > 2 * by_row[3, :6]).all()
     layouts = observing().sample(64, (24, 32), rng()).layout
     assert (layouts[:, :4] == 0).float().mean() > 2 * (layouts[:, -4:] == 0).float().mean()
+
+
+def test_recalled_layouts_are_earlier_answers():
+    generator = build("layout", width=4, recalled=0.9, boxes=0, class_positions="anywhere")
+    latents = generator.sample(8, (24, 32), rng())
+    answer = torch.zeros(8, 24, 32, dtype=torch.long)
+    answer[:, :, 20:] = 4
+
+    def recalled(size=(24, 32)):
+        layouts = generator.sample(64, size, rng(3)).layout
+        expected = torch.nn.functional.interpolate(answer[:1, None].float(), size, mode="nearest")[0, 0].long()
+        found = [(layouts == example).float().mean(dim=(1, 2)) > 0.97 for example in (expected, expected.flip(1))]
+        return [int(part.sum()) for part in found]
+
+    generator.observe(latents, answer)
+    assert recalled() == [0, 0]  # too few to begin with
+    for _ in range(4):
+        generator.observe(latents, answer)
+    as_it_was, mirrored = recalled()
+    assert as_it_was > 15 and mirrored > 15 and 50 < as_it_was + mirrored < 64
+    assert sum(recalled((48, 64))) > 50  # at any size
+    for _ in range(40):  # older answers give way
+        generator.observe(latents, torch.ones_like(answer))
+    assert sum(recalled()) == 0
+    clone = build("layout", width=4, recalled=0.9, boxes=0, class_positions="anywhere")
+    clone.load_state_dict(generator.state_dict())
+    assert torch.equal(clone.sample(8, (24, 32), rng(5)).layout, generator.sample(8, (24, 32), rng(5)).layout)
 
 
 def test_what_layouts_ask_for_is_no_evidence():
