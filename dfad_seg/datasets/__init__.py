@@ -11,14 +11,16 @@ from pathlib import Path
 from dfad_seg.datasets.base import SegmentationDataset, Transform
 from dfad_seg.datasets.camvid import CamVid
 from dfad_seg.datasets.loaders import eval_loader, train_loader
-from dfad_seg.datasets.metainfo import CAMVID, MetaInfo
+from dfad_seg.datasets.metainfo import CAMVID, NYUV2_13, VOC, MetaInfo
 from dfad_seg.datasets.street_scenes import StreetScenes, draw_scene, write_street_scenes
 from dfad_seg.datasets.transforms import eval_transform, train_transform
+from dfad_seg.datasets.voc import Voc
 from dfad_seg.errors import choose
 
 DATASETS: dict[str, type[SegmentationDataset]] = {
     "camvid": CamVid,
     "street_scenes": StreetScenes,
+    "voc": Voc,
 }
 
 
@@ -37,9 +39,12 @@ __all__ = [
     "DATASETS",
     "CamVid",
     "MetaInfo",
+    "NYUV2_13",
     "SegmentationDataset",
     "StreetScenes",
     "Transform",
+    "VOC",
+    "Voc",
     "build_dataset",
     "draw_scene",
     "eval_loader",

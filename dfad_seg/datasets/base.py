@@ -25,9 +25,10 @@ MAX_PIXELS = 80_000_000
 
 
 class Pair(NamedTuple):
-    """One sample on disk: its name (the image's file stem) and two files."""
+    """One sample on disk: its unique name and two files."""
 
     name: str
+    """The image's file stem, or what a split file calls it; in sub-folders `folder/stem`."""
     image: Path
     mask: Path
 
@@ -36,12 +37,15 @@ class SegmentationDataset(Dataset):
     """Images and label masks from files.
 
     A subclass sets `metainfo` and `splits` and writes `find_pairs`; it overrides `read_labels` where its
-    masks are not plain index images.
+    masks are not plain index images, and `load_image` and `load_labels` where they are not files of their own.
+    One that takes options takes them by keyword, sets `metainfo` and `splits` from them before it calls this
+    constructor, and overrides `describe` and `present_splits`.
 
     `dataset[i]` and `dataset[i, seed]` give a dict:
       "image": float32 (3, H, W), RGB in [0, 1];
       "mask":  int64 (H, W), labels 0 .. num_classes - 1, `metainfo.ignore_index` where ignored;
-      "name":  the image's file stem;  "index": i.
+      "name":  the image's name (its file stem);  "index": i;
+      "size":  (H, W) of the files, before the transform.
     `seed` goes to the transform and settles all its random choices; without it they are free.
 
     Raises `InputError` for a missing or empty folder, an image without a mask, and, on access, for files
@@ -55,16 +59,26 @@ class SegmentationDataset(Dataset):
         self.root = Path(root).expanduser()
         self.split = split
         self.transform = transform
+        if not self.root.is_dir():
+            raise InputError(f"no data set folder at {self.root}; give the folder that holds the images.")
         if split not in self.splits:
             raise InputError(
                 f"unknown split '{split}' of {type(self).__name__}.{nearest(split, self.splits)} "
                 f"Known: {', '.join(self.splits)}."
             )
-        if not self.root.is_dir():
-            raise InputError(f"no data set folder at {self.root}; give the folder that holds the images.")
         self._pairs = self.find_pairs()
         if not self._pairs:
             raise InputError(f"split '{split}' of the data set at {self.root} holds no images.")
+
+    @classmethod
+    def describe(cls, root: str | Path, **options: Any) -> MetaInfo:
+        """The classes that the data set will have, found without listing its images.  Options are the constructor's."""
+        return cls.metainfo
+
+    @classmethod
+    def present_splits(cls, root: str | Path, **options: Any) -> tuple[str, ...]:
+        """The splits that a check of the whole data set goes through."""
+        return cls.splits
 
     def find_pairs(self) -> list[Pair]:
         """The files of `self.split` under `self.root`, in a fixed order."""
@@ -74,10 +88,23 @@ class SegmentationDataset(Dataset):
         """The mask file as uint8 (H, W) labels, the ignored ones already `metainfo.ignore_index`."""
         return read_index_mask(path)
 
+    def load_image(self, index: int) -> np.ndarray:
+        """The image as uint8 (H, W, 3) RGB."""
+        return read_image(self._pairs[index].image)
+
+    def load_labels(self, index: int) -> np.ndarray:
+        """The labels of the image, as `read_labels` gives them."""
+        return self.read_labels(self._pairs[index].mask)
+
     @property
     def names(self) -> list[str]:
-        """File stems of the images, in the data set's order."""
+        """Names of the images (file stems; `folder/stem` where there are sub-folders), unique, in the set's order."""
         return [pair.name for pair in self._pairs]
+
+    @property
+    def ids(self) -> list[str] | list[int]:
+        """What a prediction file calls the images: their names; COCO's integer ids where the set has them."""
+        return self.names
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -88,14 +115,16 @@ class SegmentationDataset(Dataset):
     def mask_path(self, index: int) -> Path:
         return self._pairs[index].mask
 
+    def mask_name(self, index: int) -> str:
+        """What error messages call the labels of an image."""
+        return f"mask {self._pairs[index].mask}"
+
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The sample as on disk: image uint8 (H, W, 3) RGB and checked labels uint8 (H, W)."""
-        pair = self._pairs[index]
-        image = read_image(pair.image)
-        mask = self.read_labels(pair.mask)
+        image, mask = self.load_image(index), self.load_labels(index)
         if mask.shape != image.shape[:2]:
             raise InputError(
-                f"mask {pair.mask} is {mask.shape[1]}x{mask.shape[0]} but its image {pair.image} is "
+                f"{self.mask_name(index)} is {mask.shape[1]}x{mask.shape[0]} but its image {self.image_path(index)} is "
                 f"{image.shape[1]}x{image.shape[0]}; they must have one size."
             )
         # A table look-up over 256 values is much faster than np.unique over all pixels.
@@ -104,7 +133,7 @@ class SegmentationDataset(Dataset):
         wrong = [int(label) for label in present if label >= classes and label != ignore]
         if wrong:
             raise InputError(
-                f"mask {pair.mask} holds label {', '.join(map(str, wrong[:5]))}; labels of "
+                f"{self.mask_name(index)} holds label {', '.join(map(str, wrong[:5]))}; labels of "
                 f"{type(self).__name__} are 0-{classes - 1}, ignored {ignore}."
             )
         return image, mask
@@ -112,6 +141,7 @@ class SegmentationDataset(Dataset):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         index, seed = key if isinstance(key, tuple) else (key, None)
         image, mask = self.read(index)
+        size = mask.shape
         if self.transform is not None:
             image, mask = self.transform(image, mask, seed)
         planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
@@ -120,6 +150,7 @@ class SegmentationDataset(Dataset):
             "mask": torch.from_numpy(np.ascontiguousarray(mask)).long(),
             "name": self._pairs[index].name,
             "index": index,
+            "size": size,
         }
 
 
@@ -136,11 +167,7 @@ def read_index_mask(path: Path) -> np.ndarray:
     """A mask file whose pixels are label numbers, as uint8 (H, W): 8-bit grey, or a palette image, of
     which the indices count and not the colours.  Raises `InputError` for anything else."""
     mask = _open(path, "mask")
-    if mask.mode not in ("L", "P"):
-        raise InputError(
-            f"mask {path} has pixels of type '{mask.mode}'; an index mask is needed, 8-bit grey or palette, "
-            "whose pixel values are the label numbers."
-        )
+    _require_index(mask, path)
     return _decode(lambda: mask, path=path, what="mask")
 
 
@@ -150,6 +177,15 @@ def read_colour_mask(path: Path) -> np.ndarray:
     if mask.mode not in ("RGB", "RGBA", "P"):
         raise InputError(f"mask {path} has pixels of type '{mask.mode}'; a colour mask (RGB) is needed.")
     return _decode(mask.convert, "RGB", path=path, what="mask")
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A mask file as it is: uint8 (H, W) indices as from `read_index_mask`, or uint8 (H, W, 3) RGB colours."""
+    mask = _open(path, "mask")
+    if mask.mode in ("RGB", "RGBA"):
+        return _decode(mask.convert, "RGB", path=path, what="mask")
+    _require_index(mask, path)
+    return _decode(lambda: mask, path=path, what="mask")
 
 
 def is_image(path: PurePath) -> bool:
@@ -188,6 +224,14 @@ def pair_up(images: dict[str, Path], masks: dict[str, Path], folder: Path, *, ma
         named = ", ".join(str(images[name]) for name in missing[:3])
         raise InputError(f"no mask in {folder} for image {named}{more}.")
     return [Pair(name, path, masks[mask_stem.format(name)]) for name, path in images.items()]
+
+
+def _require_index(mask: Image.Image, path: Path) -> None:
+    if mask.mode not in ("L", "P"):
+        raise InputError(
+            f"mask {path} has pixels of type '{mask.mode}'; an index mask is needed, 8-bit grey or palette, "
+            "whose pixel values are the label numbers."
+        )
 
 
 def _open(path: Path, what: str) -> Image.Image:

@@ -15,6 +15,7 @@ from dfad_seg.datasets.base import (
     read_index_mask,
 )
 from dfad_seg.datasets.camvid_colours import UNKNOWN, labels_from_colours
+from dfad_seg.datasets.listing import read_listing, require_listed
 from dfad_seg.datasets.metainfo import CAMVID
 from dfad_seg.errors import InputError
 
@@ -57,13 +58,8 @@ class CamVid(SegmentationDataset):
         masks = list_images(self.root / ORIGINAL_MASKS, "mask")
         listing = self.root / f"{self.split}.txt"
         if listing.is_file():
-            wanted = _read_listing(listing)
-            absent = [name for name in wanted if name not in images]
-            if absent:
-                raise InputError(
-                    f"{listing} names '{absent[0]}' ({len(absent)} such), which is not in "
-                    f"{self.root / ORIGINAL_IMAGES}."
-                )
+            wanted = read_listing(listing)
+            require_listed(wanted, images, listing, self.root / ORIGINAL_IMAGES)
         else:
             wanted = [name for name in images if standard_split(name) == self.split]
         return pair_up({name: images[name] for name in wanted}, masks, self.root / ORIGINAL_MASKS, mask_stem="{}_L")
@@ -105,14 +101,3 @@ def standard_split(name: str) -> str:
     if sequence == "0016E5" and 7959 <= int(number) <= 8159:
         return "val"
     return "train"
-
-
-def _read_listing(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the split list {path}: {error}.") from None
-    names = [line.strip() for line in lines if line.strip()]
-    if len(set(names)) != len(names):
-        raise InputError(f"the split list {path} names a frame twice.")
-    return names

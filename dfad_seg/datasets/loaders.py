@@ -35,7 +35,7 @@ def train_loader(
     one gives from there, whatever the number of workers, and within an epoch no two ranks see a sample.
 
     Each batch: {"image": float32 (N, 3, H, W), "mask": int64 (N, H, W), "name": list of N, "index": int64
-    (N,)}.  The transform must give all samples one size (a crop does).
+    (N,), "size": list of (H, W) of the files}.  The transform must give all samples one size (a crop does).
     """
     _check_counts(batch_size=batch_size, num_workers=num_workers, rank=rank, world_size=world_size)
     if seed < 0:
@@ -122,6 +122,7 @@ def _collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
         "mask": torch.stack(masks) if same else masks,
         "name": [sample["name"] for sample in samples],
         "index": torch.tensor([sample["index"] for sample in samples]),
+        "size": [sample["size"] for sample in samples],
     }
 
 

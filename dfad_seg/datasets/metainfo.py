@@ -20,6 +20,9 @@ class MetaInfo:
     ignore_index: int = 255
     named: bool = True
     """False where `classes` are placeholders, as for a teacher of which only the class count is known."""
+    file_ids: tuple[int, ...] | None = None
+    """The value that class `i` has in the label files (in COCO files: its category id); None: `i` itself.
+    Predictions are written with these values, so that they can be compared with the files by any tool."""
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -35,6 +38,8 @@ class MetaInfo:
         for name, colour in zip(self.classes, self.palette, strict=True):
             if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
                 raise InputError(f"the palette colour of class '{name}' is {colour}; three values 0-255 needed.")
+        if self.file_ids is not None:
+            _check_file_ids(self.file_ids, self.classes)
         # Masks are held as 8-bit images until they become tensors.
         if not len(self.classes) <= self.ignore_index <= 255:
             raise InputError(
@@ -46,6 +51,37 @@ class MetaInfo:
     def num_classes(self) -> int:
         """How many labels count, the ignored one not included."""
         return len(self.classes)
+
+    def file_id(self, label: int) -> int:
+        """The value that class `label` has in the label files."""
+        return label if self.file_ids is None else self.file_ids[label]
+
+
+def _check_file_ids(file_ids: tuple[int, ...], classes: tuple[str, ...]) -> None:
+    if len(file_ids) != len(classes):
+        raise InputError(
+            f"a data set's metainfo has {len(classes)} classes but {len(file_ids)} file_ids; give one each."
+        )
+    if len(set(file_ids)) != len(file_ids) or min(file_ids) < 0:
+        raise InputError(f"a data set's file_ids are {list(file_ids)}; different numbers from 0 on are needed.")
+
+
+def bit_palette(count: int) -> tuple[tuple[int, int, int], ...]:
+    """The first `count` (at most 256) colours of Pascal VOC's palette, all different.
+
+    The rule of the VOC development kit (`VOClabelcolormap.m`): bits 0, 3, 6 of an index are the highest bits of red,
+    1, 4, 7 of green, 2, 5 of blue.
+    """
+    if not 0 <= count <= 256:
+        raise InputError(f"a palette of {count} colours was asked for; the rule gives at most 256.")
+    return tuple(
+        (_top_bits(i, 0), _top_bits(i, 1), _top_bits(i, 2))  # red, green, blue
+        for i in range(count)
+    )
+
+
+def _top_bits(index: int, first: int) -> int:
+    return sum((index >> first + 3 * place & 1) << 7 - place for place in range(3))
 
 
 CAMVID = MetaInfo(
@@ -77,3 +113,52 @@ CAMVID = MetaInfo(
     ),
 )
 """The 11 classes of CamVid in the order of the SegNet tutorial's label files."""
+
+VOC = MetaInfo(
+    classes=(
+        "background",
+        "aeroplane",
+        "bicycle",
+        "bird",
+        "boat",
+        "bottle",
+        "bus",
+        "car",
+        "cat",
+        "chair",
+        "cow",
+        "diningtable",
+        "dog",
+        "horse",
+        "motorbike",
+        "person",
+        "pottedplant",
+        "sheep",
+        "sofa",
+        "train",
+        "tvmonitor",
+    ),
+    palette=bit_palette(21),
+)
+"""The 20 classes of Pascal VOC 2012 and the background, in the order and colours of its label files."""
+
+NYUV2_13 = MetaInfo(
+    classes=(
+        "bed",
+        "books",
+        "ceiling",
+        "chair",
+        "floor",
+        "furniture",
+        "objects",
+        "picture",
+        "sofa",
+        "table",
+        "tv",
+        "wall",
+        "window",
+    ),
+    palette=bit_palette(14)[1:],
+    file_ids=tuple(range(1, 14)),
+)
+"""The 13 classes of NYUv2 (Couprie et al. 2013); in label files they are 1-13, and 0 is unlabelled."""

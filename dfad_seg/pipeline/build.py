@@ -20,6 +20,7 @@ from dfad_seg.datasets import (
     train_loader,
     train_transform,
 )
+from dfad_seg.datasets.metainfo import bit_palette
 from dfad_seg.distill import GameSettings, ImageAugmentation
 from dfad_seg.distill.hooks import Evaluate
 from dfad_seg.distill.schedules import Schedule, build_schedule
@@ -44,7 +45,7 @@ def meta_info(config: Config) -> MetaInfo:
     count = config.num_classes or 0
     return MetaInfo(
         classes=tuple(f"class_{i}" for i in range(count)),
-        palette=tuple(_spread_colour(i) for i in range(count)),
+        palette=bit_palette(count),
         named=False,
     )
 
@@ -261,14 +262,3 @@ def metric_scalars(metrics: SegmentationMetrics, split: str) -> dict[str, float]
     """Flat names for logs: `val/mIoU`, `val/IoU/car`, …; fractions in [0, 1]."""
     scalars = {f"{split}/{name}": float(getattr(metrics, name)) for name in ("mIoU", "mAcc", "aAcc")}
     return scalars | {f"{split}/IoU/{name}": float(iou) for name, iou in zip(metrics.classes, metrics.iou, strict=True)}
-
-
-def _spread_colour(index: int) -> tuple[int, int, int]:
-    # The bit pattern that Pascal VOC uses for its palette: distinct for the first 256 ids.
-    red = green = blue = 0
-    for shift in range(8):
-        red |= (index >> 0 & 1) << 7 - shift
-        green |= (index >> 1 & 1) << 7 - shift
-        blue |= (index >> 2 & 1) << 7 - shift
-        index >>= 3
-    return red, green, blue
