@@ -59,9 +59,7 @@ class MetaInfo:
 
 def _check_file_ids(file_ids: tuple[int, ...], classes: tuple[str, ...]) -> None:
     if len(file_ids) != len(classes):
-        raise InputError(
-            f"a data set's metainfo has {len(classes)} classes but {len(file_ids)} file_ids; give one each."
-        )
+        raise InputError(f"a data set's metainfo has {len(classes)} classes but {len(file_ids)} file_ids.")
     if len(set(file_ids)) != len(file_ids) or min(file_ids) < 0:
         raise InputError(f"a data set's file_ids are {list(file_ids)}; different numbers from 0 on are needed.")
 
