@@ -54,6 +54,8 @@ class SegmentationDataset(Dataset):
 
     metainfo: MetaInfo
     splits: tuple[str, ...] = ("train", "val", "test")
+    spare_masks = False
+    """Whether masks that belong to no image of any split are in order; a check reports them otherwise."""
 
     def __init__(self, root: str | Path, split: str, *, transform: Transform | None = None) -> None:
         self.root = Path(root).expanduser()

@@ -37,6 +37,8 @@ class Coco(SegmentationDataset):
     split, named `all`.  `palette` defaults to Pascal VOC's colours.
     """
 
+    spare_masks = True
+
     def __init__(
         self,
         root: str | Path,

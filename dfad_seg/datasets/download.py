@@ -1,11 +1,14 @@
-"""Fetching a file over HTTP(S), continued where an earlier attempt broke off; unpacking parts of a zip."""
+"""Fetching a file over HTTP(S), continued where an earlier attempt broke off; unpacking parts of an archive."""
 
 from __future__ import annotations
 
+import hashlib
 import http.client
+import lzma
 import re
 import ssl
 import stat
+import tarfile
 import urllib.error
 import urllib.request
 import zipfile
@@ -21,6 +24,7 @@ Progress = Callable[[int, "int | None"], None]
 MAX_DOWNLOAD = 4 * 1024**3
 MAX_MEMBER = 32 * 1024**2
 MAX_MEMBERS = 20_000
+MAX_TAR_MEMBERS = 100_000
 _NETWORK = (
     urllib.error.URLError,
     http.client.HTTPException,
@@ -109,14 +113,57 @@ def unzip(archive: Path, target: Path, choose: Callable[[PurePosixPath], PurePos
     return len(wanted)
 
 
+def untar(archive: Path, target: Path, choose: Callable[[PurePosixPath], PurePosixPath | None]) -> int:
+    """`unzip` for a tar file, compressed or not; folders, and devices and links that `choose` leaves out, are skipped."""
+    try:
+        with tarfile.open(archive) as opened:
+            wanted = []
+            for member in opened:
+                if member.isdir():
+                    continue
+                link = not member.isreg()
+                place = choose(_safe_path(member.name, member.size, archive))
+                if place is None:
+                    continue
+                if link:
+                    raise InputError(f"{archive} holds the link or device '{member.name}'; not unpacked.")
+                wanted.append((member, target / place))
+                if len(wanted) > MAX_TAR_MEMBERS:
+                    raise InputError(f"{archive} holds more than {MAX_TAR_MEMBERS} files; it is another archive.")
+            for member, path in wanted:
+                content = opened.extractfile(member)
+                assert content is not None
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content.read())
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError) as error:
+        raise InputError(f"{archive} is not an intact tar archive: {error}.") from None
+    return len(wanted)
+
+
+def file_md5(path: Path) -> str:
+    """The md5 sum of a file, in hexadecimal; `InputError` if it cannot be read."""
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        with open(path, "rb") as handle:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}.") from None
+    return digest.hexdigest()
+
+
 def _safe(info: zipfile.ZipInfo, archive: Path) -> PurePosixPath:
-    path = PurePosixPath(info.filename.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", info.filename):
-        raise InputError(f"{archive} holds '{info.filename}', which points outside the archive; not unpacked.")
     if stat.S_ISLNK(info.external_attr >> 16):
         raise InputError(f"{archive} holds the link '{info.filename}'; not unpacked.")
-    if info.file_size > MAX_MEMBER:
-        raise InputError(f"{archive} holds '{info.filename}' of {info.file_size} bytes, too large; not unpacked.")
+    return _safe_path(info.filename, info.file_size, archive)
+
+
+def _safe_path(name: str, size: int, archive: Path) -> PurePosixPath:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name):
+        raise InputError(f"{archive} holds '{name}', which points outside the archive; not unpacked.")
+    if size > MAX_MEMBER:
+        raise InputError(f"{archive} holds '{name}' of {size} bytes, too large; not unpacked.")
     return path
 
 

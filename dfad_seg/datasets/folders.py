@@ -30,6 +30,8 @@ class Folders(SegmentationDataset):
     set has one split, named `all`.  `palette` defaults to Pascal VOC's colours.
     """
 
+    spare_masks = True
+
     def __init__(
         self,
         root: str | Path,

@@ -39,7 +39,7 @@ def read_listing(path: Path, *, only_stems: bool = False) -> list[str]:
         check_inside(name, f"the split file {path}")
     name, times = Counter(names).most_common(1)[0]
     if times > 1:
-        raise InputError(f"the split file {path} names '{name}' {times} times.")
+        raise InputError(f"the split file {path} names '{name}' twice.")
     return names
 
 

@@ -37,6 +37,7 @@ class NyuV2(SegmentationDataset):
 
     metainfo = NYUV2_13
     splits = tuple(SPLIT_SIZES)
+    spare_masks = True
 
     def find_pairs(self) -> list[Pair]:
         self._files: NyuFiles | None = None

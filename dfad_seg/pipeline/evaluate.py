@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from dfad_seg.config import Config, EvaluationConfig, SegmentorConfig
-from dfad_seg.datasets import MetaInfo, build_dataset, eval_loader, eval_transform
+from dfad_seg.datasets import MetaInfo, eval_loader, eval_transform
 from dfad_seg.errors import InputError
 from dfad_seg.evaluation import SegmentationMetrics, evaluate_miou
 from dfad_seg.evaluation.pictures import write_evaluation_picture
-from dfad_seg.pipeline.build import build_network, check_classes, meta_info, to_layout
+from dfad_seg.pipeline.build import build_network, check_classes, meta_info, open_dataset, to_layout
 from dfad_seg.runs import ProgressReport
 from dfad_seg.segmentors import WEIGHT_OPTIONS, Segmentor, read_file
 
@@ -92,12 +92,7 @@ def evaluate_network(
         raise InputError("this config has no dataset to evaluate on. Add dataset: {type: ..., root: ...}.")
     info = meta_info(config)
     section = config.evaluation or EvaluationConfig()
-    dataset = build_dataset(
-        config.dataset.type,
-        config.dataset.root,
-        split or section.split,
-        eval_transform(short_side=section.short_side),
-    )
+    dataset = open_dataset(config, split or section.split, eval_transform(short_side=section.short_side))
     where = _device(device)
     network = to_layout(config, network.to(where))
     loader = eval_loader(

@@ -34,9 +34,11 @@ def provenance(
     config: Config, *, fabric: Fabric, teacher: Segmentor | None, trained: Segmentor, command: str
 ) -> dict[str, Any]:
     """The record written to `provenance.json` when a run starts."""
-    uses: list[dict[str, str]] = []
+    uses: list[dict[str, Any]] = []
     if config.dataset is not None:
-        source = {"dataset": config.dataset.type, "root": config.dataset.root}
+        options = config.dataset.options()
+        source: dict[str, Any] = {"dataset": config.dataset.type, "root": config.dataset.root}
+        source |= {"options": options} if options else {}
         if not config.data_free:
             split = (config.training_data or TrainingDataConfig()).split
             uses.append({"purpose": "training", "split": split, **source})

@@ -19,7 +19,8 @@ from PIL import Image
 from dfad_seg.cli import run_tool
 from dfad_seg.datasets import download as downloading
 from dfad_seg.datasets.camvid import SPLIT_SIZES
-from dfad_seg.datasets.prepare import check_dataset, prepare_camvid
+from dfad_seg.datasets.check import check_dataset
+from dfad_seg.datasets.prepare import prepare_camvid
 from dfad_seg.errors import InputError
 
 FOLDERS = sorted(f"{split}{kind}" for split in SPLIT_SIZES for kind in ("", "annot"))
@@ -309,7 +310,9 @@ def test_street_scenes_and_check(tmp_path: Path, tool: ModuleType, capsys: pytes
     assert capsys.readouterr().out == f"{root}: 3 train, 0 val, 2 test images\n"
     check = ["check", "--type", "street_scenes", "--root", str(root)]
     assert run_tool(tool.main, check) == 0
-    assert capsys.readouterr().out == f"{root}: 3 train, 2 test images\n"
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == f"{root}: 3 train, 2 test images"
+    assert shown[1] == "  images read: 5 of 40x32" and shown[2].startswith("  pixels: sky ")
     (root / "street_scenes.json").unlink()
     assert run_tool(tool.main, check) == 2
     assert "interrupted" in capsys.readouterr().err

@@ -11,21 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dfad_seg.errors import InputError, nearest
-
-Positive = Annotated[int, Field(gt=0)]
-NonNegative = Annotated[int, Field(ge=0)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Decay = Annotated[float, Field(gt=0, lt=1)]
-Size = Annotated[tuple[Positive, Positive], Field(description="[height, width] in pixels")]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+from dfad_seg.config.dataset import DatasetConfig
+from dfad_seg.config.values import Decay, NonNegative, Positive, Rate, Size, Strict, Weight, apply_override, validate
+from dfad_seg.errors import InputError
 
 
 class SegmentorConfig(BaseModel):
@@ -56,7 +46,7 @@ class GeneratorConfig(BaseModel):
         return self.model_dump(exclude={"type"})
 
 
-class OptimizerConfig(_Strict):
+class OptimizerConfig(Strict):
     """One player's optimiser."""
 
     type: Literal["sgd", "adam", "adamw"]
@@ -76,7 +66,7 @@ class OptimizerConfig(_Strict):
         return self
 
 
-class ScheduleConfig(_Strict):
+class ScheduleConfig(Strict):
     """Factor on all learning rates, by iteration."""
 
     type: Literal["constant", "step", "poly", "cosine"] = "constant"
@@ -103,16 +93,7 @@ class ScheduleConfig(_Strict):
         return self
 
 
-class DatasetConfig(_Strict):
-    """Real images: for training with data and for evaluation, never for data-free training."""
-
-    type: str
-    """camvid or street_scenes."""
-    root: str
-    """Folder that holds the set."""
-
-
-class EvaluationConfig(_Strict):
+class EvaluationConfig(Strict):
     """How a network is scored on `dataset`."""
 
     split: str = "val"
@@ -125,7 +106,7 @@ class EvaluationConfig(_Strict):
     """Processes that read images; 0: none but the main one."""
 
 
-class TrainingDataConfig(_Strict):
+class TrainingDataConfig(Strict):
     """Augmentation of real training images; crops have the size `image_size`."""
 
     split: str = "train"
@@ -139,7 +120,7 @@ class TrainingDataConfig(_Strict):
     num_workers: NonNegative = 2
 
 
-class Config(_Strict):
+class Config(Strict):
     """One experiment."""
 
     method: Literal["supervised", "distill_with_data", "dfad", "random_noise"]
@@ -340,7 +321,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     if not isinstance(values, dict):
         raise InputError(f"{path} must hold a mapping of config keys, not {type(values).__name__}.")
     for override in overrides or []:
-        _apply_override(values, override)
+        apply_override(values, override)
     return parse_config(values, where=str(path))
 
 
@@ -350,11 +331,7 @@ def parse_config(values: dict[str, Any], *, where: str = "config") -> Config:
     Raises:
         InputError: lists every wrong key and value.
     """
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        lines = [_describe(problem) for problem in error.errors(include_url=False)]
-        raise InputError(f"{where}: " + "\n  ".join(["", *lines] if len(lines) > 1 else lines)) from None
+    return validate(Config, values, where)
 
 
 def dump_config(config: Config) -> str:
@@ -363,48 +340,3 @@ def dump_config(config: Config) -> str:
     # Keys that the method does not use would be refused when read back.
     kept = {key: value for key, value in values.items() if key not in _UNUSED[config.method]}
     return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
-
-
-def _apply_override(values: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise InputError(f"--cfg-options: '{override}' is not of the form key=value.")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"--cfg-options: the value in '{override}' is not valid YAML.") from None
-    *parents, last = key.split(".")
-    node = values
-    for parent in parents:
-        child = node.get(parent)
-        if child is None:
-            child = node[parent] = {}
-        if not isinstance(child, dict):
-            raise InputError(f"--cfg-options: '{key}': '{parent}' is a value, not a group of keys.")
-        node = child
-    node[last] = value
-
-
-def _describe(problem: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in problem["loc"]) or "config"
-    if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key.{nearest(str(problem['loc'][-1]), _known_keys(problem['loc'][:-1]))}"
-    if problem["type"] == "missing":
-        return f"{key}: this key is needed."
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return message if key == "config" else f"{key}: {message}."
-    found = repr(problem["input"])
-    found = found if len(found) <= 60 else found[:57] + "..."
-    return f"{key}: {message[:1].lower()}{message[1:]}, got {found}."
-
-
-def _known_keys(parents: tuple[int | str, ...]) -> list[str]:
-    model: Any = Config
-    for part in parents:
-        field = model.model_fields.get(part)
-        types = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
-        model = next((t for t in types if isinstance(t, type) and issubclass(t, BaseModel)), None)
-        if model is None:
-            return []
-    return list(model.model_fields)

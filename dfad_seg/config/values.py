@@ -1,0 +1,87 @@
+"""The types of config values, overrides from a command line, and errors that name every wrong key."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from dfad_seg.errors import InputError, nearest
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Decay = Annotated[float, Field(gt=0, lt=1)]
+Size = Annotated[tuple[Positive, Positive], Field(description="[height, width] in pixels")]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validate(model: type[Model], values: dict[str, Any], where: str) -> Model:
+    """`values` as a checked `model`.
+
+    Raises:
+        InputError: lists every wrong key and value; it begins with `where`.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = [_describe(problem, model) for problem in error.errors(include_url=False)]
+        raise InputError(f"{where}: " + "\n  ".join(["", *lines] if len(lines) > 1 else lines)) from None
+
+
+def apply_override(values: dict[str, Any], override: str, option: str = "--cfg-options") -> None:
+    """Set the `key=value` of a command line in `values`: dots for nested keys, the value in YAML.
+
+    Raises:
+        InputError: it has another form; the message names the command line's `option`.
+    """
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise InputError(f"{option}: '{override}' is not of the form key=value.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"{option}: the value in '{override}' is not valid YAML.") from None
+    *parents, last = key.split(".")
+    node = values
+    for parent in parents:
+        child = node.get(parent)
+        if child is None:
+            child = node[parent] = {}
+        if not isinstance(child, dict):
+            raise InputError(f"{option}: '{key}': '{parent}' is a value, not a group of keys.")
+        node = child
+    node[last] = value
+
+
+def _describe(problem: ErrorDetails, model: type[BaseModel]) -> str:
+    key = ".".join(str(part) for part in problem["loc"]) or "config"
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key.{nearest(str(problem['loc'][-1]), _known_keys(problem['loc'][:-1], model))}"
+    if problem["type"] == "missing":
+        return f"{key}: this key is needed."
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return message if key == "config" else f"{key}: {message}."
+    found = repr(problem["input"])
+    found = found if len(found) <= 60 else found[:57] + "..."
+    return f"{key}: {message[:1].lower()}{message[1:]}, got {found}."
+
+
+def _known_keys(parents: tuple[int | str, ...], model: Any) -> list[str]:
+    for part in parents:
+        field = model.model_fields.get(part)
+        types = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
+        model = next((t for t in types if isinstance(t, type) and issubclass(t, BaseModel)), None)
+        if model is None:
+            return []
+    return list(model.model_fields)

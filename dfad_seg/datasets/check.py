@@ -1,0 +1,174 @@
+"""Reading a whole data set to see whether it is in order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dfad_seg.datasets import (
+    DATASETS,
+    CamVid,
+    NyuV2,
+    SegmentationDataset,
+    StreetScenes,
+    Voc,
+    camvid,
+    check_options,
+    nyuv2,
+    voc,
+)
+from dfad_seg.datasets.base import is_image
+from dfad_seg.datasets.download import Progress
+from dfad_seg.datasets.metainfo import MetaInfo
+from dfad_seg.datasets.street_scenes import read_record
+from dfad_seg.errors import InputError, choose
+
+_PUBLISHED: dict[type[SegmentationDataset], Mapping[str, int]] = {
+    CamVid: camvid.SPLIT_SIZES,
+    NyuV2: nyuv2.SPLIT_SIZES,
+    Voc: voc.SPLIT_SIZES,
+}
+
+
+@dataclass
+class Inspection:
+    """What a check found."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    """Images per split that could be listed."""
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """Images read by (height, width)."""
+    pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
+    """Pixels read by label, int64 (256,)."""
+    info: MetaInfo | None = None
+    problems: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """The sizes and the share of each class, as text."""
+        if self.info is None or not self.sizes:
+            return []
+        common = ", ".join(f"{count} of {size[1]}x{size[0]}" for size, count in self.sizes.most_common(3))
+        others = len(self.sizes) - 3
+        names = [*self.info.classes, "ignored"]
+        shares = (
+            np.append(self.pixels[: self.info.num_classes], self.pixels[self.info.ignore_index]) / self.pixels.sum()
+        )
+        listed = ", ".join(f"{name} {share:.2%}" for name, share in zip(names, shares, strict=True))
+        return [f"images read: {common}" + (f" and {others} other sizes" if others > 0 else ""), f"pixels: {listed}"]
+
+
+def check_dataset(
+    type: str, root: str | Path, *, any_count: bool = False, options: Mapping[str, Any] | None = None
+) -> dict[str, int]:
+    """Read every image and mask of the data set `DATASETS[type]` at `root`; returns images per split.
+
+    `options` are those of the type's constructor.  Raises `InputError` for the first fault: a missing folder, an
+    image without a mask or a mask without an image, an unreadable file, differing sizes, a wrong label; and, unless
+    `any_count`, splits that have not the published number of images or (street scenes) the recorded one.
+    """
+    inspection = Inspection()
+    for problem in _inspect(type, root, any_count, options or {}, None, inspection):
+        raise InputError(problem)
+    return inspection.counts
+
+
+def inspect_dataset(
+    type: str,
+    root: str | Path,
+    *,
+    any_count: bool = False,
+    options: Mapping[str, Any] | None = None,
+    sample: int | None = None,
+) -> Inspection:
+    """The same check, collecting all faults.  `sample`: read so many images per split at most, evenly spread.
+
+    Raises `InputError` only if the type or its options are wrong, or the folder is not a data set of the type.
+    """
+    inspection = Inspection()
+    inspection.problems.extend(_inspect(type, root, any_count, options or {}, sample, inspection))
+    return inspection
+
+
+def _inspect(
+    type: str,
+    root: str | Path,
+    any_count: bool,
+    options: Mapping[str, Any],
+    sample: int | None,
+    inspection: Inspection,
+) -> Iterator[str]:
+    kind = choose(DATASETS, type, "data set type")
+    check_options(type, options)
+    root = Path(root).expanduser()
+    expected = None if any_count else _expected_counts(kind, root)
+    datasets = []
+    for split in kind.present_splits(root, **options):
+        if expected is not None and not expected.get(split):
+            continue
+        try:
+            dataset = kind(root, split, **options)
+        except InputError as error:
+            yield str(error)
+            continue
+        datasets.append(dataset)
+        inspection.counts[split], inspection.info = len(dataset), dataset.metainfo
+        if expected is not None and len(dataset) != expected[split]:
+            yield f"{root}: split '{split}' has {len(dataset)} images; {expected[split]} are expected."
+    if not kind.spare_masks:
+        yield from _spare_masks(datasets)
+    chosen = [(dataset, index) for dataset in datasets for index in _spread(len(dataset), sample)]
+    with progress_bar(f"check {type}") as progress:
+        for done, (dataset, index) in enumerate(chosen, start=1):
+            try:
+                image, mask = dataset.read(index)
+            except InputError as error:
+                yield str(error)
+            else:
+                inspection.sizes[image.shape[:2]] += 1
+                inspection.pixels += np.bincount(mask.ravel(), minlength=256)
+            progress(done, len(chosen))
+
+
+@contextmanager
+def progress_bar(title: str, *, size: bool = False) -> Iterator[Progress]:
+    """A bar with the time left on stderr; gives the function `progress(done, total)`.  `size`: bytes."""
+    from rich import progress as rich
+    from rich.console import Console
+
+    amount = rich.DownloadColumn() if size else rich.MofNCompleteColumn()
+    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), amount, rich.TimeRemainingColumn())
+    with rich.Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _spread(count: int, sample: int | None) -> list[int]:
+    if sample is None or sample >= count:
+        return list(range(count))
+    return [index * count // sample for index in range(sample)]
+
+
+def _expected_counts(kind: type[SegmentationDataset], root: Path) -> Mapping[str, int] | None:
+    if kind is StreetScenes:
+        record = read_record(root)
+        if record is None:
+            raise InputError(
+                f"{root} has no street_scenes.json: its drawing was interrupted, or the folder is another; "
+                "draw it again with the street-scenes command."
+            )
+        return record["counts"]
+    return _PUBLISHED.get(kind)
+
+
+def _spare_masks(datasets: list[SegmentationDataset]) -> Iterator[str]:
+    used = {dataset.mask_path(index) for dataset in datasets for index in range(len(dataset))}
+    for folder in sorted({path.parent for path in used}):
+        spare = [path for path in sorted(folder.iterdir()) if is_image(path) and path not in used]
+        if spare:
+            yield f"{len(spare)} masks have no image, the first is {spare[0]}."
