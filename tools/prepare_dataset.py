@@ -90,9 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 
     nyu = commands.add_parser("nyuv2", help="convert NYUv2's MATLAB files to images, or check the set in ROOT")
     nyu.add_argument("--root", required=True, help="folder to put image/, label13/ and the lists in")
-    nyu.add_argument(
-        "--source", metavar="DIR", help="folder of nyu_depth_v2_labeled.mat, classMapping40.mat, splits.mat"
-    )
+    nyu.add_argument("--source", metavar="DIR", help="folder of the MATLAB files (three, or four)")
     nyu.add_argument("--any-count", action="store_true", help="accept any number of images per split")
 
     street = commands.add_parser("street-scenes", help="draw the embedded data set")

@@ -56,9 +56,8 @@ class Inspection:
         common = ", ".join(f"{count} of {size[1]}x{size[0]}" for size, count in self.sizes.most_common(3))
         others = len(self.sizes) - 3
         names = [*self.info.classes, "ignored"]
-        shares = (
-            np.append(self.pixels[: self.info.num_classes], self.pixels[self.info.ignore_index]) / self.pixels.sum()
-        )
+        counts = np.append(self.pixels[: self.info.num_classes], self.pixels[self.info.ignore_index])
+        shares = counts / self.pixels.sum()
         listed = ", ".join(f"{name} {share:.2%}" for name, share in zip(names, shares, strict=True))
         return [f"images read: {common}" + (f" and {others} other sizes" if others > 0 else ""), f"pixels: {listed}"]
 
@@ -122,9 +121,14 @@ def _inspect(
             yield f"{root}: split '{split}' has {len(dataset)} images; {expected[split]} are expected."
     if not kind.spare_masks:
         yield from _spare_masks(datasets)
-    chosen = [(dataset, index) for dataset in datasets for index in _spread(len(dataset), sample)]
+    # An image may be in several splits, as in VOC's train and trainval.
+    chosen = {}
+    for dataset in datasets:
+        names = dataset.names
+        for index in _spread(len(dataset), sample):
+            chosen[names[index], dataset.image_path(index), dataset.mask_path(index)] = (dataset, index)
     with progress_bar(f"check {type}") as progress:
-        for done, (dataset, index) in enumerate(chosen, start=1):
+        for done, (dataset, index) in enumerate(chosen.values(), start=1):
             try:
                 image, mask = dataset.read(index)
             except InputError as error:

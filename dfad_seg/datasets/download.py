@@ -114,18 +114,17 @@ def unzip(archive: Path, target: Path, choose: Callable[[PurePosixPath], PurePos
 
 
 def untar(archive: Path, target: Path, choose: Callable[[PurePosixPath], PurePosixPath | None]) -> int:
-    """`unzip` for a tar file, compressed or not; folders, and devices and links that `choose` leaves out, are skipped."""
+    """`unzip` for a tar file, compressed or not; links and devices that `choose` leaves out are no error."""
     try:
         with tarfile.open(archive) as opened:
             wanted = []
             for member in opened:
                 if member.isdir():
                     continue
-                link = not member.isreg()
                 place = choose(_safe_path(member.name, member.size, archive))
                 if place is None:
                     continue
-                if link:
+                if not member.isreg():
                     raise InputError(f"{archive} holds the link or device '{member.name}'; not unpacked.")
                 wanted.append((member, target / place))
                 if len(wanted) > MAX_TAR_MEMBERS:

@@ -43,7 +43,7 @@ class Voc(SegmentationDataset):
     @classmethod
     def present_splits(cls, root: str | Path, **options: Any) -> tuple[str, ...]:
         folder = find_voc(Path(root).expanduser())
-        return tuple(split for split in cls.splits if (folder / LISTS / f"{split}.txt").is_file()) or cls.splits
+        return tuple(s for s in cls.splits if s in ("train", "val") or (folder / LISTS / f"{s}.txt").is_file())
 
     def find_pairs(self) -> list[Pair]:
         folder = find_voc(self.root)

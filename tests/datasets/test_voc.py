@@ -1,0 +1,224 @@
+"""Pascal VOC 2012: its layout, its palette, and masks as indices or colours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from dfad_seg.datasets import VOC, Voc, build_dataset
+from dfad_seg.datasets.base import read_index_mask, read_mask
+from dfad_seg.datasets.metainfo import bit_palette
+from dfad_seg.datasets.voc import decode_colours, indices_from_colours
+from dfad_seg.errors import InputError
+
+# The first entries of the palette as the VOC development kit documents them.
+KNOWN_COLOURS = {
+    0: (0, 0, 0),
+    1: (128, 0, 0),
+    2: (0, 128, 0),
+    3: (128, 128, 0),
+    4: (0, 0, 128),
+    7: (128, 128, 128),
+    8: (64, 0, 0),
+    15: (192, 128, 128),
+    16: (0, 64, 0),
+    20: (0, 64, 128),
+    255: (224, 224, 192),
+}
+FLAT_PALETTE = [value for colour in bit_palette(256) for value in colour]
+
+
+def palette_png(path: Path, mask: np.ndarray, palette: list[int] = FLAT_PALETTE) -> None:
+    image = Image.fromarray(mask.astype(np.uint8))
+    image.putpalette(palette)
+    assert image.mode == "P"
+    image.save(path)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A VOCdevkit with a, b in train, c in val, a-c in trainval, and SBD masks of a, d."""
+    voc = tmp_path / "VOCdevkit" / "VOC2012"
+    for folder in ("JPEGImages", "SegmentationClass", "SegmentationClassAug", "ImageSets/Segmentation"):
+        (voc / folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    codes = np.array([*range(21), 255])
+    for name in "abcd":
+        Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).save(voc / "JPEGImages" / f"{name}.jpg")
+        folder = "SegmentationClassAug" if name == "d" else "SegmentationClass"
+        palette_png(voc / folder / f"{name}.png", rng.choice(codes, (6, 8)))
+    Image.fromarray(np.full((6, 8), 9, np.uint8)).save(voc / "SegmentationClassAug" / "a.png")
+    for split, names in (("train", "ab"), ("val", "c"), ("trainval", "abc"), ("train_aug", "ad")):
+        (voc / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n".join(names) + "\n\n")
+    return tmp_path
+
+
+def test_the_palette_is_the_official_one() -> None:
+    palette = bit_palette(256)
+    assert {index: palette[index] for index in KNOWN_COLOURS} == KNOWN_COLOURS
+    assert len(set(palette)) == 256
+    assert VOC.palette == palette[:21] and VOC.num_classes == 21
+    assert (VOC.classes[0], VOC.classes[8], VOC.classes[15], VOC.classes[20]) == (
+        "background", "cat", "person", "tvmonitor",
+    )  # fmt: skip
+    assert list(VOC.classes[1:]) == sorted(VOC.classes[1:])  # VOC numbers its classes by the alphabet
+    with pytest.raises(InputError, match="at most 256"):
+        bit_palette(257)
+
+
+def test_a_png_round_trip_keeps_all_256_codes(tmp_path: Path) -> None:
+    codes = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    palette_png(tmp_path / "p.png", codes)
+    palette_png(tmp_path / "odd.png", codes, [7, 7, 7] * 256)  # one colour: only indices can tell them apart
+    Image.fromarray(codes).save(tmp_path / "grey.png")
+    for name in ("p.png", "odd.png", "grey.png"):
+        np.testing.assert_array_equal(read_index_mask(tmp_path / name), codes)
+    colours = np.array(bit_palette(256), np.uint8)[codes]
+    Image.fromarray(colours).save(tmp_path / "rgb.png")
+    np.testing.assert_array_equal(indices_from_colours(read_mask(tmp_path / "rgb.png")), codes)
+
+
+def test_indices_from_colours_inverts_the_palette_and_nothing_else() -> None:
+    index_of = {colour: index for index, colour in enumerate(bit_palette(256))}
+    rng = np.random.default_rng(1)
+    levels = [0, 32, 64, 96, 128, 160, 192, 224, 1, 255]
+    colours = rng.choice(levels, (60, 70, 3)).astype(np.uint8)
+    expected = [[index_of.get(tuple(pixel), -1) for pixel in row] for row in colours.tolist()]
+    np.testing.assert_array_equal(indices_from_colours(colours), expected)
+
+
+@pytest.mark.parametrize("place", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
+def test_splits_from_any_of_the_three_roots(root: Path, place: str) -> None:
+    found = {split: build_dataset("voc", root / place, split).names for split in Voc.splits}
+    assert found == {"train": ["a", "b"], "val": ["c"], "trainval": ["a", "b", "c"], "train_aug": ["a", "d"]}
+
+
+def test_masks_are_indices_and_255_is_ignored(root: Path) -> None:
+    dataset = Voc(root, "train")
+    with Image.open(dataset.mask_path(0)) as image:
+        expected = np.asarray(image)
+    sample = dataset[0]
+    np.testing.assert_array_equal(sample["mask"].numpy(), expected)
+    assert 255 in expected and sample["size"] == (6, 8) and dataset.ids == ["a", "b"]
+    # The same mask in colours, as some copies of VOC have it.
+    colours = np.array(bit_palette(256), np.uint8)[expected]
+    Image.fromarray(colours).save(dataset.mask_path(0))
+    np.testing.assert_array_equal(dataset[0]["mask"].numpy(), expected)
+
+
+def test_sbd_masks_and_both_forms_of_its_list(root: Path) -> None:
+    assert Voc(root, "train_aug")[0]["mask"].unique().tolist() == [9]
+    assert Voc(root, "train")[0]["mask"].unique().tolist() != [9]
+    listing = root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation" / "train_aug.txt"
+    listing.write_text("".join(f"/JPEGImages/{n}.jpg /SegmentationClassAug/{n}.png\n" for n in "da"))
+    assert Voc(root, "train_aug").names == ["d", "a"]
+    listing.unlink()
+    with pytest.raises(InputError, match="train_aug needs SBD's masks in .*SegmentationClassAug and their list"):
+        Voc(root, "train_aug")
+
+
+def in_split_file(text: str) -> Callable[[Path], object]:
+    return lambda voc: (voc / "ImageSets" / "Segmentation" / "train.txt").write_text(text)
+
+
+def colour_at(row: int, column: int, colour: tuple[int, int, int]) -> Callable[[Path], object]:
+    def spoil(voc: Path) -> None:
+        pixels = np.zeros((6, 8, 3), np.uint8)
+        pixels[row, column] = colour
+        Image.fromarray(pixels).save(voc / "SegmentationClass" / "a.png")
+
+    return spoil
+
+
+FAULTS = {
+    "an unknown colour": (colour_at(2, 5, (1, 2, 3)), r"a.png has colour \(1, 2, 3\) at row 2, column 5"),
+    "the colour of class 21": (colour_at(0, 1, (128, 64, 128)), r"colour \(128, 64, 128\) at row 0, column 1"),
+    "a label beyond the classes": (
+        lambda voc: palette_png(voc / "SegmentationClass" / "a.png", np.full((6, 8), 21)),
+        "a.png holds label 21; labels of Voc are 0-20, ignored 255",
+    ),
+    "16 bits": (
+        lambda voc: Image.fromarray(np.zeros((6, 8), np.uint16)).save(voc / "SegmentationClass" / "a.png"),
+        "pixels of type 'I;16'",
+    ),
+    "a truncated mask": (
+        lambda voc: (voc / "SegmentationClass" / "a.png").write_bytes(
+            (voc / "SegmentationClass" / "a.png").read_bytes()[:-40]
+        ),
+        "a.png is damaged",
+    ),
+    "an id without an image": (in_split_file("a\nz\n"), r"train.txt names 'z' \(1 such\), which is not in .*JPEGImages"),
+    "an empty split": (in_split_file("\n \n"), "split file .*train.txt is empty"),
+    "an id twice": (in_split_file("a\nb\na\n"), "train.txt names 'a' twice"),
+    "a way out": (in_split_file("../../secret\n"), "'../../secret', which is not a file below"),
+    "an absolute path": (in_split_file("/etc/passwd\n"), "'/etc/passwd', which is not a file below"),
+    "binary": (
+        lambda voc: (voc / "ImageSets" / "Segmentation" / "train.txt").write_bytes(b"\xff\xfe\x00"),
+        "train.txt is not UTF-8",
+    ),
+    "no split file": (
+        lambda voc: (voc / "ImageSets" / "Segmentation" / "train.txt").unlink(),
+        "cannot read the split file .*train.txt: No such file",
+    ),
+    "an image without a mask": (in_split_file("d\n"), "no mask in .*SegmentationClass for image .*d.jpg"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_bad_files_are_one_clear_line(root: Path, fault: str) -> None:
+    spoil, message = FAULTS[fault]
+    spoil(root / "VOCdevkit" / "VOC2012")
+    with pytest.raises(InputError, match=message) as caught:
+        Voc(root, "train")[0]
+    assert "\n" not in str(caught.value)
+
+
+def test_another_folder_is_no_voc(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no Pascal VOC 2012 at .*VOCdevkit/VOC2012 in it holds ImageSets/Segmentation"):
+        Voc(tmp_path, "val")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_whatever_a_mask_file_holds_it_is_a_mask_or_an_input_error(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzzed.png"
+    mode = data.draw(st.sampled_from(["L", "P", "RGB", "RGBA", "1", "I;16", "LA"]))
+    Image.new(mode, (5, 4), data.draw(st.integers(0, 1))).save(path, "PNG")
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(0, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]) if data.draw(st.booleans()) else content)
+    try:
+        pixels = read_mask(path)
+        labels = pixels if pixels.ndim == 2 else decode_colours(pixels, path)
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        assert labels.dtype == np.uint8 and labels.ndim == 2
+
+
+def test_the_real_set(shared_data: Path) -> None:
+    folder = shared_data / "VOCdevkit"
+    if not folder.is_dir():
+        pytest.skip(f"no VOCdevkit in {shared_data}")
+    dataset = Voc(folder, "val")
+    assert len(dataset) == len(set(dataset.names)) > 0
+    present = set()
+    for index in range(0, len(dataset), 25):
+        mask = dataset.read(index)[1]
+        with Image.open(dataset.mask_path(index)) as image:
+            assert image.mode == "P"
+            assert tuple(image.getpalette()[:63]) == tuple(value for colour in VOC.palette for value in colour)
+            np.testing.assert_array_equal(mask, np.asarray(image))
+            # Decoding the colours that the file shows gives the same labels.
+            np.testing.assert_array_equal(decode_colours(np.asarray(image.convert("RGB")), Path("x")), mask)
+        present |= {VOC.classes[label] for label in np.unique(mask) if label < 21}
+    assert {"background", "cat", "dog"} <= present
