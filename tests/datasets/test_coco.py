@@ -1,0 +1,216 @@
+"""COCO annotation files rendered to label masks, against pycocotools' own COCO class."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from coco_samples import (
+    OPTIONS,
+    SMALL,
+    SQUARE,
+    TWO_PARTS,
+    H,
+    W,
+    annotation,
+    compressed,
+    content,
+    ring,
+    uncompressed,
+    write_set,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+
+from dfad_seg.datasets import Coco, build_dataset, dataset_info
+from dfad_seg.datasets.coco import encode, render
+from dfad_seg.datasets.coco_file import decode_counts, parse_coco
+from dfad_seg.errors import InputError
+
+
+def masks_of(root: Path, **options: Any) -> np.ndarray:
+    return build_dataset("coco", root, "val", **OPTIONS, **options)[0]["mask"].numpy()
+
+
+def reference(path: Path) -> COCO:
+    with contextlib.redirect_stdout(io.StringIO()):
+        return COCO(str(path))
+
+
+KINDS = {
+    "polygon": [SQUARE],
+    "two polygons": TWO_PARTS,
+    "overlapping polygons": [SQUARE, SMALL],
+    "polygon over the border": [[-4.0, -3.0, 40.0, 2.5, 35.0, 30.0]],
+    "ring, compressed": compressed(ring()),
+    "ring, uncompressed": uncompressed(ring()),
+    "everything": uncompressed(np.ones((H, W), np.uint8)),
+    "nothing": compressed(np.zeros((H, W), np.uint8)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_regions_are_those_of_pycocotools(tmp_path: Path, kind: str) -> None:
+    values = content(annotation(1, 3, KINDS[kind]))
+    theirs = reference(write_set(tmp_path, values) / "val.json")
+    expected = theirs.annToMask(theirs.loadAnns(1)[0])
+    file = parse_coco(values, tmp_path / "val.json")
+    encoded = encode(file.images[0].annotations[0], (H, W))
+    np.testing.assert_array_equal(rle.decode(encoded), expected)
+    assert int(rle.area(encoded)) == expected.sum()
+    # Labels: background 0, cat (id 3) 1, dog (id 7) 2, grass (id 90) 3.
+    np.testing.assert_array_equal(masks_of(tmp_path), expected)
+
+
+def test_a_hole_shows_what_lies_under_it_and_the_small_is_on_top(tmp_path: Path) -> None:
+    everything = np.ones((H, W), np.uint8)
+    write_set(
+        tmp_path,
+        content(
+            annotation(1, 7, [SMALL]),  # the smallest, listed first
+            annotation(2, 3, compressed(ring())),
+            annotation(3, 90, uncompressed(everything)),  # the largest, listed last
+        ),
+    )
+    small = rle.decode(rle.frPyObjects([SMALL], H, W))[..., 0]
+    expected = np.where(small, 2, np.where(ring(), 1, 3))
+    mask = masks_of(tmp_path)
+    np.testing.assert_array_equal(mask, expected)
+    assert mask[10, 12] == 3 and mask[4, 20] == 1 and mask[6, 6] == 2
+
+
+def test_equal_areas_go_by_the_order_of_the_file(tmp_path: Path) -> None:
+    write_set(tmp_path, content(annotation(5, 3, [SQUARE]), annotation(4, 7, [SQUARE])))
+    assert masks_of(tmp_path)[5, 5] == 2
+
+
+def test_crowd_is_ignored_except_under_single_objects(tmp_path: Path) -> None:
+    everything = np.ones((H, W), np.uint8)
+    write_set(
+        tmp_path,
+        content(
+            annotation(1, 3, uncompressed(ring()), crowd=1),  # smaller than the object on it, and still below
+            annotation(2, 7, compressed(everything * (np.arange(W) < 15).astype(np.uint8))),
+        ),
+    )
+    expected = np.where(np.arange(W) < 15, 2, np.where(ring(), 255, 0))
+    np.testing.assert_array_equal(masks_of(tmp_path), expected)
+
+
+def test_classes_unlisted_and_background(tmp_path: Path) -> None:
+    everything = np.ones((H, W), np.uint8)
+    write_set(tmp_path, content(annotation(1, 90, compressed(everything)), annotation(2, 3, compressed(ring()))))
+    inside = ring().astype(bool)
+    np.testing.assert_array_equal(masks_of(tmp_path, classes=["cat"]), np.where(inside, 1, 0))
+    np.testing.assert_array_equal(masks_of(tmp_path, classes=["cat"], unlisted="ignore"), np.where(inside, 1, 255))
+    np.testing.assert_array_equal(masks_of(tmp_path, classes=["dog", "grass"]), np.full((H, W), 2))
+    np.testing.assert_array_equal(masks_of(tmp_path, classes=["cat"], background=False), np.where(inside, 0, 255))
+    np.testing.assert_array_equal(masks_of(tmp_path, classes=["cat", "background"]), np.where(inside, 0, 1))
+    merged = {"category_map": {"cat": "animal", "dog": "animal"}}
+    np.testing.assert_array_equal(masks_of(tmp_path, **merged), np.where(inside, 1, 2))
+    info = dataset_info("coco", tmp_path, **OPTIONS, **merged)
+    assert info.classes == ("background", "animal", "grass") and info.file_ids == (0, 3, 90)
+
+
+def test_default_classes_are_all_categories_by_id(tmp_path: Path) -> None:
+    write_set(tmp_path, content())
+    info = dataset_info("coco", tmp_path, **OPTIONS)
+    assert info.classes == ("background", "cat", "dog", "grass")
+    assert info.file_ids == (0, 3, 7, 90) and info.palette[1] == (128, 0, 0)
+    info = dataset_info("coco", tmp_path, **OPTIONS, background=False, palette=[(1, 2, 3)] * 3)
+    assert info.classes == ("cat", "dog", "grass") and info.file_ids == (3, 7, 90) and info.palette[2] == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("categories", "classes", "ids"),
+    [
+        ([{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}], ("background", "cat", "dog"), (2, 0, 1)),
+        ([{"id": 0, "name": "background"}, {"id": 1, "name": "cat"}], ("background", "cat"), (0, 1)),
+        ([{"id": 1, "name": "cat"}, {"id": 9, "name": "background"}], ("cat", "background"), (1, 9)),
+    ],
+)
+def test_a_category_0_and_one_named_background(
+    tmp_path: Path, categories: list[dict[str, Any]], classes: tuple[str, ...], ids: tuple[int, ...]
+) -> None:
+    """As in VOC converted to COCO's format, where both forms are found."""
+    write_set(tmp_path, content() | {"categories": categories})
+    info = dataset_info("coco", tmp_path, **OPTIONS)
+    assert (info.classes, info.file_ids) == (classes, ids)
+
+
+def test_stuff_style_files_are_the_partition_that_they_describe(tmp_path: Path) -> None:
+    """One segmentation per category and image, without overlap: the label map comes back exactly."""
+    truth = np.random.default_rng(3).choice([3, 7, 90, 0], (H, W))
+    regions = [annotation(c, c, compressed((truth == c).astype(np.uint8))) for c in (3, 7, 90)]
+    write_set(tmp_path, content(*regions))
+    np.testing.assert_array_equal(masks_of(tmp_path), np.select([truth == 3, truth == 7, truth == 90], [1, 2, 3], 0))
+
+
+def test_images_ids_names_and_sub_folders(tmp_path: Path) -> None:
+    values = content(annotation(1, 3, [SQUARE], image=2), images=3)
+    values["images"] = values["images"][::-1]
+    values["images"][0]["file_name"] = "./deep/er/x.png"
+    dataset = Coco(write_set(tmp_path, values), "val", **OPTIONS)
+    assert dataset.ids == [1, 2, 3] and dataset.names == ["0001", "0002", "deep/er/x"]
+    samples = [dataset[i] for i in range(3)]
+    assert [int(sample["mask"].max()) for sample in samples] == [0, 1, 0]
+    assert samples[2]["name"] == "deep/er/x" and samples[2]["size"] == (H, W)
+
+
+def test_splits(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        write_set(tmp_path, content(), split)
+    assert Coco.present_splits(tmp_path, **OPTIONS) == ("train", "val")
+    with pytest.raises(InputError, match="unknown split 'vall' of Coco. Did you mean 'val'"):
+        Coco(tmp_path, "vall", **OPTIONS)
+    fixed = {"annotation_file": "val.json", "image_dir": "val"}
+    assert len(Coco(tmp_path, "all", **fixed)) == 1
+    with pytest.raises(InputError, match="unknown split 'val' of Coco.*Known: all"):
+        Coco(tmp_path, "val", **fixed)
+    with pytest.raises(InputError, match="nothing at .* fits x_{split}.json"):
+        Coco(tmp_path, "val", annotation_file="x_{split}.json", image_dir="val")
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.floats(0, 1), st.integers(0, 2**32 - 1), st.integers(1, 9))
+def test_compressed_counts_are_read_as_pycocotools_writes_them(
+    height: int, width: int, share: float, seed: int, block: int
+) -> None:
+    region = (np.random.default_rng(seed).random((height, width)) < share).astype(np.uint8)
+    region = np.kron(region, np.ones((block, block), np.uint8))
+    counts = decode_counts(compressed(region)["counts"])
+    assert counts is not None
+    np.testing.assert_array_equal(counts[counts.cumsum() > 0], uncompressed(region)["counts"][int(region[0, 0]) :])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([3, 7, 90]), st.integers(0, 2**32 - 1), st.booleans()), max_size=6))
+def test_rendering_is_the_overlap_rule_pixel_by_pixel(objects: list[tuple[int, int, bool]]) -> None:
+    regions = [np.random.default_rng(seed).random((6, 5)) < 0.4 for _, seed, _ in objects]
+    values = content(
+        *(
+            annotation(i, category, compressed(region.astype(np.uint8)), crowd=int(crowd))
+            for i, ((category, _, crowd), region) in enumerate(zip(objects, regions, strict=True))
+        )
+    )
+    values["images"][0] |= {"height": 6, "width": 5}
+    labels = {3: 1, 7: 2}
+    for ignore in (False, True):
+        expected = np.zeros((6, 5), int)
+        for row, column in np.ndindex(6, 5):
+            covering = [
+                (not crowd, -int(region.sum()), i)  # crowd below all, then large below small, then by the file
+                for i, ((category, _, crowd), region) in enumerate(zip(objects, regions, strict=True))
+                if region[row, column] and (ignore or category in labels)
+            ]
+            if covering:
+                category, _, crowd = objects[max(covering)[2]]
+                expected[row, column] = 255 if crowd else labels.get(category, 255)
+        image = parse_coco(values, Path("x.json")).images[0]
+        np.testing.assert_array_equal(render(image, labels, uncovered=0, ignore=ignore), expected)

@@ -1,0 +1,222 @@
+"""Annotation files that are wrong: one clear line for each, and nothing but `InputError` for random ones."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from coco_samples import OPTIONS, SQUARE, H, W, annotation, compressed, content, ring, uncompressed, write_set
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from dfad_seg.datasets import Coco, build_dataset, coco_file, dataset_info
+from dfad_seg.datasets.coco import map_categories, render
+from dfad_seg.datasets.coco_file import decode_counts, parse_coco, read_coco
+from dfad_seg.errors import InputError
+
+
+def good() -> dict[str, Any]:
+    return content(annotation(1, 3, [SQUARE]), annotation(2, 7, compressed(ring())))
+
+
+def put(*path: Any) -> Callable[[dict[str, Any]], None]:
+    """A change that sets the value at a path, the last element; `...` removes it."""
+    *keys, last, value = path
+
+    def change(values: dict[str, Any]) -> None:
+        node: Any = values
+        for key in keys:
+            node = node[key]
+        if value is ...:
+            del node[last]
+        else:
+            node[last] = value
+
+    return change
+
+
+def shorter(counts: list[int]) -> dict[str, Any]:
+    return {"size": [H, W], "counts": counts}
+
+
+FIRST, SECOND = ("annotations", 0), ("annotations", 1)
+WRONG = {
+    "no images": (put("images", ...), "x.json has no list 'images'"),
+    "images no list": (put("images", {}), "has no list 'images'"),
+    "images empty": (put("images", []), "the list 'images' of x.json is empty"),
+    "categories missing": (put("categories", ...), "no list 'categories'"),
+    "entry no object": (put("images", 0, 5), "entry 0 of 'images' is not an object"),
+    "image id missing": (put("images", 0, "id", ...), "image entry 0 has nothing as 'id'"),
+    "image id text": (put("images", 0, "id", "one"), "image entry 0 has 'one' as 'id'; an integer"),
+    "height 0": (put("images", 0, "height", 0), "image 1 has 0 as 'height'; an integer from 1 on"),
+    "too many pixels": (put("images", 0, "height", 10**9), "image 1 has 30x1000000000 pixels, more than 80 million"),
+    "file name missing": (put("images", 0, "file_name", ...), "image 1 has nothing as 'file_name'"),
+    "file name outside": (put("images", 0, "file_name", "../a.jpg"), "image 1 names '../a.jpg', which is not a file"),
+    "file name absolute": (put("images", 0, "file_name", "/a.jpg"), "image 1 names '/a.jpg', which is not a file"),
+    "category name empty": (put("categories", 0, "name", ""), "category 0 has '' as 'name'; a text"),
+    "category names equal": (put("categories", 0, "name", "cat"), "two categories of the same name"),
+    "category id twice": (put("categories", 0, "id", 3), "two entries of 'categories' have the id 3"),
+    "annotation id twice": (put(*FIRST, "id", 2), "two entries of 'annotations' have the id 2"),
+    "image id twice": (
+        lambda values: values["images"].append(dict(values["images"][0])),
+        "two entries of 'images' have the id 1",
+    ),
+    "unknown image": (put(*FIRST, "image_id", 5), "annotation 1 belongs to image 5, which the file does not have"),
+    "unknown category": (put(*FIRST, "category_id", 4), "annotation 1 has category 4, which the file does not have"),
+    "no category": (put(*FIRST, "category_id", ...), "annotation 1 has category None"),
+    "crowd 2": (put(*FIRST, "iscrowd", 2), "annotation 1 has iscrowd 2"),
+    "no segmentation": (put(*FIRST, "segmentation", ...), "annotation 1 has no segmentation"),
+    "empty segmentation": (put(*FIRST, "segmentation", []), "annotation 1 has no segmentation"),
+    "four numbers": (put(*FIRST, "segmentation", [[1, 2, 3, 4]]), "annotation 1 has a polygon of 4 numbers"),
+    "seven numbers": (put(*FIRST, "segmentation", [[1] * 7]), "polygon of 7 numbers; x and y of at least 3"),
+    "flat polygon": (put(*FIRST, "segmentation", SQUARE), "a polygon that is not a list of numbers"),
+    "text in polygon": (put(*FIRST, "segmentation", [[1, 2, 3, 4, 5, "6"]]), "polygon that is not a list of numbers"),
+    "far outside": (put(*FIRST, "segmentation", [[0, 0, 5, 5, 1e9, 0]]), "polygon far outside its image of 30x20"),
+    "not a number": (put(*FIRST, "segmentation", [[0, 0, 5, 5, float("nan"), 0]]), "polygon far outside"),
+    "endless outline": (put(*FIRST, "segmentation", [[0, 0, 30, 20] * 40_000]), "an outline of more than 1000000"),
+    "size of another image": (put(*SECOND, "segmentation", "size", [W, H]), r"size \[30, 20\] .*image has \[20, 30\]"),
+    "no counts": (put(*SECOND, "segmentation", "counts", ...), "run-length encoding that is not a list of numbers"),
+    "counts too short": (put(*SECOND, "segmentation", shorter([3, 5])), "does not cover the 600 pixels of its image"),
+    "counts too long": (put(*SECOND, "segmentation", shorter([300, 301])), "does not cover the 600 pixels"),
+    "counts negative": (put(*SECOND, "segmentation", shorter([700, -100])), "does not cover the 600 pixels"),
+    "counts fractions": (put(*SECOND, "segmentation", shorter([300.0, 300.0])), "not whole numbers"),
+    "text cut": (put(*SECOND, "segmentation", "counts", "a"), "does not cover the 600 pixels"),
+    "text of odd characters": (put(*SECOND, "segmentation", "counts", "é\ud800"), "does not cover the 600 pixels"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", WRONG)
+def test_a_wrong_file_is_one_line_that_says_where(fault: str) -> None:
+    change, message = WRONG[fault]
+    values = good()
+    parse_coco(values, Path("x.json"))
+    change(values)
+    with pytest.raises(InputError, match=message) as caught:
+        parse_coco(values, Path("x.json"))
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"9" * 10_000, "is not JSON"),
+        (b"[]", "must hold a JSON object"),
+    ],
+)
+def test_what_is_no_annotation_file_at_all(tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "x.json").write_bytes(data)
+    with pytest.raises(InputError, match=message):
+        read_coco(tmp_path / "x.json")
+
+
+def test_missing_and_huge_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="cannot read the annotation file .*No such file"):
+        read_coco(tmp_path / "x.json")
+    (tmp_path / "x.json").write_text("{}" + " " * 100)
+    monkeypatch.setattr(coco_file, "MAX_BYTES", 50)
+    with pytest.raises(InputError, match="more than 0 GiB"):
+        read_coco(tmp_path / "x.json")
+
+
+def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
+    write_set(tmp_path, good())
+    assert dataset_info("coco", tmp_path, **OPTIONS).num_classes == 4
+    changed = good()
+    changed["categories"].append({"id": 91, "name": "sky"})
+    (tmp_path / "val.json").write_text(json.dumps(changed))
+    assert dataset_info("coco", tmp_path, **OPTIONS).num_classes == 5
+
+
+def test_images_that_are_missing_or_of_another_size(tmp_path: Path) -> None:
+    root = write_set(tmp_path, good())
+    Image.new("RGB", (W + 1, H)).save(root / "val" / "0001.jpg")
+    with pytest.raises(InputError, match="image 1 in .*val.json is 30x20 but its image .*0001.jpg is 31x20"):
+        Coco(root, "val", **OPTIONS)[0]
+    (root / "val" / "0001.jpg").unlink()
+    with pytest.raises(InputError, match=r"val.json names '0001.jpg' \(1 such\), which is not in .*val"):
+        Coco(root, "val", **OPTIONS)
+    twice = content(images=2)
+    twice["images"][1]["file_name"] = "0001.png"
+    with pytest.raises(InputError, match="two images with the same file_name"):
+        Coco(write_set(tmp_path / "b", twice), "val", **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": ["cta"]}, "classes names 'cta', which is no category of .*Did you mean 'cat'"),
+        ({"category_map": {"kitten": "cat"}}, "category_map names 'kitten', which is no category"),
+        ({"classes": ["cat", "cat"]}, "names a class twice: cat"),
+        ({"classes": ["cat", "background"], "background": False}, "but background is false"),
+        ({"palette": [(0, 0, 0)]}, "4 classes but 1 palette"),
+        ({"paltte": []}, "has no option 'paltte'. Did you mean 'palette'"),
+    ],
+)
+def test_wrong_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    root = write_set(tmp_path, good())
+    with pytest.raises(InputError, match=message):
+        build_dataset("coco", root, "val", **OPTIONS, **options)
+    with pytest.raises(InputError, match=message):
+        dataset_info("coco", root, **OPTIONS, **options)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 700) | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.sampled_from(["id", "size", "counts", "x"]), inner),
+    max_leaves=10,
+)
+
+
+def places(node: Any, path: tuple = ()) -> list[tuple]:
+    inner = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else []
+    return [found for key, value in inner for found in [(*path, key), *places(value, (*path, key))]]
+
+
+BASE = content(annotation(1, 3, [SQUARE]), annotation(2, 7, compressed(ring())), annotation(3, 7, uncompressed(ring())))
+
+
+@settings(max_examples=250, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(places(BASE)), JSON), min_size=1, max_size=3))
+def test_a_file_with_anything_anywhere_is_rendered_or_refused(changes: list[tuple[tuple, Any]]) -> None:
+    values = copy.deepcopy(BASE)
+    for path, value in changes:
+        node: Any = values
+        try:
+            for key in path[:-1]:
+                node = node[key]
+            node[path[-1]] = value
+        except (KeyError, IndexError, TypeError):  # an earlier change removed the place
+            continue
+    try:
+        file = parse_coco(values, Path("x.json"))
+        _, labels = map_categories(file, classes=None, palette=None, category_map=None, background=True)
+        for image in file.images:
+            mask = render(image, labels, uncovered=0, ignore=True)
+            assert mask.shape == image.size and mask.dtype == np.uint8
+    except InputError as error:
+        assert "\n" not in str(error)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet=st.characters(min_codepoint=40, max_codepoint=120), max_size=30))
+def test_any_text_as_counts_is_safe(text: str) -> None:
+    counts = decode_counts(text)
+    values = content(annotation(1, 3, {"size": [H, W], "counts": text}))
+    try:
+        file = parse_coco(values, Path("x.json"))
+    except InputError:
+        assert counts is None or (counts < 0).any() or counts.sum() != H * W
+    else:
+        assert counts is not None and counts.sum() == H * W
+        mask = render(file.images[0], {3: 1}, uncovered=0, ignore=False)
+        np.testing.assert_array_equal(mask.ravel("F"), np.repeat(np.arange(counts.size) % 2, counts))

@@ -1,0 +1,189 @@
+"""Folders in MMSegmentation's layout: which files belong together, and what their values mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from dfad_seg.datasets import Folders, build_dataset, dataset_info
+from dfad_seg.datasets.folders import label_table
+from dfad_seg.errors import InputError
+
+CITY = {
+    "img_dir": "leftImg8bit/{split}",
+    "ann_dir": "gtFine/{split}",
+    "img_suffix": "_leftImg8bit.png",
+    "seg_map_suffix": "_gtFine_labelTrainIds.png",
+    "classes": ["road", "sidewalk", "building"],
+}
+PLAIN = {"img_dir": "images", "ann_dir": "masks", "split_file": "{split}.txt", "classes": ["a", "b", "c"]}
+
+
+def put(root: Path, image: str, mask: str, values: Any = 0, size: tuple[int, int] = (5, 4)) -> None:
+    for name in (image, mask):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (7, 8, 9)).save(root / image)
+    Image.fromarray(np.broadcast_to(np.asarray(values, np.uint8), size[::-1]).copy()).save(root / mask)
+
+
+@pytest.fixture
+def city(tmp_path: Path) -> Path:
+    for split, town, value in (("train", "ulm", 0), ("train", "aachen", 1), ("val", "bonn", 2)):
+        for number in "12":
+            name = f"{split}/{town}/{town}_{number}"
+            put(tmp_path, f"leftImg8bit/{name}_leftImg8bit.png", f"gtFine/{name}_gtFine_labelTrainIds.png", value)
+    put(tmp_path, "gtFine/train/ulm/ulm_1_gtFine_color.png", "gtFine/train/ulm/ulm_1_gtFine_labelIds.png", 33)
+    return tmp_path
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    for name in "pqr":
+        put(tmp_path, f"images/{name}.jpg", f"masks/{name}.png", np.array([0, 1, 2, 3, 255]))
+    for split, names in (("train", "rp"), ("val", "q")):
+        (tmp_path / f"{split}.txt").write_text("\n".join(names))
+    return tmp_path
+
+
+def test_nested_folders_and_suffixes_as_in_cityscapes(city: Path) -> None:
+    train, val = (build_dataset("folders", city, split, **CITY) for split in ("train", "val"))
+    assert train.names == ["aachen/aachen_1", "aachen/aachen_2", "ulm/ulm_1", "ulm/ulm_2"]
+    assert val.names == ["bonn/bonn_1", "bonn/bonn_2"] and val[0]["name"] == "bonn/bonn_1"
+    assert [int(train[i]["mask"].max()) for i in range(4)] == [1, 1, 0, 0]
+    assert train.metainfo.classes == ("road", "sidewalk", "building")
+    assert Folders.present_splits(city, **CITY) == ("train", "val")
+
+
+def test_split_files_choose_and_order(plain: Path) -> None:
+    options = {**PLAIN, "classes": list("abcd")}
+    assert Folders(plain, "train", **options).names == ["r", "p"]
+    assert Folders(plain, "val", **options).names == ["q"]
+    everything = {key: value for key, value in options.items() if key != "split_file"}
+    assert Folders(plain, "all", **everything).names == ["p", "q", "r"]
+    with pytest.raises(InputError, match="unknown split 'val' of Folders.*Known: all"):
+        Folders(plain, "val", **everything)
+    with pytest.raises(InputError, match="unknown split 'test' of Folders.*Known: train, val"):
+        Folders(plain, "test", **options)
+
+
+def test_values_zero_label_and_map(plain: Path) -> None:
+    """The file's row is 0 1 2 3 255; expected by MMSegmentation 1.x's LoadAnnotations."""
+
+    def row(**options: Any) -> list[int]:
+        return Folders(plain, "val", **(PLAIN | options))[0]["mask"][0].tolist()
+
+    assert row(classes=list("abcd")) == [0, 1, 2, 3, 255]
+    assert row(reduce_zero_label=True) == [255, 0, 1, 2, 255]
+    assert row(classes=["x", "y"], label_map={2: 0, 3: 1}) == [0, 1, 0, 1, 255]
+    assert row(classes=list("abc"), label_map={3: 255}) == [0, 1, 2, 255, 255]
+    # After the reduction: the key 2 is the file's 3.
+    assert row(classes=["x", "y"], reduce_zero_label=True, label_map={2: 0}) == [255, 0, 1, 0, 255]
+    # No chains: 0 -> 1 and 1 -> 0 swap.
+    assert row(classes=list("abcd"), label_map={0: 1, 1: 0}) == [1, 0, 2, 3, 255]
+    with pytest.raises(InputError, match="q.png holds label 3; labels of Folders are 0-2"):
+        Folders(plain, "val", **PLAIN)[0]
+
+
+def mmseg_labels(values: np.ndarray, reduce_zero_label: bool, label_map: dict[int, int]) -> np.ndarray:
+    """MMSegmentation 1.x's order of operations on uint8, restated."""
+    labels = values.copy()
+    if reduce_zero_label:
+        labels[labels == 0] = 255
+        labels = labels - 1
+        labels[labels == 254] = 255
+    before = labels.copy()
+    for old, new in label_map.items():
+        labels[before == old] = new
+    return labels
+
+
+@settings(max_examples=60, deadline=None)
+@example(True, {254: 0, 255: 1})
+@given(st.booleans(), st.dictionaries(st.integers(0, 255), st.integers(0, 255), max_size=8))
+def test_all_256_values_as_in_mmsegmentation(reduce_zero_label: bool, label_map: dict[int, int]) -> None:
+    values = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(
+        label_table(reduce_zero_label, label_map), mmseg_labels(values, reduce_zero_label, label_map)
+    )
+
+
+def test_the_restatement_is_right(tmp_path: Path) -> None:
+    loading = pytest.importorskip("mmseg.datasets.transforms", reason="needs MMSegmentation 1.x")
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(values).save(tmp_path / "m.png")
+    for reduce, label_map in ((False, {}), (True, {}), (True, {2: 0, 0: 9, 255: 4}), (False, {1: 2, 2: 1})):
+        results = {
+            "seg_map_path": str(tmp_path / "m.png"),
+            "reduce_zero_label": reduce,
+            "label_map": label_map or None,
+            "seg_fields": [],
+        }
+        theirs = loading.LoadAnnotations()(results)["gt_seg_map"]
+        np.testing.assert_array_equal(label_table(reduce, label_map)[values], theirs)
+
+
+def test_file_ids_lead_back_to_the_files_values(tmp_path: Path) -> None:
+    def ids(**options: Any) -> tuple[int, ...] | None:
+        return dataset_info("folders", tmp_path, **(PLAIN | options)).file_ids
+
+    assert ids() == (0, 1, 2)
+    assert ids(reduce_zero_label=True) == (1, 2, 3)
+    assert ids(label_map={0: 1, 1: 0}) == (1, 0, 2)
+    assert ids(label_map={5: 0, 9: 0}) == (0, 1, 2)  # the lowest of several
+    for reduce, label_map in ((False, {}), (True, {}), (True, {0: 2, 2: 0}), (False, {7: 0, 0: 255})):
+        found = ids(reduce_zero_label=reduce, label_map=label_map)
+        assert mmseg_labels(np.array(found, np.uint8), reduce, label_map).tolist() == [0, 1, 2]
+
+
+def test_metainfo_comes_from_the_options(tmp_path: Path) -> None:
+    info = dataset_info("folders", tmp_path, **PLAIN)
+    assert info.classes == ("a", "b", "c") and info.palette == ((0, 0, 0), (128, 0, 0), (0, 128, 0))
+    info = dataset_info("folders", tmp_path, **PLAIN, palette=[[1, 2, 3], [4, 5, 6], [7, 8, 9]])
+    assert info.palette == ((1, 2, 3), (4, 5, 6), (7, 8, 9))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"palette": [[0, 0, 0]]}, "3 classes but 1 palette"),
+        ({"classes": ["a", "a"]}, "names a class twice: a"),
+        ({"label_map": {0: 256}}, "label_map holds 256; labels are 0-255"),
+        ({"label_map": {1: 0}}, "no value of a mask file becomes class 'b'"),
+        ({"img_dir": "image"}, "no image folder at .*image"),
+        ({"img_suffix": ".tif"}, "holds no files that end with '.tif'"),
+        ({"seg_map_suffix": "_m.png"}, "no mask in .*masks for image .*q.jpg"),
+        ({"split_file": "lists/{split}.txt"}, "nothing at .* fits lists/{split}.txt, whatever stands for {split}"),
+        ({"img_sufix": ".png"}, "data set type folders has no option 'img_sufix'. Did you mean 'img_suffix'"),
+    ],
+)
+def test_wrong_options(plain: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build_dataset("folders", plain, "val", **(PLAIN | options))
+
+
+def test_wrong_files(plain: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="data set type folders needs img_dir, ann_dir, classes"):
+        build_dataset("folders", plain, "val")
+    with pytest.raises(InputError, match="no data set folder at .*nowhere"):
+        Folders(plain / "nowhere", "val", **PLAIN)
+    (plain / "val.txt").write_text("q\nnew\n")
+    with pytest.raises(InputError, match="val.txt names 'new'"):
+        Folders(plain, "val", **PLAIN)
+    Image.new("RGB", (5, 4)).save(plain / "masks" / "r.png")
+    with pytest.raises(InputError, match="r.png has pixels of type 'RGB'; an index mask is needed"):
+        Folders(plain, "train", **PLAIN)[0]
+    Image.new("L", (4, 5)).save(plain / "masks" / "r.png")
+    with pytest.raises(InputError, match="r.png is 4x5 but its image .*r.jpg is 5x4"):
+        Folders(plain, "train", **PLAIN)[0]
+
+
+def test_links_in_a_circle_end(plain: Path) -> None:
+    (plain / "images" / "again").symlink_to(plain / "images", target_is_directory=True)
+    options = {key: value for key, value in PLAIN.items() if key != "split_file"}
+    assert Folders(plain, "all", **options).names == ["p", "q", "r"]
