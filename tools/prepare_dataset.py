@@ -6,7 +6,7 @@ python tools/prepare_dataset.py nyuv2 --root data/nyuv2 --source DIR_WITH_MAT_FI
 python tools/prepare_dataset.py street-scenes --root data/street --size 96 128 --train 400 --val 60 --test 100
 python tools/prepare_dataset.py check --type camvid --root data/CamVid
 python tools/prepare_dataset.py check --type coco --root data/coco --sample 500 \\
-  --options 'annotation_file=annotations/instances_{split}2017.json' 'image_dir={split}2017'
+  --options 'annotation_file=annotations/instances_<split>2017.json' 'image_dir=<split>2017'
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ NEEDS: dict[str, set[str]] = {
 class DatasetConfig(Strict):
     """Real images: for training with data and for evaluation, never for data-free training.
 
-    In the paths of coco and folders, which are relative to `root`, `{split}` stands for the split's name.
+    In the paths of coco and folders, which are relative to `root`, `<split>` stands for the split's name.
     """
 
     type: str
@@ -41,9 +41,9 @@ class DatasetConfig(Strict):
     """coco, folders: one [red, green, blue] per class; default: the colours of Pascal VOC."""
 
     annotation_file: str | None = None
-    """coco: the JSON file, such as annotations/instances_{split}2017.json."""
+    """coco: the JSON file, such as annotations/instances_<split>2017.json."""
     image_dir: str | None = None
-    """coco: the folder of the images, such as {split}2017."""
+    """coco: the folder of the images, such as <split>2017."""
     category_map: dict[str, str] | None = None
     """coco: {category: class}, to rename or merge categories."""
     background: bool | None = None

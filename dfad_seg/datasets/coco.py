@@ -33,7 +33,7 @@ class Coco(SegmentationDataset):
     ignored.  Objects of categories that are no class are left out (`unlisted: background`, what lies under them
     shows) or ignored (`unlisted: ignore`).
 
-    `{split}` in `annotation_file` and `image_dir` stands for the split's name.  Where neither has it, the set has one
+    `<split>` in `annotation_file` and `image_dir` stands for the split's name.  Where neither has it, the set has one
     split, named `all`.  `palette` defaults to Pascal VOC's colours.
     """
 

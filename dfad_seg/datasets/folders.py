@@ -26,7 +26,7 @@ class Folders(SegmentationDataset):
       `label_map` {old: new} comes after that, so its keys are values already reduced; 255 as new is ignored.
     Values that end neither below `len(classes)` nor at 255 are an error, where MMSegmentation is silent.
 
-    `{split}` in `img_dir`, `ann_dir` and `split_file` stands for the split's name.  Where none of them has it, the
+    `<split>` in `img_dir`, `ann_dir` and `split_file` stands for the split's name.  Where none of them has it, the
     set has one split, named `all`.  `palette` defaults to Pascal VOC's colours.
     """
 

@@ -1,4 +1,4 @@
-"""Split files, folders with sub-folders, and paths in which `{split}` stands for the split's name."""
+"""Split files, folders with sub-folders, and paths in which `<split>` stands for the split's name."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 
 from dfad_seg.errors import InputError
 
-SPLIT = "{split}"
+SPLIT = "<split>"
 ALL = "all"
-"""The one split of a data set none of whose paths contains `{split}`."""
+"""The one split of a data set none of whose paths contains `<split>`."""
 
 
 def read_listing(path: Path, *, only_stems: bool = False) -> list[str]:
@@ -84,7 +84,7 @@ def fill(template: str, split: str) -> str:
 
 
 def found_splits(root: Path, templates: list[str]) -> tuple[str, ...]:
-    """The splits for which a file or folder exists: what `{split}` can stand for in the first of `templates` (paths,
+    """The splits for which a file or folder exists: what `<split>` can stand for in the first of `templates` (paths,
     relative to `root`) that contains it; `("all",)` if none does.
 
     Raises `InputError` if nothing fits.
@@ -92,9 +92,10 @@ def found_splits(root: Path, templates: list[str]) -> tuple[str, ...]:
     template = next((path for path in templates if SPLIT in path), None)
     if template is None:
         return (ALL,)
-    whole = str(root / template)
-    pattern = re.escape(whole).replace(re.escape(SPLIT), "(?P<split>[^/]+)", 1).replace(re.escape(SPLIT), "(?P=split)")
-    hits = glob.glob("*".join(glob.escape(part) for part in whole.split(SPLIT)))
+    parts = str(root / template).split(SPLIT)
+    first, *others = [re.escape(part) for part in parts]
+    pattern = f"{first}(?P<split>[^/]+){'(?P=split)'.join(others)}"
+    hits = glob.glob("*".join(glob.escape(part) for part in parts))
     splits = sorted({match["split"] for hit in hits if (match := re.fullmatch(pattern, hit))})
     if not splits:
         raise InputError(f"nothing at {root} fits {template}, whatever stands for {SPLIT}.")

@@ -16,7 +16,7 @@ SQUARE = [2.0, 2.0, 14.0, 2.0, 14.0, 14.0, 2.0, 14.0]
 SMALL = [5.0, 5.0, 9.0, 5.0, 9.0, 9.0, 5.0, 9.0]
 TWO_PARTS = [[1.5, 1.0, 8.2, 3.1, 4.0, 9.9], [20.0, 10.0, 29.0, 11.0, 25.5, 19.0, 19.0, 15.0]]
 CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}, {"id": 90, "name": "grass"}]
-OPTIONS = {"annotation_file": "{split}.json", "image_dir": "{split}"}
+OPTIONS = {"annotation_file": "<split>.json", "image_dir": "<split>"}
 
 
 def ring() -> np.ndarray:

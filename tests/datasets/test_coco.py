@@ -173,8 +173,8 @@ def test_splits(tmp_path: Path) -> None:
     assert len(Coco(tmp_path, "all", **fixed)) == 1
     with pytest.raises(InputError, match="unknown split 'val' of Coco.*Known: all"):
         Coco(tmp_path, "val", **fixed)
-    with pytest.raises(InputError, match="nothing at .* fits x_{split}.json"):
-        Coco(tmp_path, "val", annotation_file="x_{split}.json", image_dir="val")
+    with pytest.raises(InputError, match="nothing at .* fits x_<split>.json"):
+        Coco(tmp_path, "val", annotation_file="x_<split>.json", image_dir="val")
 
 
 @settings(max_examples=80, deadline=None)

@@ -16,13 +16,13 @@ from dfad_seg.datasets.folders import label_table
 from dfad_seg.errors import InputError
 
 CITY = {
-    "img_dir": "leftImg8bit/{split}",
-    "ann_dir": "gtFine/{split}",
+    "img_dir": "leftImg8bit/<split>",
+    "ann_dir": "gtFine/<split>",
     "img_suffix": "_leftImg8bit.png",
     "seg_map_suffix": "_gtFine_labelTrainIds.png",
     "classes": ["road", "sidewalk", "building"],
 }
-PLAIN = {"img_dir": "images", "ann_dir": "masks", "split_file": "{split}.txt", "classes": ["a", "b", "c"]}
+PLAIN = {"img_dir": "images", "ann_dir": "masks", "split_file": "<split>.txt", "classes": ["a", "b", "c"]}
 
 
 def put(root: Path, image: str, mask: str, values: Any = 0, size: tuple[int, int] = (5, 4)) -> None:
@@ -158,7 +158,7 @@ def test_metainfo_comes_from_the_options(tmp_path: Path) -> None:
         ({"img_dir": "image"}, "no image folder at .*image"),
         ({"img_suffix": ".tif"}, "holds no files that end with '.tif'"),
         ({"seg_map_suffix": "_m.png"}, "no mask in .*masks for image .*q.jpg"),
-        ({"split_file": "lists/{split}.txt"}, "nothing at .* fits lists/{split}.txt, whatever stands for {split}"),
+        ({"split_file": "lists/<split>.txt"}, "nothing at .* fits lists/<split>.txt, whatever stands for <split>"),
         ({"img_sufix": ".png"}, "data set type folders has no option 'img_sufix'. Did you mean 'img_suffix'"),
     ],
 )
