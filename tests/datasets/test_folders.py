@@ -128,6 +128,24 @@ def test_the_restatement_is_right(tmp_path: Path) -> None:
         np.testing.assert_array_equal(label_table(reduce, label_map)[values], theirs)
 
 
+def test_the_same_files_as_mmsegmentation(city: Path, plain: Path) -> None:
+    theirs = pytest.importorskip("mmseg.datasets", reason="needs MMSegmentation 1.x").BaseSegDataset
+    for root, split, options in ((city, "train", CITY), (plain, "train", PLAIN), (plain, "val", PLAIN)):
+        ours = Folders(root, split, **options)
+        paths = {key: options[key].replace("<split>", split) for key in ("img_dir", "ann_dir")}
+        suffixes = {key: options[key] for key in ("img_suffix", "seg_map_suffix") if key in options}
+        listed = theirs(
+            ann_file=f"{split}.txt" if "split_file" in options else "",
+            data_root=str(root),
+            data_prefix={"img_path": paths["img_dir"], "seg_map_path": paths["ann_dir"]},
+            metainfo={"classes": options["classes"]},
+            pipeline=[],
+            **suffixes,
+        )
+        pairs = [(entry["img_path"], entry["seg_map_path"]) for entry in map(listed.get_data_info, range(len(listed)))]
+        assert pairs == [(str(ours.image_path(i)), str(ours.mask_path(i))) for i in range(len(ours))]
+
+
 def test_file_ids_lead_back_to_the_files_values(tmp_path: Path) -> None:
     def ids(**options: Any) -> tuple[int, ...] | None:
         return dataset_info("folders", tmp_path, **(PLAIN | options)).file_ids
