@@ -220,3 +220,11 @@ def test_any_text_as_counts_is_safe(text: str) -> None:
         assert counts is not None and counts.sum() == H * W
         mask = render(file.images[0], {3: 1}, uncovered=0, ignore=False)
         np.testing.assert_array_equal(mask.ravel("F"), np.repeat(np.arange(counts.size) % 2, counts))
+
+
+def test_numbers_of_too_many_groups_are_refused() -> None:
+    """Seven groups of five bits hold any run; more would leave the 64 bits of pycocotools' integers."""
+    padded = ["hb" + "P" * zeros + "0" for zeros in (0, 4, 5)]  # 600 = 24 + 18 * 32, then groups of nothing
+    assert padded[0] == compressed(np.zeros((H, W), np.uint8))["counts"]
+    counts = [decode_counts(text) for text in padded]
+    assert [None if found is None else found.tolist() for found in counts] == [[600], [600], None]
