@@ -125,7 +125,9 @@ def miou_difference(
     values = [resampled_miou(counts, resamples=resamples, seed=seed, subset=subset) for counts in (first, second)]
     differences = values[1] - values[0]
     differences = differences[~np.isnan(differences)]
-    whole = [_miou(counts.sum(axis=0, dtype=np.int64)[None].astype(np.float64), subset)[0] for counts in (first, second)]
+    whole = [
+        _miou(counts.sum(axis=0, dtype=np.int64)[None].astype(np.float64), subset)[0] for counts in (first, second)
+    ]
     below, above = int((differences <= 0).sum()), int((differences >= 0).sum())
     p_value = min(1.0, 2 * (min(below, above) + 1) / (len(differences) + 1))
     return Difference(float(whole[1] - whole[0]), _interval(differences, resamples, seed), p_value)

@@ -137,7 +137,7 @@ def _checked(
 
 def _entry(batch: Mapping[str, Any], key: str) -> Any:
     if key not in batch:
-        raise InputError(f"a batch to evaluate needs the key '{key}', which is missing.")
+        raise InputError(f"the key '{key}' is missing from a batch to evaluate; it has {', '.join(batch)}.")
     return batch[key]
 
 
