@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfad_seg.config import Config, SegmentorConfig, load_config
+from dfad_seg.config import Config, SegmentorConfig
 from dfad_seg.datasets import MetaInfo
 from dfad_seg.errors import InputError
 from dfad_seg.evaluation import CocoResults, PredictionFolder
@@ -87,9 +87,9 @@ def run_config(item: str | Path) -> Path | None:
 
 
 def _open_run(config: Config, path: Path) -> Source:
-    file = path / f"{load_config(path / 'config.yaml').trained_role}.pt"
-    if not file.is_file():
-        raise InputError(f"the run {path} has no {file.name}: it has not finished. Resume it first.")
+    file = next((path / name for name in ("student.pt", "teacher.pt") if (path / name).is_file()), None)
+    if file is None:
+        raise InputError(f"the run {path} has no student.pt or teacher.pt: it has not finished. Resume it first.")
     return Source(file, _load_saved(config, file))
 
 
