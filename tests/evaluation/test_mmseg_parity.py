@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from dfad_seg.evaluation import ConfusionMatrix, metrics_from_confusion
+from dfad_seg.evaluation import ConfusionMatrix, Inference, metrics_from_confusion
+from dfad_seg.evaluation.inference import slide
 
 mmseg_metrics = pytest.importorskip(
     "mmseg.evaluation",
@@ -60,3 +63,21 @@ def test_parity_with_the_real_ioumetric(case):
     summary = metric.compute_metrics(metric.results)
     for name in ("aAcc", "mIoU", "mAcc", "mDice"):
         assert summary[name] == pytest.approx(100 * getattr(metrics, name), abs=0.00501)
+
+
+@pytest.mark.parametrize(("crop", "stride"), [((8, 8), (5, 5)), ((16, 7), (9, 7)), ((30, 40), (20, 20))])
+def test_windows_are_those_of_slide_inference(crop, stride):
+    from mmseg.models import EncoderDecoder
+
+    rng = torch.Generator().manual_seed(0)
+    images, weight = torch.rand(2, 3, 21, 33, generator=rng), torch.randn(4, 3, 3, 3, generator=rng)
+
+    def network(inputs, metas=None):
+        return torch.nn.functional.conv2d(inputs, weight, padding=1)
+
+    model = SimpleNamespace(
+        test_cfg=SimpleNamespace(stride=stride, crop_size=crop), out_channels=4, encode_decode=network
+    )
+    theirs = EncoderDecoder.slide_inference(model, images, [{}, {}])
+    bands = slide(network, images, Inference(crop_size=crop, crop_stride=stride))
+    assert torch.equal(torch.cat(list(bands), dim=2), theirs)
