@@ -101,22 +101,15 @@ class ConfusionMatrix:
 
     def _count_bytes(self, prediction: np.ndarray, truth: np.ndarray) -> None:
         """The common case on a CPU: all labels in 0 … 255."""
-        pairs = pair_histogram(truth, prediction)
-        if 0 <= self.ignore_index <= 255:
-            pairs[self.ignore_index] = self._check_predicted(pairs[self.ignore_index])
         classes = min(self.num_classes, 256)
-        counted = pairs[:classes, :classes]
-        if counted.sum() != pairs.sum():
-            rows, columns = np.flatnonzero(pairs.any(axis=1)), np.flatnonzero(pairs.any(axis=0))
-            self._check([int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])])
+        counted = pair_histogram(truth, prediction, classes)
+        ignored = np.count_nonzero(truth == self.ignore_index) if 0 <= self.ignore_index <= 255 else 0
+        if prediction.max() >= classes or int(counted.sum()) + ignored != truth.size:
+            wrong = truth[truth != self.ignore_index]
+            extremes = (wrong.min(initial=0), wrong.max(initial=0), prediction.min(), prediction.max())
+            self._check([int(value) for value in extremes])
         matrix = self._counts[:-2].view(self.num_classes, self.num_classes)
         matrix[:classes, :classes] += torch.from_numpy(counted)
-
-    def _check_predicted(self, counts: np.ndarray) -> np.ndarray:
-        """What remains of the ignored pixels' counts: none; but a prediction out of range is wrong there too."""
-        if counts[self.num_classes :].any():
-            self._check([0, 0, 0, int(np.flatnonzero(counts)[-1])])
-        return np.zeros_like(counts)
 
     def merge(self, other: ConfusionMatrix) -> None:
         """Add the counts of `other`, which must have the same classes and ignore index.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import cv2
 import numpy as np
@@ -17,27 +17,29 @@ _EXACT = 2**24
 _WORTH_A_THREAD = 2**17
 
 
-def pair_histogram(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """How often each pair of labels occurs: int64 `(256, 256)`, rows are `first` and columns `second`.
+def pair_histogram(first: np.ndarray, second: np.ndarray, bins: int = 256) -> np.ndarray:
+    """How often each pair of labels occurs: int64 `(bins, bins)`, rows are `first` and columns `second`.
 
     Args:
         first, second: uint8 labels of one length, `(n,)`. Large ones are shared out to as many threads as torch has.
+        bins: labels from here on are not counted, nor is what stands beside them.
     """
-    total = np.zeros((256, 256), dtype=np.int64)
+    total = np.zeros((bins, bins), dtype=np.int64)
     size = first.size
     if size == 0:
         return total
     threads = max(1, min(torch.get_num_threads(), size // _WORTH_A_THREAD))
     step = min(-(-size // threads), _EXACT)
     parts = [(first[start : start + step], second[start : start + step]) for start in range(0, size, step)]
-    for counts in map(_count, parts) if threads == 1 else _pool().map(_count, parts):
+    count = partial(_count, bins=bins)
+    for counts in map(count, parts) if threads == 1 else _pool().map(count, parts):
         total += counts.astype(np.int64)
     return total
 
 
-def _count(part: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+def _count(part: tuple[np.ndarray, np.ndarray], bins: int) -> np.ndarray:
     planes = [labels.reshape(1, -1) for labels in part]
-    return cv2.calcHist(planes, [0, 1], None, [256, 256], [0, 256, 0, 256])
+    return cv2.calcHist(planes, [0, 1], None, [bins, bins], [0, bins, 0, bins])
 
 
 @lru_cache(maxsize=1)
