@@ -41,7 +41,7 @@ class Difference:
         value: the difference on the set itself.
         interval: its percentile interval.
         p_value: two-sided: 2 · min(P(d* ≤ 0), P(d* ≥ 0)) over the resampled differences d*, at most 1; the counts are
-            taken + 1 (Davison and Hinkley 1997, eq. 4.11), so that it is never 0.
+            taken + 1 (Davison and Hinkley 1997), so that it is never 0.
     """
 
     value: float

@@ -79,7 +79,7 @@ class ImageCounts:
 
 
 class BoundaryIoU:
-    """Boundary IoU (Cheng et al. 2021, eq. 3) of each class, its pixels summed over the data set.
+    """Boundary IoU (Cheng et al. 2021) of each class, its pixels summed over the data set.
 
     A class's boundary region is those of its pixels that have a pixel of something else, or the image's border, within
     d pixels (in rows or columns, the larger); the value is the IoU of truth's and prediction's regions. d is `ratio`
