@@ -5,25 +5,27 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
 
-def write_whole(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file through `write(handle)` under a temporary name in the same folder, then rename it.
+@contextmanager
+def open_whole(path: str | Path) -> Iterator[IO[bytes]]:
+    """A handle to write a file through, under a temporary name in the same folder; the end of the block renames it.
 
     The data is flushed to the disk before the rename, so that a power cut cannot leave an empty file
-    under the final name. On any error the temporary file is removed and the old file stays.
+    under the final name. On any error in the block the temporary file is removed and the old file stays.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as handle:
-            write(handle)
+            yield handle
             handle.flush()
             os.fsync(handle.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
@@ -31,6 +33,12 @@ def write_whole(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_whole(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file through `write(handle)`, whole, as `open_whole` does."""
+    with open_whole(path) as handle:
+        write(handle)
 
 
 def write_text(path: str | Path, text: str) -> None:

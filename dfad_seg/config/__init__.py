@@ -15,6 +15,7 @@ from dfad_seg.config.schema import (
     load_config,
     parse_config,
 )
+from dfad_seg.config.values import apply_override
 
 __all__ = [
     "Config",
@@ -25,6 +26,7 @@ __all__ = [
     "ScheduleConfig",
     "SegmentorConfig",
     "TrainingDataConfig",
+    "apply_override",
     "dump_config",
     "load_config",
     "parse_config",

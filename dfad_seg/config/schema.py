@@ -104,6 +104,16 @@ class EvaluationConfig(Strict):
     batch_size: Positive = 8
     num_workers: NonNegative = 1
     """Processes that read images; 0: none but the main one."""
+    crop_size: Size | None = None
+    """Height and width of a sliding window; none: whole images."""
+    crop_stride: Size | None = None
+    """Rows and columns between two windows; default two thirds of crop_size."""
+    scales: Annotated[tuple[Rate, ...], Field(min_length=1)] = (1.0,)
+    """Sizes at which each image is answered; the probabilities are averaged."""
+    flip: bool = False
+    """Also answer the mirrored image, and average."""
+    precision: Literal["fp32", "bf16", "fp16"] | None = None
+    """Of the forward pass; default: as in training, and fp32 in eval_miou.py."""
 
 
 class TrainingDataConfig(Strict):

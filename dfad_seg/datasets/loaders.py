@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from dfad_seg.datasets.base import SegmentationDataset
 from dfad_seg.errors import InputError
@@ -45,22 +45,24 @@ def train_loader(
 
 
 def eval_loader(
-    dataset: SegmentationDataset,
+    dataset: Dataset,
     *,
     batch_size: int,
     num_workers: int = 2,
     rank: int = 0,
     world_size: int = 1,
+    collate: Callable[[list[dict[str, Any]]], dict[str, Any]] | None = None,
 ) -> DataLoader:
     """Every sample once, in order; rank `r` takes samples r, r + world_size, ...
 
     Batches are as in `train_loader`, except that where the images of a batch differ in size, "image" and
     "mask" are lists of (3, H, W) and (H, W) tensors.  The last batch may be smaller; none is padded.
+    `collate` makes batches of samples that hold something else.
     """
     _check_counts(batch_size=batch_size, num_workers=num_workers, rank=rank, world_size=world_size)
-    mine = list(range(rank, len(dataset), world_size))
+    mine = list(range(rank, len(dataset), world_size))  # type: ignore[arg-type]
     batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
-    return _Loader(dataset, batch_sampler=batches, collate_fn=_collate, **_workers(num_workers))
+    return _Loader(dataset, batch_sampler=batches, collate_fn=collate or _collate, **_workers(num_workers))
 
 
 class _TrainBatches:

@@ -1,17 +1,42 @@
-"""Confusion matrix, metrics as MMSegmentation defines them, evaluator, tables and pictures."""
+"""Confusion matrix, metrics as MMSegmentation defines them, inference modes, evaluator, stored predictions, results."""
 
+from dfad_seg.evaluation.bootstrap import Difference, Interval, miou_difference, miou_interval
+from dfad_seg.evaluation.coco_results import CocoResults, CocoResultsWriter
 from dfad_seg.evaluation.confusion import ConfusionMatrix
-from dfad_seg.evaluation.evaluator import PixelAgreement, evaluate_miou
+from dfad_seg.evaluation.evaluator import STORED, evaluate_miou
+from dfad_seg.evaluation.inference import Inference, predict
+from dfad_seg.evaluation.meters import Agreement, Answers, BoundaryIoU, CalibrationError, ImageCounts, Meter
 from dfad_seg.evaluation.metrics import SegmentationMetrics, metrics_from_confusion
+from dfad_seg.evaluation.predictions import PredictionFolder, PredictionWriter
+from dfad_seg.evaluation.results import Comparison, Evaluation, write_result
 from dfad_seg.evaluation.tables import format_comparison, format_summary, format_table
 
 __all__ = [
+    "STORED",
+    "Agreement",
+    "Answers",
+    "BoundaryIoU",
+    "CalibrationError",
+    "CocoResults",
+    "CocoResultsWriter",
+    "Comparison",
     "ConfusionMatrix",
-    "PixelAgreement",
+    "Difference",
+    "Evaluation",
+    "ImageCounts",
+    "Inference",
+    "Interval",
+    "Meter",
+    "PredictionFolder",
+    "PredictionWriter",
     "SegmentationMetrics",
     "evaluate_miou",
     "format_comparison",
     "format_summary",
     "format_table",
     "metrics_from_confusion",
+    "miou_difference",
+    "miou_interval",
+    "predict",
+    "write_result",
 ]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dfad_seg.errors import InputError
+from dfad_seg.evaluation.histogram import as_bytes, pair_histogram
 
 
 class ConfusionMatrix:
@@ -70,6 +72,11 @@ class ConfusionMatrix:
                 )
         if target.numel() == 0:
             return
+        if not self._check_later:
+            predicted, truth = as_bytes(prediction), as_bytes(target)
+            if predicted is not None and truth is not None:
+                self._count_bytes(predicted, truth)
+                return
         prediction, target = _signed(prediction.reshape(-1)), _signed(target.reshape(-1))
         ignored = target == self.ignore_index
         target = target.masked_fill(ignored, 0)
@@ -91,6 +98,18 @@ class ConfusionMatrix:
             # bincount would read its largest index back to the host; scatter_add_ does not wait.
             one = torch.ones((), dtype=torch.int64, device=self.device)
             self._counts.scatter_add_(0, index, one.expand_as(index))
+
+    def _count_bytes(self, prediction: np.ndarray, truth: np.ndarray) -> None:
+        """The common case on a CPU: all labels in 0 … 255."""
+        classes = min(self.num_classes, 256)
+        counted = pair_histogram(truth, prediction, classes)
+        ignored = np.count_nonzero(truth == self.ignore_index) if 0 <= self.ignore_index <= 255 else 0
+        if prediction.max() >= classes or int(counted.sum()) + ignored != truth.size:
+            wrong = truth[truth != self.ignore_index]
+            extremes = (wrong.min(initial=0), wrong.max(initial=0), prediction.min(), prediction.max())
+            self._check([int(value) for value in extremes])
+        matrix = self._counts[:-2].view(self.num_classes, self.num_classes)
+        matrix[:classes, :classes] += torch.from_numpy(counted)
 
     def merge(self, other: ConfusionMatrix) -> None:
         """Add the counts of `other`, which must have the same classes and ignore index.

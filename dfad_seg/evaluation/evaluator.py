@@ -1,23 +1,26 @@
-"""Evaluating a segmentor on labelled batches, and comparing two segmentors without labels."""
+"""Evaluating on labelled batches: a segmentor, or label maps that were stored before."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import groupby
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfad_seg.errors import InputError
 from dfad_seg.evaluation.confusion import ConfusionMatrix
+from dfad_seg.evaluation.inference import Inference, predict
+from dfad_seg.evaluation.meters import Answers, Meter
 from dfad_seg.evaluation.metrics import SegmentationMetrics, metrics_from_confusion
+
+STORED = "prediction"
+"""The key of a batch under which a data set delivers label maps that were predicted before."""
 
 
 def evaluate_miou(
-    model: Callable[[Tensor], Tensor],
+    model: Callable[[Tensor], Tensor] | None,
     batches: Iterable[Mapping[str, Any]],
     *,
     num_classes: int,
@@ -25,6 +28,8 @@ def evaluate_miou(
     ignore_index: int = 255,
     device: torch.device | str | None = None,
     autocast: Callable[[], AbstractContextManager] | None = None,
+    inference: Inference | None = None,
+    meters: Sequence[Meter] = (),
     progress: Callable[[int], None] | None = None,
     on_batch: Callable[[Mapping[str, Any], list[Tensor]], None] | None = None,
     all_reduce: Callable[[Tensor], Tensor] | None = None,
@@ -33,21 +38,27 @@ def evaluate_miou(
 
     The model is in evaluation mode meanwhile; afterwards each submodule has its former mode again, also
     after an error. Logits of another size than the mask are resized bilinearly to the mask's size before
-    the argmax, so that the truth is always evaluated at its own resolution.
+    the argmax, so that the truth is always evaluated at its own resolution. Images of one size in a batch go
+    through the model together (large ones one by one on a CPU, which is faster there); none is padded.
 
     Args:
-        model: images `(N, 3, H, W)` in [0, 1] → logits `(N, num_classes, h, w)`.
-        batches: dictionaries with "image": float `(N, 3, H, W)` or a list of `(3, H, W)`, and "mask":
-            integer `(N, H, W)` or a list of `(H, W)`, labels in [0, num_classes) or `ignore_index`.
+        model: images `(N, 3, H, W)` in [0, 1] → logits `(N, num_classes, h, w)`. Without one the batches hold the
+            label maps to evaluate under "prediction", integers in [0, num_classes) as the masks.
+        batches: dictionaries with "image": RGB, float `(N, 3, H, W)` in [0, 1], or uint8 `(N, H, W, 3)` as files are
+            decoded, which is a quarter of the bytes; and "mask": integer `(N, H, W)`, labels in [0, num_classes) or
+            `ignore_index`. Either may be a list of N tensors without the first dimension.
         num_classes: the number of classes.
         classes: class names for the result; "0", "1", … by default.
         ignore_index: label of pixels that are not evaluated.
         device: where to compute; by default where the model's parameters are.
         autocast: gives a context for each forward pass, for example
             `lambda: torch.autocast("cpu", torch.bfloat16)`.
+        inference: how the model is applied; whole images, once, by default.
+        meters: what else is to be added up; each sees every image once.
         progress: called after each batch with the number of images just evaluated.
-        on_batch: called after each batch with the batch and one int64 prediction `(H, W)` per image.
-        all_reduce: sums an int64 tensor over the processes when each evaluates a part of the set.
+        on_batch: called after each batch with the batch and one integer prediction `(H, W)` per image.
+        all_reduce: sums an int64 tensor over the processes when each evaluates a part of the set. The meters are
+            not summed.
 
     Raises:
         InputError: the model's class count is not `num_classes`, a label is out of range, images and masks
@@ -57,22 +68,31 @@ def evaluate_miou(
     if len(names) != num_classes:
         raise InputError(f"{len(names)} class names given for {num_classes} classes: {', '.join(names)}.")
     device = torch.device(device) if device is not None else _device_of(model)
+    inference = inference or Inference()
     matrix = ConfusionMatrix(num_classes, ignore_index, device)
+    want_scores = any(meter.needs_scores for meter in meters)
+    network = None if model is None else _checked(model, num_classes, autocast)
+
     with evaluating(model), torch.inference_mode():
         for batch in batches:
-            predictions: list[Tensor] = []
-            for images, masks in _equal_sizes(batch):
-                masks = masks.to(device, non_blocking=True)
-                with autocast() if autocast is not None else nullcontext():
-                    logits = model(images.to(device, non_blocking=True))
-                _check_logits(logits, len(images), num_classes)
-                if logits.shape[-2:] != masks.shape[-2:]:
-                    logits = F.interpolate(logits.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False)
-                labels = logits.argmax(dim=1)
-                matrix.update(labels, masks)
-                predictions.extend(labels)
+            predictions: list[Tensor | None] = [None] * len(_entry(batch, "mask"))
+            for places, truth, images, stored in _equal_sizes(batch, device, needs_images=network is not None):
+                if network is None:
+                    labels, scores = stored[STORED], None
+                else:
+                    assert images is not None
+                    size = (truth.shape[-2], truth.shape[-1])
+                    labels, scores = predict(network, images, size, inference, want_scores=want_scores)
+                matrix.update(labels, truth)
+                if meters:
+                    known = batch.get("name", range(len(predictions)))
+                    answers = Answers([str(known[i]) for i in places], labels, truth, images, scores, stored)
+                    for meter in meters:
+                        meter.update(answers)
+                for place, label in zip(places, labels, strict=True):
+                    predictions[place] = label
             if on_batch is not None:
-                on_batch(batch, predictions)
+                on_batch(batch, [label for label in predictions if label is not None])
             if progress is not None:
                 progress(len(predictions))
     if all_reduce is not None:
@@ -80,47 +100,8 @@ def evaluate_miou(
     return metrics_from_confusion(matrix.compute(), names)
 
 
-class PixelAgreement:
-    """The share of pixels where two segmentors give the same label, over a set of images.
-
-    Needs no truth: how closely a student follows its teacher on any images, made or real.
-    """
-
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        self._equal = torch.zeros((), dtype=torch.int64, device=device)
-        self._total = torch.zeros((), dtype=torch.int64, device=device)
-
-    def update(self, first: Tensor, second: Tensor, valid: Tensor | None = None) -> None:
-        """Count one image or batch: two label maps of one shape, and optionally a bool map of what counts.
-
-        Raises:
-            InputError: the shapes differ.
-        """
-        if first.shape != second.shape or (valid is not None and valid.shape != first.shape):
-            shapes = [tuple(item.shape) for item in (first, second, valid) if item is not None]
-            raise InputError(f"label maps of shapes {shapes} cannot be compared: all must be equal.")
-        equal = first == second
-        if valid is None:
-            self._total += equal.numel()
-        else:
-            equal = equal & valid.bool()
-            self._total += valid.bool().sum()
-        self._equal += equal.sum()
-
-    def compute(self) -> float:
-        """The agreement, a fraction in [0, 1].
-
-        Raises:
-            InputError: no pixel was counted.
-        """
-        total = int(self._total)
-        if total == 0:
-            raise InputError("the agreement of two segmentors needs at least one pixel; none was counted.")
-        return int(self._equal) / total
-
-
 @contextmanager
-def evaluating(model: Callable) -> Iterator[None]:
+def evaluating(model: Any) -> Iterator[None]:
     """Evaluation mode inside the block; afterwards each submodule's own former mode, also after an error."""
     if not isinstance(model, nn.Module):
         yield
@@ -135,34 +116,82 @@ def evaluating(model: Callable) -> Iterator[None]:
             module.training = mode
 
 
-def _device_of(model: Callable) -> torch.device:
+def _device_of(model: Any) -> torch.device:
     if isinstance(model, nn.Module):
         for tensor in (*model.parameters(), *model.buffers()):
             return tensor.device
     return torch.device("cpu")
 
 
-def _equal_sizes(batch: Mapping[str, Any]) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batch's images and masks in order, as stacks `(n, 3, H, W)` and `(n, h, w)` of one size each."""
-    for key in ("image", "mask"):
-        if key not in batch:
-            raise InputError(f"a batch to evaluate needs the keys 'image' and 'mask'; '{key}' is missing.")
-    images, masks = batch["image"], batch["mask"]
-    if len(images) != len(masks):
+def _checked(
+    model: Callable[[Tensor], Tensor], num_classes: int, autocast: Callable[[], AbstractContextManager] | None
+) -> Callable[[Tensor], Tensor]:
+    def network(images: Tensor) -> Tensor:
+        with autocast() if autocast is not None else nullcontext():
+            logits = model(images)
+        _check_logits(logits, len(images), num_classes)
+        return logits
+
+    return network
+
+
+def _entry(batch: Mapping[str, Any], key: str) -> Any:
+    if key not in batch:
+        raise InputError(f"the key '{key}' is missing from a batch to evaluate; it has {', '.join(batch)}.")
+    return batch[key]
+
+
+Group = tuple[list[int], Tensor, Tensor | None, dict[str, Tensor]]
+
+
+def _equal_sizes(batch: Mapping[str, Any], device: torch.device, *, needs_images: bool) -> Iterator[Group]:
+    """The batch in groups of one size: places in the batch, masks, images and stored label maps, on the device."""
+    masks = _entry(batch, "mask")
+    images = _entry(batch, "image") if needs_images else batch.get("image")
+    stored = {key: batch[key] for key in batch if key == STORED or key.startswith(f"{STORED}:")}
+    if not needs_images:
+        _entry(batch, STORED)
+    if images is not None and len(images) != len(masks):
         raise InputError(f"a batch has {len(images)} images but {len(masks)} masks.")
-    if isinstance(images, Tensor) and isinstance(masks, Tensor):
-        if images.ndim != 4 or masks.ndim != 3:
-            raise InputError(
-                f"a batch needs images (N, 3, H, W) and masks (N, H, W), "
-                f"got {tuple(images.shape)} and {tuple(masks.shape)}."
-            )
-        if len(images):
-            yield images, masks
-        return
-    pairs = zip(images, masks, strict=True)
-    for _, group in groupby(pairs, key=lambda pair: (pair[0].shape, pair[1].shape)):
-        same = list(group)
-        yield torch.stack([image for image, _ in same]), torch.stack([mask for _, mask in same])
+    if isinstance(images, Tensor) and isinstance(masks, Tensor) and (images.ndim != 4 or masks.ndim != 3):
+        raise InputError(
+            f"a batch needs images (N, 3, H, W) and masks (N, H, W), "
+            f"got {tuple(images.shape)} and {tuple(masks.shape)}."
+        )
+    groups: dict[Any, list[int]] = {}
+    for place, mask in enumerate(masks):
+        groups.setdefault((mask.shape, None if images is None else images[place].shape), []).append(place)
+    for places in _in_cache(groups, device):
+
+        def gather(parts: Any, places: list[int] = places) -> Tensor:
+            whole = isinstance(parts, Tensor) and len(places) == len(parts)
+            together = parts if whole else torch.stack([parts[place] for place in places])
+            return together.to(device, non_blocking=True)
+
+        together = None if images is None else _as_float(gather(images))
+        yield places, gather(masks), together, {key: gather(parts) for key, parts in stored.items()}
+
+
+# A processor is fastest where an image's features stay in its caches; an accelerator wants whole batches.
+_PIXELS_AT_ONCE_ON_A_CPU = 2**18
+
+
+def _in_cache(groups: Mapping[Any, list[int]], device: torch.device) -> Iterator[list[int]]:
+    """The groups, on a CPU cut into such of few pixels."""
+    for (size, _), places in groups.items():
+        most = len(places)
+        if device.type == "cpu":
+            most = max(1, _PIXELS_AT_ONCE_ON_A_CPU // max(1, size.numel()))
+        yield from (places[start : start + most] for start in range(0, len(places), most))
+
+
+def _as_float(images: Tensor) -> Tensor:
+    """Decoded files, uint8 `(N, H, W, 3)`, become `(N, 3, H, W)` in [0, 1]; the bytes' order stays: channels last."""
+    if images.dtype != torch.uint8:
+        return images
+    if images.shape[-1] != 3:
+        raise InputError(f"8-bit images must be (N, H, W, 3), got {tuple(images.shape)}.")
+    return images.permute(0, 3, 1, 2).float().div_(255)
 
 
 def _check_logits(logits: Any, batch_size: int, num_classes: int) -> None:

@@ -20,7 +20,7 @@ class SegmentationMetrics:
     All values are fractions in [0, 1]. With `TP`, `truth` and `predicted` the pixel counts of a class:
     IoU = TP / (truth + predicted − TP) and Acc = TP / truth. A class with a zero denominator is `nan` and
     left out of the mean. So a class that no mask holds has no Acc, and has an IoU of 0 as soon as it is
-    predicted somewhere.
+    predicted somewhere. Dice = 2 TP / (truth + predicted) = 2 IoU / (1 + IoU).
 
     Attributes:
         classes: class names, in label order.
@@ -39,6 +39,22 @@ class SegmentationMetrics:
     iou: tuple[float, ...]
     acc: tuple[float, ...]
     support: tuple[int, ...]
+
+    @property
+    def dice(self) -> tuple[float, ...]:
+        """Dice coefficient (F1 score) of each class, or nan."""
+        return tuple(2 * iou / (1 + iou) for iou in self.iou)
+
+    @property
+    def mDice(self) -> float:
+        """Mean of the Dice values that are not nan."""
+        return _nanmean(self.dice)
+
+    @property
+    def fwIoU(self) -> float:
+        """IoU weighted by the classes' share of the truth (Long et al. 2015)."""
+        weighted = [iou * pixels for iou, pixels in zip(self.iou, self.support, strict=True) if pixels]
+        return math.fsum(weighted) / sum(self.support)
 
     def subset_miou(self, names: Iterable[str]) -> float:
         """Mean IoU of the named classes only; nan when none of them occurs.
@@ -62,15 +78,18 @@ class SegmentationMetrics:
             "aAcc": self.aAcc,
             "mIoU": self.mIoU,
             "mAcc": self.mAcc,
+            "mDice": self.mDice,
+            "fwIoU": self.fwIoU,
             "classes": list(self.classes),
             "IoU": [None if math.isnan(value) else value for value in self.iou],
             "Acc": [None if math.isnan(value) else value for value in self.acc],
+            "Dice": [None if math.isnan(value) else value for value in self.dice],
             "support": list(self.support),
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SegmentationMetrics:
-        """The inverse of `to_dict`.
+        """The inverse of `to_dict`; what follows from IoU and support (Dice, fwIoU) is not read.
 
         Raises:
             InputError: a key is missing, has another type or another number of classes.

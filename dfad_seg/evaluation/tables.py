@@ -15,16 +15,16 @@ def format_table(metrics: SegmentationMetrics, *, markdown: bool = False) -> str
     An undefined value (see `SegmentationMetrics`) is shown as `nan`. The text has no trailing newline.
     """
     rows = [
-        [name, _percent(iou), _percent(acc), f"{support:,}"]
+        [name, percent(iou), percent(acc), f"{support:,}"]
         for name, iou, acc, support in zip(metrics.classes, metrics.iou, metrics.acc, metrics.support, strict=True)
     ]
-    table = _layout([["class", "IoU", "Acc", "pixels"], *rows], markdown=markdown)
+    table = align([["class", "IoU", "Acc", "pixels"], *rows], markdown=markdown)
     return f"{table}\n\n{format_summary(metrics)}"
 
 
 def format_summary(metrics: SegmentationMetrics) -> str:
     """`aAcc: 93.61  mIoU: 72.04  mAcc: 80.15`, in percent."""
-    return "  ".join(f"{key}: {_percent(getattr(metrics, key))}" for key in ("aAcc", "mIoU", "mAcc"))
+    return "  ".join(f"{key}: {percent(getattr(metrics, key))}" for key in ("aAcc", "mIoU", "mAcc"))
 
 
 def format_comparison(
@@ -53,19 +53,20 @@ def format_comparison(
                 f"{', '.join(base.classes)}; a comparison needs the same data set."
             )
     rows = [
-        [name, *(_percent(metrics.iou[label]) for metrics in columns.values()),
+        [name, *(percent(metrics.iou[label]) for metrics in columns.values()),
          _share(best.iou[label], base.iou[label])]
         for label, name in enumerate(base.classes)
     ]  # fmt: skip
     summary = [
-        [key, *(_percent(getattr(metrics, key)) for metrics in columns.values()),
+        [key, *(percent(getattr(metrics, key)) for metrics in columns.values()),
          _share(getattr(best, key), getattr(base, key))]
         for key in ("mIoU", "mAcc", "aAcc")
     ]  # fmt: skip
-    return _layout([["IoU", *columns, "recovered"], *rows], summary, markdown=markdown)
+    return align([["IoU", *columns, "recovered"], *rows], summary, markdown=markdown)
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """A fraction in per cent with two decimals, or `nan`."""
     return "nan" if math.isnan(value) else f"{100 * value:.2f}"
 
 
@@ -75,7 +76,7 @@ def _share(value: float, reference: float) -> str:
     return f"{100 * value / reference:.1f} %"
 
 
-def _layout(body: Sequence[Sequence[str]], summary: Sequence[Sequence[str]] = (), *, markdown: bool) -> str:
+def align(body: Sequence[Sequence[str]], summary: Sequence[Sequence[str]] = (), *, markdown: bool) -> str:
     """Align the cells: the first column to the left, all others to the right."""
     if markdown:
         body = [[cell.replace("|", r"\|") for cell in row] for row in body]

@@ -10,14 +10,20 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from dfad_seg.config import Config, OptimizerConfig, ScheduleConfig, SegmentorConfig, TrainingDataConfig
+from dfad_seg.config import (
+    Config,
+    EvaluationConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    SegmentorConfig,
+    TrainingDataConfig,
+)
 from dfad_seg.datasets import (
     MetaInfo,
     SegmentationDataset,
     Transform,
     build_dataset,
     dataset_info,
-    eval_loader,
     eval_transform,
     train_loader,
     train_transform,
@@ -28,9 +34,10 @@ from dfad_seg.distill.hooks import Evaluate
 from dfad_seg.distill.schedules import Schedule, build_schedule
 from dfad_seg.distill.world import reduced
 from dfad_seg.errors import InputError
-from dfad_seg.evaluation import SegmentationMetrics, evaluate_miou
+from dfad_seg.evaluation import Inference, SegmentationMetrics, evaluate_miou
 from dfad_seg.generators import ImageGenerator, build_generator
 from dfad_seg.objectives import BatchNormPrior, GeneratorObjective, weighted_discrepancy
+from dfad_seg.pipeline.samples import EvaluationSamples, evaluation_loader
 from dfad_seg.segmentors import Segmentor, build_segmentor, class_frequencies, freeze, load_segmentor
 
 
@@ -251,13 +258,10 @@ def build_evaluate(config: Config, fabric: Fabric, info: MetaInfo) -> Evaluate |
         return None
     assert config.dataset is not None
     section = config.evaluation
+    inference = inference_of(section)
     dataset = open_dataset(config, section.split, eval_transform(short_side=section.short_side))
-    loader = eval_loader(
-        dataset,
-        batch_size=section.batch_size,
-        num_workers=section.num_workers,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
+    loader = evaluation_loader(
+        EvaluationSamples(dataset), section, rank=fabric.global_rank, world_size=fabric.world_size
     )
 
     def evaluate(network: nn.Module) -> dict[str, float]:
@@ -268,12 +272,27 @@ def build_evaluate(config: Config, fabric: Fabric, info: MetaInfo) -> Evaluate |
             classes=info.classes,
             ignore_index=info.ignore_index,
             device=fabric.device,
-            autocast=fabric.autocast,
+            autocast=fabric.autocast if section.precision is None else None,
+            inference=inference,
             all_reduce=lambda counts: reduced(fabric, counts, "sum"),
         )
         return metric_scalars(metrics, section.split)
 
     return evaluate
+
+
+def inference_of(section: EvaluationConfig) -> Inference:
+    """How an evaluation section wants a network to be applied.
+
+    Raises:
+        InputError: windows that make no sense.
+    """
+    try:
+        return Inference(
+            section.crop_size, section.crop_stride, section.scales, section.flip, section.precision or "fp32"
+        )
+    except InputError as error:
+        raise InputError(f"evaluation: {error}") from None
 
 
 def metric_scalars(metrics: SegmentationMetrics, split: str) -> dict[str, float]:

@@ -1,65 +1,82 @@
-"""A config and a checkpoint become benchmark numbers."""
+"""A config and a network, or its stored predictions, become benchmark numbers."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dfad_seg.config import Config, EvaluationConfig, SegmentorConfig
-from dfad_seg.datasets import MetaInfo, eval_loader, eval_transform
-from dfad_seg.errors import InputError
-from dfad_seg.evaluation import SegmentationMetrics, evaluate_miou
+from dfad_seg.config import Config, EvaluationConfig
+from dfad_seg.datasets import MetaInfo, eval_transform
+from dfad_seg.errors import InputError, nearest
+from dfad_seg.evaluation import (
+    STORED,
+    Agreement,
+    Answers,
+    BoundaryIoU,
+    CalibrationError,
+    CocoResultsWriter,
+    Evaluation,
+    ImageCounts,
+    Inference,
+    Meter,
+    PredictionWriter,
+    SegmentationMetrics,
+    evaluate_miou,
+    miou_interval,
+    predict,
+)
+from dfad_seg.evaluation.evaluator import evaluating
 from dfad_seg.evaluation.pictures import write_evaluation_picture
-from dfad_seg.pipeline.build import build_network, check_classes, meta_info, open_dataset, to_layout
+from dfad_seg.pipeline.build import inference_of, meta_info, open_dataset, to_layout
+from dfad_seg.pipeline.samples import EvaluationSamples, evaluation_loader
+from dfad_seg.pipeline.sources import Source, Stored
 from dfad_seg.runs import ProgressReport
-from dfad_seg.segmentors import WEIGHT_OPTIONS, Segmentor, read_file
+
+TEACHER = f"{STORED}:teacher"
 
 
-def load_role(config: Config, role: str, checkpoint: str | Path) -> Segmentor:
-    """The config's teacher or student with the weights of `checkpoint`, which must fit it strictly.
+@dataclass(frozen=True)
+class Request:
+    """What an evaluation is to find out and to write; what costs time is off by default.
 
-    Args:
-        config: the experiment; its `role` section says the architecture.
-        role: `"teacher"` or `"student"`.
-        checkpoint: a run's `student.pt` or `teacher.pt`, a bare state dict, or (for TorchScript and
-            `torch.export` sections) the network file itself.
-
-    Raises:
-        InputError: the config has no such section, or the checkpoint does not fit.
+    Attributes:
+        split: another split than the config's.
+        batch_size: another batch size than the config's.
+        device: auto, cpu or cuda.
+        subset: class names to average over beside all.
+        boundary: boundary IoU.
+        calibration: expected calibration error; needs a network.
+        teacher: a network, or its stored predictions, to measure the agreement with.
+        resamples: of the bootstrap intervals; 0: none.
+        keep_counts: the counts of each image, for a comparison.
+        show_dir: a folder for one picture per image: image, truth, prediction, errors.
+        show_limit: pictures of that many images at most.
+        save_predictions: a folder for index PNGs.
+        save_coco: a JSON file for COCO results.
+        title: what the progress shows.
     """
-    info = meta_info(config)
-    section: SegmentorConfig | None = getattr(config, role)
-    if section is None:
-        raise InputError(f"the config has no {role}. Choose the other one with --role.")
-    if section.source == "saved":
-        return build_network(SegmentorConfig(source="saved", checkpoint=str(checkpoint)), role, info)
-    options = {k: v for k, v in section.options().items() if k not in WEIGHT_OPTIONS}
-    key = "path" if section.source in ("torchscript", "torch_export") else "checkpoint"
-    options[key] = str(checkpoint)
-    network = build_network(SegmentorConfig(source=section.source, **options), role, info)
-    if key == "checkpoint":
-        _check_against_file(network, role, checkpoint, info)
-    return network
 
-
-def _check_against_file(network: Segmentor, role: str, checkpoint: str | Path, info: MetaInfo) -> None:
-    """What a file of ours says of its normalisation and classes must agree with the config: weights alone would fit."""
-    content = read_file(checkpoint)
-    if not isinstance(content, dict) or not isinstance(content.get("spec"), dict):
-        return
-    for name, ours in network.preprocessing().items():
-        theirs = content["spec"].get(name, ours)
-        if theirs != ours:
-            raise InputError(
-                f"{role}: {checkpoint} was trained with {name} {theirs}, and the config has {ours}. "
-                f"Set {role}.{name} to the file's value."
-            )
-    if content.get("classes") is not None:
-        network.classes = tuple(content["classes"])
-        check_classes(network, str(checkpoint), info)
+    split: str | None = None
+    batch_size: int | None = None
+    device: str = "auto"
+    subset: tuple[str, ...] = ()
+    boundary: bool = False
+    calibration: bool = False
+    teacher: Source | None = None
+    resamples: int = 0
+    keep_counts: bool = False
+    show_dir: str | Path | None = None
+    show_limit: int | None = None
+    save_predictions: str | Path | None = None
+    save_coco: str | Path | None = None
+    title: str = "evaluating"
 
 
 def evaluate_network(
@@ -73,62 +90,166 @@ def evaluate_network(
     show_limit: int | None = None,
     title: str = "evaluating",
 ) -> SegmentationMetrics:
-    """Score a network on the config's data set, at the config's evaluation size.
-
-    Args:
-        config: says data set, and in `evaluation` the split and the size.
-        network: images (N, 3, H, W) in [0, 1] → logits (N, C, H, W).
-        split: another split than the config's.
-        batch_size: another batch size than the config's.
-        device: auto, cpu or cuda.
-        show_dir: a folder for one picture per image: image, truth, prediction, errors.
-        show_limit: pictures of that many images at most.
-        title: what the progress shows.
+    """Score a network on the config's data set, as its `evaluation` section says. Arguments as in `Request`.
 
     Raises:
         InputError: the config has no data set, or files of it are wrong.
     """
+    request = Request(
+        split=split, batch_size=batch_size, device=device, show_dir=show_dir, show_limit=show_limit, title=title
+    )
+    return evaluate_source(config, network, request).metrics
+
+
+def evaluate_source(config: Config, model: torch.nn.Module | Stored, request: Request) -> Evaluation:
+    """Score a network, or its stored predictions, on the config's data set, as its `evaluation` section says.
+
+    Args:
+        config: says data set, and in `evaluation` the split, the size and how a network is applied.
+        model: images (N, 3, H, W) in [0, 1] → logits (N, C, H, W); or the predictions.
+        request: what to find out and to write.
+
+    Raises:
+        InputError: the config has no data set, files of it are wrong, predictions do not fit it, or the request asks
+            of stored predictions what they cannot say.
+    """
     if config.dataset is None:
         raise InputError("this config has no dataset to evaluate on. Add dataset: {type: ..., root: ...}.")
-    info = meta_info(config)
-    section = config.evaluation or EvaluationConfig()
-    dataset = open_dataset(config, split or section.split, eval_transform(short_side=section.short_side))
-    where = _device(device)
-    network = to_layout(config, network.to(where))
-    loader = eval_loader(
-        dataset, batch_size=section.batch_size if batch_size is None else batch_size, num_workers=section.num_workers
+    info, section = meta_info(config), config.evaluation or EvaluationConfig()
+    inference = inference_of(section)
+    where = _device(request.device)
+    network = to_layout(config, model.to(where)) if isinstance(model, torch.nn.Module) else None
+    if network is None and request.calibration:
+        raise InputError("the calibration error needs probabilities, which stored predictions do not hold.")
+    _check_subset(request.subset, info)
+    dataset = open_dataset(config, request.split or section.split, eval_transform(short_side=section.short_side))
+
+    stored: dict[str, Stored] = {} if isinstance(model, torch.nn.Module) else {STORED: model}
+    teacher = request.teacher
+    if teacher is not None and teacher.stored is not None:
+        stored[TEACHER] = teacher.stored
+    for reader in stored.values():
+        _warn_of_extras(reader.check(dataset.names, dataset.ids), reader)
+    images = network is not None or request.show_dir is not None or bool(teacher and teacher.network is not None)
+    samples = EvaluationSamples(dataset, stored, images=images)
+
+    boundary = BoundaryIoU(info.num_classes, info.ignore_index) if request.boundary else None
+    calibration = CalibrationError(info.ignore_index) if request.calibration else None
+    counts = ImageCounts(info.num_classes, info.ignore_index) if request.resamples or request.keep_counts else None
+    answer = None if teacher is None else _teacher_labels(config, teacher, inference, where)
+    agreement = None if answer is None else Agreement(info.num_classes, answer)
+    meters: list[Meter] = [meter for meter in (boundary, calibration, counts, agreement) if meter is not None]
+
+    with ExitStack() as stack:
+        outputs = list(_outputs(request, info, stack))
+        ids = dataset.ids
+
+        def write(batch: Mapping[str, Any], predictions: list[Tensor]) -> None:
+            for place, prediction in enumerate(predictions):
+                labels = prediction.cpu()
+                for output in outputs:
+                    output(batch, place, ids[batch["index"][place]], labels)
+
+        progress = stack.enter_context(ProgressReport(request.title, len(samples), unit="image"))
+        if teacher is not None and teacher.network is not None:
+            stack.enter_context(evaluating(teacher.network))
+        metrics = evaluate_miou(
+            network,
+            evaluation_loader(samples, section, batch_size=request.batch_size),
+            num_classes=info.num_classes,
+            classes=info.classes,
+            ignore_index=info.ignore_index,
+            device=where,
+            inference=inference,
+            meters=meters,
+            progress=progress.advance,
+            on_batch=write if outputs else None,
+        )
+    found = counts.compute() if counts is not None else None
+    shared = None if agreement is None else agreement.compute()
+    labels = [info.classes.index(name) for name in request.subset]
+    bootstrap = found is not None and request.resamples > 0
+    return Evaluation(
+        metrics,
+        boundary_iou=None if boundary is None else tuple(boundary.compute()),
+        calibration_error=None if calibration is None else calibration.compute(),
+        agreement=None if shared is None else shared[0],
+        class_agreement=None if shared is None else tuple(shared[1]),
+        interval=miou_interval(found, resamples=request.resamples) if bootstrap and found is not None else None,
+        subset=request.subset,
+        subset_interval=(
+            miou_interval(found, resamples=request.resamples, subset=labels)
+            if bootstrap and found is not None and labels
+            else None
+        ),
+        counts=found if request.keep_counts else None,
     )
 
-    shown: list[str] = []
 
-    def show(batch: Any, predictions: list[Tensor]) -> None:
-        assert show_dir is not None
-        for image, mask, name, prediction in zip(
-            batch["image"], batch["mask"], batch["name"], predictions, strict=True
-        ):
-            if show_limit is not None and len(shown) >= show_limit:
+Output = Callable[[Mapping[str, Any], int, "int | str", Tensor], None]
+
+
+def _outputs(request: Request, info: MetaInfo, stack: ExitStack) -> Iterable[Output]:
+    """What is to be done with each label map: `(batch, place in it, image id, labels)`."""
+    ids = [info.file_id(label) for label in range(info.num_classes)]
+    if request.save_predictions is not None:
+        writer = stack.enter_context(PredictionWriter(request.save_predictions, ids, info.palette))
+        yield lambda batch, place, image_id, labels: writer.write(batch["name"][place], labels.numpy())
+    if request.save_coco is not None:
+        results = stack.enter_context(CocoResultsWriter(request.save_coco, ids))
+        yield lambda batch, place, image_id, labels: results.write(image_id, labels.numpy())
+    if request.show_dir is not None:
+        folder, shown = Path(request.show_dir), [0]
+
+        def show(batch: Mapping[str, Any], place: int, image_id: int | str, labels: Tensor) -> None:
+            if request.show_limit is not None and shown[0] >= request.show_limit:
                 return
-            shown.append(name)
+            shown[0] += 1
             write_evaluation_picture(
-                Path(show_dir) / f"{name}.png",
-                image,
-                mask,
-                prediction.cpu(),
+                folder / f"{batch['name'][place]}.png",
+                batch["image"][place].numpy(),
+                batch["mask"][place],
+                labels,
                 classes=info.classes,
                 palette=info.palette,
                 ignore_index=info.ignore_index,
             )
 
-    with ProgressReport(title, len(dataset), unit="image") as progress:
-        return evaluate_miou(
-            network,
-            loader,
-            num_classes=info.num_classes,
-            classes=info.classes,
-            ignore_index=info.ignore_index,
-            device=where,
-            progress=progress.advance,
-            on_batch=None if show_dir is None else show,
+        yield show
+
+
+def _teacher_labels(
+    config: Config, teacher: Source, inference: Inference, where: torch.device
+) -> Callable[[Answers], Tensor]:
+    if teacher.network is None:
+        return lambda answers: answers.stored[TEACHER]
+    network = to_layout(config, teacher.network.to(where))
+
+    def answer(answers: Answers) -> Tensor:
+        assert answers.images is not None
+        size = (answers.truth.shape[-2], answers.truth.shape[-1])
+        return predict(network, answers.images, size, inference)[0]
+
+    return answer
+
+
+def _check_subset(names: Iterable[str], info: MetaInfo) -> None:
+    unknown = [name for name in names if name not in info.classes]
+    if unknown:
+        raise InputError(
+            f"the subset names '{unknown[0]}', which is no class.{nearest(unknown[0], info.classes)} "
+            f"The classes are {', '.join(info.classes)}."
+        )
+
+
+def _warn_of_extras(extras: list[str], reader: Stored) -> None:
+    if extras:
+        where = getattr(reader, "folder", None) or getattr(reader, "path", "")
+        more = ", …" if len(extras) > 3 else ""
+        print(
+            f"warning: {where} has predictions of {len(extras)} images that the split does not have, and they are left "
+            f"out: {', '.join(extras[:3])}{more}",
+            file=sys.stderr,
         )
 
 

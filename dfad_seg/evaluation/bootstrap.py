@@ -1,0 +1,140 @@
+"""How sure an mIoU is: bootstrap over images, for one model and for the difference of two."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dfad_seg.errors import InputError
+
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+_AT_ONCE = 256  # resamples per matrix product
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A percentile bootstrap interval of mIoU over images; the values are fractions.
+
+    Attributes:
+        low, high: the ends.
+        confidence: its level, 0.95.
+        resamples: how many resampled sets it is made from.
+        seed: of the resampling.
+    """
+
+    low: float
+    high: float
+    confidence: float
+    resamples: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mIoU of one model minus another's on the same images, with a paired bootstrap over the images.
+
+    Attributes:
+        value: the difference on the set itself.
+        interval: its percentile interval.
+        p_value: two-sided: 2 · min(P(d* ≤ 0), P(d* ≥ 0)) over the resampled differences d*, at most 1; the counts are
+            taken + 1 (Davison and Hinkley 1997), so that it is never 0.
+    """
+
+    value: float
+    interval: Interval
+    p_value: float
+
+
+def resampled_miou(
+    counts: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0, subset: Sequence[int] | None = None
+) -> np.ndarray:
+    """mIoU of sets of images drawn with replacement, as large as the original (Efron 1979).
+
+    Each resampled set has one confusion matrix, as the original has; the mean is over the classes that occur in it.
+    The same seed and number of images give the same draws, so two models can be compared pair by pair.
+
+    Args:
+        counts: int64 (N, 3, C): per image and class the pixels of the intersection, the truth and the prediction.
+        resamples: how many sets.
+        seed: of the draws.
+        subset: labels to average over; all by default.
+
+    Returns:
+        float64 (resamples,); nan for a set in which no class occurs.
+
+    Raises:
+        InputError: no image, or less than one resample.
+    """
+    counts = np.asarray(counts)
+    if counts.ndim != 3 or counts.shape[1] != 3 or not len(counts):
+        raise InputError(f"a bootstrap over images needs counts (N, 3, C) of at least one image, got {counts.shape}.")
+    if resamples < 1:
+        raise InputError(f"a bootstrap of {resamples} resamples: at least 1 is needed.")
+    images, _, classes = counts.shape
+    rng = np.random.default_rng(seed)
+    # Sums of whole numbers below 2**53: exact in float64, and a product of matrices is fast in it.
+    flat = counts.reshape(images, -1).astype(np.float64)
+    values = []
+    for start in range(0, resamples, _AT_ONCE):
+        number = min(_AT_ONCE, resamples - start)
+        weights = rng.multinomial(images, np.full(images, 1 / images), size=number).astype(np.float64)
+        values.append(_miou((weights @ flat).reshape(number, 3, classes), subset))
+    return np.concatenate(values)
+
+
+def _miou(totals: np.ndarray, subset: Sequence[int] | None) -> np.ndarray:
+    hits, truth, predicted = totals[:, 0], totals[:, 1], totals[:, 2]
+    if subset is not None:
+        chosen = list(subset)
+        hits, truth, predicted = hits[:, chosen], truth[:, chosen], predicted[:, chosen]
+    union = truth + predicted - hits
+    occurs = union > 0
+    iou = np.divide(hits, union, out=np.zeros_like(hits), where=occurs)
+    number = occurs.sum(axis=1)
+    return np.divide(iou.sum(axis=1), number, out=np.full(len(iou), np.nan), where=number > 0)
+
+
+def miou_interval(
+    counts: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0, subset: Sequence[int] | None = None
+) -> Interval:
+    """The 95 % interval of mIoU over images; arguments and errors as in `resampled_miou`."""
+    return _interval(resampled_miou(counts, resamples=resamples, seed=seed, subset=subset), resamples, seed)
+
+
+def miou_difference(
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    subset: Sequence[int] | None = None,
+) -> Difference:
+    """The mIoU of `second` minus that of `first`, whose images are the same in the same order.
+
+    Arguments as in `resampled_miou`.
+
+    Raises:
+        InputError: the two have different images, as far as the counts of truth tell.
+    """
+    if first.shape != second.shape or not np.array_equal(first[:, 1], second[:, 1]):
+        raise InputError("two models can be compared only on the same images, in the same order and size.")
+    values = [resampled_miou(counts, resamples=resamples, seed=seed, subset=subset) for counts in (first, second)]
+    differences = values[1] - values[0]
+    differences = differences[~np.isnan(differences)]
+    whole = [
+        _miou(counts.sum(axis=0, dtype=np.int64)[None].astype(np.float64), subset)[0] for counts in (first, second)
+    ]
+    below, above = int((differences <= 0).sum()), int((differences >= 0).sum())
+    p_value = min(1.0, 2 * (min(below, above) + 1) / (len(differences) + 1))
+    return Difference(float(whole[1] - whole[0]), _interval(differences, resamples, seed), p_value)
+
+
+def _interval(values: np.ndarray, resamples: int, seed: int) -> Interval:
+    values = values[~np.isnan(values)]
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(values, [tail, 1 - tail]) if len(values) else (math.nan, math.nan)
+    return Interval(float(low), float(high), CONFIDENCE, resamples, seed)

@@ -1,0 +1,191 @@
+"""Label maps as COCO results: one JSON list of run-length encoded masks, one entry per image and class."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from dfad_seg.errors import InputError
+from dfad_seg.evaluation.predictions import require_all
+from dfad_seg.files import open_whole
+
+
+class CocoResultsWriter:
+    """Writes `[{"image_id", "category_id", "segmentation": {"size": [H, W], "counts"}, "score": 1.0}, …]`.
+
+    The form of COCO's stuff evaluation: each class that occurs in an image has one entry, with pycocotools' compressed
+    run-length encoding as text. Use as a context manager: entries go to the disk as they come, and the file appears
+    under its name at the end, whole, or not at all.
+
+    Args:
+        path: the JSON file.
+        category_ids: of each class.
+    """
+
+    def __init__(self, path: str | Path, category_ids: Sequence[int]) -> None:
+        self.path, self.category_ids = Path(path), list(category_ids)
+        self._file: AbstractContextManager[IO[bytes]] = open_whole(self.path)
+        self._entries = 0
+
+    def __enter__(self) -> CocoResultsWriter:
+        self._handle = self._file.__enter__()
+        self._handle.write(b"[")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._handle.write(b"\n]\n")
+        self._file.__exit__(kind, error, trace)
+
+    def write(self, image_id: int | str, labels: np.ndarray) -> None:
+        """Add the labels (H, W), 0 … C-1, of an image."""
+        for label in np.unique(labels).tolist():
+            encoded = coco_mask.encode(np.asfortranarray(labels == label, dtype=np.uint8))
+            entry = {
+                "image_id": image_id,
+                "category_id": self.category_ids[label],
+                "segmentation": {"size": list(labels.shape), "counts": encoded["counts"].decode("ascii")},
+                "score": 1.0,
+            }
+            self._handle.write(b",\n" if self._entries else b"\n")
+            self._handle.write(json.dumps(entry).encode())
+            self._entries += 1
+
+
+class CocoResults:
+    """Label maps in a file of COCO results, whatever wrote it; picklable, for reader processes.
+
+    Where entries of one image overlap, the later one counts. Pixels that no entry covers are `background`, if the
+    data set has a class of that name; otherwise they must be ignored in the truth.
+
+    Args:
+        path: the JSON file.
+        category_ids: of each class.
+        background: the label of uncovered pixels, or None.
+        ignore_index: the label that uncovered pixels get without one.
+
+    Raises:
+        InputError: the file cannot be read, an entry is malformed, or its category is unknown.
+    """
+
+    def __init__(
+        self, path: str | Path, category_ids: Sequence[int], *, background: int | None = None, ignore_index: int = 255
+    ) -> None:
+        self.path = Path(path)
+        self._rest = ignore_index if background is None else background
+        label_of = {code: label for label, code in enumerate(category_ids)}
+        self._masks: dict[int | str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+        for number, entry in enumerate(_read_list(self.path)):
+            image, category, segmentation = _fields(entry, f"{self.path}, entry {number}")
+            if category not in label_of:
+                known = ", ".join(map(str, category_ids[:30])) + (", …" if len(category_ids) > 30 else "")
+                raise InputError(
+                    f"{self.path}, entry {number}: category_id {category} is no class of the data set. "
+                    f"Its category ids are {known}."
+                )
+            self._masks[image].append((label_of[category], segmentation))
+        self._masks = dict(self._masks)
+
+    def check(self, names: Iterable[str], ids: Iterable[int | str]) -> list[str]:
+        """The image ids that belong to no image.
+
+        Raises:
+            InputError: images without an entry.
+        """
+        ids = list(ids)
+        require_all([str(i) for i in ids if i not in self._masks], len(ids), str(self.path))
+        return sorted(str(i) for i in self._masks.keys() - set(ids))
+
+    def read(self, name: str, image_id: int | str, size: tuple[int, int]) -> np.ndarray:
+        """The labels (H, W) of an image, uint8.
+
+        Raises:
+            InputError: a mask has another size, or its encoding is damaged.
+        """
+        labels = np.full(size, self._rest, dtype=np.uint8)
+        for label, segmentation in self._masks[image_id]:
+            if list(segmentation["size"]) != list(size):
+                height, width = segmentation["size"]
+                raise InputError(
+                    f"{self.path}: a mask of image {image_id} is {width}x{height}, and the image's labels are "
+                    f"{size[1]}x{size[0]}. Predictions are needed at the labels' size."
+                )
+            labels[_decode(segmentation, f"{self.path}: a mask of image {image_id}")] = label
+        return labels
+
+
+def _read_list(path: Path) -> list[Any]:
+    try:
+        entries = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read the COCO results {path}: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON: {error}.") from None
+    if not isinstance(entries, list):
+        raise InputError(f"{path} is no COCO results file: it holds {type(entries).__name__}, and a list is needed.")
+    return entries
+
+
+def _fields(entry: Any, where: str) -> tuple[int | str, int, dict[str, Any]]:
+    try:
+        image, category, segmentation = entry["image_id"], entry["category_id"], entry["segmentation"]
+        height, width = segmentation["size"]
+        counts = segmentation["counts"]
+    except (TypeError, KeyError, ValueError, IndexError):
+        raise InputError(
+            f"{where} is no COCO result: image_id, category_id and segmentation with size and counts are needed."
+        ) from None
+    plain = isinstance(counts, list) and all(isinstance(run, int) and run >= 0 for run in counts)
+    sizes = isinstance(height, int) and isinstance(width, int) and 0 < height < 2**16 and 0 < width < 2**16
+    if not isinstance(image, (int, str)) or not isinstance(category, int) or not sizes:
+        raise InputError(f"{where} is no COCO result: image_id {image!r}, category_id {category!r}, size {height!r}.")
+    if not isinstance(counts, str) and not plain:
+        raise InputError(f"{where}: the counts are neither a compressed text nor a list of run lengths.")
+    return image, category, segmentation
+
+
+def _decode(segmentation: dict[str, Any], where: str) -> np.ndarray:
+    (height, width), counts = segmentation["size"], segmentation["counts"]
+    runs = _runs(counts) if isinstance(counts, str) else counts
+    # pycocotools trusts the runs and would write beyond the mask: count before decoding.
+    if runs is None or min(runs, default=0) < 0 or sum(runs) != height * width:
+        raise InputError(f"{where} has a damaged run-length encoding: it does not cover {width}x{height} pixels.")
+    encoded = {"size": [height, width], "counts": counts}
+    if not isinstance(counts, str):
+        encoded = coco_mask.frPyObjects(encoded, height, width)
+    return coco_mask.decode(encoded).astype(bool)
+
+
+def _runs(text: str) -> list[int] | None:
+    """The run lengths of a compressed text; None if it is malformed.
+
+    COCO's format: little-endian groups of five bits, each + 48 as a character, bit 5 "more follows", the sign in the
+    last group's bit 4; from the fourth run on, the difference to the run before the last.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in text.encode("ascii", "replace"):
+        bits = character - 48
+        if not 0 <= bits < 64:
+            return None
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            if shift > 60:
+                return None
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    return None if shift else runs

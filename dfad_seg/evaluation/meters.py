@@ -1,0 +1,194 @@
+"""What can be measured beside the confusion matrix: each meter sees every image once, and costs only when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from dfad_seg.errors import InputError
+from dfad_seg.evaluation.confusion import ConfusionMatrix
+from dfad_seg.evaluation.histogram import pair_histogram
+
+_NOTHING = 255  # in 8-bit label maps: a pixel without a class
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model said about images of one size.
+
+    Attributes:
+        names: of the n images.
+        labels: integer (n, H, W), the prediction.
+        truth: integer (n, H, W).
+        images: float (n, 3, h, w), or None where the prediction was read from files.
+        scores: float32 probabilities (n, C, H, W), or None where no meter needs them.
+        stored: label maps (n, H, W) that the data set delivers beside, by name.
+    """
+
+    names: Sequence[str]
+    labels: Tensor
+    truth: Tensor
+    images: Tensor | None = None
+    scores: Tensor | None = None
+    stored: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Meter(Protocol):
+    """Adds up something over the images of a data set."""
+
+    needs_scores: bool
+
+    def update(self, answers: Answers) -> None:
+        """Take in images of one size."""
+
+
+class ImageCounts:
+    """Per image and class the pixels of intersection, truth and prediction: what a bootstrap over images needs."""
+
+    needs_scores = False
+
+    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
+        self.num_classes, self.ignore_index = num_classes, ignore_index
+        self._counts: dict[str, np.ndarray] = {}
+
+    def update(self, answers: Answers) -> None:
+        for name, labels, truth in zip(answers.names, answers.labels, answers.truth, strict=True):
+            if name in self._counts:
+                raise InputError(f"the image '{name}' was evaluated twice; images need different names here.")
+            matrix = ConfusionMatrix(self.num_classes, self.ignore_index, labels.device)
+            matrix.update(labels, truth)
+            counts = matrix.compute()
+            self._counts[name] = torch.stack([counts.diagonal(), counts.sum(1), counts.sum(0)]).numpy()
+
+    @property
+    def names(self) -> list[str]:
+        """The images, in the order of their names."""
+        return sorted(self._counts)
+
+    def compute(self) -> np.ndarray:
+        """int64 (N, 3, C), in the order of `names`: for each class intersection, truth and prediction."""
+        if not self._counts:
+            return np.zeros((0, 3, self.num_classes), dtype=np.int64)
+        return np.stack([self._counts[name] for name in self.names])
+
+
+class BoundaryIoU:
+    """Boundary IoU (Cheng et al. 2021) of each class, its pixels summed over the data set.
+
+    A class's boundary region is those of its pixels that have a pixel of something else, or the image's border, within
+    d pixels (in rows or columns, the larger); the value is the IoU of truth's and prediction's regions. d is `ratio`
+    times the image's diagonal, rounded, at least 1. Ignored pixels belong to no class, in the truth and in the
+    prediction, so both have a boundary along them.
+    """
+
+    needs_scores = False
+
+    def __init__(self, num_classes: int, ignore_index: int = 255, ratio: float = 0.02) -> None:
+        if num_classes > 255:
+            raise InputError(f"boundary IoU is computed for up to 255 classes, and these are {num_classes}.")
+        self.num_classes, self.ignore_index, self.ratio = num_classes, ignore_index, ratio
+        self._pairs = np.zeros((256, 256), dtype=np.int64)
+
+    def update(self, answers: Answers) -> None:
+        for labels, truth in zip(answers.labels.cpu().numpy(), answers.truth.cpu().numpy(), strict=True):
+            ignored = truth == self.ignore_index
+            regions = [self._region(np.where(ignored, _NOTHING, part).astype(np.uint8)) for part in (truth, labels)]
+            self._pairs += pair_histogram(regions[0].ravel(), regions[1].ravel())
+
+    def _region(self, labels: np.ndarray) -> np.ndarray:
+        """The labels in the boundary regions, `_NOTHING` elsewhere."""
+        height, width = labels.shape
+        reach = max(1, round(self.ratio * float(np.hypot(height, width))))
+        # A pixel is inside its class if the least and the greatest label around it are the same; one pass for all
+        # classes, where the paper's code erodes class by class.
+        around = cv2.copyMakeBorder(labels, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=_NOTHING)
+        window = np.ones((2 * reach + 1, 2 * reach + 1), dtype=np.uint8)
+        inside = cv2.erode(around, window) == cv2.dilate(around, window)
+        return np.where(inside[1:-1, 1:-1], np.uint8(_NOTHING), labels)
+
+    def compute(self) -> list[float]:
+        """Boundary IoU of each class; nan where neither truth nor prediction has it."""
+        size = self.num_classes
+        hits = self._pairs.diagonal()[:size]
+        union = self._pairs.sum(axis=1)[:size] + self._pairs.sum(axis=0)[:size] - hits
+        return [int(h) / int(u) if u else float("nan") for h, u in zip(hits, union, strict=True)]
+
+
+class CalibrationError:
+    """Expected calibration error over pixels (Guo et al. 2017, eq. 3): Σ_b n_b / n · |accuracy_b − confidence_b|.
+
+    A pixel's confidence is its highest probability; bins have equal width, and a value on an edge belongs to the bin
+    above it. Ignored pixels do not count.
+    """
+
+    needs_scores = True
+
+    def __init__(self, ignore_index: int = 255, bins: int = 15) -> None:
+        self.ignore_index, self.bins = ignore_index, bins
+        self._sums: Tensor | None = None
+
+    def update(self, answers: Answers) -> None:
+        assert answers.scores is not None
+        if self._sums is None:
+            # float64, except on devices that have none.
+            kind = torch.float32 if answers.scores.device.type == "mps" else torch.float64
+            self._sums = torch.zeros(3, self.bins, dtype=kind, device=answers.scores.device)
+        edges = torch.linspace(0, 1, self.bins + 1, device=answers.scores.device)
+        for scores, labels, truth in zip(answers.scores, answers.labels, answers.truth, strict=True):
+            kept = truth != self.ignore_index
+            confidence = scores.amax(dim=0)[kept]
+            place = (torch.bucketize(confidence, edges, right=True) - 1).clamp_(0, self.bins - 1)
+            right = (labels == truth)[kept]
+            for row, values in enumerate((torch.ones_like(confidence), confidence, right)):
+                self._sums[row].index_add_(0, place, values.to(self._sums.dtype))
+
+    def compute(self) -> float:
+        """The error, a fraction in [0, 1].
+
+        Raises:
+            InputError: no pixel was counted.
+        """
+        if self._sums is None or not self._sums[0].any():
+            raise InputError("the calibration error needs at least one pixel; none was counted.")
+        count, confidence, right = self._sums.tolist()
+        gaps = (abs(r - c) for r, c in zip(right, confidence, strict=True))
+        return sum(gaps) / sum(count)
+
+
+class Agreement:
+    """On how many pixels a model gives its teacher's label, over all pixels of the images; needs no truth.
+
+    Args:
+        num_classes: of both.
+        teacher: `answers` → the teacher's label maps (n, H, W), at the size of the model's.
+    """
+
+    needs_scores = False
+
+    def __init__(self, num_classes: int, teacher: Callable[[Answers], Tensor]) -> None:
+        self.num_classes, self.teacher = num_classes, teacher
+        self._matrix: ConfusionMatrix | None = None
+
+    def update(self, answers: Answers) -> None:
+        if self._matrix is None:
+            self._matrix = ConfusionMatrix(self.num_classes, ignore_index=-1, device=answers.labels.device)
+        self._matrix.update(answers.labels, self.teacher(answers).to(answers.labels.device))
+
+    def compute(self) -> tuple[float, list[float]]:
+        """The share of equal pixels, and for each class the share of the teacher's pixels of it that are equal (nan
+        where there are none).
+
+        Raises:
+            InputError: no pixel was counted.
+        """
+        if self._matrix is None:
+            raise InputError("the agreement with a teacher needs at least one pixel; none was counted.")
+        counts = self._matrix.compute()
+        equal, pixels = counts.diagonal().tolist(), counts.sum(dim=1).tolist()
+        return sum(equal) / sum(pixels), [e / p if p else float("nan") for e, p in zip(equal, pixels, strict=True)]

@@ -1,0 +1,95 @@
+"""The bootstrap against a plain numpy loop over the same draws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dfad_seg.errors import InputError
+from dfad_seg.evaluation import miou_difference, miou_interval
+from dfad_seg.evaluation.bootstrap import resampled_miou
+
+
+def counts_of(seed, images=9, classes=4):
+    rng = np.random.default_rng(seed)
+    hits = rng.integers(0, 50, (images, classes))
+    truth, predicted = hits + rng.integers(0, 40, hits.shape), hits + rng.integers(0, 40, hits.shape)
+    counts = np.stack([hits, truth, predicted], axis=1)
+    counts[: images // 2, :, -1] = 0  # a class that many resampled sets lack
+    return counts
+
+
+def one_by_one(counts, resamples, seed, subset=None):
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(resamples):
+        drawn = rng.multinomial(len(counts), [1 / len(counts)] * len(counts))
+        chosen = [image for image, times in enumerate(drawn) for _ in range(times)]
+        iou = []
+        for label in subset if subset is not None else range(counts.shape[2]):
+            hit, truth, predicted = (sum(int(counts[i, k, label]) for i in chosen) for k in range(3))
+            if truth + predicted - hit:
+                iou.append(hit / (truth + predicted - hit))
+        values.append(np.mean(iou) if iou else np.nan)
+    return np.array(values)
+
+
+@pytest.mark.parametrize("subset", [None, [1], [3], [0, 3]])
+def test_equals_a_plain_loop(subset, monkeypatch):
+    monkeypatch.setattr("dfad_seg.evaluation.bootstrap._AT_ONCE", 7)
+    counts = counts_of(0)
+    values = resampled_miou(counts, resamples=40, seed=5, subset=subset)
+    assert np.allclose(values, one_by_one(counts, 40, 5, subset), rtol=1e-14, equal_nan=True)
+    interval = miou_interval(counts, resamples=40, seed=5, subset=subset)
+    expected = np.nanquantile(one_by_one(counts, 40, 5, subset), [0.025, 0.975])
+    assert (interval.low, interval.high) == pytest.approx(tuple(expected))
+    assert (interval.resamples, interval.seed, interval.confidence) == (40, 5, 0.95)
+
+
+def test_the_paired_difference_uses_the_same_draws():
+    first, second = counts_of(0), counts_of(0)
+    second[:, 0] = np.minimum(second[:, 0] + 3, np.minimum(second[:, 1], second[:, 2]))
+    result = miou_difference(first, second, resamples=99, seed=2)
+    gaps = one_by_one(second, 99, 2) - one_by_one(first, 99, 2)
+    assert result.interval.low == pytest.approx(np.quantile(gaps, 0.025))
+    assert result.value > 0 and (gaps > 0).all()
+    assert result.p_value == pytest.approx(2 / 100)  # 2 (0 + 1) / (99 + 1): never 0
+    back = miou_difference(second, first, resamples=99, seed=2)
+    assert back.value == pytest.approx(-result.value) and back.p_value == result.p_value
+
+
+def test_equal_models_do_not_differ():
+    result = miou_difference(counts_of(1), counts_of(1), resamples=50)
+    assert (result.value, result.interval.low, result.interval.high, result.p_value) == (0, 0, 0, 1)
+
+
+def test_an_interval_covers_the_value_it_estimates():
+    """95 % intervals of sets of images drawn from a large one hold its mIoU about as often as they say."""
+    rng = np.random.default_rng(8)
+    world = np.stack([counts_of(seed, images=1, classes=3)[0] for seed in range(4000)])
+    total = world.sum(0)
+    truth = np.mean(total[0] / (total[1] + total[2] - total[0]))
+    covered = 0
+    for trial in range(200):
+        interval = miou_interval(world[rng.integers(0, 4000, 80)], resamples=200, seed=trial)
+        covered += interval.low <= truth <= interval.high
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_one_image_and_large_counts():
+    counts = np.full((1, 3, 2), 2**40)
+    assert miou_interval(counts, resamples=10).low == 1.0
+
+
+@pytest.mark.parametrize(
+    ("counts", "resamples", "message"),
+    [(np.zeros((0, 3, 4)), 10, "at least one image"), (counts_of(0), 0, "at least 1"), (np.zeros((2, 2)), 5, "counts")],
+)
+def test_what_cannot_be_resampled_is_refused(counts, resamples, message):
+    with pytest.raises(InputError, match=message):
+        resampled_miou(counts, resamples=resamples)
+
+
+def test_other_images_are_refused():
+    with pytest.raises(InputError, match="same images"):
+        miou_difference(counts_of(0), counts_of(1))

@@ -1,0 +1,187 @@
+"""Inference modes against plain loops: windows, scales and flips, label maps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dfad_seg.errors import InputError
+from dfad_seg.evaluation import Inference, evaluate_miou, inference, predict
+from dfad_seg.evaluation.inference import label_map, slide
+
+
+class Local(torch.nn.Module):
+    """A network whose answer depends on the neighbourhood and on the window's border."""
+
+    def __init__(self, classes=4, stride=1):
+        super().__init__()
+        rng = torch.Generator().manual_seed(1)
+        self.weight = torch.nn.Parameter(torch.randn(classes, 3, 3, 3, generator=rng))
+        self.stride = stride
+        self.sizes = []
+
+    def forward(self, images):
+        self.sizes.append(tuple(images.shape[-2:]))
+        return F.conv2d(images, self.weight, padding=1, stride=self.stride)
+
+
+def windows_by_hand(network, images, crop, stride):
+    """Logits of sliding windows, window by window into whole arrays."""
+    n, _, height, width = images.shape
+    crop_h, crop_w = crop
+    rows = max(height - crop_h + stride[0] - 1, 0) // stride[0] + 1
+    columns = max(width - crop_w + stride[1] - 1, 0) // stride[1] + 1
+    total, count = torch.zeros(n, 4, height, width), torch.zeros(height, width)
+    for row in range(rows):
+        for column in range(columns):
+            bottom, right = min(row * stride[0] + crop_h, height), min(column * stride[1] + crop_w, width)
+            top, left = max(bottom - crop_h, 0), max(right - crop_w, 0)
+            total[:, :, top:bottom, left:right] += network(images[:, :, top:bottom, left:right])
+            count[top:bottom, left:right] += 1
+    assert (count > 0).all()
+    return total / count
+
+
+def pictures(size, n=2, seed=0):
+    return torch.rand(n, 3, *size, generator=torch.Generator().manual_seed(seed))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_windows_are_those_of_the_loop_bit_for_bit(data):
+    size = data.draw(st.tuples(st.integers(1, 20), st.integers(1, 20)))
+    crop = data.draw(st.tuples(st.integers(1, 12), st.integers(1, 12)))
+    stride = tuple(data.draw(st.integers(1, side)) for side in crop)
+    network, images = Local(), pictures(size)
+    mode = Inference(crop_size=crop, crop_stride=stride)
+    with torch.no_grad():
+        bands = list(slide(network, images, mode))
+        expected = windows_by_hand(network, images, crop, stride)
+        assert torch.equal(torch.cat(bands, dim=2), expected)
+        labels, _ = predict(network, images, size, mode)
+    assert torch.equal(labels.long(), expected.argmax(1))
+
+
+def test_windows_hold_one_row_of_logits_at_a_time():
+    images = pictures((4000, 8), n=1)
+    with torch.no_grad():
+        bands = [band.shape[2] for band in slide(Local(), images, Inference(crop_size=(16, 8), crop_stride=(10, 8)))]
+    assert sum(bands) == 4000 and max(bands) <= 16
+
+
+def test_a_coarse_network_in_windows():
+    """A network that answers at half the resolution: each window's logits are enlarged to the window."""
+    images, mode = pictures((12, 12)), Inference(crop_size=(8, 8), crop_stride=(4, 4))
+    with torch.no_grad():
+        fine = lambda x: F.interpolate(Local(stride=2)(x), x.shape[-2:], mode="bilinear")  # noqa: E731
+        assert torch.equal(
+            torch.cat(list(slide(Local(stride=2), images, mode)), 2), windows_by_hand(fine, images, (8, 8), (4, 4))
+        )
+
+
+@pytest.mark.parametrize("crop", [None, (6, 7)])
+def test_scales_and_flips_average_the_softmax(crop):
+    network, images, size = Local(), pictures((10, 13)), (11, 15)
+    mode = Inference(crop_size=crop, scales=(0.5, 1.0, 1.75), flip=True)
+    total = np.zeros((2, 4, *size))
+    with torch.no_grad():
+        for scale in (0.5, 1.0, 1.75):
+            target = (int(10 * scale + 0.5), int(13 * scale + 0.5))
+            scaled = images if scale == 1 else F.interpolate(images, target, mode="bilinear")
+            for flip in (False, True):
+                x = scaled.flip(3) if flip else scaled
+                logits = network(x) if crop is None else windows_by_hand(network, x, crop, (4, 4))
+                logits = F.interpolate(logits.flip(3) if flip else logits, size, mode="bilinear").double()
+                exps = np.exp(logits.numpy())
+                total += exps / exps.sum(1, keepdims=True)
+        labels, scores = predict(network, images, size, mode, want_scores=True)
+    assert np.allclose(scores.numpy(), total / 6, atol=1e-6)
+    assert torch.allclose(scores.sum(1), torch.ones(2, *size))
+    assert np.array_equal(labels.numpy(), scores.argmax(1).numpy())
+
+
+def test_scores_of_the_plain_modes_are_probabilities():
+    network, images = Local(), pictures((9, 9))
+    with torch.no_grad():
+        for mode in (Inference(), Inference(crop_size=(5, 5))):
+            labels, scores = predict(network, images, (9, 9), mode, want_scores=True)
+            assert torch.allclose(scores.sum(1), torch.ones(2, 9, 9)) and torch.equal(labels.long(), scores.argmax(1))
+            assert torch.equal(predict(network, images, (9, 9), mode)[0], labels)
+
+
+@pytest.mark.parametrize("layout", ["planes", "channels last", "transposed", "cropped"])
+@pytest.mark.parametrize("classes", [1, 2, 21, 256, 300])
+def test_the_label_map_is_the_first_maximum(classes, layout, monkeypatch):
+    monkeypatch.setattr(inference, "_STRIP", 64)
+    rng = torch.Generator().manual_seed(classes)
+    scores = torch.randint(-2, 3, (2, classes, 13, 17), generator=rng).float()  # full of ties
+    scores[0, :, 0, 0] = -torch.inf
+    if layout == "channels last":
+        scores = scores.contiguous(memory_format=torch.channels_last)
+    elif layout == "transposed":
+        scores = scores.transpose(2, 3)
+    elif layout == "cropped":
+        scores = scores[:, :, 2:11, 3:9]
+    labels = label_map(scores)
+    assert labels.dtype == (torch.uint8 if classes <= 256 else torch.int64)
+    assert np.array_equal(labels.numpy(), scores.numpy().argmax(1))
+
+
+def test_reduced_precision_runs_under_autocast():
+    seen = []
+
+    def network(images):
+        seen.append((images @ images.mT).dtype)
+        return images
+
+    predict(network, pictures((4, 4)), (4, 4), Inference(precision="bf16"))
+    predict(network, pictures((4, 4)), (4, 4), Inference())
+    assert seen == [torch.bfloat16, torch.float32]
+
+
+def test_decoded_bytes_give_the_numbers_of_floats_and_any_batching_those_of_one_by_one():
+    rng = np.random.default_rng(0)
+    sizes = [(8, 9), (8, 9), (5, 12), (8, 9), (5, 12)]
+    files = [torch.from_numpy(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
+    masks = [torch.from_numpy(rng.choice([0, 1, 2, 3, 255], size)) for size in sizes]
+    for mode in (Inference(), Inference(crop_size=(4, 6)), Inference(scales=(0.5, 1.5), flip=True)):
+        single = [
+            {"image": (f.permute(2, 0, 1).float() / 255)[None], "mask": m[None]}
+            for f, m in zip(files, masks, strict=True)
+        ]
+        together = [{"image": files, "mask": [m.to(torch.uint8) for m in masks]}]
+        network = Local().double()  # so that no rounding of a larger batch can decide
+
+        def exact(images, network=network):
+            return network(images.double()).float()
+
+        assert evaluate_miou(exact, single, num_classes=4, inference=mode) == evaluate_miou(
+            exact, together, num_classes=4, inference=mode
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"crop_stride": (4, 4)}, "needs a window"),
+        ({"crop_size": (4, 4), "crop_stride": (5, 4)}, "leave gaps"),
+        ({"crop_size": (0, 4)}, "1 is the least"),
+        ({"crop_size": (4, 4), "crop_stride": (0, 1)}, "1 is the least"),
+        ({"scales": ()}, "at least one"),
+        ({"scales": (1.0, -1.0)}, "above 0"),
+        ({"precision": "int8"}, "Known: fp32, bf16, fp16"),
+    ],
+)
+def test_modes_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        Inference(**options)
+
+
+def test_8_bit_images_in_another_order_are_refused():
+    batch = {"image": torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "mask": torch.zeros(1, 4, 4, dtype=torch.long)}
+    with pytest.raises(InputError, match=r"must be \(N, H, W, 3\)"):
+        evaluate_miou(Local(), [batch], num_classes=4)

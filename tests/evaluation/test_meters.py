@@ -1,0 +1,164 @@
+"""Meters against brute force, the published procedure, and torchmetrics."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torchmetrics.classification import MulticlassCalibrationError
+
+from dfad_seg.errors import InputError
+from dfad_seg.evaluation import Agreement, Answers, BoundaryIoU, CalibrationError, ImageCounts, evaluate_miou
+
+
+def answers(labels, truth, scores=None, names=None, **more):
+    labels, truth = torch.as_tensor(labels), torch.as_tensor(truth)
+    return Answers(names or [str(i) for i in range(len(labels))], labels, truth, scores=scores, **more)
+
+
+def blobs(rng, size, classes):
+    """Label maps with regions, as segmentations have."""
+    coarse = rng.integers(0, classes, (-(-size[0] // 7), -(-size[1] // 7)))
+    return coarse.repeat(7, axis=0).repeat(7, axis=1)[: size[0], : size[1]]
+
+
+def region_by_brute_force(mask, reach):
+    """Pixels of a mask with something else, or the border, within `reach` rows and columns."""
+    result = np.zeros_like(mask)
+    height, width = mask.shape
+    for y, x in zip(*np.nonzero(mask), strict=True):
+        for v in range(y - reach, y + reach + 1):
+            for u in range(x - reach, x + reach + 1):
+                if not (0 <= v < height and 0 <= u < width) or not mask[v, u]:
+                    result[y, x] = True
+    return result
+
+
+def region_as_published(mask, reach):
+    """The paper's procedure: a border of one pixel, then erosion by 3x3, `reach` times."""
+    padded = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=reach)[1:-1, 1:-1]
+    return mask & ~eroded.astype(bool)
+
+
+@pytest.mark.parametrize("region", [region_by_brute_force, region_as_published])
+@pytest.mark.parametrize(("size", "ratio"), [((20, 24), 0.02), ((33, 17), 0.1), ((1, 1), 0.02), ((40, 30), 0.08)])
+def test_boundary_iou_of_each_class(size, ratio, region):
+    rng = np.random.default_rng(4)
+    classes, hits, union = 4, np.zeros(4), np.zeros(4)
+    meter = BoundaryIoU(classes, ratio=ratio)
+    for _ in range(3):
+        labels, truth = blobs(rng, size, 3), blobs(rng, size, 3)
+        truth = np.where(rng.random(size) < 0.02, 255, truth)
+        meter.update(answers(labels[None], truth[None]))
+        reach = max(1, round(ratio * math.hypot(*size)))
+        for label in range(classes):
+            kept = truth != 255
+            first, second = (region((part == label) & kept, reach) for part in (truth, labels))
+            hits[label] += (first & second).sum()
+            union[label] += (first | second).sum()
+    expected = np.divide(hits, union, out=np.full(4, np.nan), where=union > 0)
+    assert np.array_equal(meter.compute(), expected, equal_nan=True)
+    assert math.isnan(meter.compute()[3])
+
+
+def test_boundary_iou_of_equal_and_of_shifted_squares():
+    truth = np.zeros((1, 100, 100), np.uint8)
+    truth[0, 20:80, 20:80] = 1
+    equal = BoundaryIoU(2)
+    equal.update(answers(truth, truth))
+    assert equal.compute() == [1.0, 1.0]
+    shifted = BoundaryIoU(2)
+    shifted.update(answers(np.roll(truth, 10, axis=2), truth))
+    assert shifted.compute()[1] < 0.4  # the plain IoU is 0.71
+    with pytest.raises(InputError, match="255 classes"):
+        BoundaryIoU(256)
+
+
+@pytest.mark.parametrize("sharpness", [0.3, 1, 5])
+def test_calibration_error_is_that_of_torchmetrics(sharpness):
+    rng = torch.Generator().manual_seed(0)
+    meter, reference = CalibrationError(), MulticlassCalibrationError(5, n_bins=15, norm="l1", ignore_index=255)
+    for size in ((9, 11), (1, 1), (16, 16)):
+        scores = (sharpness * torch.randn(2, 5, *size, generator=rng)).softmax(1)
+        truth = torch.randint(0, 5, (2, *size), generator=rng)
+        truth[torch.rand(truth.shape, generator=rng) < 0.2] = 255
+        meter.update(answers(scores.argmax(1), truth, scores))
+        reference.update(scores, truth)
+    assert meter.compute() == pytest.approx(reference.compute().item(), abs=1e-6)
+
+
+def test_calibration_error_by_hand():
+    """Two pixels at confidence 0.8, one of them right: the gap is |0.5 - 0.8|; certain and right has none."""
+    scores = torch.tensor([[0.8, 0.2], [0.8, 0.2]]).T.reshape(1, 2, 1, 2)
+    meter = CalibrationError()
+    meter.update(answers([[[0, 0]]], [[[0, 1]]], scores))
+    assert meter.compute() == pytest.approx(0.3, abs=1e-6)
+    certain = CalibrationError()
+    certain.update(answers([[[1]]], [[[1]]], torch.tensor([0.0, 1.0]).reshape(1, 2, 1, 1)))
+    assert certain.compute() == 0
+    with pytest.raises(InputError, match="at least one pixel"):
+        CalibrationError().compute()
+
+
+def test_agreement_with_a_teacher():
+    meter = Agreement(3, lambda seen: torch.tensor([[[0, 1], [2, 2]]]))
+    meter.update(answers([[[0, 1], [2, 0]]], [[[255, 255], [0, 0]]]))  # the truth does not matter
+    overall, classes = meter.compute()
+    assert overall == 3 / 4 and classes == [1.0, 1.0, 0.5]
+    alone = Agreement(2, lambda seen: torch.zeros(1, 1, 2, dtype=torch.uint8))
+    alone.update(answers([[[0, 1]]], [[[0, 0]]]))
+    assert alone.compute()[0] == 0.5 and math.isnan(alone.compute()[1][1])
+    with pytest.raises(InputError, match="at least one pixel"):
+        Agreement(2, lambda seen: seen.labels).compute()
+
+
+def test_counts_of_images_are_sorted_by_name_and_sum_to_the_whole():
+    rng = np.random.default_rng(0)
+    labels, truth = rng.integers(0, 3, (4, 5, 6)), rng.choice([0, 1, 2, 255], (4, 5, 6))
+    meter = ImageCounts(3)
+    meter.update(answers(labels[:3], truth[:3], names=["c", "a", "d"]))
+    meter.update(answers(labels[3:], truth[3:], names=["b"]))
+    counts = meter.compute()
+    assert meter.names == ["a", "b", "c", "d"] and counts.shape == (4, 3, 3)
+    for place, image in enumerate((1, 3, 0, 2)):
+        kept = truth[image] != 255
+        for label in range(3):
+            t, p = (truth[image] == label) & kept, (labels[image] == label) & kept
+            assert counts[place, :, label].tolist() == [(t & p).sum(), t.sum(), p.sum()]
+    with pytest.raises(InputError, match="'a' was evaluated twice"):
+        meter.update(answers(labels[:1], truth[:1], names=["a"]))
+    assert ImageCounts(3).compute().shape == (0, 3, 3)
+
+
+class Thirds(torch.nn.Module):
+    def forward(self, images):
+        return images * 3
+
+
+def test_meters_see_every_image_once_whatever_the_batches():
+    rng = torch.Generator().manual_seed(0)
+    images, masks = torch.rand(6, 3, 8, 9, generator=rng), torch.randint(0, 3, (6, 8, 9), generator=rng)
+    results = []
+    for cuts in ([6], [1, 2, 3], [2, 2, 2]):
+        batches, start = [], 0
+        for size in cuts:
+            part = slice(start, start + size)
+            names = [f"i{k}" for k in range(6)][part]
+            batches.append({"image": images[part], "mask": masks[part], "name": names})
+            start += size
+        meters = (
+            BoundaryIoU(3),
+            CalibrationError(),
+            ImageCounts(3),
+            Agreement(3, lambda seen: seen.images.argmin(1)),
+        )
+        evaluate_miou(Thirds(), batches, num_classes=3, meters=meters)
+        results.append((meters[0].compute(), meters[2].compute().tolist(), meters[3].compute()))
+        assert meters[1].compute() == pytest.approx(0.1, abs=0.2)
+        results[-1] += (round(meters[1].compute(), 9),)
+    assert results[0] == results[1] == results[2]
+    assert results[0][2][0] == 0  # the largest channel is never the smallest

@@ -1,0 +1,225 @@
+"""Stored predictions: PNG folders and COCO results, there and back, and what is wrong with those of others."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from dfad_seg.errors import InputError
+from dfad_seg.evaluation import CocoResults, CocoResultsWriter, PredictionFolder, PredictionWriter
+from dfad_seg.evaluation.coco_results import _runs
+
+IDS = [0, 7, 3, 255, 200]
+PALETTE = [(0, 0, 0), (10, 20, 30), (255, 0, 0), (1, 2, 3), (0, 0, 255)]
+
+
+def label_map(seed, size=(11, 13), classes=5):
+    return np.random.default_rng(seed).integers(0, classes, size, dtype=np.uint8)
+
+
+def write_pngs(folder, maps, ids=IDS):
+    with PredictionWriter(folder, ids, PALETTE[: len(ids)]) as writer:
+        for name, labels in maps.items():
+            writer.write(name, labels)
+
+
+def test_png_round_trip_codes_colours_and_sub_folders(tmp_path):
+    maps = {f"seq/{i}/frame.{i}": label_map(i, (5 + i, 9)) for i in range(40)}
+    write_pngs(tmp_path, maps)
+    for name, labels in maps.items():
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert picture.mode == "P"
+            assert np.array_equal(np.array(picture), np.array(IDS, np.uint8)[labels])
+            assert np.array_equal(np.array(picture.convert("RGB")), np.array(PALETTE, np.uint8)[labels])
+    folder = PredictionFolder(tmp_path, IDS, ignore_index=255)
+    assert folder.check(maps, maps) == []
+    for name, labels in maps.items():
+        assert np.array_equal(folder.read(name, name, labels.shape), labels)
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_all_256_codes_survive(tmp_path):
+    labels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    with PredictionWriter(tmp_path, range(256), [(i, 255 - i, i // 2) for i in range(256)]) as writer:
+        writer.write("all", labels)
+    assert np.array_equal(PredictionFolder(tmp_path, range(256)).read("all", "all", (16, 16)), labels)
+
+
+def test_grey_pngs_of_others_and_255_as_ignored(tmp_path):
+    labels = np.array([[0, 7, 255]], np.uint8)
+    Image.fromarray(labels).save(tmp_path / "a.png")
+    assert PredictionFolder(tmp_path, [0, 7]).read("a", "a", (1, 3)).tolist() == [[0, 1, 255]]
+
+
+def test_missing_and_extra_images(tmp_path):
+    write_pngs(tmp_path, {name: label_map(0) for name in "abcd"})
+    folder = PredictionFolder(tmp_path, IDS)
+    assert folder.check(["a", "c"], ["a", "c"]) == ["b", "d"]
+    with pytest.raises(InputError, match=r"no prediction for 4 of 5 images: v, w, x, …"):
+        folder.check(["a", "v", "w", "x", "y"], range(5))
+
+
+@pytest.mark.parametrize(
+    ("save", "message"),
+    [
+        (lambda path: Image.new("P", (4, 4)).save(path), "is 4x4, and the image's labels are 5x4"),
+        (lambda path: Image.new("RGB", (5, 4)).save(path), "pixels of type 'RGB'; an index image"),
+        (lambda path: Image.new("L", (5, 4), 9).save(path), "holds the value 9, which is no class.*0 to 2"),
+        (lambda path: path.write_bytes(b"\x89PNG and nothing"), "cannot be read"),
+    ],
+)
+def test_wrong_files_are_named(tmp_path, save, message):
+    save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=message) as caught:
+        PredictionFolder(tmp_path, [0, 1, 2]).read("a", "a", (4, 5))
+    assert "a.png" in str(caught.value)
+
+
+def test_a_truncated_png(tmp_path):
+    write_pngs(tmp_path, {"a": label_map(0, (64, 64))})
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="a.png cannot be read"):
+        PredictionFolder(tmp_path, IDS).read("a", "a", (64, 64))
+
+
+def test_what_cannot_be_written_or_opened(tmp_path):
+    with pytest.raises(InputError, match="--save-coco"):
+        PredictionWriter(tmp_path, [0, 256], PALETTE[:2])
+    for name in ("../a", "/a", ""):
+        with pytest.raises(InputError, match="no path inside"), PredictionWriter(tmp_path, [0], PALETTE[:1]) as writer:
+            writer.write(name, label_map(0))
+    with pytest.raises(InputError, match="no folder"):
+        PredictionFolder(tmp_path / "none", [0])
+    with pytest.raises(InputError, match="holds no PNG"):
+        PredictionFolder(tmp_path, [0])
+
+
+def test_a_failure_in_the_background_is_not_lost(tmp_path):
+    (tmp_path / "a").write_text("a file where a folder is needed")
+    with pytest.raises(OSError), PredictionWriter(tmp_path, [0], PALETTE[:1]) as writer:
+        writer.write("a/b", np.zeros((2, 2), np.uint8))
+
+
+def write_coco(path, maps, ids=IDS):
+    with CocoResultsWriter(path, ids) as writer:
+        for image, labels in maps.items():
+            writer.write(image, labels)
+
+
+def test_coco_round_trip_and_parity_with_pycocotools(tmp_path):
+    maps = {139: label_map(0), 7: label_map(1, (30, 1)), "b/2007_000033": label_map(2, (8, 9), 2)}
+    ids = [1, 92, 1000, 4, 0]
+    write_coco(tmp_path / "r.json", maps, ids)
+    entries = json.loads((tmp_path / "r.json").read_text())
+    assert len({(e["image_id"], e["category_id"]) for e in entries}) == len(entries)
+    for entry in entries:
+        labels, rle = maps[entry["image_id"]], entry["segmentation"]
+        expected = labels == ids.index(entry["category_id"])
+        assert isinstance(rle["counts"], str)
+        assert np.array_equal(coco_mask.decode(rle).astype(bool), expected)
+        assert coco_mask.area(rle) == expected.sum()
+    results = CocoResults(tmp_path / "r.json", ids)
+    assert results.check(["x"] * 3, [7, "b/2007_000033", 139]) == []
+    for image, labels in maps.items():
+        assert np.array_equal(results.read("", image, labels.shape), labels)
+
+
+masks = arrays.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.integers(0, 1))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(mask=masks)
+def test_run_lengths_are_read_as_pycocotools_writes_them(mask):
+    runs = _runs(coco_mask.encode(np.asfortranarray(mask))["counts"].decode())
+    flat = mask.ravel(order="F")
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    expected = np.diff([0, *edges, flat.size]).tolist()
+    assert runs == ([0, *expected] if flat[0] else expected)
+
+
+def test_a_long_image_has_long_runs(tmp_path):
+    labels = np.zeros((3000, 2000), np.uint8)
+    labels[2999, 1999] = 1
+    write_coco(tmp_path / "r.json", {1: labels}, [0, 1])
+    assert np.array_equal(CocoResults(tmp_path / "r.json", [0, 1]).read("", 1, labels.shape), labels)
+
+
+def entry(mask, category=1, image=1, **changes):
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    segmentation = {"size": list(mask.shape), "counts": rle["counts"].decode()} | changes
+    return {"image_id": image, "category_id": category, "segmentation": segmentation}
+
+
+def stored(tmp_path, *entries, **options):
+    (tmp_path / "r.json").write_text(json.dumps(entries))
+    return CocoResults(tmp_path / "r.json", [0, 1, 2], **options)
+
+
+def test_uncovered_pixels_overlaps_and_plain_run_lengths(tmp_path):
+    left = np.zeros((2, 4), bool)
+    left[:, :2] = True
+    middle = np.zeros((2, 4), bool)
+    middle[:, 1:3] = True
+    plain = entry(middle, 2)
+    plain["segmentation"]["counts"] = [2, 4, 2]
+    for last in (entry(middle, 2), plain):
+        labels = stored(tmp_path, entry(left, 1), last).read("", 1, (2, 4))
+        assert labels.tolist() == [[1, 2, 2, 255]] * 2
+    background = stored(tmp_path, entry(left, 1), background=0).read("", 1, (2, 4))
+    assert background.tolist() == [[1, 1, 0, 0]] * 2
+
+
+FULL = np.ones((2, 4), bool)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([entry(FULL, size=[4, 2])], "is 2x4, and the image's labels are 4x2"),
+        ([entry(FULL, counts="08000")], "damaged run-length encoding"),
+        ([entry(FULL, counts="08\x01")], "damaged run-length encoding"),
+        ([entry(FULL, counts="o")], "damaged run-length encoding"),
+        ([entry(FULL, counts=[3, 90])], "damaged run-length encoding"),
+        ([entry(FULL, counts=[])], "damaged run-length encoding"),
+        ([entry(FULL, category=9)], "entry 0: category_id 9 is no class of the data set. Its category ids are 0, 1, 2"),
+        ([entry(FULL), {"image_id": 1}], "entry 1 is no COCO result"),
+        ([entry(FULL), [3]], "entry 1 is no COCO result"),
+        ([entry(FULL, size=[2.5, 4])], "entry 0 is no COCO result"),
+        ([entry(FULL, size=[2])], "entry 0 is no COCO result"),
+        ([entry(FULL, image=[1])], "entry 0 is no COCO result"),
+        ([entry(FULL, counts=[-1, 9])], "neither a compressed text"),
+        ([entry(FULL, counts=12)], "neither a compressed text"),
+    ],
+)
+def test_wrong_results_are_named(tmp_path, entries, message):
+    with pytest.raises(InputError, match=message) as caught:
+        stored(tmp_path, *entries).read("", 1, (2, 4))
+    assert "r.json" in str(caught.value)
+
+
+def test_unknown_and_missing_images_and_other_files(tmp_path):
+    results = stored(tmp_path, entry(FULL, image=1), entry(FULL, image=5))
+    assert results.check(["a"], [1]) == ["5"]
+    with pytest.raises(InputError, match="no prediction for 1 of 2 images: 2"):
+        results.check(["a", "b"], [1, 2])
+    for text, message in (("{}", "a list is needed"), ("[", "not valid JSON")):
+        (tmp_path / "x.json").write_text(text)
+        with pytest.raises(InputError, match=message):
+            CocoResults(tmp_path / "x.json", [0])
+    with pytest.raises(InputError, match="cannot read"):
+        CocoResults(tmp_path / "none.json", [0])
+
+
+def test_a_failed_evaluation_leaves_no_results_file(tmp_path):
+    with pytest.raises(ValueError), CocoResultsWriter(tmp_path / "r.json", [0, 1]) as writer:
+        writer.write(1, np.zeros((2, 2), np.uint8))
+        raise ValueError
+    assert list(tmp_path.iterdir()) == []
