@@ -9,9 +9,12 @@ from throughput.pairs import LABELS, STUDENT_STEPS
 
 
 def summarise(runs: list[dict[str, Any]], batch: int) -> dict[str, Any]:
-    """Of all processes of one variant: median seconds per step, images/s of an iteration, the largest memory."""
+    """Of all processes of one variant: seconds per step, images/s of an iteration, the largest memory.
+
+    The seconds are the median over the processes of each one's fastest step: what is slower was disturbed.
+    """
     seconds = {
-        f"{step}_{clock}": median(value for run in runs for value in run[step][clock])
+        f"{step}_{clock}": median(min(run[step][clock]) for run in runs)
         for step in ("student", "generator")
         for clock in ("wall_s", "cpu_s")
     }
@@ -54,7 +57,7 @@ def to_markdown(record: dict[str, Any]) -> str:
     size = record["size"]
     lines = [
         f"{LABELS[record['pair']]}, batch {record['batch']}, {size}×{size}, {where}, torch {record['torch']}, "
-        f"median of {record['repeats']} processes each:",
+        f"fastest step, median of {record['repeats']} processes:",
         "",
         "| loop | S-step | G-step | images/s | peak memory | of fp32 matmul rate | of bf16 matmul rate |",
         "|---|---|---|---|---|---|---|",

@@ -80,8 +80,8 @@ def restore_convolutions(module: nn.Module) -> None:
 def live_taps(kernel: int, dilation: int, size: int) -> slice:
     """The taps of one axis of a centred, dilated kernel that reach any position of a map of `size`.
 
-    The tap i of a kernel of odd length reads at the offset (i − ⌊kernel / 2⌋) · dilation from its output position, which
-    is inside the map for some position if and only if the offset's magnitude is below the map's size.
+    The tap i of a kernel of odd length reads at the offset (i − ⌊kernel / 2⌋) · dilation from its output position,
+    which is inside the map for some position if and only if the offset's magnitude is below the map's size.
     """
     half = kernel // 2
     reach = min(half, (size - 1) // dilation)

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.overrides import TorchFunctionMode
@@ -66,9 +65,7 @@ def _find_pairs(module: nn.Module, run: Callable[[], Any]) -> list[tuple[nn.Conv
         for handle in handles:
             handle.remove()
     return [
-        (conv, norm)
-        for conv, norm, answer in found
-        if calls[conv] == calls[norm] == 1 and uses.count[id(answer)] == 1
+        (conv, norm) for conv, norm, answer in found if calls[conv] == calls[norm] == 1 and uses.count[id(answer)] == 1
     ]
 
 

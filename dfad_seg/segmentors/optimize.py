@@ -26,13 +26,13 @@ def optimize_for_distillation(
 ) -> nn.Module:
     """A network that computes the same, faster: values and gradients agree up to rounding, at every image size.
 
-    A trainable network is changed in place and returned: its parameters, the keys and shapes of its state, and copies of
-    it are as before (see `RewrittenConv2d`; `restore_convolutions` undoes it). Of a frozen network a copy is returned
-    when BatchNorm is folded, whose weights are others, so that the original still is what is saved and hashed;
-    otherwise it, too, is changed in place.
+    A trainable network is changed in place and returned: its parameters, the keys and shapes of its state, and copies
+    of it are as before (see `RewrittenConv2d`; `restore_convolutions` undoes it). Of a frozen network a copy is
+    returned when BatchNorm is folded, whose weights are others, so that the original still is what is saved and
+    hashed; otherwise it, too, is changed in place.
 
-    The answers are compared on random images; where they differ by more than `TOLERANCE`, BatchNorm stays as it is, with
-    a warning. Networks without Python code (TorchScript, exported) are returned untouched.
+    The answers are compared on random images; where they differ by more than `TOLERANCE`, BatchNorm stays as it is,
+    with a warning. Networks without Python code (TorchScript, exported) are returned untouched.
 
     Args:
         module: a segmentor or any network of images (N, 3, H, W).
