@@ -21,13 +21,17 @@ from dfad_seg.pipeline.run import build_experiment, train
 from dfad_seg.segmentors import count_flops, count_parameters, file_sha256
 
 
-def train_from_arguments(*, config: str, overrides: list[str], work_dir: str, resume: str | None, dry_run: bool) -> int:
+def train_from_arguments(
+    *, config: str, overrides: list[str], work_dir: str, resume: str | None, dry_run: bool, profile: int = 0
+) -> int:
     """`tools/train_seg.py`; returns the exit code."""
     resolved = load_config(config, overrides)
     if dry_run:
         print(describe(resolved), end="")
         return 0
-    path = train(resolved, work_dir, resume=resume, command=command_line())
+    if profile < 0:
+        raise InputError(f"--profile {profile}: a number of iterations above 0 is needed.")
+    path = train(resolved, work_dir, resume=resume, command=command_line(), profile=profile)
     rank_zero_only(print)(f"trained network: {path}")
     return 0
 

@@ -40,8 +40,7 @@ class RewrittenConv2d(nn.Conv2d):
         if self.fast_backward and max(dilation) > 1 and input.device.type == "cpu" and torch.is_grad_enabled():
             if torch.is_autocast_enabled("cpu"):
                 dtype = torch.get_autocast_dtype("cpu")
-                input, weight, bias = (None if x is None else x.to(dtype) for x in (input, weight, bias))
-                assert input is not None and weight is not None
+                input, weight, bias = input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
             return _DilatedDepthwise.apply(input, weight, bias, padding, dilation)
         return F.conv2d(input, weight, bias, self.stride, padding, dilation, self.groups)
 
@@ -63,6 +62,7 @@ def rewrite_convolutions(module: nn.Module, *, dead_taps: bool = True, depthwise
         if not dead_taps and not (depthwise and depthwise_backward):
             continue
         conv.__class__ = RewrittenConv2d
+        assert isinstance(conv, RewrittenConv2d)
         conv.skip_dead_taps = dead_taps
         conv.fast_backward = depthwise and depthwise_backward
         count += 1
@@ -74,7 +74,7 @@ def restore_convolutions(module: nn.Module) -> None:
     for conv in module.modules():
         if isinstance(conv, RewrittenConv2d):
             del conv.skip_dead_taps, conv.fast_backward
-            conv.__class__ = nn.Conv2d
+            conv.__class__ = nn.Conv2d  # type: ignore[assignment]
 
 
 def live_taps(kernel: int, dilation: int, size: int) -> slice:
@@ -103,7 +103,7 @@ def _is_same_convolution(conv: nn.Conv2d) -> bool:
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)  # type: ignore[return-value]
+    return (value, value) if isinstance(value, int) else tuple(value)
 
 
 class _DilatedDepthwise(torch.autograd.Function):

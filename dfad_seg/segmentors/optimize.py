@@ -60,7 +60,7 @@ def _folded(module: nn.Module, image_size: tuple[int, int]) -> nn.Module:
     """A copy with BatchNorm folded, or the module itself where that would change nothing or its answers."""
     if not any(isinstance(m, nn.BatchNorm2d) for m in module.modules()):
         return module
-    tensor = next(module.parameters())
+    tensor = next(iter([*module.parameters(), *module.buffers()]))
     rng = torch.Generator().manual_seed(0)
     images = torch.rand(1, 3, *image_size, generator=rng).to(tensor.device, tensor.dtype)
     copied = copy.deepcopy(module)
