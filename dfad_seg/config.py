@@ -183,6 +183,10 @@ class Config(_Strict):
     """Strength of colour, contrast, brightness and sharpness changes of the images that the student sees."""
     augment_geometric: bool = False
     """Mirror and zoom the images that the student sees."""
+    accumulate: Positive = 1
+    """Parts into which each batch is split, one after the other, to save memory; BatchNorm sees the parts."""
+    checkpoint_activations: bool = False
+    """The generator computes its activations again in the backward pass instead of keeping them."""
     replay_size: NonNegative = 0
     """Generated images to remember, per size."""
     replay_steps: NonNegative = 0
@@ -254,6 +258,7 @@ class Config(_Strict):
 
 _GAME = {
     "student_steps",
+    "accumulate",
     "final_student_steps",
     "student_loss",
     "recalibrate_batches",
@@ -269,6 +274,7 @@ _GAME = {
 _GENERATOR = {
     "generator",
     "generator_optimizer",
+    "checkpoint_activations",
     "adversarial_loss",
     "adversarial_weight",
     "batch_norm_prior",
@@ -316,6 +322,8 @@ def _check_method(config: Config) -> None:
         problems.append("layout_consistency needs generator.type: layout")
     if config.mixed_sizes and config.generator is not None and config.generator.type == "dcgan":
         problems.append("mixed_sizes needs a generator of any size, such as generator.type: layout")
+    if config.batch_size < 2 * config.accumulate > 2:
+        problems.append("accumulate leaves parts of fewer than two images, which BatchNorm needs; raise batch_size")
     if (config.replay_size > 0) != (config.replay_steps > 0):
         problems.append("replay_size and replay_steps go together: give both, or neither")
     if 0 < config.replay_size < config.batch_size:

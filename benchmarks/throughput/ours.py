@@ -50,10 +50,9 @@ def our_steps(
     def train_student() -> None:
         with torch.no_grad():
             images = generator(generator.sample(batch, size, rng))
-        result = student_step(
+        student_step(
             student=student, teacher=teacher, images=images, optimizer=student_optimizer, loss_fn=student_loss
         )
-        generator.observe(result["teacher_labels"])
 
     def train_generator() -> None:
         generator_step(

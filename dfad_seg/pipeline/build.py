@@ -154,7 +154,9 @@ def fresh_generator(config: Config, teacher: Segmentor, num_classes: int) -> Ima
     options = config.generator.options()
     if options.get("class_frequencies") == "statistics":
         options["class_frequencies"] = class_frequencies(teacher).tolist()
-    return build_generator(config.generator.type, num_classes=num_classes, image_size=config.image_size, **options)
+    generator = build_generator(config.generator.type, num_classes=num_classes, image_size=config.image_size, **options)
+    generator.checkpoint_activations = config.checkpoint_activations
+    return generator
 
 
 def image_augmentation(config: Config) -> ImageAugmentation | None:
@@ -171,6 +173,7 @@ def game_settings(config: Config) -> GameSettings:
         student_steps=config.student_steps,
         final_student_steps=config.final_student_steps,
         batch_size=config.batch_size,
+        accumulate=config.accumulate,
         image_size=config.image_size,
         mixed_sizes=config.mixed_sizes,
         size_order=config.size_order,
