@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from throughput.pairs import PAIRS
 from throughput.plain import plain_steps
 
 from dfad_seg.files import write_json
+from dfad_seg.runs.summary import put_into
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,12 +35,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--rows", action="store_true", help="also ours without each of its speed-ups in turn")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument(
+        "--render",
+        nargs="+",
+        metavar="FILE",
+        help="time nothing; put the tables of JSON files (the last ones) into a Markdown file (the first), between "
+        "<!-- begin throughput --> and <!-- end throughput -->",
+    )
     parser.add_argument("--worker", metavar="VARIANT", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if min(arguments.batch, arguments.repeats, arguments.steps) < 1 or arguments.batch < 2:
         parser.error("--batch must be at least 2, --repeats and --steps at least 1")
     if arguments.size < 16 or arguments.size % 16:
         parser.error("--size must be a multiple of 16")
+    if arguments.render:
+        page, *files = arguments.render
+        records = [json.loads(Path(file).read_text(encoding="utf-8")) for file in files]
+        put_into(page, "throughput", "\n".join(report.to_markdown(record) for record in records))
+        return 0
     if arguments.device == "auto":
         arguments.device = "cuda" if torch.cuda.is_available() else "cpu"
     if arguments.worker is not None:

@@ -36,6 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--dry-run", action="store_true", help="print the resolved config, parameters and FLOPs, and stop"
     )
     parser.add_argument(
+        "--auto-batch",
+        action="store_true",
+        help="data-free methods: take the largest batch_size that fits into memory; resuming keeps the run's",
+    )
+    parser.add_argument(
         "--profile",
         type=int,
         default=0,
@@ -60,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         resume=arguments.resume,
         dry_run=arguments.dry_run,
         profile=arguments.profile,
+        auto_batch=arguments.auto_batch,
     )
 
 

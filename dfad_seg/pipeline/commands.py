@@ -15,6 +15,7 @@ from dfad_seg.distill import batch_norm_mode
 from dfad_seg.errors import InputError
 from dfad_seg.evaluation import format_table
 from dfad_seg.files import write_json
+from dfad_seg.pipeline.auto_batch import with_largest_batch
 from dfad_seg.pipeline.evaluate import evaluate_network, load_role
 from dfad_seg.pipeline.provenance import command_line
 from dfad_seg.pipeline.run import build_experiment, train
@@ -22,7 +23,14 @@ from dfad_seg.segmentors import count_flops, count_parameters, file_sha256
 
 
 def train_from_arguments(
-    *, config: str, overrides: list[str], work_dir: str, resume: str | None, dry_run: bool, profile: int = 0
+    *,
+    config: str,
+    overrides: list[str],
+    work_dir: str,
+    resume: str | None,
+    dry_run: bool,
+    profile: int = 0,
+    auto_batch: bool = False,
 ) -> int:
     """`tools/train_seg.py`; returns the exit code."""
     resolved = load_config(config, overrides)
@@ -31,6 +39,12 @@ def train_from_arguments(
         return 0
     if profile < 0:
         raise InputError(f"--profile {profile}: a number of iterations above 0 is needed.")
+    if auto_batch:
+        begun = Path(work_dir) / "config.yaml"
+        if resume is not None and begun.exists():
+            resolved = resolved.model_copy(update={"batch_size": load_config(begun).batch_size})
+        else:
+            resolved = with_largest_batch(resolved)
     path = train(resolved, work_dir, resume=resume, command=command_line(), profile=profile)
     rank_zero_only(print)(f"trained network: {path}")
     return 0

@@ -186,6 +186,17 @@ def _train(
     return work_dir / f"{config.trained_role}.pt"
 
 
+def play_one_iteration(config: Config) -> None:
+    """Train for one iteration and keep nothing: what is wanted is what it costs."""
+    with _torch_settings(config):
+        fabric = _fabric(config)
+        fabric.launch()
+        try:
+            _run_method(build_experiment(config), fabric, None, None, Hooks(stop_requested=lambda: True))
+        except Interrupted:
+            pass
+
+
 def identity_of(experiment: Experiment) -> str:
     """A digest of what makes a checkpoint part of this experiment: its config and its teacher's weights."""
     config = yaml.safe_load(dump_config(experiment.config))

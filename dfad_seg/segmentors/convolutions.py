@@ -34,7 +34,7 @@ class RewrittenConv2d(nn.Conv2d):
             )
             if rows.stop - rows.start < weight.shape[2] or columns.stop - columns.start < weight.shape[3]:
                 padding = (padding[0] - rows.start * self.dilation[0], padding[1] - columns.start * self.dilation[1])
-                weight = weight[:, :, rows, columns]
+                weight = _LiveTaps.apply(weight, rows, columns)
         # A single tap is not dilated.
         dilation = tuple(d if taps > 1 else 1 for d, taps in zip(self.dilation, weight.shape[2:], strict=True))
         if self.fast_backward and max(dilation) > 1 and input.device.type == "cpu" and torch.is_grad_enabled():
@@ -106,6 +106,27 @@ def _pair(value: Any) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
+class _LiveTaps(torch.autograd.Function):
+    """Some taps of a kernel; the gradient of the others is zero, in the memory layout of the whole kernel.
+
+    A plain slice would do, but for its gradient's layout, about which data-parallel training complains.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, rows: slice, columns: slice) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.taps = rows, columns
+        return weight[:, :, rows, columns].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        rows, columns = ctx.taps
+        whole = torch.zeros_like(ctx.saved_tensors[0])
+        whole[:, :, rows, columns] = gradient
+        return whole, None, None
+
+
 class _DilatedDepthwise(torch.autograd.Function):
     """A depthwise "same" convolution of stride 1 with a backward pass of operations that are fast on a CPU.
 
@@ -138,6 +159,7 @@ class _DilatedDepthwise(torch.autograd.Function):
                     _phases(gradient, dilation), _phases(x, dilation), weight, None, [1, 1],
                     [k // 2 for k in weight.shape[2:]], [1, 1], False, [0, 0], len(weight), [False, True, False],
                 )[1]  # fmt: skip
+                grad_weight = torch.empty_like(weight).copy_(grad_weight)  # in the layout of the weights
             if has_bias and ctx.needs_input_grad[2]:
                 grad_bias = gradient.sum(dim=(0, 2, 3))
         return grad_x, grad_weight, grad_bias, None, None
