@@ -50,9 +50,7 @@ def our_steps(
     def train_student() -> None:
         with torch.no_grad():
             images = generator(generator.sample(batch, size, rng))
-        student_step(
-            student=student, teacher=teacher, images=images, optimizer=student_optimizer, loss_fn=student_loss
-        )
+        student_step(student=student, teacher=teacher, images=images, optimizer=student_optimizer, loss_fn=student_loss)
 
     def train_generator() -> None:
         generator_step(
