@@ -17,6 +17,7 @@ from dfad_seg.evaluation import format_table
 from dfad_seg.files import write_json
 from dfad_seg.pipeline.auto_batch import with_largest_batch
 from dfad_seg.pipeline.evaluate import evaluate_network, load_role
+from dfad_seg.pipeline.profiling import WARM_UP
 from dfad_seg.pipeline.provenance import command_line
 from dfad_seg.pipeline.run import build_experiment, train
 from dfad_seg.segmentors import count_flops, count_parameters, file_sha256
@@ -39,6 +40,8 @@ def train_from_arguments(
         return 0
     if profile < 0:
         raise InputError(f"--profile {profile}: a number of iterations above 0 is needed.")
+    if profile and resolved.iterations <= WARM_UP:
+        raise InputError(f"--profile begins after {WARM_UP} iterations, and iterations is {resolved.iterations}.")
     if auto_batch:
         begun = Path(work_dir) / "config.yaml"
         if resume is not None and begun.exists():

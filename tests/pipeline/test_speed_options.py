@@ -77,3 +77,10 @@ def test_profile_leaves_a_trace_and_names_the_operators(world, tmp_path, capsys)
         for event in trace["traceEvents"]
     )
     assert [p.name for p in (tmp_path / "run").glob(".*")] == []
+
+
+@pytest.mark.parametrize(("number", "says"), [("-1", "above 0"), ("1", "after 2 iterations, and iterations is 2")])
+def test_a_profile_that_cannot_be_made_is_refused(world, tmp_path, capsys, number, says):
+    config = write(tmp_path / "config.yaml", world.configs["random_noise"] | {"iterations": 2})
+    assert call_tool("train_seg", config, "--work-dir", tmp_path / "run", "--profile", number) == 2
+    assert says in capsys.readouterr().err and not (tmp_path / "run").exists()
