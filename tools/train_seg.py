@@ -28,12 +28,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--devices", type=int, metavar="N", help="processes per node")
     parser.add_argument("--num-nodes", type=int, metavar="N")
-    parser.add_argument("--precision", metavar="P", help="32-true or bf16-mixed")
+    parser.add_argument("--precision", metavar="P", help="32-true, bf16-mixed or auto")
     parser.add_argument(
         "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override config keys, e.g. seed=1"
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="print the resolved config, parameters and FLOPs, and stop"
+    )
+    parser.add_argument(
+        "--auto-batch",
+        action="store_true",
+        help="data-free methods: take the largest batch_size that fits into memory; resuming keeps the run's",
+    )
+    parser.add_argument(
+        "--profile",
+        type=int,
+        default=0,
+        metavar="N",
+        help="profile N iterations: trace in the run directory's profile.json, the ten most expensive operators shown",
     )
     arguments = parser.parse_args(argv)
 
@@ -52,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         work_dir=arguments.work_dir or f"runs/{Path(arguments.config).stem}",
         resume=arguments.resume,
         dry_run=arguments.dry_run,
+        profile=arguments.profile,
+        auto_batch=arguments.auto_batch,
     )
 
 

@@ -174,6 +174,10 @@ class Config(Strict):
     """Strength of colour, contrast, brightness and sharpness changes of the images that the student sees."""
     augment_geometric: bool = False
     """Mirror and zoom the images that the student sees."""
+    accumulate: Positive = 1
+    """Parts into which each batch is split, one after the other, to save memory; BatchNorm sees the parts."""
+    checkpoint_activations: bool = False
+    """The generator computes its activations again in the backward pass instead of keeping them."""
     replay_size: NonNegative = 0
     """Generated images to remember, per size."""
     replay_steps: NonNegative = 0
@@ -213,7 +217,10 @@ class Config(Strict):
     devices: Positive = 1
     """Processes per node."""
     num_nodes: Positive = 1
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed", "auto"] = "32-true"
+    """auto: bf16-mixed where it is faster, which is measured on a CPU; else 32-true."""
+    optimize: bool = True
+    """Exact rewrites of teacher and student for speed, see `segmentors.optimize_for_distillation`."""
     deterministic: bool = False
     """Only deterministic kernels (CUDA; on a CPU runs are bit-equal anyway)."""
     channels_last: bool = True
@@ -242,6 +249,7 @@ class Config(Strict):
 
 _GAME = {
     "student_steps",
+    "accumulate",
     "final_student_steps",
     "student_loss",
     "recalibrate_batches",
@@ -257,6 +265,7 @@ _GAME = {
 _GENERATOR = {
     "generator",
     "generator_optimizer",
+    "checkpoint_activations",
     "adversarial_loss",
     "adversarial_weight",
     "batch_norm_prior",
@@ -304,6 +313,8 @@ def _check_method(config: Config) -> None:
         problems.append("layout_consistency needs generator.type: layout")
     if config.mixed_sizes and config.generator is not None and config.generator.type == "dcgan":
         problems.append("mixed_sizes needs a generator of any size, such as generator.type: layout")
+    if config.batch_size < 2 * config.accumulate > 2:
+        problems.append("accumulate leaves parts of fewer than two images, which BatchNorm needs; raise batch_size")
     if (config.replay_size > 0) != (config.replay_steps > 0):
         problems.append("replay_size and replay_steps go together: give both, or neither")
     if 0 < config.replay_size < config.batch_size:

@@ -40,6 +40,8 @@ class GameSettings:
     needs more steps to follow a generator. None: k stays."""
     batch_size: int = 64
     """Images per step and rank."""
+    accumulate: int = 1
+    """Parts into which each batch is split, one after the other, to save memory."""
     image_size: tuple[int, int] = (128, 128)
     """(H, W) of the generated images."""
     mixed_sizes: tuple[tuple[int, int], ...] = ()
@@ -177,6 +179,7 @@ def distil_data_free(
             teacher_logits=answers,
             optimizer=student_optimizer,
             loss_fn=student_loss,
+            accumulate=settings.accumulate,
             clip_norm=settings.clip_norm,
             backward=fabric.backward,
             autocast=fabric.autocast,
@@ -218,6 +221,7 @@ def distil_data_free(
                 optimizer=generator_optimizer,
                 objective=objective,
                 student_norm=settings.student_norm,
+                accumulate=settings.accumulate,
                 clip_norm=settings.clip_norm,
                 backward=fabric.backward,
                 autocast=fabric.autocast,

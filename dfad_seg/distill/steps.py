@@ -25,6 +25,7 @@ def student_step(
     optimizer: Optimizer,
     loss_fn: Discrepancy,
     teacher_logits: Tensor | None = None,
+    accumulate: int = 1,
     clip_norm: float | None = None,
     backward: Backward = torch.Tensor.backward,
     autocast: Autocast = nullcontext,
@@ -38,6 +39,8 @@ def student_step(
         optimizer: over the student's parameters; its gradients are cleared first.
         loss_fn: the discrepancy to minimise.
         teacher_logits: the teacher's answer to these images, if it is known already; else the teacher is asked.
+        accumulate: parts into which the batch is split, one after the other, to save memory. The gradient is that of
+            the whole batch if the loss is a mean over images and no BatchNorm mixes them; BatchNorm sees the parts.
         clip_norm: upper bound on the gradient's norm, or None.
         backward: how to run the backward pass (Fabric's, for mixed precision and several devices).
         autocast: context of both forward passes.
@@ -48,25 +51,33 @@ def student_step(
     """
     images = images.detach()
     optimizer.zero_grad(set_to_none=True)
-    if teacher_logits is None:
-        with torch.no_grad(), autocast():
-            teacher_logits = teacher(images)
-    with autocast():
-        student_logits = student(images)
-    loss = loss_fn(student_logits, teacher_logits)
-    backward(loss)
+    known = [None] * accumulate if teacher_logits is None else _split(teacher_logits, accumulate)
+    losses, teacher_parts, student_answers = [], [], []
+    for part, target in zip(_split(images, accumulate), known, strict=True):
+        if target is None:
+            with torch.no_grad(), autocast():
+                target = teacher(part)
+        with autocast():
+            student_logits = student(part)
+        loss = loss_fn(student_logits, target) * (len(part) / len(images))
+        backward(loss)
+        losses.append(loss.detach())
+        teacher_parts.append(target)
+        student_answers.append(student_logits.detach().argmax(dim=1))
+        del loss, student_logits  # their graph must not live beside the next part's
     _clip(optimizer, clip_norm)
     optimizer.step()
     with torch.no_grad():
+        teacher_logits = teacher_parts[0] if accumulate == 1 else torch.cat(teacher_parts)
         answer = teacher_logits.argmax(dim=1)
-        agreement = (student_logits.argmax(dim=1) == answer).float().mean()
+        agreement = (torch.cat(student_answers) == answer).float().mean()
         # Not bincount, which makes a GPU's queue wait.
         labels = answer.flatten()
         ones = torch.ones_like(labels, dtype=torch.float32)
         counts = torch.zeros(teacher_logits.shape[1], device=labels.device).scatter_add_(0, labels, ones)
         classes = counts / labels.numel()
     return {
-        "loss": loss.detach(),
+        "loss": torch.stack(losses).sum(),
         "agreement": agreement,
         "classes": classes,
         "teacher_logits": teacher_logits,
@@ -82,6 +93,7 @@ def generator_step(
     optimizer: Optimizer,
     objective: GeneratorObjective,
     student_norm: str = "update",
+    accumulate: int = 1,
     clip_norm: float | None = None,
     backward: Backward = torch.Tensor.backward,
     autocast: Autocast = nullcontext,
@@ -99,6 +111,8 @@ def generator_step(
         objective: the generator's loss.
         student_norm: what the student's BatchNorm does here, see `batch_norm_mode`. The paper's code leaves the
             student in training mode, so its running statistics see these images too: `"update"`.
+        accumulate: as in `student_step`; terms that are no mean over images, such as the logarithm in −log(1 + MAE),
+            become the mean of the parts' terms.
         clip_norm, backward, autocast: as in `student_step`.
 
     Returns:
@@ -106,17 +120,24 @@ def generator_step(
     """
     optimizer.zero_grad(set_to_none=True)
     with no_parameter_gradients(student), batch_norm_mode(student, student_norm):
-        with autocast():
-            images = generator(latents)
-            with objective.watch_teacher():
-                teacher_logits = teacher(images)
-            student_logits = student(images)
-        terms = objective(images=images, latents=latents, student_logits=student_logits, teacher_logits=teacher_logits)
-        backward(terms["loss"])
+        sums: dict[str, Tensor] = {}
+        answers: list[Tensor] = []
+        for part in _split(latents, accumulate):
+            with autocast():
+                images = generator(part)
+                with objective.watch_teacher():
+                    teacher_logits = teacher(images)
+                student_logits = student(images)
+            terms = objective(images=images, latents=part, student_logits=student_logits, teacher_logits=teacher_logits)
+            share = len(images) / _count(latents)
+            backward(terms["loss"] * share)
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0) + value.detach() * share
+            answers.append(teacher_logits.detach().argmax(dim=1))
+            del images, teacher_logits, student_logits, terms
     _clip(optimizer, clip_norm)
     optimizer.step()
-    result = {name: value.detach() for name, value in terms.items()}
-    return result | {"teacher_labels": teacher_logits.detach().argmax(dim=1)}
+    return sums | {"teacher_labels": torch.cat(answers)}
 
 
 def supervised_step(
@@ -145,3 +166,20 @@ def _clip(optimizer: Optimizer, clip_norm: float | None) -> None:
     if clip_norm is not None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+
+
+def _count(batch: Any) -> int:
+    """The number of samples in a tensor, or in a tuple of tensors, with the samples along the first axis."""
+    return len(batch) if isinstance(batch, Tensor) else len(batch[0])
+
+
+def _split(batch: Any, parts: int) -> list[Any]:
+    """A tensor, or a (named) tuple of tensors, as `parts` nearly equal pieces along the first axis."""
+    if parts == 1:
+        return [batch]
+    if _count(batch) < parts:
+        raise ValueError(f"a batch of {_count(batch)} cannot be split into {parts} parts")
+    if isinstance(batch, Tensor):
+        return list(batch.tensor_split(parts))
+    pieces = zip(*(tensor.tensor_split(parts) for tensor in batch), strict=True)
+    return [batch._make(piece) if hasattr(batch, "_make") else tuple(piece) for piece in pieces]

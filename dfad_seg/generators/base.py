@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from dfad_seg.errors import InputError
 
@@ -15,6 +19,17 @@ class ImageGenerator(nn.Module):
 
     Latents are whatever the generator likes: a tensor, or a named tuple of tensors.
     """
+
+    checkpoint_activations: bool = False
+    """Set to True, training keeps no activations but computes them again in the backward pass: less memory for one more
+    forward pass. Gradients and running statistics are the same."""
+
+    def __call__(self, latents: Any) -> Tensor:
+        if not (self.checkpoint_activations and torch.is_grad_enabled()):
+            return super().__call__(latents)
+        return checkpoint(
+            super().__call__, latents, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_kept(self))
+        )
 
     def sample(self, batch: int, size: tuple[int, int], rng: torch.Generator) -> Any:
         """Latents of `batch` images of `size` (H, W), from nothing but `rng`, on its device."""
@@ -26,6 +41,23 @@ class ImageGenerator(nn.Module):
 
     def observe(self, latents: Any, labels: Tensor) -> None:
         """See the teacher's answers (N, H, W) on the images of some latents; by default nothing is learnt from them."""
+
+
+@contextmanager
+def _statistics_kept(network: nn.Module) -> Iterator[None]:
+    """BatchNorm in training mode normalises as ever, but does not count the batch a second time."""
+    layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    before = [(layer.momentum, layer.num_batches_tracked) for layer in layers]
+    try:
+        for layer in layers:
+            # The same operations as in the first pass, or `checkpoint` refuses, but with no weight on this batch.
+            layer.momentum = 0.0
+            if layer.num_batches_tracked is not None:
+                layer.num_batches_tracked = layer.num_batches_tracked.clone()
+        yield
+    finally:
+        for layer, (momentum, count) in zip(layers, before, strict=True):
+            layer.momentum, layer.num_batches_tracked = momentum, count
 
 
 def at_least(name: str, value: Any, least: int) -> None:

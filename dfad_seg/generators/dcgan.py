@@ -44,7 +44,7 @@ class DCGANGenerator(ImageGenerator):
             blocks += [
                 nn.ConvTranspose2d(c_in, c_out, kernel_size=4, stride=2, padding=1),
                 nn.BatchNorm2d(c_out),
-                nn.LeakyReLU(0.2),
+                nn.LeakyReLU(0.2, inplace=True),  # BatchNorm's backward pass needs its input, not its answer
             ]
         self.blocks = nn.Sequential(*blocks, nn.Conv2d(self.CHANNELS[-1], 3, kernel_size=3, padding=1))
         for module in self.modules():

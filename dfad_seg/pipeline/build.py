@@ -137,13 +137,14 @@ def build_teacher(config: Config, info: MetaInfo) -> Segmentor:
 
 
 def build_optimizer(section: OptimizerConfig, network: nn.Module) -> Optimizer:
-    """The optimiser over a network's parameters."""
+    """The optimiser over a network's parameters; fused, which reads and writes each number once."""
     parameters = [p for p in network.parameters() if p.requires_grad]
     if section.type == "sgd":
         momentum = 0.9 if section.momentum is None else section.momentum
-        return SGD(parameters, lr=section.lr, momentum=momentum, weight_decay=section.weight_decay)
+        return SGD(parameters, lr=section.lr, momentum=momentum, weight_decay=section.weight_decay, fused=True)
     build = Adam if section.type == "adam" else AdamW
-    return build(parameters, lr=section.lr, betas=section.betas or (0.9, 0.999), weight_decay=section.weight_decay)
+    betas = section.betas or (0.9, 0.999)
+    return build(parameters, lr=section.lr, betas=betas, weight_decay=section.weight_decay, fused=True)
 
 
 def schedule_of(section: ScheduleConfig, iterations: int) -> Schedule:
@@ -181,7 +182,9 @@ def fresh_generator(config: Config, teacher: Segmentor, num_classes: int) -> Ima
     options = config.generator.options()
     if options.get("class_frequencies") == "statistics":
         options["class_frequencies"] = class_frequencies(teacher).tolist()
-    return build_generator(config.generator.type, num_classes=num_classes, image_size=config.image_size, **options)
+    generator = build_generator(config.generator.type, num_classes=num_classes, image_size=config.image_size, **options)
+    generator.checkpoint_activations = config.checkpoint_activations
+    return generator
 
 
 def image_augmentation(config: Config) -> ImageAugmentation | None:
@@ -198,6 +201,7 @@ def game_settings(config: Config) -> GameSettings:
         student_steps=config.student_steps,
         final_student_steps=config.final_student_steps,
         batch_size=config.batch_size,
+        accumulate=config.accumulate,
         image_size=config.image_size,
         mixed_sizes=config.mixed_sizes,
         size_order=config.size_order,

@@ -8,18 +8,40 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dfad_seg.config import Config, dump_config, load_config
 from dfad_seg.distill import batch_norm_mode
+from dfad_seg.errors import InputError
+from dfad_seg.pipeline.auto_batch import with_largest_batch
+from dfad_seg.pipeline.profiling import WARM_UP
 from dfad_seg.pipeline.provenance import command_line
 from dfad_seg.pipeline.run import build_experiment, train
 from dfad_seg.segmentors import count_flops, count_parameters
 
 
-def train_from_arguments(*, config: str, overrides: list[str], work_dir: str, resume: str | None, dry_run: bool) -> int:
+def train_from_arguments(
+    *,
+    config: str,
+    overrides: list[str],
+    work_dir: str,
+    resume: str | None,
+    dry_run: bool,
+    profile: int = 0,
+    auto_batch: bool = False,
+) -> int:
     """`tools/train_seg.py`; returns the exit code."""
     resolved = load_config(config, overrides)
     if dry_run:
         print(describe(resolved), end="")
         return 0
-    path = train(resolved, work_dir, resume=resume, command=command_line())
+    if profile < 0:
+        raise InputError(f"--profile {profile}: a number of iterations above 0 is needed.")
+    if profile and resolved.iterations <= WARM_UP:
+        raise InputError(f"--profile begins after {WARM_UP} iterations, and iterations is {resolved.iterations}.")
+    if auto_batch:
+        begun = Path(work_dir) / "config.yaml"
+        if resume is not None and begun.exists():
+            resolved = resolved.model_copy(update={"batch_size": load_config(begun).batch_size})
+        else:
+            resolved = with_largest_batch(resolved)
+    path = train(resolved, work_dir, resume=resume, command=command_line(), profile=profile)
     rank_zero_only(print)(f"trained network: {path}")
     return 0
 

@@ -55,7 +55,7 @@ def provenance(
         "real_images_used_for_training": any(use["purpose"] == "training" for use in uses),
         "device": _device_name(fabric),
         "processes": fabric.world_size,
-        "precision": config.precision,
+        "precision": fabric.strategy.precision.precision,
         "torch_threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,12 +44,14 @@ from dfad_seg.pipeline.build import (
     to_layout,
     training_batches,
 )
+from dfad_seg.pipeline.precision import resolve_precision
+from dfad_seg.pipeline.profiling import IterationProfile
 from dfad_seg.pipeline.provenance import provenance
 from dfad_seg.pipeline.reporting import StopSignals, build_hooks
 from dfad_seg.runs import ProgressReport, RunDirectory, checkpoints, read_checkpoint, read_metrics
 from dfad_seg.runs.directory import FREE_KEYS, check_folder
 from dfad_seg.runs.pictures import curves
-from dfad_seg.segmentors import Segmentor, save_segmentor, state_hash
+from dfad_seg.segmentors import Segmentor, optimize_for_distillation, save_segmentor, state_hash
 
 
 @dataclass
@@ -92,7 +94,14 @@ def build_experiment(config: Config) -> Experiment:
     return experiment
 
 
-def train(config: Config, work_dir: str | Path, *, resume: str | Path | None = None, command: str = "") -> Path:
+def train(
+    config: Config,
+    work_dir: str | Path,
+    *,
+    resume: str | Path | None = None,
+    command: str = "",
+    profile: int = 0,
+) -> Path:
     """Run one experiment in `work_dir` and return the path of the trained network's file.
 
     Args:
@@ -101,6 +110,8 @@ def train(config: Config, work_dir: str | Path, *, resume: str | Path | None = N
         resume: None for a new run; `"latest"` for the newest checkpoint of `work_dir`; a checkpoint's path; or
             `"auto"` for the newest checkpoint if there is a run, and a new run if not.
         command: what to note in the provenance.
+        profile: iterations to profile; 0: none. The trace is `profile.json` in the run directory, see
+            `IterationProfile`.
 
     Raises:
         InputError: anything wrong with config, files or folder. What can be known before training is found before
@@ -114,12 +125,14 @@ def train(config: Config, work_dir: str | Path, *, resume: str | Path | None = N
     # Before the processes meet: all of them find the same fault and end alike.
     check_folder(work_dir, dump_config(config), resume=resume is not None)
     with _torch_settings(config):
-        fabric = _fabric(config)
+        fabric = _fabric(config, decided=_decided_precision(work_dir) if resume is not None else None)
         fabric.launch()
-        return _train(config, work_dir, fabric, resume, command)
+        return _train(config, work_dir, fabric, resume, command, profile)
 
 
-def _train(config: Config, work_dir: Path, fabric: Fabric, resume: str | Path | None, command: str) -> Path:
+def _train(
+    config: Config, work_dir: Path, fabric: Fabric, resume: str | Path | None, command: str, profile: int
+) -> Path:
     experiment = build_experiment(config)
     identity = identity_of(experiment)
     state = _state_to_resume(work_dir, resume, identity)
@@ -138,6 +151,7 @@ def _train(config: Config, work_dir: Path, fabric: Fabric, resume: str | Path | 
     start = 0 if state is None else state["iteration"]
     progress = ProgressReport(_title(config), config.iterations, start=start, enabled=run is not None)
     stop_requested = StopSignals()
+    profiler: IterationProfile | None = None
     try:
         with progress, stop_requested:
             hooks = build_hooks(
@@ -149,6 +163,9 @@ def _train(config: Config, work_dir: Path, fabric: Fabric, resume: str | Path | 
                 stop_requested=stop_requested,
                 info=experiment.info,
             )
+            if run is not None and profile:
+                profiler = IterationProfile(run.path / "profile.json", profile)
+                hooks.advance = _both(hooks.advance, profiler)
             kept = _run_method(experiment, fabric, batches_from, state, hooks)
         if run is not None:
             _finish(run, experiment, kept)
@@ -161,10 +178,23 @@ def _train(config: Config, work_dir: Path, fabric: Fabric, resume: str | Path | 
             run.discard()
         raise
     finally:
+        if profiler is not None:
+            profiler.finish()
         if run is not None:
             run.close()
     fabric.barrier()
     return work_dir / f"{config.trained_role}.pt"
+
+
+def play_one_iteration(config: Config) -> None:
+    """Train for one iteration and keep nothing: what is wanted is what it costs."""
+    with _torch_settings(config):
+        fabric = _fabric(config)
+        fabric.launch()
+        try:
+            _run_method(build_experiment(config), fabric, None, None, Hooks(stop_requested=lambda: True))
+        except Interrupted:
+            pass
 
 
 def identity_of(experiment: Experiment) -> str:
@@ -181,6 +211,14 @@ def _run_method(
     config, trained, teacher = experiment.config, experiment.trained, experiment.teacher
     schedule = schedule_of(config.schedule, config.iterations)
     optimizer = build_optimizer(config.student_optimizer, trained)
+    if config.optimize:
+        optimize_for_distillation(trained, config.image_size, trainable=True)
+        if teacher is not None:
+            # The prior reads the BatchNorm layers of the teacher that it was built with.
+            fold = not config.batch_norm_prior
+            fast = optimize_for_distillation(teacher, config.image_size, trainable=False, fold_batch_norm=fold)
+            assert isinstance(fast, Segmentor)
+            teacher = fast
     with_data = TrainingSettings(
         iterations=config.iterations, clip_norm=config.clip_norm, ema_decay=config.ema_decay, seed=config.seed
     )
@@ -252,7 +290,7 @@ def _torch_settings(config: Config) -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def _fabric(config: Config) -> Fabric:
+def _fabric(config: Config, decided: str | None = None) -> Fabric:
     if config.device == "cuda" and not CUDAAccelerator.is_available():
         raise InputError("device is cuda, and no CUDA device can be used here. Use --device cpu or auto.")
     cuda = config.device != "cpu" and CUDAAccelerator.is_available()
@@ -265,8 +303,26 @@ def _fabric(config: Config) -> Fabric:
         devices=config.devices,
         num_nodes=config.num_nodes,
         strategy="ddp" if config.devices * config.num_nodes > 1 else "auto",
-        precision=config.precision,
+        precision=resolve_precision(config, cuda=cuda, decided=decided),  # type: ignore[arg-type]
     )
+
+
+def _both(advance: Callable[[int], None], profiler: IterationProfile) -> Callable[[int], None]:
+    def then(iteration: int) -> None:
+        advance(iteration)
+        profiler.advance()
+
+    return then
+
+
+def _decided_precision(work_dir: Path) -> str | None:
+    """What a run that is resumed began with, as it may have been measured then."""
+    try:
+        record = json.loads((work_dir / "provenance.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    decided = record.get("precision") if isinstance(record, dict) else None
+    return decided if decided in ("32-true", "bf16-mixed") else None
 
 
 def _state_to_resume(work_dir: Path, resume: str | Path | None, identity: str) -> dict[str, Any] | None:

@@ -10,7 +10,9 @@ from dfad_seg.segmentors.checkpoints import (
     state_hash,
 )
 from dfad_seg.segmentors.class_frequencies import class_frequencies
+from dfad_seg.segmentors.convolutions import restore_convolutions
 from dfad_seg.segmentors.cost import count_flops, count_parameters
+from dfad_seg.segmentors.optimize import optimize_for_distillation
 from dfad_seg.segmentors.sources import SOURCES, build_segmentor, source_options
 from dfad_seg.segmentors.weights import load_weights, read_file, read_state_dict
 
@@ -26,9 +28,11 @@ __all__ = [
     "freeze",
     "load_segmentor",
     "load_weights",
+    "optimize_for_distillation",
     "read_file",
     "read_segmentor_file",
     "read_state_dict",
+    "restore_convolutions",
     "save_segmentor",
     "source_options",
     "state_hash",

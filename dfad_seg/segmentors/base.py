@@ -96,7 +96,8 @@ class Segmentor(nn.Module):
             logits = logits.float()
         if logits.shape[-2:] != padded.shape[-2:]:
             logits = F.interpolate(logits, size=padded.shape[-2:], mode="bilinear", align_corners=self.align_corners)
-        return logits[..., :height, :width]
+        # Not cropped where nothing was padded: the gradient of even a whole slice is a copy into zeros.
+        return logits if padded.shape == images.shape else logits[..., :height, :width]
 
     def normalise(self, images: Tensor) -> Tensor:
         """What the network sees: channel order, scale, mean and std applied to RGB images in [0, 1]."""

@@ -1,5 +1,7 @@
 """The generators' shared contract, and each one's own shape."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -209,3 +211,24 @@ def test_unknown_names_are_refused_with_a_suggestion():
         build("dcgan", latent_dims=8)
     with pytest.raises(InputError, match="no such option"):
         build("noise", latent_dim=8)
+
+
+@pytest.mark.parametrize("kind", ["dcgan", "layout"])
+def test_checkpointed_activations_change_neither_gradients_nor_statistics(kind):
+    torch.manual_seed(0)
+    plain = build_generator(kind, num_classes=3, image_size=(16, 32))
+    frugal = copy.deepcopy(plain)
+    frugal.checkpoint_activations = True
+    latents = plain.sample(2, (16, 32), torch.Generator().manual_seed(1))
+    weights, kept = torch.rand(2, 3, 16, 32), []
+    for generator in (plain, frugal):
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):  # noqa: B023
+            images = generator(latents)
+        kept.append(sum(sizes))
+        (images * weights).sum().backward()
+    assert kept[1] < kept[0] / 4
+    for a, b in zip(plain.parameters(), frugal.parameters(), strict=True):
+        assert torch.equal(a.grad, b.grad)
+    for a, b in zip(plain.buffers(), frugal.buffers(), strict=True):
+        assert torch.equal(a, b)

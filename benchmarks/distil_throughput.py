@@ -1,0 +1,140 @@
+"""How fast the game runs: the plain loop of the paper against ours, on this machine. See --help."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from throughput import report
+from throughput.measure import flops_per_image, matmul_rate, peak_memory, resident_memory, time_steps
+from throughput.ours import SPEED_UPS, our_steps
+from throughput.pairs import PAIRS
+from throughput.plain import plain_steps
+
+from dfad_seg.files import write_json
+from dfad_seg.runs.summary import put_into
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description="Time student and generator steps of (a) the paper's loop in plain fp32 PyTorch and (b) ours, with "
+        "the same networks, batch and image size. Every run has a process of its own, and the two take turns."
+    )
+    parser.add_argument("--pair", choices=sorted(PAIRS), default="small")
+    parser.add_argument("--batch", type=int, default=8, metavar="N", help="images per step (default 8)")
+    parser.add_argument("--size", type=int, default=128, metavar="N", help="images of NxN pixels (default 128)")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="processes per variant (default 3)")
+    parser.add_argument("--steps", type=int, default=3, metavar="N", help="timed steps of either kind per process")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--rows", action="store_true", help="also ours without each of its speed-ups in turn")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument(
+        "--render",
+        nargs="+",
+        metavar="FILE",
+        help="time nothing; put the tables of JSON files (the last ones) into a Markdown file (the first), between "
+        "<!-- begin throughput --> and <!-- end throughput -->",
+    )
+    parser.add_argument("--worker", metavar="VARIANT", help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    if min(arguments.batch, arguments.repeats, arguments.steps) < 1 or arguments.batch < 2:
+        parser.error("--batch must be at least 2, --repeats and --steps at least 1")
+    if arguments.size < 16 or arguments.size % 16:
+        parser.error("--size must be a multiple of 16")
+    if arguments.render:
+        page, *files = arguments.render
+        records = [json.loads(Path(file).read_text(encoding="utf-8")) for file in files]
+        put_into(page, "throughput", "\n".join(report.to_markdown(record) for record in records))
+        return 0
+    if arguments.device == "auto":
+        arguments.device = "cuda" if torch.cuda.is_available() else "cpu"
+    if arguments.worker is not None:
+        print(json.dumps(measure(arguments.worker, arguments)))
+        return 0
+    record = run_all(arguments)
+    print(report.to_markdown(record), end="")
+    if arguments.json:
+        write_json(arguments.json, record)
+    return 0
+
+
+def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Times and memory of one variant, in this process: `plain`, or `ours` with the speed-ups after `-` left out."""
+    device = torch.device(arguments.device)
+    size = (arguments.size, arguments.size)
+    if variant == "plain":
+        steps = plain_steps(arguments.pair, arguments.batch, size, device)
+    else:
+        off = frozenset(name for name in variant.split("-")[1:])
+        steps = our_steps(arguments.pair, arguments.batch, size, device, off)
+    built = resident_memory()
+    timing = {"warmup": 1, "steps": arguments.steps, "device": device}
+    return {
+        "student": time_steps(steps[0], **timing),
+        "generator": time_steps(steps[1], **timing),
+        "built_memory_bytes": built,
+        "peak_memory_bytes": peak_memory(device),
+    }
+
+
+def run_all(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All variants in turns, each in a process of its own, and what follows from their times."""
+    variants = ["plain", "ours", *(f"ours-{name}" for name in SPEED_UPS if arguments.rows)]
+    runs: dict[str, list[dict[str, Any]]] = {variant: [] for variant in variants}
+    for repeat in range(arguments.repeats):
+        for variant in variants:
+            print(f"{repeat + 1}/{arguments.repeats} {variant}", file=sys.stderr, flush=True)
+            runs[variant].append(run_worker(variant, arguments))
+    device, batch = torch.device(arguments.device), arguments.batch
+    rates = {"fp32": matmul_rate(torch.float32, device), "bf16": matmul_rate(torch.bfloat16, device)}
+    flops = flops_per_image(arguments.pair, (arguments.size, arguments.size))
+    summaries = {variant: report.summarise(of, batch) for variant, of in runs.items()}
+    plain, ours = summaries["plain"], summaries["ours"]
+    against = {"flops": flops, "rates": rates, "batch": batch}
+    return {
+        **{name: getattr(arguments, name) for name in ("pair", "batch", "size", "repeats", "steps")},
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "precision": "32-true",
+        **report.compare(plain, ours, **against),
+        "plain_fractions": report.compare(plain, plain, **against),
+        "flops_per_image": flops,
+        "matmul_flops_per_s": rates,
+        "plain": plain,
+        "ours": ours,
+        "rows": [
+            {"without": name, "what": what, **summaries[f"ours-{name}"]}
+            for name, what in SPEED_UPS.items()
+            if arguments.rows
+        ],
+        "runs": runs,
+    }
+
+
+def run_worker(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure one variant in a fresh process, which inherits the cores and the number of threads."""
+    options = {name: getattr(arguments, name) for name in ("pair", "batch", "size", "steps", "device")}
+    command = [sys.executable, os.path.abspath(__file__), "--worker", variant]
+    command += [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with open("/proc/cpuinfo", encoding="utf-8") as lines:
+        return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "CPU")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

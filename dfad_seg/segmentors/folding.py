@@ -1,0 +1,95 @@
+"""Folding the BatchNorm layers of a frozen network into the convolutions before them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.hooks import RemovableHandle
+
+
+def fold_batch_norm(module: nn.Module, run: Callable[[], Any]) -> int:
+    """Fold, in place, every BatchNorm2d in evaluation mode whose input is the answer of one convolution alone.
+
+    y = γ (w ⋆ x + b − μ) / √(σ² + ε) + β is itself a convolution of x, with other weights. Which pairs there are is not
+    guessed from names or from the order of modules, but seen in one forward pass: the BatchNorm receives the very
+    tensor that the convolution made, nothing else uses that tensor, and each of the two is called once.
+
+    Args:
+        module: a network in evaluation mode.
+        run: calls it once, without gradients.
+
+    Returns:
+        How many were folded. The BatchNorm layers become identities, or what else they did (timm's have an activation).
+    """
+    pairs = _find_pairs(module, run)
+    names = {child: name for name, child in module.named_modules()}
+    for conv, norm in pairs:
+        module.set_submodule(names[conv], fuse_conv_bn_eval(conv, norm))
+        module.set_submodule(names[norm], _remainder(norm))
+    return len(pairs)
+
+
+def _find_pairs(module: nn.Module, run: Callable[[], Any]) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    calls: Counter[nn.Module] = Counter()
+    answers: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # the tensors are kept, so that no identity is used twice
+    found: list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor]] = []
+
+    def after_conv(conv: nn.Module, _: Any, answer: Tensor) -> None:
+        assert isinstance(conv, nn.Conv2d)
+        calls[conv] += 1
+        answers[id(answer)] = (conv, answer)
+
+    def before_norm(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(norm, nn.BatchNorm2d)
+        calls[norm] += 1
+        if id(inputs[0]) in answers:
+            conv, answer = answers[id(inputs[0])]
+            found.append((conv, norm, answer))
+
+    handles: list[RemovableHandle] = []
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            handles.append(part.register_forward_hook(after_conv))
+        elif isinstance(part, nn.BatchNorm2d) and part.running_mean is not None and not part.training:
+            handles.append(part.register_forward_pre_hook(before_norm))
+    try:
+        with _Uses() as uses:
+            run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [
+        (conv, norm) for conv, norm, answer in found if calls[conv] == calls[norm] == 1 and uses.count[id(answer)] == 1
+    ]
+
+
+class _Uses(TorchFunctionMode):
+    """Counts how often each tensor is an argument of a computation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: Counter[int] = Counter()
+        self.kept: list[Tensor] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        answer = func(*args, **(kwargs or {}))
+        # What answers no tensor, such as a question for the shape, is no computation.
+        if any(isinstance(value, Tensor) for value in tree_leaves(answer)):
+            for value in tree_leaves((args, kwargs or {})):
+                if isinstance(value, Tensor):
+                    self.count[id(value)] += 1
+                    self.kept.append(value)
+        return answer
+
+
+def _remainder(norm: nn.BatchNorm2d) -> nn.Module:
+    """What a BatchNorm's module does beside normalising: timm's drop and activate."""
+    rest = [part for name in ("drop", "act") if isinstance(part := getattr(norm, name, None), nn.Module)]
+    rest = [part for part in rest if not isinstance(part, nn.Identity)]
+    return rest[0] if len(rest) == 1 else nn.Sequential(*rest) if rest else nn.Identity()

@@ -1,0 +1,93 @@
+"""The same network, faster: exact rewrites for training against it and for training it."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from dfad_seg.segmentors.convolutions import rewrite_convolutions
+from dfad_seg.segmentors.folding import fold_batch_norm as fold_in_place
+
+TOLERANCE = 1e-3
+"""Largest deviation of a rewritten network's logits, of the largest logit's magnitude; typical is 1e-6 to 1e-5."""
+
+
+def optimize_for_distillation(
+    module: nn.Module,
+    image_size: tuple[int, int],
+    *,
+    trainable: bool,
+    fold_batch_norm: bool | None = None,
+    dead_taps: bool = True,
+    depthwise_backward: bool = True,
+) -> nn.Module:
+    """A network that computes the same, faster: values and gradients agree up to rounding, at every image size.
+
+    A trainable network is changed in place and returned: its parameters, the keys and shapes of its state, and copies
+    of it are as before (see `RewrittenConv2d`; `restore_convolutions` undoes it). Of a frozen network a copy is
+    returned when BatchNorm is folded, whose weights are others, so that the original still is what is saved and
+    hashed; otherwise it, too, is changed in place.
+
+    The answers are compared on random images; where they differ by more than `TOLERANCE`, BatchNorm stays as it is,
+    with a warning. Networks without Python code (TorchScript, exported) are returned untouched.
+
+    Args:
+        module: a segmentor or any network of images (N, 3, H, W).
+        image_size: (H, W) of the images that it will mostly see; they only serve the comparison.
+        trainable: whether its parameters will be trained.
+        fold_batch_norm: whether to fold BatchNorm into convolutions; only for a frozen network. Not where something
+            needs the BatchNorm layers, as the BatchNorm prior does. Default: if frozen.
+        dead_taps: leave out the taps of dilated convolutions that only read padding.
+        depthwise_backward: another way to the gradients of dilated depthwise convolutions, on CPUs.
+
+    Raises:
+        ValueError: a trainable network's BatchNorm is asked to be folded.
+    """
+    if trainable and fold_batch_norm:
+        raise ValueError("a trainable network's BatchNorm cannot be folded")
+    if any(isinstance(m, torch.jit.ScriptModule) for m in module.modules()):
+        return module
+    if not trainable and fold_batch_norm is not False:
+        module = _folded(module, image_size)
+    rewrite_convolutions(module, dead_taps=dead_taps, depthwise_backward=depthwise_backward)
+    return module
+
+
+def _folded(module: nn.Module, image_size: tuple[int, int]) -> nn.Module:
+    """A copy with BatchNorm folded, or the module itself where that would change nothing or its answers."""
+    if not any(isinstance(m, nn.BatchNorm2d) for m in module.modules()):
+        return module
+    tensor = next(iter([*module.parameters(), *module.buffers()]))
+    rng = torch.Generator().manual_seed(0)
+    images = torch.rand(1, 3, *image_size, generator=rng).to(tensor.device, tensor.dtype)
+    copied = copy.deepcopy(module)
+
+    def answer(network: nn.Module) -> Tensor:
+        with torch.no_grad():
+            return _logits(network(images))
+
+    try:
+        if not fold_in_place(copied, lambda: answer(copied)):
+            return module
+        expected, found = answer(module), answer(copied)
+        deviation = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
+    except (RuntimeError, TypeError, AttributeError) as error:
+        warnings.warn(f"BatchNorm of the teacher is not folded: {error}", stacklevel=3)
+        return module
+    if not deviation <= TOLERANCE:
+        warnings.warn(
+            f"BatchNorm of the teacher is not folded: its answers would change by {deviation:.1e} of their size.",
+            stacklevel=3,
+        )
+        return module
+    return copied
+
+
+def _logits(answer: object) -> Tensor:
+    if isinstance(answer, dict):
+        answer = next(iter(answer.values()))
+    assert isinstance(answer, Tensor)
+    return answer

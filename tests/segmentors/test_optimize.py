@@ -1,0 +1,254 @@
+"""The rewrites against the networks and convolutions that they replace."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from dfad_seg.segmentors import (
+    Segmentor,
+    build_segmentor,
+    freeze,
+    optimize_for_distillation,
+    restore_convolutions,
+    state_hash,
+)
+from dfad_seg.segmentors.convolutions import RewrittenConv2d, live_taps, rewrite_convolutions
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "torchvision_deeplabv3": {"source": "torchvision", "arch": "deeplabv3_resnet50"},
+    "deeplabv3_mobilenetv2": {"source": "torchvision", "arch": "deeplabv3_mobilenetv2", "output_stride": 8},
+    "lraspp": {"source": "torchvision", "arch": "lraspp_mobilenet_v3_large"},
+    "smp_deeplabv3": {"source": "smp", "arch": "DeepLabV3", "encoder_name": "resnet18"},
+    "smp_deeplabv3plus": {"source": "smp", "arch": "DeepLabV3Plus", "encoder_name": "mobilenet_v2"},
+    "smp_timm": {"source": "smp", "arch": "DeepLabV3Plus", "encoder_name": "timm-mobilenetv3_small_100"},
+    "smp_fpn": {"source": "smp", "arch": "FPN", "encoder_name": "resnet18"},
+    "smp_unet": {"source": "smp", "arch": "Unet", "encoder_name": "resnet18"},
+}
+WITHOUT_DILATION = ("smp_fpn", "smp_unet")
+
+
+def network(family: str) -> Segmentor:
+    """With running statistics as after training, and without dropout, so that two copies can be compared."""
+    torch.manual_seed(3)
+    built = build_segmentor(num_classes=4, **FAMILIES[family])
+    for part in built.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.normal_(0, 0.1)
+            part.running_var.uniform_(0.5, 2.0)
+        elif isinstance(part, nn.Dropout):
+            part.p = 0.0
+    return built
+
+
+def count(module: nn.Module, kind: type) -> int:
+    return sum(isinstance(part, kind) for part in module.modules())
+
+
+def close(found: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
+    """Equal up to rounding, in units of the largest entry."""
+    scale = float(expected.abs().max()) + 1e-12
+    assert float((found - expected).abs().max()) <= tolerance * scale
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_frozen_network_answers_the_same_at_every_size(family: str) -> None:
+    original = freeze(network(family))
+    before = state_hash(original)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fast = optimize_for_distillation(original, (64, 64), trainable=False)
+    assert count(original, nn.BatchNorm2d) > 0 == count(fast, nn.BatchNorm2d)
+    assert (count(fast, RewrittenConv2d) > 0) == (family not in WITHOUT_DILATION)
+    assert count(original, RewrittenConv2d) == 0 and state_hash(original) == before
+    with torch.no_grad():
+        images = torch.rand(2, 3, 70, 130)
+        close(fast(images), original(images))
+    # Gradients in double precision, as rounding in single precision is enlarged on the way through a deep network.
+    original.double()
+    answers, gradients = [], []
+    for which in (original, optimize_for_distillation(original, (64, 64), trainable=False)):
+        inputs = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1)).double().requires_grad_()
+        logits = which(inputs)
+        logits.square().mean().backward()
+        answers.append(logits.detach())
+        gradients.append(inputs.grad)
+        assert all(parameter.grad is None for parameter in which.parameters())
+    close(answers[1], answers[0], 1e-9)
+    close(gradients[1], gradients[0], 1e-9)
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in WITHOUT_DILATION])
+def test_trainable_network_trains_the_same(family: str) -> None:
+    # In double precision: what is left are mistakes, not rounding that a deep network in training mode enlarges.
+    original = network(family).double().train()
+    fast = copy.deepcopy(original)
+    parameters = list(fast.parameters())
+    assert optimize_for_distillation(fast, (64, 64), trainable=True) is fast
+    assert all(a is b for a, b in zip(parameters, fast.parameters(), strict=True))
+    assert count(fast, RewrittenConv2d) > 0
+    results = []
+    for which in (original, fast):
+        inputs = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        inputs = inputs.requires_grad_()
+        optimizer = torch.optim.SGD(which.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+        logits = which(inputs)
+        logits.square().mean().backward()
+        optimizer.step()
+        results.append((logits.detach(), inputs.grad, [p.grad for p in which.parameters()], which.state_dict()))
+    expected, found = results
+    close(found[0], expected[0], 1e-9)
+    close(found[1], expected[1], 1e-9)
+    for a, b in zip(found[2], expected[2], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-11)
+    assert list(found[3]) == list(expected[3])
+    for name in expected[3]:
+        torch.testing.assert_close(found[3][name], expected[3][name], rtol=1e-7, atol=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 11), st.integers(1, 11)),
+    kernel=st.tuples(st.sampled_from([1, 3, 5]), st.sampled_from([3, 5])),
+    dilation=st.tuples(st.integers(1, 7), st.integers(2, 7)),
+    depthwise=st.booleans(),
+    bias=st.booleans(),
+)
+def test_any_dilated_convolution_keeps_value_and_gradients(size, kernel, dilation, depthwise, bias) -> None:
+    torch.manual_seed(0)
+    padding = tuple(d * (k // 2) for d, k in zip(dilation, kernel, strict=True))
+    plain = nn.Conv2d(
+        6, 6, kernel, padding=padding, dilation=dilation, groups=6 if depthwise else 2, bias=bias
+    ).double()
+    fast = copy.deepcopy(plain)
+    assert rewrite_convolutions(fast) == 1
+    x = torch.randn(2, 6, *size, dtype=torch.float64)
+    weights = torch.randn(2, 6, *size, dtype=torch.float64)
+    results = []
+    for conv in (plain, fast):
+        inputs = x.clone().requires_grad_()
+        (conv(inputs) * weights).sum().backward()
+        results.append([inputs.grad, *(p.grad for p in conv.parameters())])
+    for found, expected in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(("dilation", "size"), [(12, 16), (16, 16), (24, 16), (1, 1), (2, 5), (3, 7)])
+def test_live_taps_are_those_that_see_a_pixel(dilation: int, size: int) -> None:
+    # By brute force: a map of ones under a kernel with one tap set.
+    live = []
+    for tap in range(5):
+        kernel = torch.zeros(1, 1, 1, 5)
+        kernel[..., tap] = 1
+        answer = F.conv2d(torch.ones(1, 1, 1, size), kernel, padding=(0, 2 * dilation), dilation=(1, dilation))
+        live += [tap] if answer.any() else []
+    assert list(range(5))[live_taps(5, dilation, size)] == live
+
+
+def test_a_dead_taps_weights_get_a_zero_gradient_and_still_decay() -> None:
+    conv = nn.Conv2d(2, 2, 3, padding=9, dilation=9, bias=False)
+    rewrite_convolutions(conv)
+    optimizer = torch.optim.SGD(conv.parameters(), lr=0.1, weight_decay=0.5)
+    before = conv.weight.detach().clone()
+    conv(torch.randn(1, 2, 8, 8)).square().sum().backward()
+    outside = torch.ones(3, 3, dtype=torch.bool)
+    outside[1, 1] = False
+    assert conv.weight.grad[..., outside].abs().max() == 0 < conv.weight.grad[..., 1, 1].abs().max()
+    optimizer.step()
+    torch.testing.assert_close(conv.weight.detach()[..., outside], 0.95 * before[..., outside])
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(2, 2, 3, padding=1),
+        nn.Conv2d(2, 2, 3, padding=2, dilation=2, stride=2),
+        nn.Conv2d(2, 2, 3, padding=1, dilation=2),
+        nn.Conv2d(2, 2, 3, padding=2, dilation=2, padding_mode="reflect"),
+        nn.Conv2d(2, 2, 4, padding=4, dilation=2),
+    ],
+)
+def test_other_convolutions_are_left_alone(conv: nn.Conv2d) -> None:
+    assert rewrite_convolutions(conv) == 0 and type(conv) is nn.Conv2d
+
+
+def test_copies_states_and_autocast_do_not_notice() -> None:
+    plain = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=8))
+    fast = copy.deepcopy(plain)
+    rewrite_convolutions(fast)
+    assert isinstance(copy.deepcopy(fast)[1], RewrittenConv2d)
+    assert [(k, v.shape) for k, v in fast.state_dict().items()] == [(k, v.shape) for k, v in plain.state_dict().items()]
+    images = torch.rand(1, 3, 9, 9)
+    gradients = []
+    for which in (plain, fast):
+        with torch.autocast("cpu", torch.bfloat16):
+            answer = which(images)
+        assert answer.dtype == torch.bfloat16
+        answer.float().square().mean().backward()
+        gradients.append([p.grad for p in which.parameters()])
+    for found, expected in zip(gradients[1], gradients[0], strict=True):
+        assert found.dtype == expected.dtype
+        close(found, expected, 0.02)
+    restore_convolutions(fast)
+    assert {type(part) for part in fast} == {nn.Conv2d} and vars(fast[1]).keys() == vars(plain[1]).keys()
+
+
+class _Branches(nn.Module):
+    """Convolutions whose BatchNorm may not be folded, and one whose may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twice_used, self.norm_a = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+        self.called_twice, self.norm_b = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+        self.changed, self.norm_c = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+        self.plain, self.norm_d = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.twice_used(x)
+        x = self.norm_a(y) + y
+        x = self.norm_b(self.called_twice(x)) + self.called_twice(x + 1)
+        x = self.norm_c(self.changed(x).relu_())
+        return self.norm_d(self.plain(x))
+
+
+def test_batch_norm_is_folded_only_where_nothing_else_sees_the_convolution() -> None:
+    torch.manual_seed(0)
+    module = _Branches()
+    for _ in range(3):
+        module(torch.rand(4, 3, 5, 5))
+    module.eval()
+    fast = optimize_for_distillation(module, (5, 5), trainable=False)
+    kept = [name for name, part in fast.named_modules() if isinstance(part, nn.BatchNorm2d)]
+    assert kept == ["norm_a", "norm_b", "norm_c"]
+    images = torch.rand(2, 3, 5, 5)
+    torch.testing.assert_close(fast(images), module(images))
+
+
+def test_batch_norm_stays_where_it_is_needed_or_folding_would_change_the_answers(monkeypatch) -> None:
+    from dfad_seg.segmentors import optimize
+
+    teacher = freeze(network("smp_deeplabv3plus"))
+    assert optimize_for_distillation(teacher, (32, 32), trainable=False, fold_batch_norm=False) is teacher
+
+    def wrongly(module: nn.Module, run: Any) -> int:
+        next(part for part in module.modules() if isinstance(part, nn.Conv2d)).weight.data.mul_(2)
+        return 1
+
+    monkeypatch.setattr(optimize, "fold_in_place", wrongly)
+    with pytest.warns(UserWarning, match="not folded: its answers would change by"):
+        assert optimize_for_distillation(teacher, (32, 32), trainable=False) is teacher
+    with pytest.raises(ValueError, match="trainable"):
+        optimize_for_distillation(teacher, (32, 32), trainable=True, fold_batch_norm=True)
+
+
+def test_a_network_without_python_code_is_returned_untouched() -> None:
+    script = torch.jit.trace(nn.Conv2d(3, 2, 3, padding=2, dilation=2), torch.rand(1, 3, 8, 8))
+    assert optimize_for_distillation(script, (8, 8), trainable=False) is script
