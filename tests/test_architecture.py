@@ -42,7 +42,7 @@ CONFINED: dict[str, set[str]] = {
     "segmentation_models_pytorch": {"segmentors/"},
     "timm": {"segmentors/"},
     "torchvision": {"segmentors/"},
-    "pydantic": {"config.py"},
+    "pydantic": {"config/"},
     "lightning_fabric": {"distill/", "pipeline/"},
     "mmcv": set(),
     "mmengine": set(),

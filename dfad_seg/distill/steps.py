@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dfad_seg.distill.norm import batch_norm_mode, no_parameter_gradients
-from dfad_seg.objectives import Discrepancy, GeneratorObjective
+from dfad_seg.objectives import Discrepancy, FeatureMatching, GeneratorObjective, Interpolation, Lesson
 
 Backward = Callable[[Tensor], None]
 Autocast = Callable[[], AbstractContextManager]
@@ -25,6 +25,9 @@ def student_step(
     optimizer: Optimizer,
     loss_fn: Discrepancy,
     teacher_logits: Tensor | None = None,
+    interpolation: Interpolation | None = None,
+    rng: torch.Generator | None = None,
+    features: FeatureMatching | None = None,
     clip_norm: float | None = None,
     backward: Backward = torch.Tensor.backward,
     autocast: Autocast = nullcontext,
@@ -38,38 +41,62 @@ def student_step(
         optimizer: over the student's parameters; its gradients are cleared first.
         loss_fn: the discrepancy to minimise.
         teacher_logits: the teacher's answer to these images, if it is known already; else the teacher is asked.
+        interpolation: replaces a part of the batch by samples between its images; needs `rng`.
+        rng: of the interpolation, on the images' device.
+        features: activation regularisers of this teacher and this (unwrapped) student, added to the loss where the
+            teacher is asked. Give the parameters of `features.connectors` to the optimiser, too.
         clip_norm: upper bound on the gradient's norm, or None.
         backward: how to run the backward pass (Fabric's, for mixed precision and several devices).
         autocast: context of both forward passes.
 
     Returns:
-        Detached tensors on the device: the scalars `loss` and `agreement` (share of pixels with the same answer),
-        `classes`, (C,) share of each class among the teacher's answers, and `teacher_logits`, (N, C, H, W).
+        Detached tensors on the device: the scalars `loss`, `agreement` (share of pixels on which the student answers
+        what it should) and the regularisers' terms by name; `classes`, (C,) share of each class among the teacher's
+        answers; `teacher_logits`, (N, C, H, W), or (N, C) of a classifier, and `teacher_images`, to which they belong.
     """
     images = images.detach()
     optimizer.zero_grad(set_to_none=True)
-    if teacher_logits is None:
+    # An answer that is known is of no use where the teacher is to answer the images in between.
+    known = None if interpolation is not None and interpolation.labels == "teacher" else teacher_logits
+    if known is not None:
+        features = None
+
+    def answer(shown: Tensor) -> Tensor:
+        return teacher(shown) if known is None else known
+
+    with nullcontext() if features is None else features.watch():
         with torch.no_grad(), autocast():
-            teacher_logits = teacher(images)
-    with autocast():
-        student_logits = student(images)
-    loss = loss_fn(student_logits, teacher_logits)
+            if interpolation is None:
+                lesson = Lesson.of(images, answer(images))
+            else:
+                assert rng is not None, "an interpolation needs rng"
+                lesson = interpolation(images, answer, rng)
+        with autocast():
+            student_logits = student(lesson.images)
+    loss = loss_fn(student_logits, lesson.targets)
+    terms: dict[str, Tensor] = {}
+    if features is not None:
+        with autocast():
+            terms = features.terms(lesson.matching)
+        loss = loss + features.weighted(terms)
     backward(loss)
     _clip(optimizer, clip_norm)
     optimizer.step()
     with torch.no_grad():
-        answer = teacher_logits.argmax(dim=1)
-        agreement = (student_logits.argmax(dim=1) == answer).float().mean()
+        answered = lesson.teacher_logits.argmax(dim=1)
+        agreement = (student_logits.argmax(dim=1) == lesson.targets.argmax(dim=1)).float().mean()
         # Not bincount, which makes a GPU's queue wait.
-        labels = answer.flatten()
+        labels = answered.flatten()
         ones = torch.ones_like(labels, dtype=torch.float32)
-        counts = torch.zeros(teacher_logits.shape[1], device=labels.device).scatter_add_(0, labels, ones)
+        counts = torch.zeros(lesson.targets.shape[1], device=labels.device).scatter_add_(0, labels, ones)
         classes = counts / labels.numel()
     return {
         "loss": loss.detach(),
         "agreement": agreement,
         "classes": classes,
-        "teacher_logits": teacher_logits,
+        "teacher_logits": lesson.teacher_logits,
+        "teacher_images": lesson.teacher_images,
+        **{name: value.detach() for name, value in terms.items()},
     }
 
 

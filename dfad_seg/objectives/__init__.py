@@ -5,7 +5,9 @@ To add a discrepancy, write one function in `discrepancy.py` (or a file of its o
 """
 
 from dfad_seg.objectives.discrepancy import DISCREPANCIES, Discrepancy, weighted_discrepancy
+from dfad_seg.objectives.features import FeatureMatching
 from dfad_seg.objectives.generator_objective import GeneratorObjective
+from dfad_seg.objectives.interpolation import Interpolation, Lesson
 from dfad_seg.objectives.priors import BatchNormPrior
 from dfad_seg.objectives.supervised import LabelLoss, focal_loss, label_loss
 
@@ -13,8 +15,11 @@ __all__ = [
     "DISCREPANCIES",
     "BatchNormPrior",
     "Discrepancy",
+    "FeatureMatching",
     "GeneratorObjective",
+    "Interpolation",
     "LabelLoss",
+    "Lesson",
     "focal_loss",
     "label_loss",
     "weighted_discrepancy",

@@ -27,7 +27,13 @@ from dfad_seg.distill.world import reduced
 from dfad_seg.errors import InputError, choose
 from dfad_seg.evaluation import SegmentationMetrics, evaluate_miou
 from dfad_seg.generators import ImageGenerator, build_generator
-from dfad_seg.objectives import BatchNormPrior, GeneratorObjective, weighted_discrepancy
+from dfad_seg.objectives import (
+    BatchNormPrior,
+    FeatureMatching,
+    GeneratorObjective,
+    Interpolation,
+    weighted_discrepancy,
+)
 from dfad_seg.segmentors import Segmentor, build_segmentor, class_frequencies, freeze, load_segmentor
 
 
@@ -183,6 +189,37 @@ def game_settings(config: Config) -> GameSettings:
         replay_answers=config.replay_answers,
         recalibrate_batches=config.recalibrate_batches,
         seed=config.seed,
+    )
+
+
+def build_interpolation(config: Config) -> Interpolation | None:
+    """The student's virtual samples, or None if the config wants none."""
+    if config.interpolation == "none":
+        return None
+    return Interpolation(
+        config.interpolation,
+        alpha=config.interpolation_alpha,
+        share=config.interpolation_share,
+        labels=config.interpolation_labels,
+    )
+
+
+def build_features(config: Config, *, teacher: Segmentor, student: Segmentor) -> FeatureMatching | None:
+    """The activation regularisers, or None if the config wants none.
+
+    Raises:
+        InputError: a network shows no layers, or has none of a given name.
+    """
+    if not config.activation_boundary and not config.attention_transfer:
+        return None
+    return FeatureMatching(
+        teacher=teacher,
+        student=student,
+        image_size=config.image_size,
+        boundary_weight=config.activation_boundary,
+        attention_weight=config.attention_transfer,
+        teacher_layers=config.teacher_layers,
+        student_layers=config.student_layers,
     )
 
 

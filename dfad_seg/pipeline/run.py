@@ -29,10 +29,12 @@ from dfad_seg.distill import (
 from dfad_seg.distill.seeds import derived_seed
 from dfad_seg.errors import InputError, Interrupted
 from dfad_seg.generators import ImageGenerator
-from dfad_seg.objectives import Discrepancy, GeneratorObjective, label_loss, weighted_discrepancy
+from dfad_seg.objectives import Discrepancy, FeatureMatching, GeneratorObjective, label_loss, weighted_discrepancy
 from dfad_seg.pipeline.build import (
     build_evaluate,
+    build_features,
     build_game,
+    build_interpolation,
     build_network,
     build_optimizer,
     build_teacher,
@@ -67,6 +69,8 @@ class Experiment:
     """None for the random-noise control, whose generator is not trained."""
     student_loss: Discrepancy | None = None
     """None for supervised training."""
+    features: FeatureMatching | None = None
+    """The student's activation regularisers, if the config wants any."""
 
 
 def build_experiment(config: Config) -> Experiment:
@@ -89,6 +93,7 @@ def build_experiment(config: Config) -> Experiment:
     if config.data_free:
         generator, experiment.objective = build_game(config, teacher, info.num_classes)
         experiment.generator = to_layout(config, generator)
+        experiment.features = build_features(config, teacher=teacher, student=trained)
     return experiment
 
 
@@ -180,7 +185,10 @@ def _run_method(
 ) -> nn.Module:
     config, trained, teacher = experiment.config, experiment.trained, experiment.teacher
     schedule = schedule_of(config.schedule, config.iterations)
-    optimizer = build_optimizer(config.student_optimizer, trained)
+    features = experiment.features
+    # The connectors of the regularisers learn with the student, though they are no part of it.
+    learning = trained if features is None else nn.ModuleList([trained, features.connectors])
+    optimizer = build_optimizer(config.student_optimizer, learning)
     with_data = TrainingSettings(
         iterations=config.iterations, clip_norm=config.clip_norm, ema_decay=config.ema_decay, seed=config.seed
     )
@@ -231,6 +239,8 @@ def _run_method(
         settings=game_settings(config),
         augment=image_augmentation(config),
         fresh_generator=lambda: to_layout(config, fresh_generator(config, teacher, experiment.info.num_classes)),
+        interpolation=build_interpolation(config),
+        features=features,
         state=state,
         hooks=hooks,
     )

@@ -119,6 +119,26 @@ def test_layout_generator_with_all_priors(world, tmp_path):
     assert last["train/generator_layout_consistency"] > 0
 
 
+def test_the_2021_extensions(world, tmp_path):
+    values = world.configs["dfad"] | {
+        "interpolation": "cutmix",
+        "interpolation_alpha": 0.5,
+        "activation_boundary": 0.05,
+        "attention_transfer": 0.1,
+        "image_size": [64, 64],
+        "iterations": 2,
+    }
+    path = write(tmp_path / "extended.yaml", values)
+    assert call_tool("train_seg", path, "--work-dir", tmp_path / "run") == 0
+    last = [r for r in read_metrics(tmp_path / "run") if "train/student_activation_boundary" in r][-1]
+    assert last["train/student_activation_boundary"] > 0 and last["train/student_attention_transfer"] > 0
+    kept = load_segmentor(tmp_path / "run" / "student.pt")
+    assert not any("connector" in name for name in kept.state_dict())
+    wrong = ["--cfg-options", "teacher_layers=[encodr]", "student_layers=[encoder]"]
+    assert call_tool("train_seg", path, "--work-dir", tmp_path / "wrong", *wrong) == 2
+    assert not (tmp_path / "wrong").exists()
+
+
 def test_without_any_real_image(world, tmp_path):
     values = {k: v for k, v in world.configs["dfad"].items() if k not in ("dataset", "evaluation")}
     path = write(tmp_path / "free.yaml", values | {"num_classes": 11})

@@ -1,0 +1,250 @@
+"""The keys of an experiment's config, their types, and which go together.
+
+Every number of the method is a key here, with the paper's values as defaults (but for the schedule, which depends on
+the length and is constant by default).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from dfad_seg.config.sections import (
+    DatasetConfig,
+    Decay,
+    EvaluationConfig,
+    GeneratorConfig,
+    NonNegative,
+    OptimizerConfig,
+    Positive,
+    Rate,
+    ScheduleConfig,
+    SegmentorConfig,
+    Share,
+    Size,
+    Strict,
+    TrainingDataConfig,
+    Weight,
+)
+
+
+class Config(Strict):
+    """One experiment."""
+
+    method: Literal["supervised", "distill_with_data", "dfad", "random_noise"]
+    """supervised: train on labels. distill_with_data: distil on real images (a control). dfad: distil without
+    data. random_noise: distil on uniform noise (a control)."""
+    teacher: SegmentorConfig | None = None
+    """Frozen; in `supervised`, the network to train, if that is to become a teacher."""
+    student: SegmentorConfig | None = None
+    generator: GeneratorConfig | None = None
+    num_classes: Positive | None = None
+    """Default: the dataset's."""
+    dataset: DatasetConfig | None = None
+    evaluation: EvaluationConfig | None = None
+    training_data: TrainingDataConfig | None = None
+
+    iterations: Positive = 15_000
+    """dfad, random_noise: each is `student_steps` student steps (and one generator step); else one step."""
+    batch_size: Positive = 64
+    """Per process."""
+    image_size: Size = (128, 128)
+    """[height, width] of generated images or of training crops."""
+    student_optimizer: OptimizerConfig = OptimizerConfig(type="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4)
+    """Of the network that is trained."""
+    generator_optimizer: OptimizerConfig = OptimizerConfig(type="adam", lr=1e-3)
+    schedule: ScheduleConfig = ScheduleConfig()
+    clip_norm: Rate | None = None
+    """Bound on gradient norms."""
+    ema_decay: Decay | None = None
+    """Keep a moving average of the student with this decay per iteration instead of its last weights."""
+
+    student_steps: Positive = 5
+    """k, student steps per generator step."""
+    final_student_steps: Positive | None = None
+    """k grows to this as the schedule's factor falls to 0."""
+    mixed_sizes: tuple[Size, ...] = ()
+    """Sizes of generated images to train on instead of image_size, with about as many pixels per batch; needs
+    generator.type: layout."""
+    size_order: Literal["mixed", "progressive"] = "mixed"
+    """mixed: one of mixed_sizes at random in each iteration; progressive: one after the other, in equal parts."""
+    augment_photometric: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Strength of colour, contrast, brightness and sharpness changes of the images that the student sees."""
+    augment_geometric: bool = False
+    """Mirror and zoom the images that the student sees."""
+    replay_size: NonNegative = 0
+    """Generated images to remember, per size."""
+    replay_steps: NonNegative = 0
+    """Student steps per iteration on remembered images, beside student_steps on fresh ones."""
+    replay_answers: Literal["anew", "kept"] = "anew"
+    """Whether the teacher answers remembered images again, or its logits are stored with them."""
+    student_loss: dict[str, Weight] = {"mae": 1.0}
+    """Discrepancies that the student minimises, with weights."""
+    adversarial_loss: dict[str, Weight] = {"log_mae": 1.0}
+    """Discrepancies that the generator maximises, with weights."""
+    adversarial_weight: Weight = 1.0
+    batch_norm_prior: Weight = 0.0
+    """Weight of the teacher's BatchNorm statistics in the generator's loss."""
+    layout_consistency: Weight = 0.0
+    """Weight of the teacher's cross-entropy against the layout; needs generator.type: layout."""
+    class_balance: Weight = 0.0
+    """Weight of the class balance hinge."""
+    total_variation: Weight = 0.0
+    """Weight of the images' total variation."""
+    generator_ema_decay: Decay | None = None
+    """The student's images come from a moving average of the generator with this decay per iteration."""
+    generator_restart_every: NonNegative = 0
+    """Iterations after which the generator starts anew; 0: never."""
+    interpolation: Literal["none", "mixup", "cutmix"] = "none"
+    """Virtual samples between generated images, in place of a part of each batch of the student."""
+    interpolation_share: Share = 0.5
+    """Of the batch that is virtual."""
+    interpolation_alpha: Rate = 1.0
+    """Their shares are drawn from Beta(alpha, alpha)."""
+    interpolation_labels: Literal["interpolated", "teacher"] = "interpolated"
+    """The teacher's logits blended as the images are, or its answer on the virtual image."""
+    activation_boundary: Weight = 0.0
+    """Weight of the activation boundary loss on hidden features in the student's loss."""
+    attention_transfer: Weight = 0.0
+    """Weight of attention transfer on hidden features in the student's loss."""
+    teacher_layers: tuple[str, ...] | None = None
+    """Layers of the two, by module names in pairs; default: the last activations at output strides 8 and 16."""
+    student_layers: tuple[str, ...] | None = None
+    student_norm: Literal["update", "batch", "running"] = "update"
+    """The student's BatchNorm in the generator's step: batch statistics that update the running ones (what the
+    paper's code does), batch statistics alone, or running statistics."""
+    recalibrate_batches: NonNegative = 0
+    """Generated batches over which the kept student's BatchNorm statistics are recomputed."""
+
+    focal_gamma: Weight = 0.0
+    """supervised: 0 is cross-entropy, > 0 focal loss."""
+    class_weights: tuple[Weight, ...] | None = None
+    """supervised: one per class."""
+
+    seed: NonNegative = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: Positive = 1
+    """Processes per node."""
+    num_nodes: Positive = 1
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    deterministic: bool = False
+    """Only deterministic kernels (CUDA; on a CPU runs are bit-equal anyway)."""
+    channels_last: bool = True
+    """Memory layout of the networks; faster on CPUs and tensor cores."""
+    log_every: Positive = 10
+    save_every: NonNegative = 500
+    """Iterations between two checkpoints; 0: at the end only."""
+    preview_every: NonNegative = 0
+    """Iterations between two pictures of generated images; 0: at the end only."""
+    keep_checkpoints: Positive = 2
+
+    @model_validator(mode="after")
+    def _fits_method(self) -> Config:
+        _check_method(self)
+        return self
+
+    @property
+    def data_free(self) -> bool:
+        return self.method in ("dfad", "random_noise")
+
+    @property
+    def trained_role(self) -> Literal["teacher", "student"]:
+        """Which of the two networks this experiment trains."""
+        return "teacher" if self.method == "supervised" and self.student is None else "student"
+
+
+_BETWEEN = {"interpolation", "interpolation_share", "interpolation_alpha", "interpolation_labels"}
+_FEATURES = {"activation_boundary", "attention_transfer", "teacher_layers", "student_layers"}
+_GAME = {
+    "student_steps",
+    "final_student_steps",
+    "student_loss",
+    "recalibrate_batches",
+    "preview_every",
+    "mixed_sizes",
+    "size_order",
+    "augment_photometric",
+    "augment_geometric",
+    "replay_size",
+    "replay_steps",
+    "replay_answers",
+    *_BETWEEN,
+    *_FEATURES,
+}
+_GENERATOR = {
+    "generator",
+    "generator_optimizer",
+    "adversarial_loss",
+    "adversarial_weight",
+    "batch_norm_prior",
+    "layout_consistency",
+    "class_balance",
+    "total_variation",
+    "generator_ema_decay",
+    "generator_restart_every",
+    "student_norm",
+}
+_LABELS = {"focal_gamma", "class_weights"}
+_REAL = {"training_data"}
+# Keys that a method would silently ignore are refused: a setting without effect is a mistake.
+UNUSED = {
+    "supervised": _GAME | _GENERATOR,
+    "distill_with_data": (_GAME - {"student_loss"}) | _GENERATOR | _LABELS,
+    "dfad": _LABELS | _REAL,
+    "random_noise": _GENERATOR | _LABELS | _REAL,
+}
+_NEEDED = {
+    "supervised": {"dataset"},
+    "distill_with_data": {"teacher", "student", "dataset"},
+    "dfad": {"teacher", "student", "generator"},
+    "random_noise": {"teacher", "student"},
+}
+
+
+def _check_method(config: Config) -> None:
+    problems = []
+    unused = sorted(config.model_fields_set & UNUSED[config.method])
+    if unused:
+        problems.append(f"method {config.method} does not use {', '.join(unused)}; remove")
+    missing = sorted(name for name in _NEEDED[config.method] if getattr(config, name) is None)
+    if missing:
+        problems.append(f"method {config.method} needs {', '.join(missing)}")
+    if config.method == "supervised" and (config.teacher is None) == (config.student is None):
+        problems.append("method supervised trains one network: give either teacher or student")
+    if config.evaluation is not None and config.dataset is None:
+        problems.append("evaluation needs dataset")
+    if config.dataset is None and config.num_classes is None:
+        problems.append("num_classes is needed where no dataset says it")
+    if config.generator is not None and config.generator.type == "noise":
+        problems.append("generator.type noise has nothing to train; use method: random_noise without a generator")
+    if config.layout_consistency and (config.generator is None or config.generator.type != "layout"):
+        problems.append("layout_consistency needs generator.type: layout")
+    if config.mixed_sizes and config.generator is not None and config.generator.type == "dcgan":
+        problems.append("mixed_sizes needs a generator of any size, such as generator.type: layout")
+    if (config.replay_size > 0) != (config.replay_steps > 0):
+        problems.append("replay_size and replay_steps go together: give both, or neither")
+    if 0 < config.replay_size < config.batch_size:
+        problems.append("replay_size must be at least batch_size, or no remembered batch can be filled")
+    if config.interpolation == "none" and (changed := _changed(config, _BETWEEN)):
+        problems.append(f"{changed} needs interpolation: mixup or cutmix")
+    if not config.activation_boundary and not config.attention_transfer:
+        if changed := _changed(config, _FEATURES):
+            problems.append(f"{changed} needs activation_boundary or attention_transfer above 0")
+    elif (
+        config.interpolation != "none" and config.interpolation_labels != "teacher" and config.interpolation_share == 1
+    ):
+        problems.append(
+            "activation_boundary and attention_transfer need images that teacher and student both see: lower "
+            "interpolation_share below 1, or set interpolation_labels: teacher"
+        )
+    for key in ("student_loss", "adversarial_loss"):
+        if not any(getattr(config, key).values()):
+            problems.append(f"{key} needs at least one discrepancy with a weight above 0")
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def _changed(config: Config, keys: set[str]) -> str:
+    """Those of the keys that have not their default value."""
+    return ", ".join(sorted(k for k in keys if getattr(config, k) != Config.model_fields[k].default))
