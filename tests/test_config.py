@@ -65,6 +65,8 @@ WRONG = [
     ({"training_data": {"split": "train"}}, "does not use training_data"),
     ({"layout_consistency": 1.0}, "layout_consistency needs generator.type: layout"),
     ({"evaluation": {"split": "val"}}, "evaluation needs dataset"),
+    ({"distillation_temperature": 2}, "distillation_temperature has no effect without one of jensen_shannon, kl"),
+    ({"class_balance_floor": 0.5}, "class_balance_floor needs class_balance above 0"),
     ({"interpolation": "cutmixx"}, "interpolation: input should be 'none', 'mixup' or 'cutmix'"),
     ({"interpolation_alpha": 0.5}, "interpolation_alpha needs interpolation: mixup or cutmix"),
     ({"interpolation": "mixup", "interpolation_share": 0}, "interpolation_share: input should be greater than 0"),
@@ -108,6 +110,13 @@ def test_all_mistakes_are_reported_together():
     with pytest.raises(InputError) as error:
         parse_config(changed(iterations=0, batchsize=4, seed=-1))
     assert all(key in str(error.value) for key in ("iterations", "batchsize", "seed", "Did you mean 'batch_size'"))
+
+
+def test_the_discrepancies_that_take_a_temperature_are_known():
+    from dfad_seg.config.schema import TEMPERED
+    from dfad_seg.objectives import discrepancy
+
+    assert TEMPERED == set(discrepancy.TEMPERED)
 
 
 def write(tmp_path, text):

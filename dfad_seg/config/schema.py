@@ -83,6 +83,8 @@ class Config(Strict):
     """Discrepancies that the student minimises, with weights."""
     adversarial_loss: dict[str, Weight] = {"log_mae": 1.0}
     """Discrepancies that the generator maximises, with weights."""
+    distillation_temperature: Rate = 1.0
+    """Divides both networks' logits in kl, jensen_shannon and normalised_kl, for either player."""
     adversarial_weight: Weight = 1.0
     batch_norm_prior: Weight = 0.0
     """Weight of the teacher's BatchNorm statistics in the generator's loss."""
@@ -90,6 +92,16 @@ class Config(Strict):
     """Weight of the teacher's cross-entropy against the layout; needs generator.type: layout."""
     class_balance: Weight = 0.0
     """Weight of the class balance hinge."""
+    class_balance_floor: Share = 0.8
+    """Its floor: the share of the greatest entropy of the teacher's classes below which it pulls."""
+    one_hot: Weight = 0.0
+    """Weight of the teacher's cross-entropy to its own most likely class."""
+    activation_magnitude: Weight = 0.0
+    """Weight of the negated mean size of the teacher's last hidden features."""
+    boundary_support: Weight = 0.0
+    """Weight of the margin between the teacher's two best classes."""
+    image_statistics: Weight = 0.0
+    """Weight of the hinge on mean and contrast of the images, by the teacher's normalisation."""
     total_variation: Weight = 0.0
     """Weight of the images' total variation."""
     generator_ema_decay: Decay | None = None
@@ -180,6 +192,11 @@ _GENERATOR = {
     "batch_norm_prior",
     "layout_consistency",
     "class_balance",
+    "class_balance_floor",
+    "one_hot",
+    "activation_magnitude",
+    "boundary_support",
+    "image_statistics",
     "total_variation",
     "generator_ema_decay",
     "generator_restart_every",
@@ -187,9 +204,10 @@ _GENERATOR = {
 }
 _LABELS = {"focal_gamma", "class_weights"}
 _REAL = {"training_data"}
+TEMPERED = {"kl", "jensen_shannon", "normalised_kl"}
 # Keys that a method would silently ignore are refused: a setting without effect is a mistake.
 UNUSED = {
-    "supervised": _GAME | _GENERATOR,
+    "supervised": _GAME | _GENERATOR | {"distillation_temperature"},
     "distill_with_data": (_GAME - {"student_loss"}) | _GENERATOR | _LABELS,
     "dfad": _LABELS | _REAL,
     "random_noise": _GENERATOR | _LABELS | _REAL,
@@ -226,6 +244,11 @@ def _check_method(config: Config) -> None:
         problems.append("replay_size and replay_steps go together: give both, or neither")
     if 0 < config.replay_size < config.batch_size:
         problems.append("replay_size must be at least batch_size, or no remembered batch can be filled")
+    if not config.class_balance and _changed(config, {"class_balance_floor"}):
+        problems.append("class_balance_floor needs class_balance above 0")
+    used = {name for losses in (config.student_loss, config.adversarial_loss) for name, w in losses.items() if w}
+    if config.distillation_temperature != 1 and not used & TEMPERED:
+        problems.append(f"distillation_temperature has no effect without one of {', '.join(sorted(TEMPERED))}")
     if config.interpolation == "none" and (changed := _changed(config, _BETWEEN)):
         problems.append(f"{changed} needs interpolation: mixup or cutmix")
     if not config.activation_boundary and not config.attention_transfer:

@@ -8,11 +8,12 @@ from dfad_seg.objectives.discrepancy import DISCREPANCIES, Discrepancy, weighted
 from dfad_seg.objectives.features import FeatureMatching
 from dfad_seg.objectives.generator_objective import GeneratorObjective
 from dfad_seg.objectives.interpolation import Interpolation, Lesson
-from dfad_seg.objectives.priors import BatchNormPrior
+from dfad_seg.objectives.priors import PRIORS, BatchNormPrior, build_priors
 from dfad_seg.objectives.supervised import LabelLoss, focal_loss, label_loss
 
 __all__ = [
     "DISCREPANCIES",
+    "PRIORS",
     "BatchNormPrior",
     "Discrepancy",
     "FeatureMatching",
@@ -20,6 +21,7 @@ __all__ = [
     "Interpolation",
     "LabelLoss",
     "Lesson",
+    "build_priors",
     "focal_loss",
     "label_loss",
     "weighted_discrepancy",

@@ -28,10 +28,11 @@ from dfad_seg.errors import InputError, choose
 from dfad_seg.evaluation import SegmentationMetrics, evaluate_miou
 from dfad_seg.generators import ImageGenerator, build_generator
 from dfad_seg.objectives import (
-    BatchNormPrior,
+    PRIORS,
     FeatureMatching,
     GeneratorObjective,
     Interpolation,
+    build_priors,
     weighted_discrepancy,
 )
 from dfad_seg.segmentors import Segmentor, build_segmentor, class_frequencies, freeze, load_segmentor
@@ -137,13 +138,13 @@ def build_game(
     if config.generator is None:
         return generator, None
     objective = GeneratorObjective(
-        weighted_discrepancy(config.adversarial_loss),
+        weighted_discrepancy(config.adversarial_loss, temperature=config.distillation_temperature),
         adversarial_weight=config.adversarial_weight,
-        batch_norm_prior=BatchNormPrior(teacher) if config.batch_norm_prior else None,
-        batch_norm_weight=config.batch_norm_prior,
-        layout_weight=config.layout_consistency,
-        balance_weight=config.class_balance,
-        variation_weight=config.total_variation,
+        priors=build_priors(
+            {name: getattr(config, name) for name in PRIORS},
+            teacher=teacher,
+            options={"class_balance": {"floor": config.class_balance_floor}},
+        ),
     )
     return generator, objective
 

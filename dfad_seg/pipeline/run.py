@@ -89,7 +89,8 @@ def build_experiment(config: Config) -> Experiment:
     if config.method == "supervised":
         return Experiment(config, info, None, trained)
     teacher = to_layout(config, build_teacher(config, info))
-    experiment = Experiment(config, info, teacher, trained, student_loss=weighted_discrepancy(config.student_loss))
+    student_loss = weighted_discrepancy(config.student_loss, temperature=config.distillation_temperature)
+    experiment = Experiment(config, info, teacher, trained, student_loss=student_loss)
     if config.data_free:
         generator, experiment.objective = build_game(config, teacher, info.num_classes)
         experiment.generator = to_layout(config, generator)
