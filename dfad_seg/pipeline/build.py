@@ -131,7 +131,7 @@ def schedule_of(section: ScheduleConfig, iterations: int) -> Schedule:
 
 
 def build_game(
-    config: Config, teacher: Segmentor, num_classes: int
+    config: Config, teacher: nn.Module, num_classes: int
 ) -> tuple[ImageGenerator, GeneratorObjective | None]:
     """The generator and its objective; noise and None for the control."""
     generator = fresh_generator(config, teacher, num_classes)
@@ -205,7 +205,7 @@ def build_interpolation(config: Config) -> Interpolation | None:
     )
 
 
-def build_features(config: Config, *, teacher: Segmentor, student: Segmentor) -> FeatureMatching | None:
+def build_features(config: Config, *, teacher: nn.Module, student: nn.Module) -> FeatureMatching | None:
     """The activation regularisers, or None if the config wants none.
 
     Raises:

@@ -60,9 +60,9 @@ class Experiment:
 
     config: Config
     info: MetaInfo
-    teacher: Segmentor | None
+    teacher: nn.Module | None
     """Frozen; None for supervised training."""
-    trained: Segmentor
+    trained: nn.Module
     generator: ImageGenerator | None = None
     """For data-free training only."""
     objective: GeneratorObjective | None = None
@@ -88,13 +88,20 @@ def build_experiment(config: Config) -> Experiment:
     trained = to_layout(config, build_network(section, config.trained_role, info))
     if config.method == "supervised":
         return Experiment(config, info, None, trained)
-    teacher = to_layout(config, build_teacher(config, info))
+    return assemble(config, info, teacher=to_layout(config, build_teacher(config, info)), student=trained)
+
+
+def assemble(config: Config, info: MetaInfo, *, teacher: nn.Module, student: nn.Module) -> Experiment:
+    """The distillation of a frozen teacher into a student, with the generator and the losses that the config asks for.
+
+    The networks may be a classifier's, with logits (N, C).
+    """
     student_loss = weighted_discrepancy(config.student_loss, temperature=config.distillation_temperature)
-    experiment = Experiment(config, info, teacher, trained, student_loss=student_loss)
+    experiment = Experiment(config, info, teacher, student, student_loss=student_loss)
     if config.data_free:
         generator, experiment.objective = build_game(config, teacher, info.num_classes)
         experiment.generator = to_layout(config, generator)
-        experiment.features = build_features(config, teacher=teacher, student=trained)
+        experiment.features = build_features(config, teacher=teacher, student=student)
     return experiment
 
 
@@ -155,7 +162,7 @@ def _train(config: Config, work_dir: Path, fabric: Fabric, resume: str | Path | 
                 stop_requested=stop_requested,
                 info=experiment.info,
             )
-            kept = _run_method(experiment, fabric, batches_from, state, hooks)
+            kept = run_method(experiment, fabric, batches_from, state, hooks)
         if run is not None:
             _finish(run, experiment, kept)
     except Interrupted as stop:
@@ -181,9 +188,10 @@ def identity_of(experiment: Experiment) -> str:
     return hashlib.sha256(json.dumps([parts, teacher], sort_keys=True).encode()).hexdigest()
 
 
-def _run_method(
+def run_method(
     experiment: Experiment, fabric: Fabric, batches_from: Any, state: dict[str, Any] | None, hooks: Hooks
 ) -> nn.Module:
+    """Train as the config's method says, from a saved state or from the start; returns the network to keep."""
     config, trained, teacher = experiment.config, experiment.trained, experiment.teacher
     schedule = schedule_of(config.schedule, config.iterations)
     features = experiment.features
@@ -316,7 +324,7 @@ def _finish(run: RunDirectory, experiment: Experiment, kept: nn.Module) -> None:
     config, info = experiment.config, experiment.info
     assert isinstance(kept, Segmentor)
     # Without a data set the names may still be known to the teacher; placeholders are not worth keeping.
-    unnamed = None if experiment.teacher is None else experiment.teacher.classes
+    unnamed = experiment.teacher.classes if isinstance(experiment.teacher, Segmentor) else None
     save_segmentor(
         run.path / f"{config.trained_role}.pt",
         kept,
