@@ -18,7 +18,6 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from dfad_seg.config import Config, SegmentorConfig, load_config
-from dfad_seg.datasets import MetaInfo
 from dfad_seg.distill import Hooks, supervised_step
 from dfad_seg.distill.seeds import derived_seed
 from dfad_seg.errors import InputError
@@ -122,11 +121,11 @@ def train_teacher(section: SegmentorConfig, digits: Digits, seed: int) -> nn.Mod
     return network.eval().requires_grad_(False)
 
 
-def distil_digits(config: Config, teacher: nn.Module, *, info: MetaInfo | None = None) -> nn.Module:
+def distil_digits(config: Config, teacher: nn.Module) -> nn.Module:
     """The student that the config's data-free method makes of a teacher."""
     assert config.student is not None
     student = _network(config.student, derived_seed(config.seed, 1, 0, "initialisation"))
-    experiment = assemble(config, info or meta_info(config), teacher=teacher, student=student)
+    experiment = assemble(config, meta_info(config), teacher=teacher, student=student)
     fabric = Fabric(accelerator="cpu", devices=1, precision=config.precision)
     return run_method(experiment, fabric, None, None, Hooks(log_every=config.log_every))
 
@@ -151,7 +150,8 @@ def run_digits(
     Raises:
         InputError: anything wrong with the configs.
     """
-    named = {Path(path).stem: load_config(path, list(overrides)) for path in configs}
+    files = {Path(path).stem: path for path in configs}
+    named = {name: load_config(path, list(overrides)) for name, path in files.items()}
     for name, config in named.items():
         if not config.data_free or config.num_classes != 10:
             raise InputError(f"{name}: the digits check wants a data-free method and num_classes: 10.")
@@ -170,7 +170,7 @@ def run_digits(
                 rows["teacher"].append(_row(seed, teachers[key][1], teachers[key][1], started))
             teacher, best = teachers[key]
             started = time.monotonic()
-            student = distil_digits(config.model_copy(update={"seed": seed}), teacher)
+            student = distil_digits(load_config(files[name], [*overrides, f"seed={seed}"]), teacher)
             rows[name].append(_row(seed, accuracy(student, test), best, started))
             last = rows[name][-1]
             print(f"seed {seed}, {name}: {last['accuracy']:.3f} (teacher {best:.3f}), {last['seconds']:.0f} s")
