@@ -83,10 +83,9 @@ def student_step(
     _clip(optimizer, clip_norm)
     optimizer.step()
     with torch.no_grad():
-        answered = lesson.teacher_logits.argmax(dim=1)
         agreement = (student_logits.argmax(dim=1) == lesson.targets.argmax(dim=1)).float().mean()
         # Not bincount, which makes a GPU's queue wait.
-        labels = answered.flatten()
+        labels = lesson.teacher_logits.argmax(dim=1).flatten()
         ones = torch.ones_like(labels, dtype=torch.float32)
         counts = torch.zeros(lesson.targets.shape[1], device=labels.device).scatter_add_(0, labels, ones)
         classes = counts / labels.numel()

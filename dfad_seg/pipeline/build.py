@@ -149,7 +149,7 @@ def build_game(
     return generator, objective
 
 
-def fresh_generator(config: Config, teacher: Segmentor, num_classes: int) -> ImageGenerator:
+def fresh_generator(config: Config, teacher: nn.Module, num_classes: int) -> ImageGenerator:
     """The config's generator with new weights; uniform noise for the control.
 
     Raises:
@@ -159,6 +159,7 @@ def fresh_generator(config: Config, teacher: Segmentor, num_classes: int) -> Ima
         return build_generator("noise", num_classes=num_classes, image_size=config.image_size)
     options = config.generator.options()
     if options.get("class_frequencies") == "statistics":
+        assert isinstance(teacher, Segmentor), "frequencies of pixels are asked for, and the teacher is a classifier"
         options["class_frequencies"] = class_frequencies(teacher).tolist()
     return build_generator(config.generator.type, num_classes=num_classes, image_size=config.image_size, **options)
 
