@@ -12,7 +12,8 @@ from dfad_seg.errors import InputError
 from dfad_seg.files import write_json
 from dfad_seg.runs.summary import summarise
 
-KEYS = {"setting", "runs", "teacher", "method"}
+NEEDED = {"setting", "runs", "teacher"}
+KEYS = NEEDED | {"method", "command"}
 
 
 def results_rows(listing: str | Path, *, root: str | Path = ".") -> list[dict[str, Any]]:
@@ -20,8 +21,8 @@ def results_rows(listing: str | Path, *, root: str | Path = ".") -> list[dict[st
 
     Args:
         listing: a list of mappings with `setting` (its name), `runs` (glob patterns of run directories, one run per
-            seed), `teacher` (the teacher's run directory) and, optionally, `method` (a name for the row; by default the
-            runs' own).
+            seed), `teacher` (the teacher's run directory) and, optionally, `method` (a name for the row) and `command`;
+            by default they are those that the runs themselves say.
         root: the folder from which the patterns are resolved.
 
     Returns:
@@ -50,7 +51,7 @@ def write_results(listing: str | Path, out: str | Path, *, root: str | Path = ".
 
 
 def _row(entry: dict[str, Any], root: Path, listing: str) -> dict[str, Any]:
-    missing, unknown = sorted(KEYS - {"method"} - entry.keys()), sorted(entry.keys() - KEYS)
+    missing, unknown = sorted(NEEDED - entry.keys()), sorted(entry.keys() - KEYS)
     if missing or unknown:
         raise InputError(
             f"{listing}: an entry with the keys {', '.join(map(str, entry))} "
@@ -82,5 +83,5 @@ def _row(entry: dict[str, Any], root: Path, listing: str) -> dict[str, Any]:
         "selected": runs[0].selected,
         "wall_clock_s": round(statistics.mean(run.hours * 3600 for run in runs), 1),
         "device": "; ".join(sorted({run.device for run in runs})),
-        "command": runs[0].command,
+        "command": entry.get("command", runs[0].command),
     }
