@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from dfad_seg.config import Config, dump_config, load_config
+from dfad_seg.config import load_config
 from dfad_seg.datasets import write_street_scenes
-from dfad_seg.errors import InputError
 from dfad_seg.evaluation import SegmentationMetrics, format_comparison
 from dfad_seg.files import write_json, write_text
-from dfad_seg.pipeline import evaluate_network, load_role, train
+from dfad_seg.pipeline import evaluate_network, load_role, train_once
 from dfad_seg.runs import ProgressReport
-from dfad_seg.runs.directory import check_folder
-from dfad_seg.segmentors import count_parameters, file_sha256
+from dfad_seg.segmentors import count_parameters
 
 COUNTS = {"train": 600, "val": 60, "test": 120}
 TITLES = {"teacher": "teacher", "student": "student", "random_noise": "random noise"}
@@ -49,7 +46,7 @@ def run_demo(work_dir: str | Path, configs: str | Path, *, overrides: list[str] 
     scores: dict[str, SegmentationMetrics] = {}
     parameters: dict[str, int] = {}
     for name, config in stages.items():
-        file = _finished(config, work_dir / name)
+        file = train_once(config, work_dir / name, command=f"make demo (stage {name})")
         network = load_role(config, config.trained_role, file)
         parameters[TITLES[name]] = count_parameters(network)
         scores[TITLES[name]] = evaluate_network(
@@ -61,23 +58,6 @@ def run_demo(work_dir: str | Path, configs: str | Path, *, overrides: list[str] 
             title=f"scoring the {TITLES[name]}",
         )
     _report(work_dir, scores, parameters)
-
-
-def _finished(config: Config, run: Path) -> Path:
-    """The stage's trained network; trains, or goes on training, if it is not there yet.
-
-    Raises:
-        InputError: the folder holds the stage of another config or of another teacher.
-    """
-    file = run / f"{config.trained_role}.pt"
-    if not file.exists():
-        return train(config, run, resume="auto", command=f"make demo (stage {run.name})")
-    check_folder(run, dump_config(config), resume=True)
-    teacher = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["teacher"]
-    if teacher is not None and teacher["file_sha256"] != file_sha256(teacher["checkpoint"]):
-        raise InputError(f"{run} was distilled from another teacher. Delete that folder to run the stage again.")
-    print(f"{run}: finished earlier, kept. Delete the folder to run it again.", flush=True)
-    return file
 
 
 def _report(work_dir: Path, scores: dict[str, SegmentationMetrics], parameters: dict[str, int]) -> None:

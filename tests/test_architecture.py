@@ -33,6 +33,8 @@ ALLOWED: dict[str, set[str]] = {
         "errors", "files", "segmentors", "generators", "objectives", "datasets", "evaluation", "runs", "distill",
         "config",
     },
+    "ablation": {"errors", "files", "runs", "config", "pipeline"},
+    "digits": {"errors", "files", "segmentors", "objectives", "distill", "config", "pipeline"},
     "demo": {"errors", "files", "segmentors", "datasets", "evaluation", "runs", "config", "pipeline"},
 }  # fmt: skip
 
@@ -43,7 +45,8 @@ CONFINED: dict[str, set[str]] = {
     "timm": {"segmentors/"},
     "torchvision": {"segmentors/"},
     "pydantic": {"config/"},
-    "lightning_fabric": {"distill/", "pipeline/"},
+    "lightning_fabric": {"distill/", "pipeline/", "digits.py"},
+    "sklearn": {"digits.py"},
     "mmcv": set(),
     "mmengine": set(),
     "mmseg": set(),

@@ -1,19 +1,18 @@
-"""One flat, validated config per experiment."""
+"""One flat, validated config per experiment.
 
-from __future__ import annotations
+All mistakes in a file are reported together, each with its key and, for a misspelt key, the nearest known one.
+"""
 
 from dfad_seg.config.dataset import DatasetConfig, parse_dataset
-from dfad_seg.config.schema import (
-    Config,
+from dfad_seg.config.reading import dump_config, load_config, parse_config
+from dfad_seg.config.schema import Config
+from dfad_seg.config.sections import (
     EvaluationConfig,
     GeneratorConfig,
     OptimizerConfig,
     ScheduleConfig,
     SegmentorConfig,
     TrainingDataConfig,
-    dump_config,
-    load_config,
-    parse_config,
 )
 from dfad_seg.config.values import apply_override
 

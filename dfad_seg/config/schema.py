@@ -1,133 +1,25 @@
-"""One flat, validated config per experiment.
+"""The keys of an experiment's config, their types, and which go together.
 
 Every number of the method is a key here, with the paper's values as defaults (but for the schedule, which depends on
-the length and is constant by default). All mistakes in a file are reported
-together, each with its key and, for a misspelt key, the nearest known one.
+the length and is constant by default).
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from dfad_seg.config.dataset import DatasetConfig
-from dfad_seg.config.values import Decay, NonNegative, Positive, Rate, Size, Strict, Weight, apply_override, validate
-from dfad_seg.errors import InputError
-
-
-class SegmentorConfig(BaseModel):
-    """A network. Beside these keys it takes the options of its source, which checks them itself."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
-
-    source: str
-    """Where the network comes from: smp, torchvision, torchscript, torch_export, factory, or `saved` for a
-    file that dfad_seg wrote and that knows its own architecture."""
-    checkpoint: str | None = None
-    """Weights to load, strictly; .pt, .pth or .safetensors."""
-
-    def options(self) -> dict[str, Any]:
-        """Everything but the source."""
-        return self.model_dump(exclude={"source"}, exclude_none=True)
-
-
-class GeneratorConfig(BaseModel):
-    """The image generator, with the options of its type."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
-
-    type: str = "dcgan"
-    """dcgan (the papers') or layout (conditional, any size)."""
-
-    def options(self) -> dict[str, Any]:
-        return self.model_dump(exclude={"type"})
-
-
-class OptimizerConfig(Strict):
-    """One player's optimiser."""
-
-    type: Literal["sgd", "adam", "adamw"]
-    lr: Rate
-    """Learning rate before the schedule's factor."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """SGD only; default 0.9."""
-    betas: tuple[Decay | Literal[0], Decay] | None = None
-    """Adam and AdamW only; default (0.9, 0.999)."""
-    weight_decay: Weight = 0.0
-
-    @model_validator(mode="after")
-    def _fits_type(self) -> OptimizerConfig:
-        wrong = "betas" if self.type == "sgd" else "momentum"
-        if getattr(self, wrong) is not None:
-            raise ValueError(f"the {self.type} optimiser does not take {wrong}")
-        return self
-
-
-class ScheduleConfig(Strict):
-    """Factor on all learning rates, by iteration."""
-
-    type: Literal["constant", "step", "poly", "cosine"] = "constant"
-    warmup: NonNegative = 0
-    """Iterations of linear warm-up."""
-    every: Positive | None = None
-    """step: iterations between two decays."""
-    gamma: Rate | None = None
-    """step: the decay's factor, default 0.1."""
-    power: Rate | None = None
-    """poly: the exponent, default 0.9."""
-    end: Weight | None = None
-    """poly, cosine: the last factor, default 0."""
-
-    @model_validator(mode="after")
-    def _fits_type(self) -> ScheduleConfig:
-        takes = {"constant": set(), "step": {"every", "gamma"}, "poly": {"power", "end"}, "cosine": {"end"}}
-        given = {name for name in ("every", "gamma", "power", "end") if getattr(self, name) is not None}
-        wrong = sorted(given - takes[self.type])
-        if wrong:
-            raise ValueError(f"a {self.type} schedule does not take {', '.join(wrong)}")
-        if self.type == "step" and self.every is None:
-            raise ValueError("a step schedule needs every: the iterations between two decays")
-        return self
-
-
-class EvaluationConfig(Strict):
-    """How a network is scored on `dataset`."""
-
-    split: str = "val"
-    every: NonNegative = 0
-    """Iterations between two evaluations; 0: at the end only. The last one is never skipped."""
-    short_side: Positive | None = None
-    """Resize image and labels to this shorter side; none: native size."""
-    batch_size: Positive = 8
-    num_workers: NonNegative = 1
-    """Processes that read images; 0: none but the main one."""
-    crop_size: Size | None = None
-    """Height and width of a sliding window; none: whole images."""
-    crop_stride: Size | None = None
-    """Rows and columns between two windows; default two thirds of crop_size."""
-    scales: Annotated[tuple[Rate, ...], Field(min_length=1)] = (1.0,)
-    """Sizes at which each image is answered; the probabilities are averaged."""
-    flip: bool = False
-    """Also answer the mirrored image, and average."""
-    precision: Literal["fp32", "bf16", "fp16"] | None = None
-    """Of the forward pass; default: as in training, and fp32 in eval_miou.py."""
-
-
-class TrainingDataConfig(Strict):
-    """Augmentation of real training images; crops have the size `image_size`."""
-
-    split: str = "train"
-    short_side: Positive | None = None
-    """Resize to this shorter side first."""
-    scale: tuple[Rate, Rate] = (1.0, 1.0)
-    """Random scaling between these factors."""
-    hflip: bool = True
-    color_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Strength of brightness, contrast and saturation changes."""
-    num_workers: NonNegative = 2
+from dfad_seg.config.sections import (
+    EvaluationConfig,
+    GeneratorConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    SegmentorConfig,
+    TrainingDataConfig,
+)
+from dfad_seg.config.values import Decay, NonNegative, Positive, Rate, Share, Size, Strict, Weight
 
 
 class Config(Strict):
@@ -188,6 +80,8 @@ class Config(Strict):
     """Discrepancies that the student minimises, with weights."""
     adversarial_loss: dict[str, Weight] = {"log_mae": 1.0}
     """Discrepancies that the generator maximises, with weights."""
+    distillation_temperature: Rate = 1.0
+    """Divides both networks' logits in kl, jensen_shannon and normalised_kl, for either player."""
     adversarial_weight: Weight = 1.0
     batch_norm_prior: Weight = 0.0
     """Weight of the teacher's BatchNorm statistics in the generator's loss."""
@@ -195,12 +89,37 @@ class Config(Strict):
     """Weight of the teacher's cross-entropy against the layout; needs generator.type: layout."""
     class_balance: Weight = 0.0
     """Weight of the class balance hinge."""
+    class_balance_floor: Share = 0.8
+    """Its floor: the share of the greatest entropy of the teacher's classes below which it pulls."""
+    one_hot: Weight = 0.0
+    """Weight of the teacher's cross-entropy to its own most likely class."""
+    activation_magnitude: Weight = 0.0
+    """Weight of the negated mean size of the teacher's last hidden features."""
+    boundary_support: Weight = 0.0
+    """Weight of the margin between the teacher's two best classes."""
+    image_statistics: Weight = 0.0
+    """Weight of the hinge on mean and contrast of the images, by the teacher's normalisation."""
     total_variation: Weight = 0.0
     """Weight of the images' total variation."""
     generator_ema_decay: Decay | None = None
     """The student's images come from a moving average of the generator with this decay per iteration."""
     generator_restart_every: NonNegative = 0
     """Iterations after which the generator starts anew; 0: never."""
+    interpolation: Literal["none", "mixup", "cutmix"] = "none"
+    """Virtual samples between generated images, in place of a part of each batch of the student."""
+    interpolation_share: Share = 0.5
+    """Of the batch that is virtual."""
+    interpolation_alpha: Rate = 1.0
+    """Their shares are drawn from Beta(alpha, alpha)."""
+    interpolation_labels: Literal["interpolated", "teacher"] = "interpolated"
+    """The teacher's logits blended as the images are, or its answer on the virtual image."""
+    activation_boundary: Weight = 0.0
+    """Weight of the activation boundary loss on hidden features in the student's loss."""
+    attention_transfer: Weight = 0.0
+    """Weight of attention transfer on hidden features in the student's loss."""
+    teacher_layers: tuple[str, ...] | None = None
+    """Layers of the two, by module names in pairs; default: the last activations at output strides 8 and 16."""
+    student_layers: tuple[str, ...] | None = None
     student_norm: Literal["update", "batch", "running"] = "update"
     """The student's BatchNorm in the generator's step: batch statistics that update the running ones (what the
     paper's code does), batch statistics alone, or running statistics."""
@@ -247,6 +166,8 @@ class Config(Strict):
         return "teacher" if self.method == "supervised" and self.student is None else "student"
 
 
+_BETWEEN = {"interpolation", "interpolation_share", "interpolation_alpha", "interpolation_labels"}
+_FEATURES = {"activation_boundary", "attention_transfer", "teacher_layers", "student_layers"}
 _GAME = {
     "student_steps",
     "accumulate",
@@ -261,16 +182,23 @@ _GAME = {
     "replay_size",
     "replay_steps",
     "replay_answers",
+    *_BETWEEN,
+    *_FEATURES,
 }
 _GENERATOR = {
     "generator",
-    "generator_optimizer",
     "checkpoint_activations",
+    "generator_optimizer",
     "adversarial_loss",
     "adversarial_weight",
     "batch_norm_prior",
     "layout_consistency",
     "class_balance",
+    "class_balance_floor",
+    "one_hot",
+    "activation_magnitude",
+    "boundary_support",
+    "image_statistics",
     "total_variation",
     "generator_ema_decay",
     "generator_restart_every",
@@ -278,9 +206,10 @@ _GENERATOR = {
 }
 _LABELS = {"focal_gamma", "class_weights"}
 _REAL = {"training_data"}
+TEMPERED = {"kl", "jensen_shannon", "normalised_kl"}
 # Keys that a method would silently ignore are refused: a setting without effect is a mistake.
-_UNUSED = {
-    "supervised": _GAME | _GENERATOR,
+UNUSED = {
+    "supervised": _GAME | _GENERATOR | {"distillation_temperature"},
     "distill_with_data": (_GAME - {"student_loss"}) | _GENERATOR | _LABELS,
     "dfad": _LABELS | _REAL,
     "random_noise": _GENERATOR | _LABELS | _REAL,
@@ -295,7 +224,7 @@ _NEEDED = {
 
 def _check_method(config: Config) -> None:
     problems = []
-    unused = sorted(config.model_fields_set & _UNUSED[config.method])
+    unused = sorted(config.model_fields_set & UNUSED[config.method])
     if unused:
         problems.append(f"method {config.method} does not use {', '.join(unused)}; remove")
     missing = sorted(name for name in _NEEDED[config.method] if getattr(config, name) is None)
@@ -313,12 +242,29 @@ def _check_method(config: Config) -> None:
         problems.append("layout_consistency needs generator.type: layout")
     if config.mixed_sizes and config.generator is not None and config.generator.type == "dcgan":
         problems.append("mixed_sizes needs a generator of any size, such as generator.type: layout")
-    if config.batch_size < 2 * config.accumulate > 2:
-        problems.append("accumulate leaves parts of fewer than two images, which BatchNorm needs; raise batch_size")
     if (config.replay_size > 0) != (config.replay_steps > 0):
         problems.append("replay_size and replay_steps go together: give both, or neither")
     if 0 < config.replay_size < config.batch_size:
         problems.append("replay_size must be at least batch_size, or no remembered batch can be filled")
+    if config.batch_size < 2 * config.accumulate > 2:
+        problems.append("accumulate leaves parts of fewer than two images, which BatchNorm needs; raise batch_size")
+    if not config.class_balance and _changed(config, {"class_balance_floor"}):
+        problems.append("class_balance_floor needs class_balance above 0")
+    used = {name for losses in (config.student_loss, config.adversarial_loss) for name, w in losses.items() if w}
+    if config.distillation_temperature != 1 and not used & TEMPERED:
+        problems.append(f"distillation_temperature has no effect without one of {', '.join(sorted(TEMPERED))}")
+    if config.interpolation == "none" and (changed := _changed(config, _BETWEEN)):
+        problems.append(f"{changed} needs interpolation: mixup or cutmix")
+    if not config.activation_boundary and not config.attention_transfer:
+        if changed := _changed(config, _FEATURES):
+            problems.append(f"{changed} needs activation_boundary or attention_transfer above 0")
+    elif (
+        config.interpolation != "none" and config.interpolation_labels != "teacher" and config.interpolation_share == 1
+    ):
+        problems.append(
+            "activation_boundary and attention_transfer need images that teacher and student both see: lower "
+            "interpolation_share below 1, or set interpolation_labels: teacher"
+        )
     for key in ("student_loss", "adversarial_loss"):
         if not any(getattr(config, key).values()):
             problems.append(f"{key} needs at least one discrepancy with a weight above 0")
@@ -326,38 +272,6 @@ def _check_method(config: Config) -> None:
         raise ValueError("; ".join(problems))
 
 
-def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
-    """Read a YAML config, apply `key=value` overrides (dots for nested keys), and validate.
-
-    Raises:
-        InputError: the file cannot be read, is not a mapping, or any key or value is wrong.
-    """
-    path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read the config {path}: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path} must hold a mapping of config keys, not {type(values).__name__}.")
-    for override in overrides or []:
-        apply_override(values, override)
-    return parse_config(values, where=str(path))
-
-
-def parse_config(values: dict[str, Any], *, where: str = "config") -> Config:
-    """Validate a mapping of config keys.
-
-    Raises:
-        InputError: lists every wrong key and value.
-    """
-    return validate(Config, values, where)
-
-
-def dump_config(config: Config) -> str:
-    """The resolved config as YAML that `load_config` reads back to an equal one."""
-    values = config.model_dump(mode="json", exclude_none=True)
-    # Keys that the method does not use would be refused when read back.
-    kept = {key: value for key, value in values.items() if key not in _UNUSED[config.method]}
-    return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
+def _changed(config: Config, keys: set[str]) -> str:
+    """Those of the keys that have not their default value."""
+    return ", ".join(sorted(k for k in keys if getattr(config, k) != Config.model_fields[k].default))

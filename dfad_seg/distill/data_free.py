@@ -21,7 +21,7 @@ from dfad_seg.distill.steps import generator_step, student_step
 from dfad_seg.distill.training import Training, after_iteration, evaluate_pending
 from dfad_seg.distill.world import unwrap
 from dfad_seg.generators import ImageGenerator
-from dfad_seg.objectives import Discrepancy, GeneratorObjective
+from dfad_seg.objectives import Discrepancy, FeatureMatching, GeneratorObjective, Interpolation
 
 PREVIEW_IMAGES = 8
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -88,6 +88,8 @@ def distil_data_free(
     settings: GameSettings,
     augment: Augment | None = None,
     fresh_generator: Callable[[], ImageGenerator] | None = None,
+    interpolation: Interpolation | None = None,
+    features: FeatureMatching | None = None,
     state: dict[str, Any] | None = None,
     hooks: Hooks | None = None,
 ) -> nn.Module:
@@ -106,6 +108,8 @@ def distil_data_free(
         settings: numbers.
         augment: changes generated images before the student's step: `(images, rng) -> images`.
         fresh_generator: builds another generator of the same kind; needed for `restart_every`.
+        interpolation, features: of the student's step, see `student_step`. The parameters of `features.connectors`
+            belong to `student_optimizer`, too.
         state: what `hooks.save` was given, to continue from.
         hooks: logging, evaluation, saving.
 
@@ -122,8 +126,12 @@ def distil_data_free(
         generator_wrapped, generator_optimizer = fabric.setup(generator, generator_optimizer)
     student = unwrap(student_wrapped)  # the generator is trained in place, so `generator` stays the plain one
     memory = ReplayMemory(settings.replay_size, keep_answers=settings.replay_answers == "kept")
+    networks: dict[str, nn.Module] = {"student": student, "generator": generator}
+    if features is not None and any(True for _ in features.connectors.parameters()):
+        features.connectors = fabric.setup_module(features.connectors)
+        networks["connectors"] = unwrap(features.connectors)
     training = Training(
-        networks={"student": student, "generator": generator},
+        networks=networks,
         optimizers={"student": student_optimizer}
         | ({} if generator_optimizer is None else {"generator": generator_optimizer}),
         schedule=schedule,
@@ -171,7 +179,7 @@ def distil_data_free(
                 labels = [network(images).argmax(dim=1).cpu() for network in (teacher, kept)]
             hooks.preview(training.iteration, images.cpu(), labels[0], labels[1])
 
-    def teach(images: Tensor, answers: Tensor | None = None) -> dict[str, Tensor]:
+    def teach(images: Tensor, rng: torch.Generator, answers: Tensor | None = None) -> dict[str, Tensor]:
         return student_step(
             student=student_wrapped,
             teacher=teacher,
@@ -180,6 +188,9 @@ def distil_data_free(
             optimizer=student_optimizer,
             loss_fn=student_loss,
             accumulate=settings.accumulate,
+            interpolation=interpolation,
+            rng=rng,
+            features=features,
             clip_norm=settings.clip_norm,
             backward=fabric.backward,
             autocast=fabric.autocast,
@@ -196,10 +207,10 @@ def distil_data_free(
         for _ in range(settings.student_steps_at(schedule(training.iteration))):
             generated = generate(batch, size, rng)
             images = generated if augment is None else augment(generated, rng)
-            result = teach(images)
-            answers = result.pop("teacher_logits")
+            result = teach(images, rng)
+            answered, answers = result.pop("teacher_images"), result.pop("teacher_logits")
             if settings.replay_size:
-                memory.add(images if memory.keep_answers else generated, answers, rng)
+                memory.add(answered if memory.keep_answers else generated, answers, rng)
             training.means.add("train/student_", result)
             training.means.add("train/image_", {"mean": generated.mean(), "sd": generated.std()})
 
@@ -208,7 +219,7 @@ def distil_data_free(
                 images, kept_answers = memory.sample(batch, size, rng)
                 if augment is not None and kept_answers is None:
                     images = augment(images, rng)
-                result = teach(images, kept_answers)
+                result = teach(images, rng, kept_answers)
                 training.means.add("train/replay_", {name: result[name] for name in ("loss", "agreement")})
 
         if generator_optimizer is not None and objective is not None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dfad_seg.distill.norm import batch_norm_mode, no_parameter_gradients
-from dfad_seg.objectives import Discrepancy, GeneratorObjective
+from dfad_seg.objectives import Discrepancy, FeatureMatching, GeneratorObjective, Interpolation, Lesson
 
 Backward = Callable[[Tensor], None]
 Autocast = Callable[[], AbstractContextManager]
@@ -26,6 +26,9 @@ def student_step(
     loss_fn: Discrepancy,
     teacher_logits: Tensor | None = None,
     accumulate: int = 1,
+    interpolation: Interpolation | None = None,
+    rng: torch.Generator | None = None,
+    features: FeatureMatching | None = None,
     clip_norm: float | None = None,
     backward: Backward = torch.Tensor.backward,
     autocast: Autocast = nullcontext,
@@ -41,47 +44,81 @@ def student_step(
         teacher_logits: the teacher's answer to these images, if it is known already; else the teacher is asked.
         accumulate: parts into which the batch is split, one after the other, to save memory. The gradient is that of
             the whole batch if the loss is a mean over images and no BatchNorm mixes them; BatchNorm sees the parts.
+        interpolation: replaces a part of the batch by samples between its images; needs `rng`.
+        rng: of the interpolation, on the images' device.
+        features: activation regularisers of this teacher and this (unwrapped) student, added to the loss where the
+            teacher is asked. Give the parameters of `features.connectors` to the optimiser, too.
         clip_norm: upper bound on the gradient's norm, or None.
         backward: how to run the backward pass (Fabric's, for mixed precision and several devices).
         autocast: context of both forward passes.
 
     Returns:
-        Detached tensors on the device: the scalars `loss` and `agreement` (share of pixels with the same answer),
-        `classes`, (C,) share of each class among the teacher's answers, and `teacher_logits`, (N, C, H, W).
+        Detached tensors on the device: the scalars `loss`, `agreement` (share of pixels on which the student answers
+        what it should) and the regularisers' terms by name; `classes`, (C,) share of each class among the teacher's
+        answers; `teacher_logits`, (N, C, H, W), or (N, C) of a classifier, and `teacher_images`, to which they belong.
     """
     images = images.detach()
     optimizer.zero_grad(set_to_none=True)
+    losses, lessons, agreements = [], [], []
+    terms: dict[str, Tensor] = {}
     known = [None] * accumulate if teacher_logits is None else _split(teacher_logits, accumulate)
-    losses, teacher_parts, student_answers = [], [], []
-    for part, target in zip(_split(images, accumulate), known, strict=True):
-        if target is None:
+    for part, logits in zip(_split(images, accumulate), known, strict=True):
+        share = len(part) / len(images)
+        # An answer that is known is of no use where the teacher is to answer the images in between.
+        if interpolation is not None and interpolation.labels == "teacher":
+            logits = None
+        matching = features if logits is None else None
+        with nullcontext() if matching is None else matching.watch():
             with torch.no_grad(), autocast():
-                target = teacher(part)
-        with autocast():
-            student_logits = student(part)
-        loss = loss_fn(student_logits, target) * (len(part) / len(images))
-        backward(loss)
-        losses.append(loss.detach())
-        teacher_parts.append(target)
-        student_answers.append(student_logits.detach().argmax(dim=1))
+                lesson = _lesson(part, logits, teacher, interpolation, rng)
+            with autocast():
+                student_logits = student(lesson.images)
+        loss = loss_fn(student_logits, lesson.targets)
+        if matching is not None:
+            with autocast():
+                found = matching.terms(lesson.matching)
+            loss = loss + matching.weighted(found)
+            terms = {name: terms.get(name, 0) + share * value.detach() for name, value in found.items()}
+        backward(loss * share)
+        losses.append(loss.detach() * share)
+        lessons.append(lesson)
+        agree = student_logits.detach().argmax(dim=1) == lesson.targets.argmax(dim=1)
+        agreements.append(agree.float().mean() * share)
         del loss, student_logits  # their graph must not live beside the next part's
     _clip(optimizer, clip_norm)
     optimizer.step()
     with torch.no_grad():
-        teacher_logits = teacher_parts[0] if accumulate == 1 else torch.cat(teacher_parts)
-        answer = teacher_logits.argmax(dim=1)
-        agreement = (torch.cat(student_answers) == answer).float().mean()
+        teacher_images = torch.cat([lesson.teacher_images for lesson in lessons])
+        teacher_logits = torch.cat([lesson.teacher_logits for lesson in lessons])
         # Not bincount, which makes a GPU's queue wait.
-        labels = answer.flatten()
+        labels = teacher_logits.argmax(dim=1).flatten()
         ones = torch.ones_like(labels, dtype=torch.float32)
         counts = torch.zeros(teacher_logits.shape[1], device=labels.device).scatter_add_(0, labels, ones)
         classes = counts / labels.numel()
     return {
         "loss": torch.stack(losses).sum(),
-        "agreement": agreement,
+        "agreement": torch.stack(agreements).sum(),
         "classes": classes,
         "teacher_logits": teacher_logits,
+        "teacher_images": teacher_images,
+        **terms,
     }
+
+
+def _lesson(
+    images: Tensor,
+    teacher_logits: Tensor | None,
+    teacher: nn.Module,
+    interpolation: Interpolation | None,
+    rng: torch.Generator | None,
+) -> Lesson:
+    def answer(shown: Tensor) -> Tensor:
+        return teacher(shown) if teacher_logits is None else teacher_logits
+
+    if interpolation is None:
+        return Lesson.of(images, answer(images))
+    assert rng is not None, "an interpolation needs rng"
+    return interpolation(images, answer, rng)
 
 
 def generator_step(

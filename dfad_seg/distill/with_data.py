@@ -98,7 +98,7 @@ def distil_with_data(
             backward=fabric.backward,
             autocast=fabric.autocast,
         )
-        del result["teacher_logits"]
+        del result["teacher_logits"], result["teacher_images"]
         return result
 
     return _train(fabric, student, batches_from, optimizer, step, schedule, settings, state, hooks or Hooks())

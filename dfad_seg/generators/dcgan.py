@@ -19,16 +19,17 @@ class DCGANGenerator(ImageGenerator):
     Args:
         image_size: (H, W), both multiples of 16.
         latent_dim: length of the latent vector.
+        width: channels of the last block; the paper's are 64, and those of the others go with them.
 
     Raises:
         InputError: the image size is not a multiple of 16.
     """
 
-    CHANNELS = (512, 256, 128, 64, 64)
-
-    def __init__(self, *, image_size: tuple[int, int], latent_dim: int = 256) -> None:
+    def __init__(self, *, image_size: tuple[int, int], latent_dim: int = 256, width: int = 64) -> None:
         super().__init__()
         at_least("latent_dim", latent_dim, 1)
+        at_least("width", width, 1)
+        channels = (8 * width, 4 * width, 2 * width, width, width)
         height, width = image_size
         if height % 16 or width % 16 or height < 16 or width < 16:
             raise InputError(
@@ -37,16 +38,16 @@ class DCGANGenerator(ImageGenerator):
             )
         self.image_size = (height, width)
         self.latent_dim = latent_dim
-        first = self.CHANNELS[0]
+        first = channels[0]
         self.project = nn.Linear(latent_dim, first * (height // 16) * (width // 16))
         blocks: list[nn.Module] = [nn.BatchNorm2d(first)]
-        for c_in, c_out in zip(self.CHANNELS[:-1], self.CHANNELS[1:], strict=True):
+        for c_in, c_out in zip(channels[:-1], channels[1:], strict=True):
             blocks += [
                 nn.ConvTranspose2d(c_in, c_out, kernel_size=4, stride=2, padding=1),
                 nn.BatchNorm2d(c_out),
                 nn.LeakyReLU(0.2, inplace=True),  # BatchNorm's backward pass needs its input, not its answer
             ]
-        self.blocks = nn.Sequential(*blocks, nn.Conv2d(self.CHANNELS[-1], 3, kernel_size=3, padding=1))
+        self.blocks = nn.Sequential(*blocks, nn.Conv2d(channels[-1], 3, kernel_size=3, padding=1))
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
                 nn.init.normal_(module.weight, 0.0, 0.02)
@@ -64,5 +65,5 @@ class DCGANGenerator(ImageGenerator):
 
     def forward(self, latents: Tensor) -> Tensor:
         height, width = self.image_size
-        x = self.project(latents).unflatten(1, (self.CHANNELS[0], height // 16, width // 16))
+        x = self.project(latents).unflatten(1, (-1, height // 16, width // 16))
         return torch.tanh(self.blocks(x).float()) * 0.5 + 0.5

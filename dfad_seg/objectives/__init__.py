@@ -5,16 +5,23 @@ To add a discrepancy, write one function in `discrepancy.py` (or a file of its o
 """
 
 from dfad_seg.objectives.discrepancy import DISCREPANCIES, Discrepancy, weighted_discrepancy
+from dfad_seg.objectives.features import FeatureMatching
 from dfad_seg.objectives.generator_objective import GeneratorObjective
-from dfad_seg.objectives.priors import BatchNormPrior
+from dfad_seg.objectives.interpolation import Interpolation, Lesson
+from dfad_seg.objectives.priors import PRIORS, BatchNormPrior, build_priors
 from dfad_seg.objectives.supervised import LabelLoss, focal_loss, label_loss
 
 __all__ = [
     "DISCREPANCIES",
+    "PRIORS",
     "BatchNormPrior",
     "Discrepancy",
+    "FeatureMatching",
     "GeneratorObjective",
+    "Interpolation",
     "LabelLoss",
+    "Lesson",
+    "build_priors",
     "focal_loss",
     "label_loss",
     "weighted_discrepancy",

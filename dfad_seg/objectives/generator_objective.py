@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor
 
 from dfad_seg.objectives.discrepancy import Discrepancy
-from dfad_seg.objectives.priors import BatchNormPrior, class_balance, layout_consistency, total_variation
+from dfad_seg.objectives.priors import Prior, Scene, WatchingPrior
 
 
 class GeneratorObjective:
     """loss_G = −w_a · discrepancy(student, teacher) + Σ w_p · prior_p.
 
-    With the defaults and `discrepancy=log_mae` this is DFAD's −log(1 + MAE) (Fang et al. 2019). A weight of 0
-    leaves a term out of the computation altogether.
+    With the defaults and `discrepancy=log_mae` this is DFAD's −log(1 + MAE) (Fang et al. 2019). What has a weight of 0
+    is not computed at all.
 
     Args:
         discrepancy: what the generator maximises.
         adversarial_weight: w_a, ≥ 0.
-        batch_norm_prior: the watched prior of the teacher, or None.
-        batch_norm_weight: its weight.
-        layout_weight: cross-entropy of the teacher's answer against the layout; needs a layout generator.
-        balance_weight: class balance hinge.
-        variation_weight: total variation of the images.
+        priors: by name, each with its weight ≥ 0; see `build_priors`.
     """
 
     def __init__(
@@ -33,49 +29,38 @@ class GeneratorObjective:
         discrepancy: Discrepancy,
         *,
         adversarial_weight: float = 1.0,
-        batch_norm_prior: BatchNormPrior | None = None,
-        batch_norm_weight: float = 0.0,
-        layout_weight: float = 0.0,
-        balance_weight: float = 0.0,
-        variation_weight: float = 0.0,
+        priors: Mapping[str, tuple[Prior, float]] | None = None,
     ) -> None:
         self.discrepancy = discrepancy
         self.adversarial_weight = adversarial_weight
-        self.batch_norm_prior = batch_norm_prior
-        self.batch_norm_weight = batch_norm_weight
-        self.layout_weight = layout_weight
-        self.balance_weight = balance_weight
-        self.variation_weight = variation_weight
+        self.priors = {name: (prior, weight) for name, (prior, weight) in (priors or {}).items() if weight}
+
+    @property
+    def watches_teacher(self) -> bool:
+        """Whether a prior looks into the teacher, whose layers must then stay as they are."""
+        return any(isinstance(prior, WatchingPrior) for prior, _ in self.priors.values())
 
     @contextmanager
     def watch_teacher(self) -> Iterator[None]:
-        """Wrap the teacher's forward pass whose statistics the BatchNorm prior needs."""
-        if self.batch_norm_prior is None:
+        """Wrap the teacher's forward pass, into which some priors look."""
+        with ExitStack() as stack:
+            for prior, _ in self.priors.values():
+                if isinstance(prior, WatchingPrior):
+                    stack.enter_context(prior.watch())
             yield
-        else:
-            with self.batch_norm_prior.watch():
-                yield
 
     def __call__(
         self, *, images: Tensor, latents: Any, student_logits: Tensor, teacher_logits: Tensor
     ) -> dict[str, Tensor]:
         """The unweighted terms by name, and their weighted sum as `"loss"`: scalars."""
+        scene = Scene(images, latents, student_logits, teacher_logits)
         terms: dict[str, Tensor] = {}
         loss = images.new_zeros((), dtype=student_logits.dtype)
         if self.adversarial_weight:
             terms["discrepancy"] = self.discrepancy(student_logits, teacher_logits)
             loss = loss - self.adversarial_weight * terms["discrepancy"]
-        if self.batch_norm_prior is not None:
-            terms["batch_norm_prior"] = self.batch_norm_prior.value()
-            loss = loss + self.batch_norm_weight * terms["batch_norm_prior"]
-        if self.layout_weight:
-            terms["layout_consistency"] = layout_consistency(teacher_logits, latents.layout)
-            loss = loss + self.layout_weight * terms["layout_consistency"]
-        if self.balance_weight:
-            terms["class_balance"] = class_balance(teacher_logits)
-            loss = loss + self.balance_weight * terms["class_balance"]
-        if self.variation_weight:
-            terms["total_variation"] = total_variation(images)
-            loss = loss + self.variation_weight * terms["total_variation"]
+        for name, (prior, weight) in self.priors.items():
+            terms[name] = prior(scene)
+            loss = loss + weight * terms[name]
         terms["loss"] = loss
         return terms

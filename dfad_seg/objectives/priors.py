@@ -1,16 +1,46 @@
-"""What the generator is asked for beside disagreement: priors that need the frozen teacher alone, no data."""
+"""What the generator is asked for beside disagreement: priors that need the frozen teacher alone, no data.
+
+To add one, write a function of what it looks at, and a line in `PRIORS` that builds it; the config key of the same name
+is its weight.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dfad_seg.errors import InputError
+from dfad_seg.errors import InputError, choose
+
+
+class Scene(NamedTuple):
+    """What a prior may look at: one batch of the generator's step."""
+
+    images: Tensor
+    """(N, 3, H, W) in [0, 1], with a graph to the generator."""
+    latents: Any
+    student_logits: Tensor
+    teacher_logits: Tensor
+
+
+Prior = Callable[[Scene], Tensor]
+
+
+@runtime_checkable
+class WatchingPrior(Protocol):
+    """A prior that looks into the teacher's forward pass."""
+
+    def watch(self) -> AbstractContextManager[None]:
+        """Record the teacher's next forward pass."""
+        ...
+
+    def __call__(self, scene: Scene) -> Tensor: ...
 
 
 class BatchNormPrior:
@@ -18,7 +48,7 @@ class BatchNormPrior:
 
     After DeepInversion (Yin et al. 2020, eq. 4), normalised per channel so that every layer counts alike:
     the mean over layers of  rms_c((μ_c − μ̂_c) / σ_c) + rms_c((σ_c − σ̂_c) / σ_c),  with μ̂, σ̂ the statistics of
-    the teacher's trainings set kept in the layer and μ, σ those of the batch. Zero for a batch that looks, layer by
+    the teacher's training set kept in the layer and μ, σ those of the batch. Zero for a batch that looks, layer by
     layer, like the training data.
 
     Channels whose running variance is vanishing against their layer's median are dead and left out, and so are
@@ -45,7 +75,7 @@ class BatchNormPrior:
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Record the prior during the teacher's next forward pass; `value()` then returns it."""
+        """Record the prior during the teacher's next forward pass."""
         self._terms = []
         handles = [layer.register_forward_pre_hook(self._record) for layer in self.layers.values()]
         try:
@@ -54,7 +84,7 @@ class BatchNormPrior:
             for handle in handles:
                 handle.remove()
 
-    def value(self) -> Tensor:
+    def __call__(self, scene: Scene) -> Tensor:
         """The prior of the forward pass under `watch()`: a scalar with a graph to the images, ≥ 0."""
         if not self._terms:
             raise RuntimeError("no forward pass of the teacher was watched")
@@ -72,6 +102,77 @@ class BatchNormPrior:
         mean_gap = (mean - layer.running_mean) / sigma
         sigma_gap = (variance + layer.eps).sqrt() / sigma - 1
         self._terms.append(_rms(mean_gap, live) + _rms(sigma_gap, live))
+
+
+class ActivationMagnitude:
+    """−mean |f| of the features that the teacher's classifier sees: DAFL's L_a (Chen et al. 2019, eq. 4).
+
+    On images of its own kind a network's last features are large. The classifier is the last convolution (or linear
+    layer) of the teacher with one output channel per class, auxiliary heads excepted. Unlike the other priors this one
+    is negative, and has no lower bound.
+
+    Raises:
+        InputError: no such layer is found, as in opaque networks.
+    """
+
+    def __init__(self, teacher: nn.Module) -> None:
+        heads = [layer for name, layer in teacher.named_modules() if _classifies(layer, teacher) and "aux" not in name]
+        if not heads:
+            raise InputError(
+                "activation_magnitude needs the features before the teacher's classifier, and no convolution or "
+                "linear layer with one output per class was found in it. Set activation_magnitude: 0, or load the "
+                "teacher from its Python class."
+            )
+        self.head = heads[-1]
+        self._value: Tensor | None = None
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Record the features during the teacher's next forward pass."""
+        self._value = None
+        handle = self.head.register_forward_pre_hook(self._record)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _record(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._value = -inputs[0].float().abs().mean()
+
+    def __call__(self, scene: Scene) -> Tensor:
+        if self._value is None:
+            raise RuntimeError("no forward pass of the teacher was watched")
+        return self._value
+
+
+class ImageStatistics:
+    """A hinge on each channel's mean and contrast over a batch, in the teacher's own units.
+
+    A teacher's normalisation, which its file carries, tells the mean and standard deviation of the images that it (or
+    its encoder) was trained on. Of the normalised batch, |mean| above 0.5 costs its excess, and so does the logarithm
+    of a standard deviation below 1/3 or above 1.5. The slack is wide, as one data set differs from another, and as
+    some networks are normalised to [−1, 1], not to a standard deviation of 1.
+
+    Raises:
+        InputError: the teacher does not know its normalisation.
+    """
+
+    MEAN_SLACK = 0.5
+    CONTRAST = (1 / 3, 1.5)
+
+    def __init__(self, teacher: nn.Module) -> None:
+        normalise = getattr(teacher, "normalise", None)
+        if normalise is None:
+            raise InputError("image_statistics needs a teacher that knows its normalisation. Wrap it in a Segmentor.")
+        self.normalise: Callable[[Tensor], Tensor] = normalise
+
+    def __call__(self, scene: Scene) -> Tensor:
+        normalised = self.normalise(scene.images.float())
+        variance, mean = torch.var_mean(normalised, dim=(0, 2, 3), correction=0)
+        log_contrast = 0.5 * (variance + 1e-6).log()
+        low, high = (math.log(bound) for bound in self.CONTRAST)
+        too_far = (mean.abs() - self.MEAN_SLACK).clamp_min(0)
+        return (too_far + (low - log_contrast).clamp_min(0) + (log_contrast - high).clamp_min(0)).mean()
 
 
 def layout_consistency(teacher_logits: Tensor, layout: Tensor) -> Tensor:
@@ -95,6 +196,71 @@ def total_variation(images: Tensor) -> Tensor:
     vertical = (images[..., 1:, :] - images[..., :-1, :]).abs().mean()
     horizontal = (images[..., :, 1:] - images[..., :, :-1]).abs().mean()
     return vertical + horizontal
+
+
+def one_hot(teacher_logits: Tensor) -> Tensor:
+    """Cross-entropy of the teacher's answer (N, C, ...) to its own most likely class: DAFL's L_oh (Chen et al. 2019,
+    eq. 3). In nats, ≥ 0; small where the teacher is sure.
+    """
+    return -F.log_softmax(teacher_logits.float(), dim=1).amax(dim=1).mean()
+
+
+def boundary_support(teacher_logits: Tensor) -> Tensor:
+    """log(1 + margin), mean over samples and pixels: margin is that between the teacher's two best logits, ≥ 0.
+
+    Pulls images to the teacher's decision boundaries, where its answer says most about their place. DeepInversion's
+    competition (Yin et al. 2020, eq. 8), which looks for boundaries of the teacher that the student does not share, is
+    `adversarial_loss: {jensen_shannon: 1}`. The logarithm bounds the pull of pixels of which the teacher is sure.
+    """
+    best = teacher_logits.float().topk(2, dim=1).values
+    return torch.log1p(best[:, 0] - best[:, 1]).mean()
+
+
+def _teacherless(function: Callable[..., Tensor]) -> Callable[..., Prior]:
+    def build(teacher: nn.Module, **options: Any) -> Prior:
+        return lambda scene: function(scene, **options)
+
+    return build
+
+
+PRIORS: dict[str, Callable[..., Prior]] = {
+    "batch_norm_prior": BatchNormPrior,
+    "layout_consistency": _teacherless(lambda scene: layout_consistency(scene.teacher_logits, scene.latents.layout)),
+    "class_balance": _teacherless(lambda scene, **o: class_balance(scene.teacher_logits, **o)),
+    "one_hot": _teacherless(lambda scene: one_hot(scene.teacher_logits)),
+    "activation_magnitude": ActivationMagnitude,
+    "boundary_support": _teacherless(lambda scene: boundary_support(scene.teacher_logits)),
+    "image_statistics": ImageStatistics,
+    "total_variation": _teacherless(lambda scene: total_variation(scene.images)),
+}
+"""`(teacher, **options) -> prior`, by the config key that is the prior's weight."""
+
+
+def build_priors(
+    weights: Mapping[str, float], *, teacher: nn.Module, options: Mapping[str, dict[str, Any]] | None = None
+) -> dict[str, tuple[Prior, float]]:
+    """The priors of a weight above 0, for `GeneratorObjective`.
+
+    Args:
+        weights: by name.
+        teacher: frozen.
+        options: by name, of those priors that take some.
+
+    Raises:
+        InputError: a name is unknown, or the teacher does not have what a prior needs.
+    """
+    builders = {name: choose(PRIORS, name, "prior") for name in weights}
+    return {
+        name: (builders[name](teacher, **(options or {}).get(name, {})), weight)
+        for name, weight in weights.items()
+        if weight
+    }
+
+
+def _classifies(layer: nn.Module, teacher: nn.Module) -> bool:
+    classes = getattr(teacher, "num_classes", None)
+    outputs = getattr(layer, "out_channels", getattr(layer, "out_features", None))
+    return isinstance(layer, (nn.Conv2d, nn.Linear)) and classes is not None and outputs == classes
 
 
 def _rms(x: Tensor, counted: Tensor) -> Tensor:

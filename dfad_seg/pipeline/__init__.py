@@ -1,20 +1,26 @@
 """Config to objects to run: the only place that knows everything."""
 
+from dfad_seg.pipeline.build import meta_info
 from dfad_seg.pipeline.commands import train_from_arguments
 from dfad_seg.pipeline.evaluate import Request, evaluate_network, evaluate_source
 from dfad_seg.pipeline.evaluate_command import evaluate_from_arguments
-from dfad_seg.pipeline.run import build_experiment, train
+from dfad_seg.pipeline.run import assemble, build_experiment, run_method, train
 from dfad_seg.pipeline.sources import Source, load_role, open_source
+from dfad_seg.pipeline.stages import train_once
 
 __all__ = [
     "Request",
     "Source",
+    "assemble",
     "build_experiment",
     "evaluate_from_arguments",
     "evaluate_network",
     "evaluate_source",
     "load_role",
+    "meta_info",
     "open_source",
+    "run_method",
     "train",
     "train_from_arguments",
+    "train_once",
 ]

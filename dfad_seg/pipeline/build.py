@@ -36,7 +36,14 @@ from dfad_seg.distill.world import reduced
 from dfad_seg.errors import InputError
 from dfad_seg.evaluation import Inference, SegmentationMetrics, evaluate_miou
 from dfad_seg.generators import ImageGenerator, build_generator
-from dfad_seg.objectives import BatchNormPrior, GeneratorObjective, weighted_discrepancy
+from dfad_seg.objectives import (
+    PRIORS,
+    FeatureMatching,
+    GeneratorObjective,
+    Interpolation,
+    build_priors,
+    weighted_discrepancy,
+)
 from dfad_seg.pipeline.samples import EvaluationSamples, evaluation_loader
 from dfad_seg.segmentors import Segmentor, build_segmentor, class_frequencies, freeze, load_segmentor
 
@@ -153,25 +160,25 @@ def schedule_of(section: ScheduleConfig, iterations: int) -> Schedule:
 
 
 def build_game(
-    config: Config, teacher: Segmentor, num_classes: int
+    config: Config, teacher: nn.Module, num_classes: int
 ) -> tuple[ImageGenerator, GeneratorObjective | None]:
     """The generator and its objective; noise and None for the control."""
     generator = fresh_generator(config, teacher, num_classes)
     if config.generator is None:
         return generator, None
     objective = GeneratorObjective(
-        weighted_discrepancy(config.adversarial_loss),
+        weighted_discrepancy(config.adversarial_loss, temperature=config.distillation_temperature),
         adversarial_weight=config.adversarial_weight,
-        batch_norm_prior=BatchNormPrior(teacher) if config.batch_norm_prior else None,
-        batch_norm_weight=config.batch_norm_prior,
-        layout_weight=config.layout_consistency,
-        balance_weight=config.class_balance,
-        variation_weight=config.total_variation,
+        priors=build_priors(
+            {name: getattr(config, name) for name in PRIORS},
+            teacher=teacher,
+            options={"class_balance": {"floor": config.class_balance_floor}},
+        ),
     )
     return generator, objective
 
 
-def fresh_generator(config: Config, teacher: Segmentor, num_classes: int) -> ImageGenerator:
+def fresh_generator(config: Config, teacher: nn.Module, num_classes: int) -> ImageGenerator:
     """The config's generator with new weights; uniform noise for the control.
 
     Raises:
@@ -181,6 +188,7 @@ def fresh_generator(config: Config, teacher: Segmentor, num_classes: int) -> Ima
         return build_generator("noise", num_classes=num_classes, image_size=config.image_size)
     options = config.generator.options()
     if options.get("class_frequencies") == "statistics":
+        assert isinstance(teacher, Segmentor), "frequencies of pixels are asked for, and the teacher is a classifier"
         options["class_frequencies"] = class_frequencies(teacher).tolist()
     generator = build_generator(config.generator.type, num_classes=num_classes, image_size=config.image_size, **options)
     generator.checkpoint_activations = config.checkpoint_activations
@@ -215,6 +223,37 @@ def game_settings(config: Config) -> GameSettings:
         replay_answers=config.replay_answers,
         recalibrate_batches=config.recalibrate_batches,
         seed=config.seed,
+    )
+
+
+def build_interpolation(config: Config) -> Interpolation | None:
+    """The student's virtual samples, or None if the config wants none."""
+    if config.interpolation == "none":
+        return None
+    return Interpolation(
+        config.interpolation,
+        alpha=config.interpolation_alpha,
+        share=config.interpolation_share,
+        labels=config.interpolation_labels,
+    )
+
+
+def build_features(config: Config, *, teacher: nn.Module, student: nn.Module) -> FeatureMatching | None:
+    """The activation regularisers, or None if the config wants none.
+
+    Raises:
+        InputError: a network shows no layers, or has none of a given name.
+    """
+    if not config.activation_boundary and not config.attention_transfer:
+        return None
+    return FeatureMatching(
+        teacher=teacher,
+        student=student,
+        image_size=config.image_size,
+        boundary_weight=config.activation_boundary,
+        attention_weight=config.attention_transfer,
+        teacher_layers=config.teacher_layers,
+        student_layers=config.student_layers,
     )
 
 

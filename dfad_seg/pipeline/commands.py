@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch.utils.flop_counter import FlopCounterMode

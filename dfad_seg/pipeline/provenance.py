@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from dfad_seg.config import Config, TrainingDataConfig
-from dfad_seg.segmentors import Segmentor, count_parameters, file_sha256, state_hash
+from dfad_seg.segmentors import count_parameters, file_sha256, state_hash
 
 PACKAGES = (
     "torch",
@@ -31,7 +32,7 @@ PACKAGES = (
 
 
 def provenance(
-    config: Config, *, fabric: Fabric, teacher: Segmentor | None, trained: Segmentor, command: str
+    config: Config, *, fabric: Fabric, teacher: nn.Module | None, trained: nn.Module, command: str
 ) -> dict[str, Any]:
     """The record written to `provenance.json` when a run starts."""
     uses: list[dict[str, Any]] = []
@@ -64,7 +65,7 @@ def provenance(
     }
 
 
-def _identity(config: Config, teacher: Segmentor) -> dict[str, Any]:
+def _identity(config: Config, teacher: nn.Module) -> dict[str, Any]:
     options = {} if config.teacher is None else config.teacher.options()
     checkpoint = options.get("checkpoint") or options.get("path")
     return {

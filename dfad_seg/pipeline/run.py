@@ -29,10 +29,12 @@ from dfad_seg.distill import (
 from dfad_seg.distill.seeds import derived_seed
 from dfad_seg.errors import InputError, Interrupted
 from dfad_seg.generators import ImageGenerator
-from dfad_seg.objectives import Discrepancy, GeneratorObjective, label_loss, weighted_discrepancy
+from dfad_seg.objectives import Discrepancy, FeatureMatching, GeneratorObjective, label_loss, weighted_discrepancy
 from dfad_seg.pipeline.build import (
     build_evaluate,
+    build_features,
     build_game,
+    build_interpolation,
     build_network,
     build_optimizer,
     build_teacher,
@@ -60,15 +62,17 @@ class Experiment:
 
     config: Config
     info: MetaInfo
-    teacher: Segmentor | None
+    teacher: nn.Module | None
     """Frozen; None for supervised training."""
-    trained: Segmentor
+    trained: nn.Module
     generator: ImageGenerator | None = None
     """For data-free training only."""
     objective: GeneratorObjective | None = None
     """None for the random-noise control, whose generator is not trained."""
     student_loss: Discrepancy | None = None
     """None for supervised training."""
+    features: FeatureMatching | None = None
+    """The student's activation regularisers, if the config wants any."""
 
 
 def build_experiment(config: Config) -> Experiment:
@@ -86,11 +90,20 @@ def build_experiment(config: Config) -> Experiment:
     trained = to_layout(config, build_network(section, config.trained_role, info))
     if config.method == "supervised":
         return Experiment(config, info, None, trained)
-    teacher = to_layout(config, build_teacher(config, info))
-    experiment = Experiment(config, info, teacher, trained, student_loss=weighted_discrepancy(config.student_loss))
+    return assemble(config, info, teacher=to_layout(config, build_teacher(config, info)), student=trained)
+
+
+def assemble(config: Config, info: MetaInfo, *, teacher: nn.Module, student: nn.Module) -> Experiment:
+    """The distillation of a frozen teacher into a student, with the generator and the losses that the config asks for.
+
+    The networks may be a classifier's, with logits (N, C).
+    """
+    student_loss = weighted_discrepancy(config.student_loss, temperature=config.distillation_temperature)
+    experiment = Experiment(config, info, teacher, student, student_loss=student_loss)
     if config.data_free:
         generator, experiment.objective = build_game(config, teacher, info.num_classes)
         experiment.generator = to_layout(config, generator)
+        experiment.features = build_features(config, teacher=teacher, student=student)
     return experiment
 
 
@@ -166,7 +179,7 @@ def _train(
             if run is not None and profile:
                 profiler = IterationProfile(run.path / "profile.json", profile)
                 hooks.advance = _both(hooks.advance, profiler)
-            kept = _run_method(experiment, fabric, batches_from, state, hooks)
+            kept = run_method(experiment, fabric, batches_from, state, hooks)
         if run is not None:
             _finish(run, experiment, kept)
     except Interrupted as stop:
@@ -192,7 +205,7 @@ def play_one_iteration(config: Config) -> None:
         fabric = _fabric(config)
         fabric.launch()
         try:
-            _run_method(build_experiment(config), fabric, None, None, Hooks(stop_requested=lambda: True))
+            run_method(build_experiment(config), fabric, None, None, Hooks(stop_requested=lambda: True))
         except Interrupted:
             pass
 
@@ -205,18 +218,24 @@ def identity_of(experiment: Experiment) -> str:
     return hashlib.sha256(json.dumps([parts, teacher], sort_keys=True).encode()).hexdigest()
 
 
-def _run_method(
+def run_method(
     experiment: Experiment, fabric: Fabric, batches_from: Any, state: dict[str, Any] | None, hooks: Hooks
 ) -> nn.Module:
+    """Train as the config's method says, from a saved state or from the start; returns the network to keep."""
     config, trained, teacher = experiment.config, experiment.trained, experiment.teacher
     schedule = schedule_of(config.schedule, config.iterations)
-    optimizer = build_optimizer(config.student_optimizer, trained)
+    features = experiment.features
+    # The connectors of the regularisers learn with the student, though they are no part of it.
+    learning = trained if features is None else nn.ModuleList([trained, features.connectors])
+    optimizer = build_optimizer(config.student_optimizer, learning)
     if config.optimize:
         optimize_for_distillation(trained, config.image_size, trainable=True)
-        if teacher is not None:
-            # The prior reads the BatchNorm layers of the teacher that it was built with.
-            fold = not config.batch_norm_prior
-            fast = optimize_for_distillation(teacher, config.image_size, trainable=False, fold_batch_norm=fold)
+        if isinstance(teacher, Segmentor):
+            # What reads hidden layers reads those of the teacher that it was built with.
+            watched = features is not None or (
+                experiment.objective is not None and experiment.objective.watches_teacher
+            )
+            fast = optimize_for_distillation(teacher, config.image_size, trainable=False, fold_batch_norm=not watched)
             assert isinstance(fast, Segmentor)
             teacher = fast
     with_data = TrainingSettings(
@@ -269,6 +288,8 @@ def _run_method(
         settings=game_settings(config),
         augment=image_augmentation(config),
         fresh_generator=lambda: to_layout(config, fresh_generator(config, teacher, experiment.info.num_classes)),
+        interpolation=build_interpolation(config),
+        features=features,
         state=state,
         hooks=hooks,
     )
@@ -361,7 +382,7 @@ def _finish(run: RunDirectory, experiment: Experiment, kept: nn.Module) -> None:
     config, info = experiment.config, experiment.info
     assert isinstance(kept, Segmentor)
     # Without a data set the names may still be known to the teacher; placeholders are not worth keeping.
-    unnamed = None if experiment.teacher is None else experiment.teacher.classes
+    unnamed = experiment.teacher.classes if isinstance(experiment.teacher, Segmentor) else None
     save_segmentor(
         run.path / f"{config.trained_role}.pt",
         kept,

@@ -37,6 +37,10 @@ class RunSummary:
     parameters: int
     device: str
     commit: str | None
+    selected: str
+    """Which weights were kept: `last` or `ema`."""
+    iterations: int
+    command: str
 
 
 def summarise(run: str | Path) -> RunSummary:
@@ -54,6 +58,7 @@ def summarise(run: str | Path) -> RunSummary:
             test = json.loads((run / TEST_METRICS).read_text(encoding="utf-8"))
         method, seed, iterations = config["method"], config["seed"], config["iterations"]
         parameters, device, commit = (provenance[k] for k in ("trained_parameters", "device", "git_commit"))
+        command = str(provenance.get("command", ""))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise InputError(f"{run} is not a run directory of dfad_seg: {error}.") from None
     records = read_metrics(run)
@@ -74,6 +79,9 @@ def summarise(run: str | Path) -> RunSummary:
         parameters=parameters,
         device=device,
         commit=commit,
+        selected="ema" if config.get("ema_decay") else "last",
+        iterations=iterations,
+        command=command,
     )
 
 

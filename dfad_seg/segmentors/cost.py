@@ -8,15 +8,13 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dfad_seg.segmentors.base import Segmentor
-
 
 def count_parameters(module: nn.Module) -> int:
     """The number of parameters, each shared one counted once; buffers are left out."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def count_flops(segmentor: Segmentor, size: tuple[int, int]) -> int:
+def count_flops(segmentor: nn.Module, size: tuple[int, int]) -> int:
     """Floating-point operations of one image of `size` (height, width) in evaluation mode.
 
     Convolutions and matrix products are counted, one multiply-accumulate (MAC) as 2 operations;
@@ -31,7 +29,7 @@ def count_flops(segmentor: Segmentor, size: tuple[int, int]) -> int:
         return _count(copy.deepcopy(segmentor), size, device)
 
 
-def _count(segmentor: Segmentor, size: tuple[int, int], device: torch.device) -> int:
+def _count(segmentor: nn.Module, size: tuple[int, int], device: torch.device) -> int:
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         segmentor.eval()(torch.zeros(1, 3, *size, device=device))

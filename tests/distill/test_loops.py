@@ -6,33 +6,43 @@ from pathlib import Path
 import pytest
 import torch
 import toys
-from lightning_fabric import Fabric
+from toys import equal_states, fabric, json_like_copy
 
 from dfad_seg.distill import (
     GameSettings,
     Hooks,
     ImageAugmentation,
-    TrainingSettings,
     build_schedule,
     distil_data_free,
-    distil_with_data,
-    train_supervised,
 )
 from dfad_seg.errors import Diverged, Interrupted
 from dfad_seg.generators import NoiseGenerator
-from dfad_seg.objectives import GeneratorObjective, label_loss
+from dfad_seg.objectives import FeatureMatching, GeneratorObjective, Interpolation
 from dfad_seg.objectives.discrepancy import log_mae, mae
 
 GOLDEN = Path(__file__).parent / "golden_dfad.json"
 
 
-def fabric(precision="32-true"):
-    return Fabric(accelerator="cpu", devices=1, precision=precision)
-
-
-def play(*, iterations=5, state=None, hooks=None, dropout=0.2, precision="32-true", **changes):
+def play(
+    *,
+    iterations=5,
+    state=None,
+    hooks=None,
+    dropout=0.2,
+    precision="32-true",
+    regularised=False,
+    labels="interpolated",
+    **changes,
+):
     """A small game; returns (kept student, generator, records)."""
-    student, generator = toys.segmentor(0, dropout=dropout), toys.generator()
+    student, generator, teacher = toys.segmentor(0, dropout=dropout), toys.generator(), toys.teacher()
+    extras = {}
+    if regularised:
+        features = FeatureMatching(
+            teacher=teacher, student=student, image_size=toys.SIZE, boundary_weight=0.1, attention_weight=0.1
+        )
+        extras = {"interpolation": Interpolation("cutmix", labels=labels), "features": features}
+    learning = torch.nn.ModuleList([student] + ([extras["features"].connectors] if regularised else []))
     records = []
     hooks = hooks or Hooks()
     hooks.log = lambda step, scalars: records.append({"step": step, **scalars})
@@ -41,10 +51,10 @@ def play(*, iterations=5, state=None, hooks=None, dropout=0.2, precision="32-tru
     settings = dict(iterations=iterations, student_steps=2, batch_size=4, image_size=toys.SIZE, seed=7) | changes
     kept = distil_data_free(
         fabric=fabric(precision),
-        teacher=toys.teacher(),
+        teacher=teacher,
         student=student,
         generator=generator,
-        student_optimizer=torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9),
+        student_optimizer=torch.optim.SGD(learning.parameters(), lr=0.05, momentum=0.9),
         generator_optimizer=torch.optim.Adam(generator.parameters(), lr=1e-3),
         student_loss=mae,
         objective=GeneratorObjective(log_mae),
@@ -54,13 +64,9 @@ def play(*, iterations=5, state=None, hooks=None, dropout=0.2, precision="32-tru
         fresh_generator=toys.fresh_generator,
         state=state,
         hooks=hooks,
+        **extras,
     )
     return kept, generator, records
-
-
-def equal_states(a, b):
-    a, b = a.state_dict(), b.state_dict()
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 def test_golden_curve():
@@ -86,10 +92,13 @@ EVERYTHING = dict(
     restart_every=3,
     final_student_steps=4,
     augment=ImageAugmentation(photometric=0.5, geometric=True),
+    regularised=True,
 )
 
 
-@pytest.mark.parametrize("changes", [{}, EVERYTHING, EVERYTHING | {"replay_answers": "kept"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"regularised": True}, EVERYTHING, EVERYTHING | {"replay_answers": "kept", "labels": "teacher"}]
+)
 def test_resumed_equals_uninterrupted(changes):
     saved = {}
     whole, whole_generator, records = play(
@@ -176,20 +185,18 @@ def test_resume_between_two_log_points_loses_no_metric():
     assert run(hooks(), state=saved[2]) == whole  # steps 3 and 5; 3 averages iterations from before the break
 
 
-def json_like_copy(state):
-    """What a checkpoint file does to a state: tensors are copied at the moment of saving."""
-    import io
-
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    buffer.seek(0)
-    return torch.load(buffer, weights_only=True)
-
-
 def test_the_same_seed_gives_the_same_student_and_another_seed_another():
     first, second, other = (play(iterations=2, seed=s)[0] for s in (1, 1, 2))
     assert equal_states(first, second)
     assert not equal_states(first, other)
+
+
+def test_regularisers_are_logged_and_leave_no_trace_in_the_student():
+    plain, _, _ = play(iterations=2)
+    kept, _, records = play(iterations=2, regularised=True)
+    assert records[-1]["train/student_activation_boundary"] > 0 and records[-1]["train/student_attention_transfer"] > 0
+    assert kept.state_dict().keys() == plain.state_dict().keys()
+    assert not equal_states(kept, plain)
 
 
 def test_interruption_saves_and_a_due_evaluation_is_made_up_for():
@@ -315,59 +322,3 @@ def test_bf16_stays_near_fp32():
     for a, b in zip(exact, half, strict=True):
         assert b["train/student_loss"] == pytest.approx(a["train/student_loss"], rel=0.03)
         assert b["train/generator_loss"] == pytest.approx(a["train/generator_loss"], rel=0.03)
-
-
-def batches(seed=0):
-    def from_iteration(start):
-        for i in range(start, 1000):
-            g = torch.Generator().manual_seed(1000 * seed + i)
-            images = torch.rand(4, 3, 12, 12, generator=g)
-            yield {"image": images, "mask": (images.mean(1) * 30).long() % 3, "name": ["x"] * 4}
-
-    return from_iteration
-
-
-def with_data(method, *, iterations=6, state=None, hooks=None):
-    network = toys.segmentor(0, dropout=0.2)
-    common = dict(
-        fabric=fabric(),
-        batches_from=batches(),
-        optimizer=torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9),
-        schedule=build_schedule("poly", iterations=iterations),
-        settings=TrainingSettings(iterations=iterations, seed=3),
-        state=state,
-        hooks=hooks,
-    )
-    if method == "supervised":
-        return train_supervised(network=network, loss_fn=label_loss(), **common)
-    return distil_with_data(teacher=toys.teacher(), student=network, student_loss=mae, **common)
-
-
-@pytest.mark.parametrize("method", ["supervised", "distill_with_data"])
-def test_training_with_data_resumes_bit_equal(method):
-    saved = {}
-    hooks = Hooks(save=lambda step, state: saved.update({step: json_like_copy(state)}), save_every=2)
-    whole = with_data(method, hooks=hooks)
-    assert equal_states(with_data(method, state=saved[4]), whole)
-    assert not whole.training and not any(p.requires_grad for p in whole.parameters())
-
-
-def test_distillation_with_data_needs_no_labels():
-    first = with_data("distill_with_data")
-
-    def shuffled(start):
-        for batch in batches()(start):
-            yield batch | {"mask": torch.zeros_like(batch["mask"])}
-
-    network = toys.segmentor(0, dropout=0.2)
-    second = distil_with_data(
-        fabric=fabric(),
-        teacher=toys.teacher(),
-        student=network,
-        student_loss=mae,
-        batches_from=shuffled,
-        optimizer=torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9),
-        schedule=build_schedule("poly", iterations=6),
-        settings=TrainingSettings(iterations=6, seed=3),
-    )
-    assert equal_states(first, second)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 import toys
 
 from dfad_seg.distill import generator_step, student_step, supervised_step
-from dfad_seg.objectives import GeneratorObjective, label_loss
+from dfad_seg.objectives import FeatureMatching, GeneratorObjective, Interpolation, label_loss
 from dfad_seg.objectives.discrepancy import log_mae, mae
 
 
@@ -190,6 +190,49 @@ def test_step_reports_agreement_and_classes_of_the_teacher():
     assert result["agreement"].item() == pytest.approx(agreement.item())
     shares = [(expected == c).float().mean().item() for c in range(toys.CLASSES)]
     assert result["classes"].tolist() == pytest.approx(shares)
+
+
+@pytest.mark.parametrize("labels", ["interpolated", "teacher"])
+def test_interpolated_student_step_is_one_optimiser_step_on_the_virtual_batch(labels):
+    student, plain, teacher = toys.segmentor(0).train(), toys.segmentor(0).train(), toys.teacher()
+    images = torch.rand(4, 3, 16, 16)
+    interpolation = Interpolation("mixup", share=0.5, labels=labels)
+    result = student_step(
+        student=student,
+        teacher=teacher,
+        images=images,
+        optimizer=sgd(student),
+        loss_fn=mae,
+        interpolation=interpolation,
+        rng=torch.Generator().manual_seed(1),
+    )
+    with torch.no_grad():
+        virtual = interpolation(images, teacher, torch.Generator().manual_seed(1))
+        shown = images if labels == "interpolated" else virtual.images
+        assert torch.equal(result["teacher_logits"], teacher(shown))
+    optimizer = sgd(plain)
+    loss = mae(plain(virtual.images), virtual.targets)
+    loss.backward()
+    optimizer.step()
+    assert torch.equal(result["loss"], loss.detach())
+    assert same(student, plain)
+
+
+def test_regularised_student_step_adds_the_weighted_terms():
+    student, teacher = toys.segmentor(0).train(), toys.teacher()
+    features = FeatureMatching(
+        teacher=teacher, student=student, image_size=toys.SIZE, boundary_weight=0.5, attention_weight=3.0
+    )
+    before = copy.deepcopy(features.connectors)
+    optimizer = sgd(torch.nn.ModuleList([student, features.connectors]))
+    images, plain = torch.rand(4, 3, 16, 16), copy.deepcopy(student)
+    result = student_step(
+        student=student, teacher=teacher, images=images, optimizer=optimizer, loss_fn=mae, features=features
+    )
+    distance = student_step(student=plain, teacher=teacher, images=images, optimizer=sgd(plain), loss_fn=mae)["loss"]
+    expected = distance + 0.5 * result["activation_boundary"] + 3 * result["attention_transfer"]
+    torch.testing.assert_close(result["loss"], expected)
+    assert not same(features.connectors, before) and not same(student, plain)
 
 
 def test_supervised_step_is_one_optimiser_step_on_the_loss():

@@ -1,6 +1,9 @@
 """Tiny networks for tests of the method: seconds on one core, with every kind of layer that matters to it."""
 
+import io
+
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
 from dfad_seg.generators import DCGANGenerator
@@ -33,3 +36,20 @@ def generator(seed: int = 200) -> DCGANGenerator:
 
 def fresh_generator() -> DCGANGenerator:
     return DCGANGenerator(image_size=SIZE, latent_dim=8)
+
+
+def fabric(precision="32-true"):
+    return Fabric(accelerator="cpu", devices=1, precision=precision)
+
+
+def equal_states(a, b):
+    a, b = a.state_dict(), b.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def json_like_copy(state):
+    """What a checkpoint file does to a state: tensors are copied at the moment of saving."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)

@@ -3,12 +3,25 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
+from dfad_seg.config import parse_config
 from dfad_seg.errors import InputError
-from dfad_seg.objectives import BatchNormPrior, GeneratorObjective
+from dfad_seg.objectives import PRIORS, BatchNormPrior, GeneratorObjective, build_priors
 from dfad_seg.objectives.discrepancy import log_mae
-from dfad_seg.objectives.priors import class_balance, layout_consistency, total_variation
+from dfad_seg.objectives.priors import (
+    ActivationMagnitude,
+    ImageStatistics,
+    Scene,
+    boundary_support,
+    class_balance,
+    layout_consistency,
+    one_hot,
+    total_variation,
+)
+from dfad_seg.segmentors import Segmentor, build_segmentor
 
 
 def teacher_with(mean, var):
@@ -22,7 +35,7 @@ def watched(teacher, x):
     prior = BatchNormPrior(teacher)
     with prior.watch():
         teacher(x)
-    return prior.value()
+    return prior(None)
 
 
 def test_batch_norm_prior_by_hand():
@@ -97,10 +110,128 @@ def test_objective_is_the_weighted_sum_and_weight_zero_is_not_computed():
 
     prior = BatchNormPrior(teacher := teacher_with([0.0, 0.0, 0.0], [1.0, 1.0, 1.0]))
     objective = GeneratorObjective(
-        log_mae, adversarial_weight=0.5, batch_norm_prior=prior, batch_norm_weight=2.0, variation_weight=3.0
+        log_mae,
+        adversarial_weight=0.5,
+        priors={"batch_norm_prior": (prior, 2.0)}
+        | build_priors({"total_variation": 3.0, "one_hot": 0.0}, teacher=teacher),
     )
     with objective.watch_teacher():
         teacher(images)
     terms = objective(images=images, latents=None, student_logits=student, teacher_logits=teacher_logits)
+    assert terms.keys() == {"discrepancy", "batch_norm_prior", "total_variation", "loss"}
     expected = -0.5 * terms["discrepancy"] + 2 * terms["batch_norm_prior"] + 3 * terms["total_variation"]
     assert terms["loss"].item() == pytest.approx(expected.item())
+
+
+def test_every_prior_is_a_config_key_that_is_off_by_default_and_the_generators_alone():
+    config = parse_config({"method": "random_noise", "num_classes": 2} | dict.fromkeys(("teacher", "student"), NETWORK))
+    for name in PRIORS:
+        assert getattr(config, name) == 0
+        with pytest.raises(InputError, match=f"method random_noise does not use {name}"):
+            parse_config(
+                {"method": "random_noise", "num_classes": 2, name: 1.0} | dict.fromkeys(("teacher", "student"), NETWORK)
+            )
+
+
+NETWORK = {"source": "smp", "arch": "unet", "checkpoint": "t.pt"}
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 4, 3, 5)])
+def test_one_hot_and_boundary_support_against_numpy(shape):
+    logits = 3 * torch.randn(shape)
+    x = logits.numpy()
+    p = np.exp(x) / np.exp(x).sum(1, keepdims=True)
+    assert one_hot(logits).item() == pytest.approx(-np.log(p.max(1)).mean(), rel=1e-5)
+    ordered = np.sort(x, axis=1)
+    margin = ordered[:, -1] - ordered[:, -2]
+    assert boundary_support(logits).item() == pytest.approx(np.log(1 + margin).mean(), rel=1e-5)
+
+
+@given(seed=st.integers(0, 10_000), scale=st.sampled_from([0.1, 3.0, 40.0]))
+@settings(max_examples=25, deadline=None)
+def test_one_hot_falls_and_boundary_support_rises_with_the_teachers_certainty(seed, scale):
+    logits = scale * torch.randn(2, 5, 3, 3, generator=torch.Generator().manual_seed(seed))
+    assert 0 <= one_hot(2 * logits) <= one_hot(logits) <= np.log(5) + 1e-5
+    assert boundary_support(2 * logits) >= boundary_support(logits) >= 0
+
+
+def test_boundary_support_moves_an_image_to_the_boundary():
+    # A teacher that tells bright from dark: the boundary is at a brightness of 0.5.
+    images = torch.full((1, 3, 4, 4), 0.9, requires_grad=True)
+    for _ in range(200):
+        bright = images.mean(1, keepdim=True) - 0.5
+        (gradient,) = torch.autograd.grad(boundary_support(torch.cat([10 * bright, -10 * bright], 1)), images)
+        images = (images - 0.5 * gradient).detach().requires_grad_()
+    assert images.mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+class Headed(nn.Module):
+    """A body, an auxiliary head and a head, whose input is twice the images' first channel."""
+
+    num_classes = 2
+
+    def __init__(self, head):
+        super().__init__()
+        self.head, self.aux_head = head, nn.Conv2d(3, 2, 1)
+
+    def forward(self, images):
+        features = 2 * images[:, :1]
+        return self.head(features if isinstance(self.head, nn.Conv2d) else features.mean((2, 3)))
+
+
+@pytest.mark.parametrize("head", [nn.Conv2d(1, 2, 1), nn.Linear(1, 2)])
+def test_activation_magnitude_is_that_of_the_classifiers_input(head):
+    images = torch.rand(2, 3, 4, 4, requires_grad=True)
+    teacher = Headed(head)
+    prior = ActivationMagnitude(teacher)
+    with prior.watch():
+        teacher(images)
+    value = prior(None)
+    assert value.item() == pytest.approx(-2 * images[:, 0].mean().item())
+    value.backward()
+    assert images.grad[:, 0].abs().min() > 0 and not head._forward_pre_hooks
+
+
+@pytest.mark.parametrize(
+    "source, options",
+    [
+        ("smp", {"arch": "DeepLabV3Plus", "encoder_name": "mobilenet_v2"}),
+        ("torchvision", {"arch": "lraspp_mobilenet_v3_large"}),
+    ],
+)
+def test_activation_magnitude_finds_the_head_of_real_networks(source, options):
+    teacher = build_segmentor(source, num_classes=5, **options).eval()
+    prior = ActivationMagnitude(teacher)
+    with prior.watch():
+        teacher(torch.rand(1, 3, 32, 32))
+    assert prior(None).item() < 0
+
+
+def test_activation_magnitude_needs_a_head():
+    with pytest.raises(InputError, match="no convolution or linear layer with one output per class"):
+        ActivationMagnitude(nn.Sequential(nn.Conv2d(3, 4, 1)))
+
+
+def statistics_of(images, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), **options):
+    teacher = Segmentor(nn.Conv2d(3, 2, 1), num_classes=2, mean=mean, std=std, **options)
+    return ImageStatistics(teacher)(Scene(images, None, None, None)).item()
+
+
+def test_image_statistics_by_hand():
+    stripes = torch.tensor([0.3, 0.7]).repeat(2, 3, 4, 2)  # normalised: −1 and 1, so mean 0 and sd 1
+    assert statistics_of(stripes) == 0
+    assert statistics_of(stripes + 0.25) == pytest.approx(0.25 / 0.2 - 0.5, rel=1e-4)
+    grey = 0.5 + (stripes - 0.5) / 10  # sd 0.1
+    assert statistics_of(grey) == pytest.approx(np.log(1 / 3) - np.log(0.1), rel=1e-3)
+    harsh = 0.5 + (stripes - 0.5) * 2.5
+    assert statistics_of(harsh) == pytest.approx(np.log(2.5) - np.log(1.5), rel=1e-4)
+    # The units are the network's own: the same images for one trained on 0 to 255, in BGR.
+    scaled = dict(mean=(127.5,) * 3, std=(51.0,) * 3, input_scale=255.0, channel_order="bgr")
+    assert statistics_of(stripes + 0.25, **scaled) == pytest.approx(0.75, rel=1e-4)
+    with pytest.raises(InputError, match="normalisation"):
+        ImageStatistics(nn.Conv2d(3, 2, 1))
+
+
+def test_unknown_prior_suggests_the_nearest():
+    with pytest.raises(InputError, match="unknown prior 'one_hott'. Did you mean 'one_hot'"):
+        build_priors({"one_hott": 1.0}, teacher=nn.Identity())

@@ -106,6 +106,11 @@ def test_layout_generator_with_all_priors(world, tmp_path):
         "batch_norm_prior": 1.0,
         "layout_consistency": 1.0,
         "class_balance": 1.0,
+        "class_balance_floor": 0.9,
+        "one_hot": 0.1,
+        "activation_magnitude": 0.1,
+        "boundary_support": 0.1,
+        "image_statistics": 1.0,
         "total_variation": 0.1,
         "student_norm": "batch",
         "ema_decay": 0.9,
@@ -117,6 +122,26 @@ def test_layout_generator_with_all_priors(world, tmp_path):
     assert call_tool("train_seg", path, "--work-dir", tmp_path / "run") == 0
     last = [r for r in read_metrics(tmp_path / "run") if "train/generator_batch_norm_prior" in r][-1]
     assert last["train/generator_layout_consistency"] > 0
+
+
+def test_the_2021_extensions(world, tmp_path):
+    values = world.configs["dfad"] | {
+        "interpolation": "cutmix",
+        "interpolation_alpha": 0.5,
+        "activation_boundary": 0.05,
+        "attention_transfer": 0.1,
+        "image_size": [64, 64],
+        "iterations": 2,
+    }
+    path = write(tmp_path / "extended.yaml", values)
+    assert call_tool("train_seg", path, "--work-dir", tmp_path / "run") == 0
+    last = [r for r in read_metrics(tmp_path / "run") if "train/student_activation_boundary" in r][-1]
+    assert last["train/student_activation_boundary"] > 0 and last["train/student_attention_transfer"] > 0
+    kept = load_segmentor(tmp_path / "run" / "student.pt")
+    assert not any("connector" in name for name in kept.state_dict())
+    wrong = ["--cfg-options", "teacher_layers=[encodr]", "student_layers=[encoder]"]
+    assert call_tool("train_seg", path, "--work-dir", tmp_path / "wrong", *wrong) == 2
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_without_any_real_image(world, tmp_path):
@@ -192,7 +217,7 @@ def test_two_processes_keep_equal_weights_and_draw_different_noise(tmp_path):
     script.write_text(DDP_SCRIPT)
     in_two_processes(sys.executable, str(script), str(tmp_path))
     ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
-    for player in ("student", "generator"):
+    for player in ("student", "generator", "connectors"):
         for name in ranks[0][player]:
             assert torch.equal(ranks[0][player][name], ranks[1][player][name]), (player, name)
     assert not torch.equal(ranks[0]["noise"], ranks[1]["noise"])
@@ -210,7 +235,7 @@ from dfad_seg.distill import GameSettings, Hooks, build_schedule, distil_data_fr
 from dfad_seg.distill.seeds import iteration_rng
 from dfad_seg.distill.world import unwrap
 from dfad_seg.generators import DCGANGenerator
-from dfad_seg.objectives import GeneratorObjective
+from dfad_seg.objectives import FeatureMatching, GeneratorObjective, Interpolation
 from dfad_seg.objectives.discrepancy import log_mae, mae
 from dfad_seg.segmentors import Segmentor, freeze
 
@@ -234,9 +259,13 @@ noise = []
 sample = generator.sample
 generator.sample = lambda *a: noise.append(sample(*a)) or noise[-1]
 saved = {}
+features = FeatureMatching(
+    teacher=teacher, student=student, image_size=(16, 16), boundary_weight=0.1, attention_weight=0.1
+)
 distil_data_free(
     fabric=fabric, teacher=teacher, student=student, generator=generator,
-    student_optimizer=torch.optim.SGD(student.parameters(), lr=0.05),
+    student_optimizer=torch.optim.SGD(nn.ModuleList([student, features.connectors]).parameters(), lr=0.05),
+    interpolation=Interpolation("mixup"), features=features,
     generator_optimizer=torch.optim.Adam(generator.parameters(), lr=1e-3),
     student_loss=mae, objective=GeneratorObjective(log_mae), schedule=build_schedule("constant", iterations=3),
     settings=GameSettings(iterations=3, student_steps=2, batch_size=4, image_size=(16, 16), recalibrate_batches=2),
@@ -259,7 +288,7 @@ for name, images in (("two_processes", whole[fabric.global_rank * 4 :][:4]), ("o
         )
     results[name] = {k: v.clone() for k, v in module.state_dict().items()}
 torch.save(
-    {"student": saved["student"], "generator": saved["generator"], "noise": torch.stack(noise[:9]), **results},
+    {**saved, "noise": torch.stack(noise[:9]), **results},
     f"{folder}/rank{fabric.global_rank}.pt",
 )
 """

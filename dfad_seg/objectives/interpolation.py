@@ -1,0 +1,147 @@
+"""Virtual interpolation: samples and labels between those that the generator made.
+
+An interpretation, for dense prediction, of the virtual interpolation of Qu, Wang and Xiao 2021 (arXiv 2102.11638),
+which makes "virtual samples and labels in-between decision boundaries": the paper's text is not open, so the forms here
+are those of mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019), applied to the teacher's answers instead of labels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dfad_seg.errors import InputError
+
+INTERPOLATIONS = ("mixup", "cutmix")
+LABELS = ("interpolated", "teacher")
+
+
+class Mixing(NamedTuple):
+    """Which sample each one is blended with, and how much of itself it keeps where."""
+
+    partner: Tensor
+    """(N,) indices, a permutation."""
+    keep: Tensor
+    """(N, 1, 1, 1) in [0, 1] for mixup; (N, 1, H, W) of zeros and ones for CutMix."""
+
+    def blend(self, x: Tensor) -> Tensor:
+        """keep · x + (1 − keep) · x[partner], for images or for logits (N, C, ...).
+
+        Where x has no pixels of the images' size (a classifier's logits), each sample's mean of `keep` is its share.
+        """
+        keep = self.keep.to(x.dtype)
+        if x.shape[2:] != keep.shape[2:]:
+            keep = keep.flatten(1).mean(dim=1).view(-1, *[1] * (x.dim() - 1))
+        return keep * x + (1 - keep) * x[self.partner]
+
+
+class Lesson(NamedTuple):
+    """What the student is shown, what it should answer, and what the teacher was asked for that."""
+
+    images: Tensor
+    targets: Tensor
+    """Logits that the student should answer."""
+    teacher_images: Tensor
+    teacher_logits: Tensor
+    """The teacher's answer to `teacher_images`."""
+    matching: int
+    """So many samples, from the first on, were shown to teacher and student alike."""
+
+    @classmethod
+    def of(cls, images: Tensor, logits: Tensor) -> Lesson:
+        """Both networks see the images, and the teacher's logits are the target."""
+        return cls(images, logits, images, logits, len(images))
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """Replaces the last samples of a batch by virtual ones.
+
+    They replace rather than join the batch, so that a step costs the same with and without them; with interpolated
+    labels the teacher answers the batch as it was, so that not even another pass of the teacher is needed.
+
+    Args:
+        kind: `"mixup"`, x̃ = λ x_i + (1 − λ) x_j, or `"cutmix"`, a box of the area 1 − λ cut from x_j into x_i.
+        alpha: λ ~ Beta(α, α), one per sample; > 0.
+        share: of the batch that is virtual, in (0, 1].
+        labels: `"interpolated"`: the teacher's logits blended like the images; `"teacher"`: its answer on x̃.
+
+    Raises:
+        InputError: an argument is out of range.
+    """
+
+    kind: str
+    alpha: float = 1.0
+    share: float = 0.5
+    labels: str = "interpolated"
+
+    def __post_init__(self) -> None:
+        if self.kind not in INTERPOLATIONS:
+            raise InputError(f"interpolation is {self.kind!r}; it must be one of {', '.join(INTERPOLATIONS)}.")
+        if self.labels not in LABELS:
+            raise InputError(f"interpolation_labels is {self.labels!r}; it must be one of {', '.join(LABELS)}.")
+        if not (self.alpha > 0 and 0 < self.share <= 1):
+            raise InputError(
+                f"interpolation_alpha is {self.alpha} and interpolation_share {self.share}; "
+                "needed are a number above 0 and one above 0 and at most 1."
+            )
+
+    def __call__(self, images: Tensor, answer: Callable[[Tensor], Tensor], rng: torch.Generator) -> Lesson:
+        """Interpolate a batch.
+
+        Args:
+            images: (N, 3, H, W).
+            answer: images to the teacher's logits, (N, C, H, W) or (N, C); called once.
+            rng: source of partners, shares and boxes, on the images' device.
+        """
+        mixing = draw_mixing(self.kind, images.shape, alpha=self.alpha, rng=rng)
+        virtual = math.ceil(self.share * len(images))
+        real = len(images) - virtual
+        mixed = torch.cat([images[:real], mixing.blend(images)[real:]])
+        if self.labels == "teacher":
+            return Lesson.of(mixed, answer(mixed))
+        logits = answer(images)
+        return Lesson(mixed, torch.cat([logits[:real], mixing.blend(logits)[real:]]), images, logits, real)
+
+
+def draw_mixing(kind: str, shape: torch.Size | tuple[int, ...], *, alpha: float, rng: torch.Generator) -> Mixing:
+    """Random partners and shares for a batch of images of `shape` (N, C, H, W).
+
+    A CutMix box has the sides √(1 − λ) · (H, W), in whole pixels, and a centre anywhere; what reaches over the border
+    is cut off (Yun et al. 2019, eq. 2).
+    """
+    count, (height, width) = shape[0], shape[-2:]
+    partner = torch.randperm(count, generator=rng, device=rng.device)
+    keep = symmetric_beta(count, alpha, rng).view(count, 1, 1, 1)
+    if kind == "mixup":
+        return Mixing(partner, keep)
+    side = (1 - keep).sqrt()
+    centre = torch.rand(2, count, 1, 1, 1, generator=rng, device=rng.device)
+    rows = torch.arange(height, device=rng.device).view(1, 1, height, 1)
+    columns = torch.arange(width, device=rng.device).view(1, 1, 1, width)
+
+    def inside(position: Tensor, middle: Tensor, extent: int) -> Tensor:
+        first = (middle * extent - side * extent / 2).round()
+        return (position >= first) & (position < first + (side * extent).round())
+
+    box = inside(rows, centre[0], height) & inside(columns, centre[1], width)
+    return Mixing(partner, (~box).float())
+
+
+def symmetric_beta(count: int, alpha: float, rng: torch.Generator) -> Tensor:
+    """`count` numbers from Beta(α, α), α > 0.
+
+    From two uniform numbers each, without rejection: a Student t variate of 2α degrees of freedom by Bailey's polar
+    method (1994), T² / 2α = (U^(−1/α) − 1) cos²(2πV), and X = (1 + T / √(2α + T²)) / 2. torch's own Beta takes
+    no random generator.
+    """
+    # In float64 and away from 0: for a small α, U^(−1/α) is huge.
+    u, v = torch.rand(2, count, generator=rng, device=rng.device, dtype=torch.float64)
+    cosine = torch.cos(2 * math.pi * v)
+    squared = torch.expm1(-u.clamp_min(1e-300).log() / alpha).clamp(max=1e300) * cosine.square()
+    return (0.5 * (1 + cosine.sign() * (squared / (1 + squared)).sqrt())).float()

@@ -1,0 +1,196 @@
+"""Activation regularisers against loops, and the layers that they are applied to."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from dfad_seg.errors import InputError
+from dfad_seg.objectives import FeatureMatching
+from dfad_seg.objectives.features import activation_boundary, attention_transfer
+from dfad_seg.objectives.layers import watch_layers
+
+SIZE = (32, 48)
+
+
+def network(width=4, inplace=True, act=nn.ReLU):
+    """Strides 2, 4, 8 and a decoder back at stride 4."""
+    options = {"inplace": True} if inplace else {}
+    stage = [
+        nn.Sequential(nn.Conv2d(a, width * b, 3, stride=2, padding=1), nn.BatchNorm2d(width * b), act(**options))
+        for a, b in ((3, 1), (width, 2), (2 * width, 3))
+    ]
+    return nn.ModuleDict(
+        {
+            "encoder": nn.Sequential(*stage),
+            "decoder": nn.Sequential(nn.ConvTranspose2d(3 * width, 5, 2, stride=2), act(**options)),
+        }
+    )
+
+
+class Toy(nn.Module):
+    def __init__(self, **options):
+        super().__init__()
+        self.parts = network(**options)
+
+    def forward(self, images):
+        return self.parts["decoder"](self.parts["encoder"](images))
+
+
+def matching(**options):
+    torch.manual_seed(0)
+    teacher, student = Toy(width=4).eval().requires_grad_(False), Toy(width=2, inplace=False)
+    return teacher, student, FeatureMatching(teacher=teacher, student=student, image_size=SIZE, **options)
+
+
+def test_activation_boundary_against_the_papers_two_cases():
+    s, t = torch.randn(2, 3, 4, 5) * 2, torch.randn(2, 3, 4, 5)
+    for margin in (0.5, 1.0):
+        total = 0.0
+        for a, b in zip(s.flatten().tolist(), t.flatten().tolist(), strict=True):
+            if a > -margin and b <= 0:
+                total += (a + margin) ** 2
+            elif a <= margin and b > 0:
+                total += (a - margin) ** 2
+        assert activation_boundary(s, t, margin=margin).item() == pytest.approx(total / s.numel(), rel=1e-5)
+
+
+def test_attention_transfer_against_numpy():
+    s, t = torch.randn(2, 3, 4, 5), torch.randn(2, 7, 4, 5)
+    maps = [(f.numpy() ** 2).sum(1).reshape(2, -1) for f in (s, t)]
+    maps = [m / np.linalg.norm(m, axis=1, keepdims=True) for m in maps]
+    assert attention_transfer(s, t).item() == pytest.approx(((maps[0] - maps[1]) ** 2).sum(1).mean(), rel=1e-5)
+
+
+@given(seed=st.integers(0, 10_000), scale=st.sampled_from([0.1, 1.0, 30.0]))
+@settings(max_examples=25, deadline=None)
+def test_never_negative_and_zero_where_nothing_is_left_to_do(seed, scale):
+    s, t = (scale * torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(seed + i)) for i in range(2))
+    assert activation_boundary(s, t).item() >= 0 and 0 <= attention_transfer(s, t).item() <= 2
+    assert activation_boundary(t.sign() * (1 + s.abs()), t).item() == 0  # the teacher's signs, beyond the margin
+    assert attention_transfer(3 * t, t).item() == pytest.approx(0, abs=1e-6)  # attention has no scale
+
+
+def test_default_layers_are_the_deepest_of_the_encoder():
+    _, _, features = matching(boundary_weight=1.0, attention_weight=1.0)
+    assert features.pairs == [("parts.encoder.2.2", "parts.encoder.2.2")]
+    [connector] = features.connectors.layers
+    assert (connector[0].in_channels, connector[0].out_channels) == (6, 12)
+
+
+def test_watched_features_are_before_and_after_the_activation():
+    toy, images = Toy(), torch.rand(2, 3, *SIZE)
+    with watch_layers(toy, ["parts.encoder.2.2"]) as seen:
+        toy(images)
+    layer = seen["parts.encoder.2.2"]
+    assert layer.before.min() < 0, "an in-place activation overwrote its input"
+    assert torch.equal(F.relu(layer.before), layer.after)
+    assert not toy.parts["encoder"][2][2]._forward_hooks and not toy.parts["encoder"][2][2]._forward_pre_hooks
+
+
+def test_terms_reach_student_and_connectors_and_not_the_teacher():
+    teacher, student, features = matching(boundary_weight=0.5, attention_weight=2.0)
+    images = torch.rand(3, 3, *SIZE)
+    with features.watch():
+        teacher(images), student(images)
+    terms = features.terms()
+    loss = features.weighted(terms)
+    expected = 0.5 * terms["activation_boundary"] + 2 * terms["attention_transfer"]
+    assert loss.item() == pytest.approx(expected.item())
+    loss.backward()
+    encoder = student.parts["encoder"]
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in encoder[0][0].parameters() if p.dim() > 1)
+    assert all(p.grad is not None for p in features.connectors.parameters())
+    assert all(p.grad is None for p in teacher.parameters())
+    with pytest.raises(RuntimeError, match="watched"):
+        features.terms()
+
+
+def test_only_the_samples_that_both_saw_are_compared():
+    teacher, student, features = matching(attention_weight=1.0)
+    images = torch.rand(4, 3, *SIZE)
+    other = torch.cat([images[:2], torch.rand(2, 3, *SIZE)])
+    student.eval()
+    with features.watch():
+        teacher(images), student(other)
+    partial = features.terms(2)["attention_transfer"]
+    with features.watch():
+        teacher(images[:2]), student(images[:2])
+    assert partial.item() == pytest.approx(features.terms()["attention_transfer"].item(), rel=1e-5)
+    assert not list(features.connectors.parameters())
+
+
+def test_layers_of_different_strides_are_resized():
+    names = {"teacher_layers": ["parts.encoder.2.2"], "student_layers": ["parts.encoder.1"]}
+    teacher, student, features = matching(boundary_weight=1.0, attention_weight=1.0, **names)
+    with features.watch():
+        teacher(torch.rand(2, 3, *SIZE)), student(torch.rand(2, 3, *SIZE))
+    assert all(torch.isfinite(term) for term in features.terms().values())
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        ({"teacher_layers": ["parts.encoder"]}, "go together"),
+        ({"teacher_layers": ["parts.encoder"], "student_layers": []}, "names 1 and student_layers 0"),
+        (
+            {"teacher_layers": ["parts.encoder"], "student_layers": ["parts.encodr"]},
+            "student_layers: the student has no layer 'parts.encodr'. Did you mean 'parts.encoder'",
+        ),
+        (
+            {"teacher_layers": ["parts"], "student_layers": ["parts.encoder"]},
+            "teacher_layers: the layer 'parts' gives no features",
+        ),
+    ],
+)
+def test_wrong_layers(names, message):
+    with pytest.raises(InputError, match=message):
+        matching(attention_weight=1.0, **names)
+
+
+def test_networks_that_hide_their_layers_are_refused():
+    opaque = torch.jit.trace(Toy().eval(), torch.rand(1, 3, *SIZE))
+    with pytest.raises(InputError, match="hidden features of the teacher, and this one is opaque"):
+        FeatureMatching(teacher=opaque, student=Toy(), image_size=SIZE, attention_weight=1.0)
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3))
+    with pytest.raises(InputError, match="no layer of the student was found"):
+        FeatureMatching(teacher=Toy(), student=plain, image_size=SIZE, attention_weight=1.0)
+
+
+def test_probing_changes_nothing():
+    student = Toy().train()
+    before = {k: v.clone() for k, v in student.state_dict().items()}
+    FeatureMatching(teacher=Toy(), student=student, image_size=SIZE, attention_weight=1.0)
+    assert all(torch.equal(before[k], v) for k, v in student.state_dict().items())
+    assert all(m.training for m in student.modules())
+
+
+@pytest.mark.parametrize(
+    "source, options, strides",
+    [
+        ("smp", {"arch": "DeepLabV3Plus", "encoder_name": "mobilenet_v2"}, 2),
+        ("smp", {"arch": "DeepLabV3Plus", "encoder_name": "timm-mobilenetv3_small_100"}, 2),
+        ("smp", {"arch": "DeepLabV3", "encoder_name": "resnet18"}, 1),  # output stride 8
+        ("torchvision", {"arch": "deeplabv3_mobilenetv2"}, 2),
+    ],
+)
+def test_supported_families(source, options, strides):
+    from dfad_seg.segmentors import build_segmentor, freeze
+
+    teacher = freeze(build_segmentor(source, num_classes=3, **options))
+    student = build_segmentor(source, num_classes=3, **options).train()
+    features = FeatureMatching(
+        teacher=teacher, student=student, image_size=(64, 64), boundary_weight=1.0, attention_weight=1.0
+    )
+    assert len(features.pairs) == strides
+    images = torch.rand(2, 3, 64, 64)
+    with features.watch():
+        with torch.no_grad():
+            teacher(images)
+        student(images)
+    terms = features.terms()
+    features.weighted(terms).backward()
+    assert all(torch.isfinite(value) and value > 0 for value in terms.values())
