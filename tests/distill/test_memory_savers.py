@@ -8,7 +8,7 @@ import toys
 
 from dfad_seg.distill import generator_step, student_step
 from dfad_seg.generators import LayoutGenerator
-from dfad_seg.objectives import GeneratorObjective
+from dfad_seg.objectives import GeneratorObjective, build_priors
 from dfad_seg.objectives.discrepancy import mae
 
 
@@ -51,7 +51,7 @@ def test_accumulated_generator_gradient_is_that_of_the_whole_batch():
             teacher=teacher,
             latents=latents,
             optimizer=optimizer,
-            objective=GeneratorObjective(mae, layout_weight=0.5),
+            objective=GeneratorObjective(mae, priors=build_priors({"layout_consistency": 0.5}, teacher=teacher)),
             accumulate=accumulate,
         )
         results.append((optimizer.seen, terms))
