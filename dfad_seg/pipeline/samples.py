@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dfad_seg.config import EvaluationConfig
 from dfad_seg.datasets import SegmentationDataset, eval_loader
+from dfad_seg.errors import InputError
 
 
 class Reader(Protocol):
@@ -51,8 +52,21 @@ class EvaluationSamples(Dataset):
             sample["image"] = _tensor(image)
         size = (mask.shape[0], mask.shape[1])
         for key, reader in self.stored.items():
-            sample[key] = _tensor(reader.read(self._names[index], self._ids[index], size))
+            labels = reader.read(self._names[index], self._ids[index], size)
+            sample[key] = _tensor(self._answered(labels, mask, self._names[index]))
         return sample
+
+    def _answered(self, labels: np.ndarray, mask: np.ndarray, name: str) -> np.ndarray:
+        """Stored labels with class 0 where they have none; that is allowed on ignored pixels, which do not count."""
+        ignore = self.dataset.metainfo.ignore_index
+        missing = labels == ignore
+        unanswered = int(np.count_nonzero(missing & (mask != ignore)))
+        if unanswered:
+            raise InputError(
+                f"the prediction of image '{name}' has no class on {unanswered} pixels that the truth has one for. "
+                "Every evaluated pixel needs a class."
+            )
+        return np.where(missing, np.uint8(0), labels)
 
 
 def evaluation_loader(

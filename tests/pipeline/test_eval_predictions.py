@@ -66,6 +66,7 @@ def test_missing_extra_and_wrong_predictions(world, stored, tmp_path, capsys):
         "no prediction for 1 of 3 images": first.unlink,
         "and the image's labels are 48x32": lambda: Image.new("P", (9, 9)).save(first),
         "holds the value 77": lambda: Image.new("L", (48, 32), 77).save(first),
+        "has no class on 1536 pixels": lambda: Image.new("L", (48, 32), 255).save(first),
         "cannot be read": lambda: first.write_bytes(b"no picture"),
     }
     for message, spoil in cases.items():
@@ -74,6 +75,24 @@ def test_missing_extra_and_wrong_predictions(world, stored, tmp_path, capsys):
         error = capsys.readouterr().err
         assert message in error and "Traceback" not in error
         assert not (tmp_path / "m.json").exists()
+
+
+def test_the_truth_itself_is_a_perfect_prediction(world, tmp_path):
+    """255 in a prediction is fine where the truth is ignored, as in label files."""
+    data, folder = tmp_path / "data", tmp_path / "data" / "testannot"
+    shutil.copytree(world.data, data)
+    for file in folder.iterdir():
+        labels = np.array(Image.open(file))
+        labels[:5] = 11  # void in this layout
+        Image.fromarray(labels).save(file)
+        labels[:5] = 255
+        (tmp_path / "png").mkdir(exist_ok=True)
+        Image.fromarray(labels).save(tmp_path / "png" / file.name)
+    given = ("--dataset", "camvid", "--dataset-root", data, "--split", "test", "--predictions", tmp_path / "png")
+    assert call_tool("eval_miou", *given, "--boundary-iou", "--out", tmp_path / "m.json") == 0
+    record = json.loads((tmp_path / "m.json").read_text())
+    assert (record["mIoU"], record["aAcc"], record["boundary_mIoU"]) == (1, 1, 1)
+    assert sum(record["support"]) == 3 * 27 * 48
 
 
 def test_all_metrics_at_once(world, stored, tmp_path, capsys):
