@@ -37,7 +37,9 @@ def peak_memory(device: torch.device) -> int:
     """Bytes: of the allocator on a GPU, of the whole process (its largest resident set) on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # kilobytes on Linux
+    # Not getrusage, whose maximum a new process inherits from the one that started it.
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def resident_memory() -> int:

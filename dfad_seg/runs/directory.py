@@ -125,8 +125,10 @@ def check_folder(path: str | Path, config: str, *, resume: bool) -> None:
         raise InputError(f"there is no run to resume in {path}: it has no config.yaml.")
     different = config_differences(kept.read_text(encoding="utf-8"), config)
     if different:
+        more = len(different) - SHOWN_KEYS
+        named = ", ".join(different[:SHOWN_KEYS]) + (f" and {more} more" if more > 0 else "")
         raise InputError(
-            f"the run in {path} is of another experiment: {', '.join(different)} differ from its config.yaml. "
+            f"the run in {path} is of another experiment: {named} differ from its config.yaml. "
             "Resume it with its own config, or give another --work-dir."
         )
 
@@ -176,12 +178,16 @@ def read_metrics(run: str | Path) -> list[dict[str, Any]]:
     return records
 
 
+SHOWN_KEYS = 8
+"""Of the differing keys, so many are named in a message."""
+
 # What may change between the parts of one run without making it another experiment.
 FREE_KEYS = {"device", "log_every", "save_every", "preview_every", "keep_checkpoints"}
 
 
 def config_differences(kept: str, asked: str) -> list[str]:
-    """The keys in which two configs (YAML) are not of one experiment."""
+    """The keys in which two configs (YAML) are not of one experiment; those that both name come first."""
     kept_values, asked_values = yaml.safe_load(kept) or {}, yaml.safe_load(asked) or {}
-    keys = sorted((kept_values.keys() | asked_values.keys()) - FREE_KEYS)
+    both = kept_values.keys() & asked_values.keys()
+    keys = sorted((kept_values.keys() | asked_values.keys()) - FREE_KEYS, key=lambda key: (key not in both, key))
     return [key for key in keys if kept_values.get(key) != asked_values.get(key)]
