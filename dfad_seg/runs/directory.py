@@ -125,8 +125,9 @@ def check_folder(path: str | Path, config: str, *, resume: bool) -> None:
         raise InputError(f"there is no run to resume in {path}: it has no config.yaml.")
     different = config_differences(kept.read_text(encoding="utf-8"), config)
     if different:
+        shown = ", ".join(different[:8]) + (f" and {len(different) - 8} more" if len(different) > 8 else "")
         raise InputError(
-            f"the run in {path} is of another experiment: {', '.join(different)} differ from its config.yaml. "
+            f"the run in {path} is of another experiment: {shown} differ from its config.yaml. "
             "Resume it with its own config, or give another --work-dir."
         )
 
@@ -181,7 +182,8 @@ FREE_KEYS = {"device", "log_every", "save_every", "preview_every", "keep_checkpo
 
 
 def config_differences(kept: str, asked: str) -> list[str]:
-    """The keys in which two configs (YAML) are not of one experiment."""
+    """The keys in which two configs (YAML) are not of one experiment, those that both have first."""
     kept_values, asked_values = yaml.safe_load(kept) or {}, yaml.safe_load(asked) or {}
-    keys = sorted((kept_values.keys() | asked_values.keys()) - FREE_KEYS)
+    both = kept_values.keys() & asked_values.keys()
+    keys = sorted((kept_values.keys() | asked_values.keys()) - FREE_KEYS, key=lambda key: (key not in both, key))
     return [key for key in keys if kept_values.get(key) != asked_values.get(key)]
