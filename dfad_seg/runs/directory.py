@@ -125,16 +125,10 @@ def check_folder(path: str | Path, config: str, *, resume: bool) -> None:
         raise InputError(f"there is no run to resume in {path}: it has no config.yaml.")
     different = config_differences(kept.read_text(encoding="utf-8"), config)
     if different:
-<<<<<<< HEAD
         more = len(different) - SHOWN_KEYS
         named = ", ".join(different[:SHOWN_KEYS]) + (f" and {more} more" if more > 0 else "")
         raise InputError(
             f"the run in {path} is of another experiment: {named} differ from its config.yaml. "
-=======
-        shown = ", ".join(different[:8]) + (f" and {len(different) - 8} more" if len(different) > 8 else "")
-        raise InputError(
-            f"the run in {path} is of another experiment: {shown} differ from its config.yaml. "
->>>>>>> h-objectives
             "Resume it with its own config, or give another --work-dir."
         )
 
@@ -192,11 +186,7 @@ FREE_KEYS = {"device", "log_every", "save_every", "preview_every", "keep_checkpo
 
 
 def config_differences(kept: str, asked: str) -> list[str]:
-<<<<<<< HEAD
     """The keys in which two configs (YAML) are not of one experiment; those that both name come first."""
-=======
-    """The keys in which two configs (YAML) are not of one experiment, those that both have first."""
->>>>>>> h-objectives
     kept_values, asked_values = yaml.safe_load(kept) or {}, yaml.safe_load(asked) or {}
     both = kept_values.keys() & asked_values.keys()
     keys = sorted((kept_values.keys() | asked_values.keys()) - FREE_KEYS, key=lambda key: (key not in both, key))
