@@ -32,7 +32,7 @@ demo: $(VENV)/.installed-runtime ## compress a small network without data, score
 	@$(RUN) tools/demo.py --work-dir runs/demo
 
 test: $(VENV)/.installed-test ## run the test suite (up to 10 minutes)
-	@$(RUN) -m pytest
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.installed-lint ## check style and types
 	@$(RUN) -m ruff check .
