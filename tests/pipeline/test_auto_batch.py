@@ -30,7 +30,7 @@ def test_several_processes_and_methods_with_data_are_refused(world):
 
 def test_a_probe_measures_more_for_more_images_and_tells_what_is_wrong(world, monkeypatch):
     config = parse_config(world.configs["dfad"] | {"image_size": [64, 64]})
-    small, large = (peak_memory(config, batch) for batch in (4, 36))
+    small, large = (peak_memory(config, batch) for batch in (4, 84))
     assert 50 * 2**20 < large - small < 4 * GIB
     broken = parse_config(world.configs["dfad"] | {"image_size": [40, 40]})
     with pytest.raises(InputError, match="multiples of 16"):
