@@ -88,8 +88,8 @@ def student_step(
     _clip(optimizer, clip_norm)
     optimizer.step()
     with torch.no_grad():
-        teacher_images = torch.cat([lesson.teacher_images for lesson in lessons])
-        teacher_logits = torch.cat([lesson.teacher_logits for lesson in lessons])
+        teacher_images = _join([lesson.teacher_images for lesson in lessons])
+        teacher_logits = _join([lesson.teacher_logits for lesson in lessons])
         # Not bincount, which makes a GPU's queue wait.
         labels = teacher_logits.argmax(dim=1).flatten()
         ones = torch.ones_like(labels, dtype=torch.float32)
@@ -208,6 +208,10 @@ def _clip(optimizer: Optimizer, clip_norm: float | None) -> None:
 def _count(batch: Any) -> int:
     """The number of samples in a tensor, or in a tuple of tensors, with the samples along the first axis."""
     return len(batch) if isinstance(batch, Tensor) else len(batch[0])
+
+
+def _join(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _split(batch: Any, parts: int) -> list[Any]:

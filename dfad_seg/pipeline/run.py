@@ -257,8 +257,8 @@ def run_method(
             state=state,
             hooks=hooks,
         )
-    student_loss = experiment.student_loss
-    assert teacher is not None and student_loss is not None
+    student_loss, loaded_teacher = experiment.student_loss, experiment.teacher
+    assert teacher is not None and loaded_teacher is not None and student_loss is not None
     if config.method == "distill_with_data":
         return distil_with_data(
             fabric=fabric,
@@ -287,7 +287,8 @@ def run_method(
         schedule=schedule,
         settings=game_settings(config),
         augment=image_augmentation(config),
-        fresh_generator=lambda: to_layout(config, fresh_generator(config, teacher, experiment.info.num_classes)),
+        # Of the teacher as it was loaded: class frequencies are read off its BatchNorm.
+        fresh_generator=lambda: to_layout(config, fresh_generator(config, loaded_teacher, experiment.info.num_classes)),
         interpolation=build_interpolation(config),
         features=features,
         state=state,
