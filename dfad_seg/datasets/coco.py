@@ -12,7 +12,7 @@ from pycocotools import mask as rle
 from dfad_seg.datasets.base import Pair, SegmentationDataset, Transform
 from dfad_seg.datasets.coco_file import Annotation, CocoFile, CocoImage, read_coco
 from dfad_seg.datasets.listing import fill, found_splits, list_tree, require_listed
-from dfad_seg.datasets.metainfo import MetaInfo, bit_palette
+from dfad_seg.datasets.metainfo import MetaInfo, class_colours
 from dfad_seg.errors import InputError, nearest
 
 BACKGROUND = "background"
@@ -155,8 +155,7 @@ def map_categories(
     labels = {number: place[name] for number, name in class_of.items() if name in place}
     free = 0 if 0 not in file.categories else max(file.categories) + 1
     ids = [min((number for number, label in labels.items() if label == i), default=free) for i in range(len(chosen))]
-    colours = bit_palette(min(256, len(chosen))) if palette is None else tuple(tuple(colour) for colour in palette)
-    return MetaInfo(tuple(chosen), colours, file_ids=tuple(ids)), labels  # type: ignore[arg-type]
+    return MetaInfo(tuple(chosen), class_colours(palette, chosen), file_ids=tuple(ids)), labels
 
 
 def _require_known(names: Any, known: Any, key: str, path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from dfad_seg.datasets.base import Pair, SegmentationDataset, Transform, pair_up, read_index_mask
 from dfad_seg.datasets.listing import fill, found_splits, list_tree, read_listing, require_listed
-from dfad_seg.datasets.metainfo import MetaInfo, bit_palette
+from dfad_seg.datasets.metainfo import MetaInfo, class_colours
 from dfad_seg.errors import InputError
 
 Colour = tuple[int, int, int]
@@ -100,8 +100,7 @@ def label_table(reduce_zero_label: bool, label_map: Mapping[int, int]) -> np.nda
 
 
 def _metainfo(classes: Sequence[str], palette: Sequence[Colour] | None, table: np.ndarray) -> MetaInfo:
-    colours = bit_palette(min(256, len(classes))) if palette is None else tuple(tuple(colour) for colour in palette)
-    plain = MetaInfo(classes=tuple(classes), palette=colours)  # type: ignore[arg-type]
+    plain = MetaInfo(classes=tuple(classes), palette=class_colours(palette, classes))
     values = [np.flatnonzero(table == label) for label in range(plain.num_classes)]
     unreached = [name for name, found in zip(plain.classes, values, strict=True) if not found.size]
     if unreached:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dfad_seg.errors import InputError
@@ -76,6 +77,13 @@ def bit_palette(count: int) -> tuple[tuple[int, int, int], ...]:
         (_top_bits(i, 0), _top_bits(i, 1), _top_bits(i, 2))  # red, green, blue
         for i in range(count)
     )
+
+
+def class_colours(palette: Sequence[Sequence[int]] | None, classes: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
+    """The colours that a config gives its classes, or those of `bit_palette`; `MetaInfo` checks them."""
+    if palette is None:
+        return bit_palette(min(256, len(classes)))
+    return tuple(tuple(colour) for colour in palette)  # type: ignore[misc]
 
 
 def _top_bits(index: int, first: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
 import tarfile
 from collections.abc import Callable
@@ -49,16 +48,6 @@ def tar_of(path: Path, files: dict[str, bytes], change: Callable[[tarfile.TarInf
                 change(info)
             opened.addfile(info, io.BytesIO(data))
     return hashlib.md5(path.read_bytes()).hexdigest()
-
-
-@pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    path = Path(__file__).parents[2] / "tools" / "prepare_dataset.py"
-    spec = importlib.util.spec_from_file_location("prepare_dataset", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_voc_is_unpacked_checked_and_kept(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import stat
 import threading
@@ -111,16 +110,6 @@ def server() -> Iterator[Server]:
     made.http.shutdown()
     made.http.server_close()
     thread.join()
-
-
-@pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    path = Path(__file__).parents[2] / "tools" / "prepare_dataset.py"
-    spec = importlib.util.spec_from_file_location("prepare_dataset", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_camvid_is_downloaded_checked_and_kept(
