@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +13,15 @@ from pathlib import Path
 from dfad_seg.config import Config, dump_config, load_config
 from dfad_seg.errors import Diverged, InputError
 from dfad_seg.files import write_json, write_text
-from dfad_seg.pipeline import evaluate_network, load_role, train_once
+from dfad_seg.pipeline import evaluate_network, load_role, train, train_once
+from dfad_seg.runs import read_metrics
 from dfad_seg.runs.ablation import ablation_plot, ablation_rows, ablation_table
 from dfad_seg.runs.summary import TEST_METRICS, put_into
 
 MODES = ("one-at-a-time", "grid")
 BASE = "base"
+TIMED = (3, 13)
+"""The iterations whose time is taken for `minutes`: the first allocate memory and fill the replay memory."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ def ablate(
     seeds: Sequence[int],
     work_dir: str | Path,
     mode: str = "one-at-a-time",
+    minutes: float | None = None,
     overrides: Sequence[str] = (),
     test: bool = False,
     table_only: bool = False,
@@ -100,6 +106,10 @@ def ablate(
         seeds: of every setting.
         work_dir: gets the runs, `ablation.md`, `ablation.json` and `ablation.png`.
         mode: `"one-at-a-time"`: the unchanged config, and each value alone; `"grid"`: every combination.
+        minutes: wall-clock time that every setting gets, evaluation apart, instead of the config's iterations. Each
+            setting is timed first, by turns and twice, and its faster time per iteration fixes its iterations, the same
+            for all seeds. They are kept in `work_dir/timing.json`, so that repeating the command changes nothing; the
+            runs must be made on the machine that was timed, with the same load.
         overrides: `key=value` of all settings.
         test: score every finished network on the test split as well, after all training.
         table_only: train nothing.
@@ -122,10 +132,14 @@ def ablate(
             settings.append(setting)
     if base.evaluation is None:
         raise InputError(f"{config}: an ablation compares scores, and this config has no evaluation. Add one.")
+    lengths: dict[str, list[str]] = {setting.name: [] for setting in settings}
+    if minutes is not None:
+        iterations = _equal_time(config, settings, overrides, work_dir, minutes, table_only=table_only)
+        lengths = {name: [f"iterations={count}"] for name, count in iterations.items()}
     # Seed by seed, so that an unfinished ablation compares all settings on the seeds that it has.
     runs = {
         (setting.name, seed): (
-            load_config(config, [*overrides, *setting.overrides, f"seed={seed}"]),
+            load_config(config, [*overrides, *setting.overrides, *lengths[setting.name], f"seed={seed}"]),
             work_dir / setting.folder / f"seed_{seed}",
         )
         for seed in seeds
@@ -147,6 +161,38 @@ def ablate(
     if into is not None and name is not None:
         put_into(into, name, table)
     return table
+
+
+def _equal_time(
+    config: str | Path,
+    settings: Sequence[Setting],
+    overrides: Sequence[str],
+    work_dir: Path,
+    minutes: float,
+    *,
+    table_only: bool,
+) -> dict[str, int]:
+    """Iterations that each setting makes in `minutes`, by name."""
+    file = work_dir / "timing.json"
+    times: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    missing = [setting for setting in settings if setting.name not in times]
+    if missing and table_only:
+        raise InputError(f"{file} has no time of {missing[0].name}. Leave --table-only out to measure and run it.")
+    first, last = TIMED
+    short = ["evaluation=null", f"iterations={last}", "log_every=1", "preview_every=0", "save_every=0"]
+    measured: dict[str, list[float]] = {setting.name: [] for setting in missing}
+    for _ in range(2):
+        for setting in missing:
+            run = work_dir / "timing" / setting.folder
+            shutil.rmtree(run, ignore_errors=True)
+            train(load_config(config, [*overrides, *setting.overrides, *short]), run)
+            elapsed = {line["step"]: line["elapsed_s"] for line in read_metrics(run)}
+            measured[setting.name].append((elapsed[last] - elapsed[first]) / (last - first))
+    if missing:
+        times |= {name: min(found) for name, found in measured.items()}
+        write_json(file, times)
+        shutil.rmtree(work_dir / "timing")
+    return {setting.name: max(1, round(60 * minutes / times[setting.name])) for setting in settings}
 
 
 def _score(config: Config, run: Path, command: str) -> None:

@@ -26,6 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "equal time",
     )
     parser.add_argument("--mode", choices=["one-at-a-time", "grid"], default="one-at-a-time")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="give every setting M minutes of training: time each first, and set its iterations accordingly",
+    )
     parser.add_argument("--seeds", default="0,1,2", metavar="N,N,...", help="default: 0,1,2")
     parser.add_argument("--work-dir", metavar="DIR", help="default: runs/ablation_<config name>")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override keys of all runs")
@@ -36,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if (arguments.into is None) != (arguments.name is None):
         parser.error("--into and --name go together")
+    if arguments.minutes is not None and not 0 < arguments.minutes < float("inf"):
+        parser.error(f"--minutes {arguments.minutes}: a positive number is needed")
     try:
         seeds = [int(seed) for seed in arguments.seeds.split(",")]
     except ValueError:
@@ -50,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         seeds=seeds,
         work_dir=arguments.work_dir or f"runs/ablation_{Path(arguments.config).stem}",
         mode=arguments.mode,
+        minutes=arguments.minutes,
         overrides=arguments.cfg_options,
         test=arguments.test,
         table_only=arguments.table_only,

@@ -1,6 +1,7 @@
 """Ablations: the settings, that runs are kept and gone on with, and that the table is that of the run directories."""
 
 import json
+import shutil
 import statistics
 
 import pytest
@@ -56,6 +57,25 @@ def test_ablation(world, tmp_path, capsys):
     assert call_tool("ablate", *command, "--seeds", "0,1", "--table-only") == 0
     assert "0 (1 unfinished)" in capsys.readouterr().out
     assert not (tmp_path / "a" / "base" / "seed_1" / "student.pt").exists()
+
+
+def test_equal_time(world, tmp_path, monkeypatch):
+    """Iterations follow from the times measured, once; a repeated command keeps them."""
+    monkeypatch.setattr("dfad_seg.ablation.TIMED", (1, 3))
+    path = write(tmp_path / "noise.yaml", world.configs["random_noise"] | {"student_steps": 1})
+    command = [path, "--vary", "student_steps=4", "--work-dir", tmp_path / "a", "--seeds", "0", "--minutes", "0.01"]
+    assert call_tool("ablate", *command, "--table-only") == 2  # nothing has been timed
+    assert call_tool("ablate", *command) == 0
+    times = json.loads((tmp_path / "a" / "timing.json").read_text())
+    assert set(times) == {"base", "student_steps=4"} and 0 < times["base"] < times["student_steps=4"]
+    rows = json.loads((tmp_path / "a" / "ablation.json").read_text())["rows"]
+    assert [row["iterations"] for row in rows] == [max(1, round(0.6 / times[row["setting"]])) for row in rows]
+    assert not (tmp_path / "a" / "timing").exists()
+    (tmp_path / "a" / "timing.json").write_text(json.dumps({name: 0.3 for name in times}))
+    for run in (tmp_path / "a").glob("*/seed_0"):
+        shutil.rmtree(run)
+    assert call_tool("ablate", *command) == 0
+    assert [r["iterations"] for r in json.loads((tmp_path / "a" / "ablation.json").read_text())["rows"]] == [2, 2]
 
 
 def test_wrong_settings_are_found_before_anything_runs(world, tmp_path, capsys):
