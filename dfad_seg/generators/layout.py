@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dfad_seg.errors import InputError, choose
 from dfad_seg.generators.base import ImageGenerator, at_least
 from dfad_seg.generators.layouts import LAYOUTS, add_boxes, random_regions
+from dfad_seg.generators.textures import TEXTURES, texture_noise
 
 
 class LayoutLatents(NamedTuple):
@@ -22,7 +23,7 @@ class LayoutLatents(NamedTuple):
     style: Tensor
     """(N, style_dim) from N(0, 1): the look of each class in this image."""
     noise: Tensor
-    """(N, 1, H, W) from N(0, 1): texture."""
+    """(N, K, H, W), see `textures.texture_noise`."""
 
 
 class LayoutGenerator(ImageGenerator):
@@ -30,8 +31,9 @@ class LayoutGenerator(ImageGenerator):
 
     A coarse-to-fine stack of convolutions. At every scale the features are normalised and then scaled and shifted
     per pixel by what its class is (class-adaptive normalisation, after SPADE, Park et al. 2019, and CLADE, Tan
-    et al. 2021); scale and shift also depend on the image's style vector, so one class has many looks, and noise is
-    added for texture. There is no layer of fixed size: one set of weights makes 128×128 crops and full frames.
+    et al. 2021); scale and shift also depend on the image's style vector, so one class has many looks. Each convolution
+    sees noise beside its input, and white noise is added after it with a strength that depends on the class. There is no
+    layer of fixed size: one set of weights makes 128×128 crops and full frames.
 
     Args:
         num_classes: number of layout classes, the teacher's.
@@ -46,6 +48,7 @@ class LayoutGenerator(ImageGenerator):
         recalled: share in [0, 1) of the layouts whose regions are the teacher's answers to earlier generated images
             instead of random ones, see `observe`.
         boxes: most small upright boxes before the regions of a layout.
+        texture: kind of noise, a name of `TEXTURES`.
 
     Raises:
         InputError: fewer than 2 classes, or an option out of range.
@@ -75,6 +78,7 @@ class LayoutGenerator(ImageGenerator):
         position_sharpness: float = 2.0,
         recalled: float = 0.0,
         boxes: int = 10,
+        texture: str = "structured",
     ) -> None:
         super().__init__()
         if num_classes < 2:
@@ -90,7 +94,9 @@ class LayoutGenerator(ImageGenerator):
             raise InputError(f"generator.position_sharpness is {position_sharpness!r}; it must be a number ≥ 0.")
         if not isinstance(recalled, (int, float)) or not 0 <= recalled < 1:
             raise InputError(f"generator.recalled is {recalled!r}; it must be a number in [0, 1).")
+        noise_channels = choose(TEXTURES, texture, "generator.texture")
         self.layouts = layouts
+        self.kind_of_texture = texture
         self.recalled = recalled
         self.boxes = boxes
         self.class_positions = class_positions
@@ -99,9 +105,9 @@ class LayoutGenerator(ImageGenerator):
         self.style_dim = style_dim
         self.scales = scales
         channels = [width * min(2**level, 8) for level in range(scales, -1, -1)]
-        self.stem = nn.Conv2d(num_classes + 1, channels[0], kernel_size=3, padding=1)
+        self.stem = nn.Conv2d(num_classes + noise_channels, channels[0], kernel_size=3, padding=1)
         self.blocks = nn.ModuleList(
-            _ModulatedBlock(c_in, c_out, num_classes, style_dim)
+            _ModulatedBlock(c_in, c_out, num_classes, style_dim, noise_channels)
             for c_in, c_out in zip([channels[0], *channels[:-1]], channels, strict=True)
         )
         self.to_image = nn.Conv2d(channels[-1], 3, kernel_size=3, padding=1)
@@ -181,7 +187,7 @@ class LayoutGenerator(ImageGenerator):
         """Styles and noise for given layouts (N, H, W)."""
         batch, height, width = layout.shape
         style = torch.randn(batch, self.style_dim, generator=rng, device=rng.device)
-        noise = torch.randn(batch, 1, height, width, generator=rng, device=rng.device)
+        noise = texture_noise(self.kind_of_texture, batch, (height, width), rng)
         return LayoutLatents(layout, style, noise)
 
     def forward(self, latents: LayoutLatents) -> Tensor:
@@ -216,9 +222,9 @@ def _frequencies(value: str | Sequence[float], num_classes: int) -> Tensor:
 
 
 class _ModulatedBlock(nn.Module):
-    def __init__(self, c_in: int, c_out: int, num_classes: int, style_dim: int) -> None:
+    def __init__(self, c_in: int, c_out: int, num_classes: int, style_dim: int, noise_channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(c_in, c_out, kernel_size=3, padding=1, bias=False)
+        self.conv = nn.Conv2d(c_in + noise_channels, c_out, kernel_size=3, padding=1, bias=False)
         self.norm = nn.GroupNorm(1, c_out, affine=False)
         self.class_looks = nn.Parameter(torch.randn(num_classes, 2 * c_out) * 0.5)
         self.style_looks = nn.Linear(style_dim, num_classes * 2 * c_out)
@@ -227,11 +233,11 @@ class _ModulatedBlock(nn.Module):
         self.texture = nn.Parameter(torch.randn(num_classes, c_out) * 0.2)
 
     def forward(self, x: Tensor, classes: Tensor, style: Tensor, texture: Tensor) -> Tensor:
-        x = self.norm(self.conv(x))
+        x = self.norm(self.conv(torch.cat([x, texture.to(x)], dim=1)))
         batch, num_classes, height, width = classes.shape
         looks = self.class_looks + self.style_looks(style).view(batch, num_classes, -1)
         looks = torch.cat([looks, self.texture.expand(batch, -1, -1).to(looks)], dim=2)
         # (N, 3C, K) @ (N, K, HW): each pixel takes its class's scale, shift and texture strength.
         per_pixel = looks.transpose(1, 2) @ classes.flatten(2).to(looks)
         scale, shift, strength = per_pixel.view(batch, -1, height, width).chunk(3, dim=1)
-        return F.leaky_relu(x * (1 + scale) + shift + strength * texture, 0.2)
+        return F.leaky_relu(x * (1 + scale) + shift + strength * texture[:, :1], 0.2)
