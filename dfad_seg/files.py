@@ -28,7 +28,7 @@ def open_whole(path: str | Path) -> Iterator[IO[bytes]]:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, 0o666 & ~umask())
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -56,7 +56,8 @@ def write_torch(path: str | Path, value: Any) -> None:
     write_whole(path, lambda handle: torch.save(value, handle))
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The permissions that this process takes away from new files."""
     # mkstemp makes files private; a run directory should follow the user's umask like any other file.
     mask = os.umask(0)
     os.umask(mask)
