@@ -8,8 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from dfad_seg.errors import InputError, choose
-from dfad_seg.export.base import DEFAULT_SIZE, Check, Exported, ExportOptions
+from dfad_seg.export.base import DEFAULT_SIZE, Check, Exported, ExportOptions, Run
+from dfad_seg.export.int8 import export_int8
 from dfad_seg.export.onnx_format import OnnxNetwork, export_onnx
 from dfad_seg.export.smp_format import export_smp
 from dfad_seg.export.torch_formats import export_safetensors, export_torch_export, export_torchscript
@@ -23,7 +26,9 @@ __all__ = [
     "Exported",
     "Format",
     "OnnxNetwork",
+    "Run",
     "export",
+    "export_int8",
 ]
 
 Write = Callable[[Segmentor, Path, ExportOptions], Exported]
@@ -48,18 +53,35 @@ def export_mmseg(segmentor: Segmentor, path: Path, options: ExportOptions) -> Ex
     return Exported("mmseg", path, (), ("init_model(config, checkpoint) of mmseg.apis loads it",))
 
 
+def load_torchscript(path: Path) -> Run:
+    """A TorchScript file of ours at work."""
+    return torch.jit.load(str(path), map_location="cpu")
+
+
+def load_torch_export(path: Path) -> Run:
+    """A torch.export file of ours at work."""
+    return torch.export.load(str(path)).module()
+
+
 @dataclass(frozen=True)
 class Format:
-    """A line of the table: how a format is written, and the name that its file or folder has by default."""
+    """A line of the table.
+
+    Attributes:
+        write: how it is written and checked.
+        name: of the file or folder, by default.
+        load: what was written at work, images in [0, 1] → logits; None where that is the network's own code.
+    """
 
     write: Write
     name: str
+    load: Callable[[Path], Run] | None = None
 
 
 FORMATS: dict[str, Format] = {
-    "onnx": Format(export_onnx, "student.onnx"),
-    "torchscript": Format(export_torchscript, "student.torchscript"),
-    "torch-export": Format(export_torch_export, "student.pt2"),
+    "onnx": Format(export_onnx, "student.onnx", OnnxNetwork),
+    "torchscript": Format(export_torchscript, "student.torchscript", load_torchscript),
+    "torch-export": Format(export_torch_export, "student.pt2", load_torch_export),
     "safetensors": Format(export_safetensors, "student_safetensors"),
     "smp": Format(export_smp, "student_smp"),
     "mmseg": Format(export_mmseg, "student_mmseg"),

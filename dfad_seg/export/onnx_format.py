@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dfad_seg.errors import InputError
 from dfad_seg.export.base import (
     Exported,
     ExportOptions,
@@ -88,6 +89,13 @@ class OnnxNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) in [0, 1] to logits (N, C, H, W), on the CPU."""
+        wanted = self.session.get_inputs()[0].shape
+        if any(isinstance(side, int) and side != got for side, got in zip(wanted, images.shape, strict=True)):
+            shape = ", ".join(map(str, wanted))
+            raise InputError(
+                f"this ONNX file takes images of shape ({shape}), and got {tuple(images.shape)}. Export it with"
+                " --dynamic for any size, or with --size for another."
+            )
         (logits,) = self.session.run(["logits"], {"images": images.contiguous().numpy()})
         return torch.from_numpy(logits)
 
