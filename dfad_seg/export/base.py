@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dfad_seg.errors import InputError
 from dfad_seg.files import umask
-from dfad_seg.segmentors import Segmentor, state_hash
+from dfad_seg.segmentors import Segmentor, exportable, state_hash
 
 TOLERANCE = 1e-3
 """Largest accepted deviation of an exported network's logits, of the largest logit's magnitude."""
@@ -57,7 +57,7 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class Check:
-    """The answers of the written file against the segmentor's, on seeded random images of one shape.
+    """The answers of the written file against the segmentor's, on images of one shape.
 
     Attributes:
         batch, height, width: of the images.
@@ -140,15 +140,19 @@ def check_shapes(options: ExportOptions) -> list[tuple[int, int, int]]:
 def check_shape(segmentor: Segmentor, run: Run, shape: tuple[int, int, int]) -> Check:
     """Compare a loaded file with the segmentor on seeded random images of (batch, H, W)."""
     batch, height, width = shape
-    images = torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
+    return check_images(segmentor, run, torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(0)))
+
+
+def check_images(segmentor: Segmentor, run: Run, images: Tensor) -> Check:
+    """Compare a loaded file with the segmentor on images (N, 3, H, W) in [0, 1], both in evaluation mode on the CPU."""
+    reference = exportable(segmentor, dynamic=False).segmentor
     with torch.no_grad():
-        expected, found = segmentor(images), run(images)
+        expected, found = reference(images), run(images)
     if found.shape != expected.shape:
         raise InputError(f"the exported network answers {tuple(found.shape)} where {tuple(expected.shape)} is needed.")
     return Check(
-        batch,
-        height,
-        width,
+        len(images),
+        *images.shape[-2:],
         max_difference=float((found - expected).abs().max()),
         largest_logit=float(expected.abs().max()),
         agreement=float((found.argmax(1) == expected.argmax(1)).double().mean()),

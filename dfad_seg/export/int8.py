@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -14,12 +15,9 @@ from torch import Tensor
 
 from dfad_seg.errors import InputError
 from dfad_seg.export.base import (
-    Check,
     Exported,
-    ExportOptions,
     as_properties,
-    check_shape,
-    check_shapes,
+    check_images,
     file_whole,
     require,
 )
@@ -36,7 +34,6 @@ def export_int8(
     images: Iterable[Tensor],
     *,
     segmentor: Segmentor,
-    options: ExportOptions,
     reduce_range: bool = False,
 ) -> Exported:
     """Quantise an .onnx file of `export_onnx`: weights int8 per output channel, activations uint8, as QDQ pairs.
@@ -47,9 +44,8 @@ def export_int8(
         onnx_file: the float32 file.
         path: the int8 file.
         images: batches (N, 3, H, W) in [0, 1] to calibrate on; of the file's only shape if it has a fixed one.
-        segmentor: what the answers are compared with. Rounding moves logits, so the comparison is reported, and
-            judged by nobody: look at the agreement, and at mIoU.
-        options: those of the float32 file.
+        segmentor: what the answers are compared with, on the first of the batches. Rounding moves logits, so the
+            comparison is only reported: look at the agreement, and at mIoU.
         reduce_range: 7-bit weights, for x86 processors without VNNI, whose 8-bit products saturate.
 
     Raises:
@@ -61,6 +57,8 @@ def export_int8(
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     batches = _Batches(images)
+    if batches.first is None:
+        raise InputError("int8 needs images to calibrate on, and there are none.")
 
     class Reader(CalibrationDataReader):
         def get_next(self) -> dict[str, Any] | None:
@@ -81,24 +79,24 @@ def export_int8(
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
-        if batches.count == 0:
-            raise InputError("int8 needs images to calibrate on, and there are none.")
         model = onnx.load(str(temporary))
         properties = {pair.key: pair.value for pair in onnx.load(str(onnx_file)).metadata_props}
         quantisation = {"weights": "int8 per channel", "activations": "uint8", "calibration_images": batches.count}
         onnx.helper.set_model_props(model, properties | as_properties({"quantisation": quantisation}))
         onnx.save(model, str(temporary))
         network = OnnxNetwork(temporary)
-        checks: tuple[Check, ...] = tuple(check_shape(segmentor, network, shape) for shape in check_shapes(options)[:1])
+        check = check_images(segmentor, network, batches.first)
     note = f"int8 weights per channel, uint8 activations, calibrated on {batches.count} images"
-    return Exported("onnx int8", path, checks, (note,))
+    return Exported("onnx int8", path, (check,), (note,))
 
 
 class _Batches:
-    """Batches of images as what a calibration reader gives, counted."""
+    """Batches of images as what a calibration reader gives, counted; the first is kept."""
 
     def __init__(self, images: Iterable[Tensor]) -> None:
-        self._images: Iterator[Tensor] = iter(images)
+        rest = iter(images)
+        self.first = next(rest, None)
+        self._images = rest if self.first is None else itertools.chain([self.first], rest)
         self.count = 0
 
     def get_next(self) -> dict[str, Any] | None:

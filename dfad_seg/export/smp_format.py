@@ -18,9 +18,9 @@ FILES = ("config.json", "model.safetensors", "README.md", DESCRIPTION_FILE)
 
 
 def export_smp(segmentor: Segmentor, path: Path, options: ExportOptions) -> Exported:
-    """smp's own folder: `config.json`, `model.safetensors`, `README.md`; and `dfad_seg.json`.
+    """smp's own folder: `config.json`, `model.safetensors`, `README.md`; and `segmentor.json`.
 
-    smp's network takes normalised images of multiples of its stride; `dfad_seg.json` says both.
+    smp's network takes normalised images of multiples of its stride; `segmentor.json` says both.
 
     Raises:
         InputError: the network is none of smp's.

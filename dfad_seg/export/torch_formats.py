@@ -16,7 +16,7 @@ from dfad_seg.export.program import exported_program
 from dfad_seg.files import write_json
 from dfad_seg.segmentors import WEIGHT_OPTIONS, Segmentor, exportable
 
-DESCRIPTION_FILE = "dfad_seg.json"
+DESCRIPTION_FILE = "segmentor.json"
 
 
 def export_torchscript(segmentor: Segmentor, path: Path, options: ExportOptions) -> Exported:
@@ -60,7 +60,7 @@ def export_torch_export(segmentor: Segmentor, path: Path, options: ExportOptions
 
 
 def export_safetensors(segmentor: Segmentor, path: Path, options: ExportOptions) -> Exported:
-    """A folder of `model.safetensors`, the network's weights, and `dfad_seg.json`: how to rebuild the network.
+    """A folder of `model.safetensors`, the network's weights, and `segmentor.json`: how to rebuild the network.
 
     `build_segmentor(**json["spec"], checkpoint="…/model.safetensors")` gives it back.
 

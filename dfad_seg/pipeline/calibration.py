@@ -45,10 +45,7 @@ def generated_images(
         assert isinstance(made, Tensor)
         return made
 
-    first = batch()
-    if tuple(first.shape[-2:]) != (height, width):
-        made = "x".join(map(str, first.shape[-2:]))
-        raise InputError(f"the generator of {run} makes images of {made}, and {height}x{width} is asked.")
+    first = batch()  # now, so that a size that the generator does not make is refused at the call
 
     def images() -> Iterator[Tensor]:
         for start in range(0, count, BATCH):

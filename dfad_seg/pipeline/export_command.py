@@ -121,7 +121,7 @@ def export_from_arguments(
     if images is not None:
         target = path.with_name(f"{path.stem}_int8{path.suffix}")
         batches = (image[None] for batch in images for image in batch) if not dynamic else images
-        written.append(export_int8(path, target, batches, segmentor=model.segmentor, options=options))
+        written.append(export_int8(path, target, batches, segmentor=model.segmentor))
         print(written[1].report(), flush=True)
     scores = _score(model, chosen.load, written, scoring)
     if table is not None:
