@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,15 @@ class Scoring:
 
     config: Config
     split: str
+    batch_size: int | None = None
+    """None: the config's."""
 
     def __call__(self, answer: Callable[[Tensor], Tensor], title: str) -> float:
         """mIoU in [0, 1]."""
         network = answer if isinstance(answer, nn.Module) else _Callable(answer)
-        return evaluate_network(self.config, network, split=self.split, device="cpu", title=title).mIoU
+        return evaluate_network(
+            self.config, network, split=self.split, batch_size=self.batch_size, device="cpu", title=title
+        ).mIoU
 
 
 def export_from_arguments(
@@ -105,6 +109,8 @@ def export_from_arguments(
         raise InputError(f"--calibration-images {calibration_images}: a number above 0 is needed.")
     model = open_model(source, trust=trust)
     scoring = _scoring(model, config, dataset, dataset_root, split, overrides)
+    if scoring is not None and not dynamic:
+        scoring = replace(scoring, batch_size=1)
     options = ExportOptions(dynamic=dynamic, size=size or DEFAULT_SIZE, palette=model.palette, origin=model.origin)
     path = Path(out) if out is not None else model.run / chosen.name.replace("student", model.path.stem)
     images = None
