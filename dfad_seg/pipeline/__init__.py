@@ -6,7 +6,7 @@ from dfad_seg.pipeline.evaluate import Request, evaluate_network, evaluate_sourc
 from dfad_seg.pipeline.evaluate_command import evaluate_from_arguments
 from dfad_seg.pipeline.export_command import export_from_arguments
 from dfad_seg.pipeline.inspect_command import inspect_from_arguments
-from dfad_seg.pipeline.run import assemble, build_experiment, run_method, train
+from dfad_seg.pipeline.run import assemble, build_experiment, run_method, train, train_in_process
 from dfad_seg.pipeline.sources import Source, load_role, open_source
 from dfad_seg.pipeline.stages import train_once
 
@@ -26,5 +26,6 @@ __all__ = [
     "run_method",
     "train",
     "train_from_arguments",
+    "train_in_process",
     "train_once",
 ]

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from dfad_seg.config import Config
 from dfad_seg.errors import InputError, choose
-from dfad_seg.export import DEFAULT_SIZE, FORMATS, Exported, ExportOptions, OnnxNetwork, export, export_int8
-from dfad_seg.export.latency import Row, in_bf16, markdown, measure, record
+from dfad_seg.exporting import DEFAULT_SIZE, FORMATS, Exported, ExportOptions, OnnxNetwork, export, export_int8
+from dfad_seg.exporting.latency import Row, in_bf16, markdown, measure, record
 from dfad_seg.files import write_json
 from dfad_seg.pipeline.build import build_teacher, meta_info
 from dfad_seg.pipeline.calibration import generated_images

@@ -117,7 +117,7 @@ def _inspect_program(path: Path, source: str, trust: bool) -> Inspected:
 
 
 def _description(path: Path) -> dict[str, Any] | None:
-    """What `dfad_seg.export` put beside a program; it is plain JSON."""
+    """What `dfad_seg.exporting` put beside a program; it is plain JSON."""
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if name.endswith("extra/segmentor.json"):
@@ -213,7 +213,8 @@ def _smp_candidates(state: Mapping[str, Tensor], head_channels: int) -> Iterable
     own = {key.removeprefix("encoder.") for key in state if key.startswith("encoder.")}
     timm_made = any(key.startswith("model.") for key in own)
     for encoder in SMP_ENCODERS:
-        if encoder.startswith("tu-") == timm_made:
+        mix_transformer = any(key.startswith("patch_embed1.") for key in own)
+        if encoder.startswith("tu-") == timm_made and encoder.startswith("mit_") == mix_transformer:
             yield {"arch": arch, "encoder_name": encoder, **options}
 
 
@@ -267,7 +268,10 @@ def _fits(source: str, num_classes: int, options: dict[str, Any], state: Mapping
         with torch.device("meta"):
             own = build_segmentor(source, num_classes=num_classes, **options).network.state_dict()
     except (InputError, NotImplementedError, RuntimeError):
-        return False
+        try:  # some networks compute with numbers while they are built
+            own = build_segmentor(source, num_classes=num_classes, **options).network.state_dict()
+        except InputError:
+            return False
     shapes = {key: value.shape for key, value in own.items() if not key.endswith("num_batches_tracked")}
     theirs = {key: value.shape for key, value in state.items() if not key.endswith("num_batches_tracked")}
     return shapes == theirs

@@ -14,7 +14,7 @@ from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
 from dfad_seg import load_config
 from dfad_seg.errors import InputError
-from dfad_seg.export import export
+from dfad_seg.exporting import export
 from dfad_seg.segmentors import build_segmentor, inspect_file
 
 PAGE = (REPOSITORY / "docs" / "bring_your_own.md").read_text(encoding="utf-8")

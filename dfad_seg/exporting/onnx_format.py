@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dfad_seg.errors import InputError
-from dfad_seg.export.base import (
+from dfad_seg.exporting.base import (
     Exported,
     ExportOptions,
     as_properties,
@@ -20,7 +20,7 @@ from dfad_seg.export.base import (
     file_whole,
     require,
 )
-from dfad_seg.export.program import exported_program
+from dfad_seg.exporting.program import exported_program
 from dfad_seg.segmentors import Segmentor
 
 OPSET = 18

@@ -11,8 +11,16 @@ import torch
 from torch import Tensor
 
 from dfad_seg.errors import InputError
-from dfad_seg.export.base import Exported, ExportOptions, as_properties, compare, description, file_whole, folder_whole
-from dfad_seg.export.program import exported_program
+from dfad_seg.exporting.base import (
+    Exported,
+    ExportOptions,
+    as_properties,
+    compare,
+    description,
+    file_whole,
+    folder_whole,
+)
+from dfad_seg.exporting.program import exported_program
 from dfad_seg.files import write_json
 from dfad_seg.segmentors import WEIGHT_OPTIONS, Segmentor, exportable
 

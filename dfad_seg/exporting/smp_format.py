@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from dfad_seg.errors import InputError
-from dfad_seg.export.base import Exported, ExportOptions, description, folder_whole
-from dfad_seg.export.torch_formats import DESCRIPTION_FILE
+from dfad_seg.exporting.base import Exported, ExportOptions, description, folder_whole
+from dfad_seg.exporting.torch_formats import DESCRIPTION_FILE
 from dfad_seg.files import write_json
 from dfad_seg.segmentors import Segmentor, exportable
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 
 from dfad_seg.errors import InputError, choose
-from dfad_seg.export.base import DEFAULT_SIZE, Check, Exported, ExportOptions, Run
-from dfad_seg.export.int8 import export_int8
-from dfad_seg.export.onnx_format import OnnxNetwork, export_onnx
-from dfad_seg.export.smp_format import export_smp
-from dfad_seg.export.torch_formats import export_safetensors, export_torch_export, export_torchscript
+from dfad_seg.exporting.base import DEFAULT_SIZE, Check, Exported, ExportOptions, Run
+from dfad_seg.exporting.int8 import export_int8
+from dfad_seg.exporting.onnx_format import OnnxNetwork, export_onnx
+from dfad_seg.exporting.smp_format import export_smp
+from dfad_seg.exporting.torch_formats import export_safetensors, export_torch_export, export_torchscript
 from dfad_seg.segmentors import Segmentor
 
 __all__ = [

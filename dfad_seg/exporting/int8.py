@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from dfad_seg.errors import InputError
-from dfad_seg.export.base import (
+from dfad_seg.exporting.base import (
     Exported,
     as_properties,
     check_images,
     file_whole,
     require,
 )
-from dfad_seg.export.onnx_format import OnnxNetwork
+from dfad_seg.exporting.onnx_format import OnnxNetwork
 from dfad_seg.segmentors import Segmentor
 
 # What carries nearly all the arithmetic; activations between convolutions stay in float32 where that is cheap.

@@ -8,7 +8,7 @@ import torch
 from torch.export import Dim, ExportedProgram
 
 from dfad_seg.errors import InputError
-from dfad_seg.export.base import LARGEST_SIDE, SMALLEST_SIDE, ExportOptions
+from dfad_seg.exporting.base import LARGEST_SIDE, SMALLEST_SIDE, ExportOptions
 from dfad_seg.segmentors import Segmentor, exportable, is_opaque
 
 LARGEST_BATCH = 4096
