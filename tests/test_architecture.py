@@ -30,9 +30,11 @@ ALLOWED: dict[str, set[str]] = {
     "distill": {"errors", "objectives", "generators"},
     "config": {"errors"},
     "cli": {"errors"},
+    "environment": set(),
+    "main": {"errors", "cli", "environment"},
     "pipeline": {
         "errors", "files", "segmentors", "generators", "objectives", "datasets", "evaluation", "runs", "distill",
-        "config", "exporting",
+        "config", "environment", "exporting",
     },
     "api": {
         "errors", "segmentors", "generators", "datasets", "evaluation", "runs", "distill", "config", "pipeline",

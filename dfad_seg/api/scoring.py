@@ -56,5 +56,7 @@ def evaluate_miou(
         model,
         eval_loader(dataset, batch_size=batch_size, num_workers=num_workers),
         num_classes=info.num_classes,
-        **{"classes": info.classes, "ignore_index": info.ignore_index} | options,
+        classes=info.classes,
+        ignore_index=info.ignore_index,
+        **options,
     )

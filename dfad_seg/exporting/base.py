@@ -151,8 +151,9 @@ def check_images(segmentor: Segmentor, run: Run, images: Tensor) -> Check:
     if found.shape != expected.shape:
         raise InputError(f"the exported network answers {tuple(found.shape)} where {tuple(expected.shape)} is needed.")
     return Check(
-        len(images),
-        *images.shape[-2:],
+        batch=len(images),
+        height=images.shape[-2],
+        width=images.shape[-1],
         max_difference=float((found - expected).abs().max()),
         largest_logit=float(expected.abs().max()),
         agreement=float((found.argmax(1) == expected.argmax(1)).double().mean()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from torch.export import Dim, ExportedProgram
@@ -49,7 +50,7 @@ def exported_program(segmentor: Segmentor, options: ExportOptions, *, guarded: b
         raise InputError(f"torch.export cannot follow this network ({reason}).{do}") from error
 
 
-def _dimensions(guarded: bool) -> tuple[dict[int, object]]:
+def _dimensions(guarded: bool) -> tuple[dict[int, Any]]:
     if not guarded:
         return ({0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC},)
     sides = (Dim(name, min=SMALLEST_SIDE, max=LARGEST_SIDE) for name in ("height", "width"))

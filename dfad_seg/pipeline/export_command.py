@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dfad_seg.config import Config
+from dfad_seg.environment import cpu_name
 from dfad_seg.errors import InputError, choose
 from dfad_seg.exporting import DEFAULT_SIZE, FORMATS, Exported, ExportOptions, OnnxNetwork, export, export_int8
 from dfad_seg.exporting.latency import Row, in_bf16, markdown, measure, record
@@ -20,7 +21,7 @@ from dfad_seg.pipeline.build import build_teacher, meta_info
 from dfad_seg.pipeline.calibration import generated_images
 from dfad_seg.pipeline.evaluate import evaluate_network
 from dfad_seg.pipeline.evaluate_command import resolve_experiment
-from dfad_seg.pipeline.provenance import command_line, cpu_name
+from dfad_seg.pipeline.provenance import command_line
 from dfad_seg.pipeline.sources import run_config
 from dfad_seg.segmentors import (
     Segmentor,

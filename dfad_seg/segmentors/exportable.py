@@ -93,7 +93,7 @@ def _fix_same_padding(segmentor: Segmentor) -> None:
     from timm.layers import Conv2dSame  # takes seconds, and only a copy of a network comes here
 
     layers = {name: layer for name, layer in segmentor.network.named_modules() if isinstance(layer, Conv2dSame)}
-    names = {layer: name for name, layer in layers.items()}
+    names: dict[nn.Module, str] = {layer: name for name, layer in layers.items()}
     uneven: list[str] = []
 
     def look(layer: nn.Module, inputs: tuple[Any, ...]) -> None:

@@ -22,6 +22,7 @@ def run(world, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_onnx_int8_scores_and_table(run, tmp_path, capsys):
     out, table = tmp_path / "deploy" / "s.onnx", tmp_path / "table.json"
     arguments = (
