@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import runpy
+import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import dfad_seg
-from dfad_seg.cli import EXIT_BAD_INPUT
+from dfad_seg.cli import EXIT_BAD_INPUT, run_tool
 from dfad_seg.errors import nearest
 
 TOOLS = {
@@ -41,11 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = ", ".join(tools)
         print(f"error: unknown command '{command}'.{nearest(command, tools)} Known: {known}.", file=sys.stderr)
         return EXIT_BAD_INPUT
-    # The tool's own path: processes that it starts are started by it. A help page starts none.
+    spec = importlib.util.spec_from_file_location(tools[command].stem, tools[command])
+    assert spec is not None and spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    # Processes that a tool starts run the command line anew: by the tool's own path. A help page starts none.
     asks_for_help = bool({"-h", "--help"} & set(rest))
     sys.argv = [f"dfad-seg {command}" if asks_for_help else str(tools[command]), *rest]
-    runpy.run_path(str(tools[command]), run_name="__main__")
-    return 0  # a tool ends by its own exit code
+    return run_tool(tool.main, rest)
 
 
 def tool_file(command: str) -> Path | None:
@@ -64,7 +67,3 @@ def _usage(tools: dict[str, Path]) -> str:
     lines += ["", "  COMMAND --help shows a command's options; --version shows the environment.", ""]
     lines.append("A config is a file, or the name of one that is shipped: dfad-seg train camvid/recommended_cpu_30min")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -95,7 +95,7 @@ class DataFreeDistiller:
         self._own_generator = generator if isinstance(generator, ImageGenerator) else None
         section = {"type": generator} if isinstance(generator, str) else generator
         if isinstance(section, ImageGenerator):
-            section = {"type": "dcgan"}  # the section is needed, and its generator is replaced
+            section = {"type": "layout"}  # the section is needed, and its generator is replaced
             if settings.get("generator_restart_every"):
                 raise InputError("generator_restart_every needs a generator by name, as it builds new ones.")
         self._values = {"method": "dfad", "generator": dict(section), "num_classes": teacher.num_classes, **settings}

@@ -46,7 +46,7 @@ def provenance(
         "processes": fabric.world_size,
         "precision": fabric.strategy.precision.precision,
         "torch_threads": torch.get_num_threads(),
-        "python": platform.pythonversion(),
+        "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "dfad_seg": version("dfad-seg"),
         "git_commit": _git_commit(),

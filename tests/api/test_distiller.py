@@ -44,9 +44,10 @@ def test_fit_is_the_loop_of_the_config(tmp_path):
     kept = game.fit(3, progress=False, log_every=1)
     values = {"method": "dfad", "teacher": {"source": "saved"}, "student": {"source": "saved"}, "num_classes": 3}
     config = parse_config(values | {"generator": {"type": "layout", "width": 4}, "iterations": 3} | SETTINGS)
+    teacher, student = freeze(network(0)), network(1)
     torch.manual_seed(derived_seed(3, 0, 0, "initialisation"))
     info = MetaInfo(("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
-    experiment = assemble(config, info, teacher=freeze(network(0)), student=network(1))
+    experiment = assemble(config, info, teacher=teacher, student=student)
     assert torch.equal(weights(kept), weights(train_in_process(experiment, Hooks())))
     assert [line["step"] for line in game.history] == [1, 2, 3] and "train/student_loss" in game.history[0]
     assert not torch.equal(weights(kept), weights(network(1))) and not kept.training
