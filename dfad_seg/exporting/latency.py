@@ -73,13 +73,15 @@ def in_bf16(network: nn.Module) -> Answer:
 def markdown(rows: Sequence[Row]) -> str:
     """The rows as a Markdown table."""
     with_miou = any(row.miou is not None for row in rows)
-    lines = ["| model | runtime | precision | parameters | MB | ms per image |" + (" mIoU |" if with_miou else "")]
-    lines.append("|---|---|---|---:|---:|---:|" + ("---:|" if with_miou else ""))
+    lines = [
+        "| model | runtime | precision | parameters | MB | ms per image | fastest |" + (" mIoU |" if with_miou else "")
+    ]
+    lines.append("|---|---|---|---:|---:|---:|---:|" + ("---:|" if with_miou else ""))
     for row in rows:
         miou = "" if not with_miou else (" – |" if row.miou is None else f" {100 * row.miou:.2f} |")
         lines.append(
             f"| {row.model} | {row.runtime} | {row.precision} | {row.parameters / 1e6:.2f} M | {row.megabytes:.2f} "
-            f"| {row.milliseconds:.1f} |{miou}"
+            f"| {row.milliseconds:.1f} | {row.fastest:.1f} |{miou}"
         )
     return "\n".join(lines)
 
