@@ -15,6 +15,7 @@ from dfad_seg.config.sections import (
     EvaluationConfig,
     GeneratorConfig,
     OptimizerConfig,
+    ReportConfig,
     ScheduleConfig,
     SegmentorConfig,
     TrainingDataConfig,
@@ -150,6 +151,9 @@ class Config(Strict):
     preview_every: NonNegative = 0
     """Iterations between two pictures of generated images; 0: at the end only."""
     keep_checkpoints: Positive = 2
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ("tensorboard",)
+    """Where metrics go beside metrics.jsonl."""
+    report: ReportConfig = ReportConfig()
 
     @model_validator(mode="after")
     def _fits_method(self) -> Config:

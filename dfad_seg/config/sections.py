@@ -119,3 +119,14 @@ class TrainingDataConfig(Strict):
     color_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Strength of brightness, contrast and saturation changes."""
     num_workers: NonNegative = 2
+
+
+class ReportConfig(Strict):
+    """What the end of a run adds to its report; each part costs time. The report itself is always written."""
+
+    latency: bool = True
+    """Time the networks, up to two seconds each."""
+    teacher: bool = True
+    """Score the teacher as the student was scored; needs evaluation."""
+    examples: Annotated[int, Field(ge=0, le=10)] = 3
+    """Best and worst evaluated images to show, of each; costs one more evaluation. 0: none."""

@@ -182,7 +182,7 @@ SHOWN_KEYS = 8
 """Of the differing keys, so many are named in a message."""
 
 # What may change between the parts of one run without making it another experiment.
-FREE_KEYS = {"device", "log_every", "save_every", "preview_every", "keep_checkpoints"}
+FREE_KEYS = {"device", "log_every", "save_every", "preview_every", "keep_checkpoints", "loggers", "report"}
 
 
 def config_differences(kept: str, asked: str) -> list[str]:
