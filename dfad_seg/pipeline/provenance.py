@@ -54,7 +54,7 @@ def provenance(
         "trained_parameters": count_parameters(trained),
         "real_images": uses,
         "real_images_used_for_training": any(use["purpose"] == "training" for use in uses),
-        "device": _device_name(fabric),
+        "device": device_name(fabric),
         "processes": fabric.world_size,
         "precision": fabric.strategy.precision.precision,
         "torch_threads": torch.get_num_threads(),
@@ -76,9 +76,10 @@ def _identity(config: Config, teacher: nn.Module) -> dict[str, Any]:
     }
 
 
-def _device_name(fabric: Fabric) -> str:
+def device_name(fabric: Fabric) -> str:
+    """What computes: the GPU's name, or the CPU's with its threads."""
     if fabric.device.type == "cuda":
-        return torch.cuda.get_device_name(fabric.device)
+        return torch.cuda.getdevice_name(fabric.device)
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

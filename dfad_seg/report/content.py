@@ -48,9 +48,7 @@ def read_content(run: str | Path) -> Content:
         networks=network_table(files),
         classes=class_table(files),
         charts=_charts(files),
-        generated=[
-            Picture(file, f"after {step:,} iterations") for step, file in evenly(files.generated, SHOWN_GRIDS)
-        ],
+        generated=[Picture(file, f"after {step:,} iterations") for step, file in evenly(files.generated, SHOWN_GRIDS)],
         examples=_examples(files),
         data_free=data_free,
         claim=sentence,

@@ -87,8 +87,8 @@ def _saturation(records: Sequence[Record]) -> str | None:
     if agreement is None or agreement < SATURATED_AGREEMENT:
         return None
     return (
-        f"Student and teacher agree on {100 * agreement:.1f} % of the generated pixels: there is next to nothing left to "
-        "learn from these images, however the student does on real ones. Harder or more varied images are needed."
+        f"Student and teacher agree on {100 * agreement:.1f} % of the generated pixels: there is next to nothing left "
+        "to learn from these images, however the student does on real ones. Harder or more varied images are needed."
     )
 
 
@@ -98,8 +98,8 @@ def _forgetting(records: Sequence[Record]) -> str | None:
     if fresh is None or remembered is None or remembered >= fresh - FORGOTTEN_AGREEMENT:
         return None
     return (
-        f"The student forgets: it agrees with the teacher on {100 * remembered:.1f} % of the pixels of remembered images "
-        f"and on {100 * fresh:.1f} % of fresh ones. More replay_steps or a larger replay_size help."
+        f"The student forgets: it agrees with the teacher on {100 * remembered:.1f} % of the pixels of remembered "
+        f"images and on {100 * fresh:.1f} % of fresh ones. More replay_steps or a larger replay_size help."
     )
 
 
@@ -112,8 +112,8 @@ def _fallen_score(records: Sequence[Record]) -> str | None:
         last = points[-1][1]
         if best > 0 and last < LOST_SCORE * best:
             return (
-                f"The score has fallen: {key} is {100 * last:.1f} % now and was {100 * best:.1f} % at iteration {step}. "
-                "The last weights count, not the best; learning rates that decay and ema_decay steady the end."
+                f"The score has fallen: {key} is {100 * last:.1f} % now and was {100 * best:.1f} % at iteration "
+                f"{step}. The last weights count, not the best; learning rates that decay and ema_decay steady the end."
             )
     return None
 

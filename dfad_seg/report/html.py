@@ -116,9 +116,7 @@ def _pictures(pictures: Sequence[Picture]) -> str:
         data = embedded(picture.file)
         if data is not None:
             caption = escape(picture.caption)
-            figures.append(
-                f'<figure><img alt="{caption}" src="{data}"><figcaption>{caption}</figcaption></figure>'
-            )
+            figures.append(f'<figure><img alt="{caption}" src="{data}"><figcaption>{caption}</figcaption></figure>')
     return f'<div class="pictures">{"".join(figures)}</div>' if figures else ""
 
 

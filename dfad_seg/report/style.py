@@ -42,7 +42,8 @@ td.bar { min-width: 130px; padding: 5px 8px;
 .note { color: var(--soft); font-size: 0.86rem; margin: 8px 0 0; }
 .pictures { display: grid; gap: 16px; }
 figure { margin: 0; min-width: 0; }
-img { max-width: 100%; height: auto; border-radius: 6px; border: 1px solid var(--rule); display: block; background: #fff; }
+img { max-width: 100%; height: auto; border-radius: 6px; border: 1px solid var(--rule); display: block;
+  background: #fff; }
 figcaption { color: var(--soft); font-size: 0.86rem; margin-top: 4px; overflow-wrap: anywhere; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 22px 26px; }
 svg { width: 100%; height: auto; display: block; }
