@@ -98,12 +98,11 @@ def _table(table: Table | None) -> str:
     lines = ['<div class="scroll"><table>', "<thead><tr>"]
     lines += [f'<th scope="col" {kind}>{escape(head)}</th>' for head, kind in zip(table.headers, kinds, strict=True)]
     lines.append("</tr></thead><tbody>")
-    bars = table.bars or [None] * len(table.rows)
-    for row, bar in zip(table.rows, bars, strict=True):
+    for number, row in enumerate(table.rows):
         cells = [f'<th scope="row" class="word">{escape(row[0])}</th>']
         cells += [f"<td {kind}>{escape(cell)}</td>" for cell, kind in zip(row[1:], kinds[1:], strict=True)]
-        if bar is not None:
-            width = 100 * min(1.0, max(0.0, bar))
+        if table.bars:
+            width = 100 * min(1.0, max(0.0, table.bars[number] or 0.0))
             cells[-1] = f'<td class="bar" style="--share:{width:.1f}%">{escape(row[-1])}</td>'
         lines.append(f"<tr>{''.join(cells)}</tr>")
     lines.append("</tbody></table></div>")

@@ -43,7 +43,9 @@ def plain(text: str) -> str:
     flat = " ".join(text.split())
     flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # Signs that mean something only at the start of a line are caught there; in words they stay readable.
-    flat = re.sub(r"([\\`*\[\]|~$]|(?<!\w)_|_(?!\w))", r"\\\1", flat)
+    flat = re.sub(r"([\\`*\[\]|]|(?<!\w)_|_(?!\w))", r"\\\1", flat)
+    # Not every dialect knows these with a backslash.
+    flat = flat.replace("~", "&#126;").replace("$", "&#36;")
     # Bare addresses would become links.
     flat = re.sub(r"(?i)\b(https?|ftp)://", r"\1&#58;//", flat)
     return re.sub(r"^(\d+)([.)])(?=\s|$)|^(#|[+=-]+(?=\s|$))", _at_start, flat)
