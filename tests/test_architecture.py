@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "datasets": {"errors", "files"},
     "evaluation": {"errors", "files"},
     "runs": {"errors", "files", "evaluation"},
-    "report": {"errors", "files", "runs"},
+    "report": {"errors", "files"},
     "distill": {"errors", "objectives", "generators"},
     "config": {"errors"},
     "cli": {"errors"},

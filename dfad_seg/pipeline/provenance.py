@@ -79,7 +79,7 @@ def _identity(config: Config, teacher: nn.Module) -> dict[str, Any]:
 def device_name(fabric: Fabric) -> str:
     """What computes: the GPU's name, or the CPU's with its threads."""
     if fabric.device.type == "cuda":
-        return torch.cuda.getdevice_name(fabric.device)
+        return torch.cuda.get_device_name(fabric.device)
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

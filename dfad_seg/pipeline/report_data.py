@@ -235,15 +235,16 @@ def _add_examples(finished: Finished) -> None:
     rows = []
     for number, (kind, name) in enumerate(best_and_worst(scores, config.report.examples), start=1):
         sample = EvaluationSamples(dataset)[places[name]]
-        answers, row = {}, {"kind": kind, "name": name, "miou": scores[name]}
+        answers: dict[str, Tensor] = {}
+        row: dict[str, Any] = {"kind": kind, "name": name, "miou": scores[name]}
         for who, network in sorted(finished.networks.items(), reverse=True):  # the teacher before the student
             counts = ImageCounts(info.num_classes, info.ignore_index)
             answers[who] = _answer(finished, network, sample, counts)
             if who != role:
                 row[f"{who}_miou"] = image_miou(counts.compute()[0])
-        row["file"] = f"pictures/examples/{number:02d}_{kind}.png"
+        file = f"pictures/examples/{number:02d}_{kind}.png"
         write_comparison_picture(
-            finished.path / row["file"],
+            finished.path / file,
             sample["image"].numpy(),
             sample["mask"],
             answers,
@@ -251,13 +252,14 @@ def _add_examples(finished: Finished) -> None:
             palette=info.palette,
             ignore_index=info.ignore_index,
         )
-        rows.append(row)
+        rows.append(row | {"file": file})
     write_json(finished.path / REPORT_DATA, _read(finished.path) | {"examples": rows})
 
 
 def _answer(finished: Finished, network: nn.Module, sample: dict[str, Any], counts: ImageCounts) -> Tensor:
     """The labels (H, W) that a network gives one image, as in the evaluation; counted as well."""
-    info, found = finished.info, []
+    info = finished.info
+    found: list[Tensor] = []
     assert finished.config.evaluation is not None
     evaluate_miou(
         network,

@@ -36,7 +36,7 @@ def read_content(run: str | Path) -> Content:
     files = RunFiles.read(run)
     finished, status = _status(files)
     data_free, sentence = claim(files)
-    warnings = health_warnings(files.records)
+    warnings = health_warnings(files.records, files.events)
     name = METHODS.get(str(files.config["method"]), str(files.config["method"]))
     return Content(
         title=f"{name}: {files.path.resolve().name}",

@@ -11,7 +11,6 @@ from typing import Any
 import yaml
 
 from dfad_seg.errors import InputError
-from dfad_seg.runs import read_metrics
 
 REPORT_DATA = "report.json"
 """Costs, teacher's score and examples: what the pipeline finds out for the report alone."""
@@ -26,6 +25,9 @@ class RunFiles:
     config: dict[str, Any]
     provenance: dict[str, Any] | None
     records: list[dict[str, Any]]
+    """The lines of `metrics.jsonl` that measure something."""
+    events: list[dict[str, Any]]
+    """Its other lines: `event` and `cause`, where training noticed that something was wrong."""
     data: dict[str, Any]
     """`report.json`; empty where there is none."""
     generated: list[tuple[int, Path]]
@@ -63,11 +65,13 @@ class RunFiles:
 
         provenance, data = mapping("provenance.json"), mapping(REPORT_DATA)
         try:
-            records = [record for record in read_metrics(path) if isinstance(record, dict) and "step" in record]
+            lines = _json_lines(path / "metrics.jsonl")
         except (OSError, UnicodeDecodeError) as error:
             missing.append(f"metrics.jsonl could not be read: {_reason(error)}")
-            records = []
-        return cls(path, text, config, provenance, records, data or {}, _generated(path), missing)
+            lines = []
+        records = [line for line in lines if "event" not in line]
+        events = [line for line in lines if "event" in line]
+        return cls(path, text, config, provenance, records, events, data or {}, _generated(path), missing)
 
     def inside(self, name: Any) -> Path | None:
         """A file that a record names, if it is there and within the run directory."""
@@ -75,6 +79,21 @@ class RunFiles:
             return None
         file = (self.path / name).resolve()
         return file if file.is_file() and file.is_relative_to(self.path.resolve()) else None
+
+
+def _json_lines(file: Path) -> list[dict[str, Any]]:
+    """The lines that belong to an iteration, without a last one that a crash cut off."""
+    if not file.exists():
+        return []
+    lines = []
+    for text in file.read_text(encoding="utf-8").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            break
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            lines.append(line)
+    return lines
 
 
 def _generated(path: Path) -> list[tuple[int, Path]]:

@@ -24,8 +24,14 @@ FEWEST_LINES = 5
 Record = Mapping[str, Any]
 
 
-def health_warnings(records: Sequence[Record]) -> list[str]:
-    """Sentences on what looks unhealthy in the lines of `metrics.jsonl`; none where nothing does."""
+def health_warnings(records: Sequence[Record], events: Sequence[Record] = ()) -> list[str]:
+    """Sentences on what looks unhealthy; none where nothing does.
+
+    Args:
+        records: the lines of `metrics.jsonl` that measure something. Keys that begin with `health/` are signs of the
+            training itself; zero, false and null mean that nothing happened.
+        events: its other lines, with `event` and `cause`.
+    """
     checks: tuple[Callable[[Sequence[Record]], str | None], ...] = (
         _not_finite,
         _grown_loss,
@@ -35,7 +41,7 @@ def health_warnings(records: Sequence[Record]) -> list[str]:
         _fallen_score,
     )
     found = [sentence for check in checks if (sentence := check(records)) is not None]
-    return [*found, *_reported(records)]
+    return [*found, *_signs(records), *_events(events)]
 
 
 def can_judge(records: Sequence[Record]) -> bool:
@@ -118,23 +124,33 @@ def _fallen_score(records: Sequence[Record]) -> str | None:
     return None
 
 
-def _reported(records: Sequence[Record]) -> list[str]:
-    """Events that the training itself logged under `health/`; zero, false and null mean that nothing happened."""
-    events: dict[str, list[tuple[Any, Any]]] = {}
+def _signs(records: Sequence[Record]) -> list[str]:
+    seen: dict[str, list[tuple[Any, Any]]] = {}
     for record in records:
         for key, value in record.items():
             if key.startswith("health/") and value:
-                events.setdefault(key, []).append((record.get("step"), value))
-    sentences = []
-    for key, seen in events.items():
-        name = key.removeprefix("health/").replace("_", " ").replace("/", ": ")
-        times = f"at iteration {seen[0][0]}"
-        if len(seen) > 1:
-            times = f"{len(seen)} times, from iteration {seen[0][0]} to {seen[-1][0]}"
-        said = seen[-1][1]
-        cause = f": {said}" if isinstance(said, str) else f" (value {said:.4g})" if said not in (1, True) else ""
-        sentences.append(f"Noted during training: {name}, {times}{cause}.")
-    return sentences
+                seen.setdefault(key.removeprefix("health/"), []).append((record.get("step"), value))
+    return [_told(name, found) for name, found in seen.items()]
+
+
+def _events(events: Sequence[Record]) -> list[str]:
+    seen: dict[str, list[tuple[Any, Any]]] = {}
+    for event in events:
+        at = event.get("found_at", event.get("step"))
+        seen.setdefault(str(event.get("event")), []).append((at, event.get("cause", 1)))
+    return [_told(name, found) for name, found in seen.items()]
+
+
+def _told(name: str, found: Sequence[tuple[Any, Any]]) -> str:
+    """One sentence for all times that something was noticed: (iteration, cause or number) each."""
+    times = f"at iteration {found[0][0]}"
+    if len(found) > 1:
+        times = f"{len(found)} times, from iteration {found[0][0]} to {found[-1][0]}"
+    last = found[-1][1]
+    cause = (
+        f": {last.rstrip('.')}" if isinstance(last, str) else f" (value {last:.4g})" if last not in (1, True) else ""
+    )
+    return f"Noted during training: {name.replace('_', ' ').replace('/', ': ')}, {times}{cause}."
 
 
 def _values(records: Sequence[Record], key: str) -> list[float]:

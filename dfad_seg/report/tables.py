@@ -96,10 +96,11 @@ def class_table(files: RunFiles) -> Table | None:
         rows.append([*row, *([_percent(share, digits=1)] if both else [])])
         bars.append(share if both else ours if trained is not None else theirs)
 
+    ours, theirs = trained or {"IoU": {}}, teacher or {"IoU": {}}
     for name in names:
-        add(name, trained and trained["IoU"].get(name), teacher and teacher["IoU"].get(name))
+        add(name, ours["IoU"].get(name), theirs["IoU"].get(name))
     for total in ("mIoU", "mAcc", "aAcc"):
-        add(total, trained and trained.get(total), teacher and teacher.get(total))
+        add(total, ours.get(total), theirs.get(total))
     step = "" if trained is None else f" {role.capitalize()}: iteration {trained['step']:,}."
     return Table(
         headers, rows, bars=bars, note=f"Per cent, on the {split} split; recovered is student / teacher.{step}"

@@ -110,6 +110,7 @@ class WeightsAndBiases:
     def __init__(self, run: Path, identity: str | None) -> None:
         import wandb
 
+        mode: Any = os.environ.get("WANDB_MODE", "offline")
         self._wandb: Any = wandb
         self.identity = identity or uuid.uuid4().hex[:16]
         self._run: Any = wandb.init(
@@ -118,7 +119,7 @@ class WeightsAndBiases:
             dir=str(run),
             id=self.identity,
             resume="allow",
-            mode=os.environ.get("WANDB_MODE", "offline"),
+            mode=mode,
             settings=wandb.Settings(console="off", silent=True),
         )
 

@@ -49,7 +49,8 @@ def make_run(path: Path, *, records=None, provenance=PROVENANCE, config=CONFIG, 
     if records is None:
         records = [training(step) for step in range(2, 41, 2)]
         records += [evaluation(20, (0.3, 0.2, 0.1)), evaluation(40, (0.6, 0.3, 0.0))]
-    (path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    lines = [json.dumps(record) + "\n" for record in records]
+    (path / "metrics.jsonl").write_text("".join(lines) + '{"step": 41, "cut o')
     for name in ("generated_00000020", "generated_00000040", "examples/01_worst"):
         file = path / "pictures" / f"{name}.png"
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -58,3 +58,14 @@ def test_what_is_wrong_is_said_once(records, words, more):
 )
 def test_what_is_no_reason_to_warn(records):
     assert health_warnings(records) == []
+
+
+def test_events_of_the_training_are_told_with_their_cause():
+    events = [
+        {"step": 8, "event": "rolled_back", "cause": "the loss is not finite.", "found_at": 9},
+        {"step": 10, "event": "dead_student", "cause": "one answer for 500 iterations", "found_at": 10},
+    ]
+    assert health_warnings(HEALTHY, events) == [
+        "Noted during training: rolled back, at iteration 9: the loss is not finite.",
+        "Noted during training: dead student, at iteration 10: one answer for 500 iterations.",
+    ]
