@@ -37,7 +37,7 @@ th, td { padding: 5px 18px 5px 0; text-align: right; border-bottom: 1px solid va
 .word { text-align: left; }
 thead th { color: var(--soft); font-weight: 600; font-size: 0.88rem; white-space: nowrap; }
 tbody th { font-weight: 500; overflow-wrap: anywhere; }
-td.bar { min-width: 130px; padding: 5px 8px;
+td.bar { min-width: 140px; padding: 5px 18px 5px 8px;
   background: linear-gradient(90deg, var(--bar) var(--share), transparent var(--share)); background-clip: padding-box; }
 .note { color: var(--soft); font-size: 0.86rem; margin: 8px 0 0; }
 .pictures { display: grid; gap: 16px; }
