@@ -13,9 +13,10 @@ _INTRODUCTION = """\
 
 <!-- Written by tools/config_reference.py from the schema in dfad_seg/config; do not edit. -->
 
-An experiment is one flat YAML file. Unknown keys, wrong types and keys that the chosen `method` would ignore are refused,
-all of them in one message. On the command line `--cfg-options key=value section.key=value` overrides keys, the values in
-YAML. A run directory's `config.yaml` holds every key with the value that counted. Files to start from are in `configs/`.
+An experiment is one flat YAML file. Unknown keys, wrong types and keys that the chosen `method` would ignore are
+refused, all of them in one message. On the command line `--cfg-options key=value section.key=value` overrides keys, the
+values in YAML. A run directory's `config.yaml` holds every key with the value that counted. Files to start from are in
+`configs/`.
 
 A default of – means that the key may be left out and then does nothing, or what its description says. The last column
 names the methods that take the key.
