@@ -48,6 +48,8 @@ CONFINED: dict[str, set[str]] = {
     "pydantic": {"config/"},
     "lightning_fabric": {"distill/", "pipeline/", "digits.py"},
     "sklearn": {"digits.py"},
+    "mlflow": {"runs/loggers.py"},
+    "wandb": {"runs/loggers.py"},
     "mmcv": set(),
     "mmengine": set(),
     "mmseg": set(),
