@@ -41,6 +41,7 @@ class OptimizerConfig(Strict):
     """One player's optimiser."""
 
     type: Literal["sgd", "adam", "adamw"]
+    """The algorithm."""
     lr: Rate
     """Learning rate before the schedule's factor."""
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -48,6 +49,7 @@ class OptimizerConfig(Strict):
     betas: tuple[Decay | Literal[0], Decay] | None = None
     """Adam and AdamW only; default (0.9, 0.999)."""
     weight_decay: Weight = 0.0
+    """Decoupled in AdamW."""
 
     @model_validator(mode="after")
     def _fits_type(self) -> OptimizerConfig:
@@ -61,6 +63,7 @@ class ScheduleConfig(Strict):
     """Factor on all learning rates, by iteration."""
 
     type: Literal["constant", "step", "poly", "cosine"] = "constant"
+    """Its form after the warm-up."""
     warmup: NonNegative = 0
     """Iterations of linear warm-up."""
     every: Positive | None = None
@@ -88,11 +91,13 @@ class EvaluationConfig(Strict):
     """How a network is scored on `dataset`."""
 
     split: str = "val"
+    """Of the data set."""
     every: NonNegative = 0
     """Iterations between two evaluations; 0: at the end only. The last one is never skipped."""
     short_side: Positive | None = None
     """Resize image and labels to this shorter side; none: native size."""
     batch_size: Positive = 8
+    """Images that are read together."""
     num_workers: NonNegative = 1
     """Processes that read images; 0: none but the main one."""
     crop_size: Size | None = None
@@ -111,11 +116,25 @@ class TrainingDataConfig(Strict):
     """Augmentation of real training images; crops have the size `image_size`."""
 
     split: str = "train"
+    """Of the data set."""
     short_side: Positive | None = None
     """Resize to this shorter side first."""
     scale: tuple[Rate, Rate] = (1.0, 1.0)
     """Random scaling between these factors."""
     hflip: bool = True
+    """Mirror every other image."""
     color_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Strength of brightness, contrast and saturation changes."""
     num_workers: NonNegative = 2
+    """Processes that read images; 0: none but the main one."""
+
+
+class ReportConfig(Strict):
+    """What the end of a run adds to its report; each part costs time. The report itself is always written."""
+
+    latency: bool = True
+    """Time the networks, up to two seconds each."""
+    teacher: bool = True
+    """Score the teacher as the student was scored; needs evaluation."""
+    examples: Annotated[int, Field(ge=0, le=10)] = 3
+    """Best and worst evaluated images to show, of each; costs one more evaluation. 0: none."""

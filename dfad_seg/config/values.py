@@ -16,7 +16,8 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Decay = Annotated[float, Field(gt=0, lt=1)]
-Size = Annotated[tuple[Positive, Positive], Field(description="[height, width] in pixels")]
+Size = tuple[Positive, Positive]
+"""[height, width] in pixels."""
 
 
 class Strict(BaseModel):

@@ -101,15 +101,16 @@ def distil_data_free(
         student: trained in place.
         generator: `sample` and `forward` as in `generators`. Trained in place unless `generator_optimizer` is
             None, as for the random-noise control.
-        student_optimizer, generator_optimizer: over these networks' parameters.
+        student_optimizer: over the student's parameters.
+        generator_optimizer: over the generator's.
         student_loss: the discrepancy that the student minimises.
         objective: the generator's loss; None with `generator_optimizer=None`.
         schedule: factor on both players' learning rates, by iteration.
         settings: numbers.
         augment: changes generated images before the student's step: `(images, rng) -> images`.
         fresh_generator: builds another generator of the same kind; needed for `restart_every`.
-        interpolation, features: of the student's step, see `student_step`. The parameters of `features.connectors`
-            belong to `student_optimizer`, too.
+        interpolation: of the student's step, see `student_step`.
+        features: likewise. The parameters of `features.connectors` belong to `student_optimizer`, too.
         state: what `hooks.save` was given, to continue from.
         hooks: logging, evaluation, saving.
 

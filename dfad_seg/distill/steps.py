@@ -150,7 +150,9 @@ def generator_step(
             student in training mode, so its running statistics see these images too: `"update"`.
         accumulate: as in `student_step`; terms that are no mean over images, such as the logarithm in −log(1 + MAE),
             become the mean of the parts' terms.
-        clip_norm, backward, autocast: as in `student_step`.
+        clip_norm: as in `student_step`, and the following.
+        backward: likewise.
+        autocast: likewise.
 
     Returns:
         The objective's terms and their `loss`, detached; and `teacher_labels`, (N, H, W), its answer to these images.

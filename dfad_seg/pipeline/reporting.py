@@ -13,6 +13,7 @@ from dfad_seg.config import Config
 from dfad_seg.datasets import MetaInfo
 from dfad_seg.distill import Hooks
 from dfad_seg.distill.hooks import Evaluate
+from dfad_seg.pipeline.report_data import refresh_report
 from dfad_seg.runs import ProgressReport, RunDirectory
 from dfad_seg.runs.pictures import generated_grid
 
@@ -66,11 +67,14 @@ def build_hooks(
         run.log(step, {_with_class_name(name, info.classes): value for name, value in scalars.items()})
         latest.update(scalars)
         progress.note(", ".join(f"{_short(k)} {v:.3f}" for k, v in latest.items() if _short(k)))
+        if any(name.endswith("/mIoU") for name in scalars):
+            refresh_report(run.path)
 
     def preview(step: int, images: Tensor, teacher_labels: Tensor, student_labels: Tensor) -> None:
         if run is not None:
+            file = run.path / "pictures" / f"generated_{step:08d}.png"
             generated_grid(
-                run.path / "pictures" / f"generated_{step:08d}.png",
+                file,
                 images,
                 teacher_labels,
                 student_labels,
@@ -78,6 +82,8 @@ def build_hooks(
                 classes=info.classes,
                 title=f"generated images after {step} iterations",
             )
+            run.log_picture("generated", step, file)
+            refresh_report(run.path)
 
     def save(step: int, state: dict) -> None:
         if run is not None:

@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from lightning_fabric.accelerators import CUDAAccelerator
 from torch import nn
 
 from dfad_seg.config import Config, dump_config
-from dfad_seg.datasets import MetaInfo
 from dfad_seg.distill import (
     Hooks,
     TrainingSettings,
@@ -26,85 +24,30 @@ from dfad_seg.distill import (
     distil_with_data,
     train_supervised,
 )
-from dfad_seg.distill.seeds import derived_seed
 from dfad_seg.errors import InputError, Interrupted
-from dfad_seg.generators import ImageGenerator
-from dfad_seg.objectives import Discrepancy, FeatureMatching, GeneratorObjective, label_loss, weighted_discrepancy
+from dfad_seg.objectives import label_loss
 from dfad_seg.pipeline.build import (
     build_evaluate,
-    build_features,
-    build_game,
     build_interpolation,
-    build_network,
     build_optimizer,
-    build_teacher,
     fresh_generator,
     game_settings,
     image_augmentation,
-    meta_info,
     schedule_of,
     to_layout,
     training_batches,
 )
+from dfad_seg.pipeline.experiment import Experiment, build_experiment
 from dfad_seg.pipeline.precision import resolve_precision
 from dfad_seg.pipeline.profiling import IterationProfile
-from dfad_seg.pipeline.provenance import provenance
+from dfad_seg.pipeline.provenance import device_name, provenance
+from dfad_seg.pipeline.report_data import Finished, finish_report, refresh_report, start_report
 from dfad_seg.pipeline.reporting import StopSignals, build_hooks
 from dfad_seg.runs import ProgressReport, RunDirectory, checkpoints, read_checkpoint, read_metrics
 from dfad_seg.runs.directory import FREE_KEYS, check_folder
+from dfad_seg.runs.loggers import check_loggers
 from dfad_seg.runs.pictures import curves
 from dfad_seg.segmentors import Segmentor, optimize_for_distillation, save_segmentor, state_hash
-
-
-@dataclass
-class Experiment:
-    """The networks of a config, built and loaded, with nothing trained yet."""
-
-    config: Config
-    info: MetaInfo
-    teacher: nn.Module | None
-    """Frozen; None for supervised training."""
-    trained: nn.Module
-    generator: ImageGenerator | None = None
-    """For data-free training only."""
-    objective: GeneratorObjective | None = None
-    """None for the random-noise control, whose generator is not trained."""
-    student_loss: Discrepancy | None = None
-    """None for supervised training."""
-    features: FeatureMatching | None = None
-    """The student's activation regularisers, if the config wants any."""
-
-
-def build_experiment(config: Config) -> Experiment:
-    """Build teacher, trained network and generator; the same seed gives the same weights.
-
-    Raises:
-        InputError: anything wrong with the networks' sections or their checkpoints.
-    """
-    info = meta_info(config)
-    if config.class_weights is not None and len(config.class_weights) != info.num_classes:
-        raise InputError(f"class_weights has {len(config.class_weights)} values for {info.num_classes} classes.")
-    torch.manual_seed(derived_seed(config.seed, 0, 0, "initialisation"))
-    section = config.teacher if config.trained_role == "teacher" else config.student
-    assert section is not None
-    trained = to_layout(config, build_network(section, config.trained_role, info))
-    if config.method == "supervised":
-        return Experiment(config, info, None, trained)
-    return assemble(config, info, teacher=to_layout(config, build_teacher(config, info)), student=trained)
-
-
-def assemble(config: Config, info: MetaInfo, *, teacher: nn.Module, student: nn.Module) -> Experiment:
-    """The distillation of a frozen teacher into a student, with the generator and the losses that the config asks for.
-
-    The networks may be a classifier's, with logits (N, C).
-    """
-    student_loss = weighted_discrepancy(config.student_loss, temperature=config.distillation_temperature)
-    experiment = Experiment(config, info, teacher, student, student_loss=student_loss)
-    if config.data_free:
-        generator, experiment.objective = build_game(config, teacher, info.num_classes)
-        experiment.generator = to_layout(config, generator)
-        experiment.features = build_features(config, teacher=teacher, student=student)
-    return experiment
 
 
 def train(
@@ -137,6 +80,7 @@ def train(
         resume = "latest" if (work_dir / "config.yaml").exists() else None
     # Before the processes meet: all of them find the same fault and end alike.
     check_folder(work_dir, dump_config(config), resume=resume is not None)
+    check_loggers(config.loggers)
     with _torch_settings(config):
         fabric = _fabric(config, decided=_decided_precision(work_dir) if resume is not None else None)
         fabric.launch()
@@ -160,6 +104,7 @@ def _train(
                 config, fabric=fabric, teacher=experiment.teacher, trained=experiment.trained, command=command
             )
             run.write_json("provenance.json", record)
+        start_report(run.path, config, experiment.networks(experiment.trained), device_name(fabric))
     fabric.barrier()
     start = 0 if state is None else state["iteration"]
     progress = ProgressReport(_title(config), config.iterations, start=start, enabled=run is not None)
@@ -195,7 +140,15 @@ def _train(
             profiler.finish()
         if run is not None:
             run.close()
+            if (run.path / "config.yaml").exists():
+                refresh_report(run.path)
     fabric.barrier()
+    if run is not None:
+        # The other processes need not wait for this.
+        own_precision = config.evaluation is not None and config.evaluation.precision is not None
+        autocast = None if own_precision else fabric.autocast  # as in the evaluations on the way
+        networks = experiment.networks(kept)
+        finish_report(Finished(run.path, config, experiment.info, networks, fabric.device, autocast))
     return work_dir / f"{config.trained_role}.pt"
 
 
@@ -369,8 +322,10 @@ def _open_run(work_dir: Path, config: Config, state: dict[str, Any] | None, resu
     if resume and (work_dir / "config.yaml").exists():
         # Without a checkpoint the run had not come to its first one, and begins again.
         step = 0 if state is None else state["iteration"]
-        return RunDirectory.resume(work_dir, text, step=step, keep_checkpoints=config.keep_checkpoints)
-    return RunDirectory.start(work_dir, text, keep_checkpoints=config.keep_checkpoints)
+        return RunDirectory.resume(
+            work_dir, text, step=step, keep_checkpoints=config.keep_checkpoints, loggers=config.loggers
+        )
+    return RunDirectory.start(work_dir, text, keep_checkpoints=config.keep_checkpoints, loggers=config.loggers)
 
 
 def _title(config: Config) -> str:

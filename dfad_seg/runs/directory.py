@@ -8,58 +8,73 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
-from torch.utils.tensorboard import SummaryWriter
+from PIL import Image
 
 from dfad_seg.errors import InputError
 from dfad_seg.files import write_json, write_text, write_torch
+from dfad_seg.runs.loggers import check_loggers, flat, open_loggers
 
 CHECKPOINT_FORMAT = "dfad_seg/checkpoint"
 CHECKPOINT_VERSION = 1
+LOGGERS = ("tensorboard",)
 
 
 class RunDirectory:
-    """`config.yaml`, `provenance.json`, `metrics.jsonl`, TensorBoard events, `checkpoints/`, pictures.
+    """`config.yaml`, `provenance.json`, `metrics.jsonl`, what the loggers write, `checkpoints/`, pictures.
 
     Create it with `RunDirectory.start` or `RunDirectory.resume`. Only the process of rank 0 should hold one.
     """
 
-    def __init__(self, path: Path, *, keep_checkpoints: int, elapsed: float, step: int) -> None:
+    def __init__(
+        self, path: Path, *, keep_checkpoints: int, elapsed: float, step: int, loggers: Sequence[str], config: str
+    ) -> None:
         self.path = path
         self.keep_checkpoints = keep_checkpoints
         self._started = time.monotonic() - elapsed
         self._metrics = open(path / "metrics.jsonl", "a", encoding="utf-8")
-        # Events of a run that was killed after its last checkpoint are hidden from there on.
-        self._events = SummaryWriter(str(path / "tensorboard"), purge_step=step + 1 if step else None)
+        self._loggers = open_loggers(path, loggers, step=step)
+        settings = yaml.safe_load(config) or {}
+        split = (settings.get("evaluation") or {}).get("split")
+        for logger in self._loggers:
+            logger.settings(flat(settings), [f"{split}/mIoU"] if split else [])
 
     @classmethod
-    def start(cls, path: str | Path, config: str, *, keep_checkpoints: int = 2) -> RunDirectory:
-        """A new run in an absent or empty folder; raises InputError as `check_folder` does."""
+    def start(
+        cls, path: str | Path, config: str, *, keep_checkpoints: int = 2, loggers: Sequence[str] = LOGGERS
+    ) -> RunDirectory:
+        """A new run in an absent or empty folder; raises InputError as `check_folder` and `check_loggers` do."""
         path = Path(path)
+        check_loggers(loggers)
         check_folder(path, config, resume=False)
         try:
             path.mkdir(parents=True, exist_ok=True)
             write_text(path / "config.yaml", config)
         except OSError as error:
             raise InputError(f"cannot write to the work-dir {path}: {error.strerror}.") from None
-        return cls(path, keep_checkpoints=keep_checkpoints, elapsed=0.0, step=0)
+        return cls(path, keep_checkpoints=keep_checkpoints, elapsed=0.0, step=0, loggers=loggers, config=config)
 
     @classmethod
-    def resume(cls, path: str | Path, config: str, *, step: int, keep_checkpoints: int = 2) -> RunDirectory:
+    def resume(
+        cls, path: str | Path, config: str, *, step: int, keep_checkpoints: int = 2, loggers: Sequence[str] = LOGGERS
+    ) -> RunDirectory:
         """An existing run, to go on after `step`; later metrics are dropped, as they will be measured again.
 
-        Raises InputError as `check_folder` does.
+        Raises InputError as `check_folder` and `check_loggers` do.
         """
         path = Path(path)
+        check_loggers(loggers)
         check_folder(path, config, resume=True)
         records = [record for record in read_metrics(path) if record["step"] <= step]
         write_text(path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
         elapsed = records[-1]["elapsed_s"] if records else 0.0
-        return cls(path, keep_checkpoints=keep_checkpoints, elapsed=elapsed, step=step)
+        return cls(path, keep_checkpoints=keep_checkpoints, elapsed=elapsed, step=step, loggers=loggers, config=config)
 
     @property
     def elapsed(self) -> float:
@@ -67,14 +82,23 @@ class RunDirectory:
         return time.monotonic() - self._started
 
     def log(self, step: int, scalars: dict[str, float]) -> None:
-        """Append one line to `metrics.jsonl` and the same scalars to TensorBoard; NaN becomes null."""
+        """Append one line to `metrics.jsonl` and the same scalars to the loggers; NaN becomes null."""
         clean = {k: (float(v) if math.isfinite(v) else None) for k, v in scalars.items()}
         record = {"step": step, "elapsed_s": round(self.elapsed, 3), **clean}
         self._metrics.write(json.dumps(record) + "\n")
         self._metrics.flush()
-        for name, value in clean.items():
-            if value is not None:
-                self._events.add_scalar(name, value, step)
+        finite = {name: value for name, value in clean.items() if value is not None}
+        for logger in self._loggers:
+            logger.scalars(step, finite)
+
+    def log_picture(self, name: str, step: int, file: Path) -> None:
+        """Show a picture file of the run to the loggers."""
+        if not self._loggers:
+            return
+        with Image.open(file) as picture:
+            pixels = np.asarray(picture.convert("RGB"))
+        for logger in self._loggers:
+            logger.picture(name, step, pixels)
 
     def save_checkpoint(self, state: dict[str, Any]) -> Path:
         """Write `checkpoints/iteration_N.pt` whole, then drop all but the newest few."""
@@ -100,7 +124,8 @@ class RunDirectory:
     def close(self) -> None:
         """Flush and close the files."""
         self._metrics.close()
-        self._events.close()
+        for logger in self._loggers:
+            logger.close()
 
 
 def check_folder(path: str | Path, config: str, *, resume: bool) -> None:
@@ -182,7 +207,7 @@ SHOWN_KEYS = 8
 """Of the differing keys, so many are named in a message."""
 
 # What may change between the parts of one run without making it another experiment.
-FREE_KEYS = {"device", "log_every", "save_every", "preview_every", "keep_checkpoints"}
+FREE_KEYS = {"device", "log_every", "save_every", "preview_every", "keep_checkpoints", "loggers", "report"}
 
 
 def config_differences(kept: str, asked: str) -> list[str]:
