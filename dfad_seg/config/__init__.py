@@ -9,6 +9,7 @@ from dfad_seg.config.schema import Config
 from dfad_seg.config.sections import (
     EvaluationConfig,
     GeneratorConfig,
+    HealthConfig,
     OptimizerConfig,
     ScheduleConfig,
     SegmentorConfig,
@@ -21,6 +22,7 @@ __all__ = [
     "DatasetConfig",
     "EvaluationConfig",
     "GeneratorConfig",
+    "HealthConfig",
     "OptimizerConfig",
     "ScheduleConfig",
     "SegmentorConfig",

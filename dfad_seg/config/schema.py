@@ -14,6 +14,7 @@ from dfad_seg.config.dataset import DatasetConfig
 from dfad_seg.config.sections import (
     EvaluationConfig,
     GeneratorConfig,
+    HealthConfig,
     OptimizerConfig,
     ScheduleConfig,
     SegmentorConfig,
@@ -131,6 +132,8 @@ class Config(Strict):
     class_weights: tuple[Weight, ...] | None = None
     """supervised: one per class."""
 
+    health: HealthConfig = HealthConfig()
+    """What is done when training goes wrong."""
     seed: NonNegative = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: Positive = 1
