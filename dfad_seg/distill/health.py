@@ -82,7 +82,7 @@ class Health:
         """Factor on all learning rates, from what was rolled back."""
         self.roll_backs = 0
         self.skipped = 0
-        self._in_a_row = 0
+        self._in_a_row: dict[str, int] = {}  # by what is attempted, as the two players take turns
         self._good_until: dict[str, int] = {}
         self._warned: set[str] = set()
         self._last_look = 0
@@ -109,6 +109,7 @@ class Health:
         """`step(...)`; None if it was skipped, and then no weight and no running statistic has changed."""
         if self.settings.not_finite != "skip":
             return step(*arguments, **named)
+        name = getattr(step, "__name__", "step")
         buffers = [buffer for network in self._networks for buffer in network.buffers()]
         kept = [buffer.clone() for buffer in buffers]
         try:
@@ -117,10 +118,10 @@ class Health:
             for buffer, value in zip(buffers, kept, strict=True):
                 buffer.copy_(value)
             self.skipped += 1
-            self._in_a_row += 1
+            self._in_a_row[name] = self._in_a_row.get(name, 0) + 1
             self._skips_to_report += 1
             return None
-        self._in_a_row = 0
+        self._in_a_row.pop(name, None)
         return result
 
     def take_skips(self) -> int:
@@ -167,10 +168,11 @@ class Health:
 
     def look_at_weights(self, iteration: int, *, finite: bool) -> Trouble | None:
         """What it means that the weights are, or are not, finite after `iteration`; see `all_finite`."""
-        if finite and self._in_a_row <= self.settings.skips:
+        in_a_row = max(self._in_a_row.values(), default=0)
+        if finite and in_a_row <= self.settings.skips:
             return None
         if finite:
-            cause = f"{self._in_a_row} steps one after the other had gradients that are not finite"
+            cause = f"{in_a_row} steps one after the other had gradients that are not finite"
         else:
             cause = "the networks' weights or statistics are not finite, as some gradients or activations were not"
         return self._judge(NOT_FINITE, cause, iteration)
@@ -179,7 +181,7 @@ class Health:
         """Note that an earlier state is taken up again, at lower learning rates."""
         self.roll_backs += 1
         self.rate_scale *= self.settings.rate_factor
-        self._good_until, self._in_a_row = {}, 0
+        self._good_until, self._in_a_row = {}, {}
         self._warned.clear()
 
     def _judge(self, kind: str, cause: str, since: int) -> Trouble | None:
@@ -199,7 +201,7 @@ class Health:
             "rate_scale": self.rate_scale,
             "roll_backs": self.roll_backs,
             "skipped": self.skipped,
-            "in_a_row": self._in_a_row,
+            "in_a_row": dict(self._in_a_row),
             "good_until": dict(self._good_until),
             "warned": sorted(self._warned),
             "last_look": self._last_look,
@@ -207,7 +209,7 @@ class Health:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.rate_scale, self.roll_backs, self.skipped = state["rate_scale"], state["roll_backs"], state["skipped"]
-        self._in_a_row, self._last_look = state["in_a_row"], state["last_look"]
+        self._in_a_row, self._last_look = dict(state["in_a_row"]), state["last_look"]
         self._good_until, self._warned = dict(state["good_until"]), set(state["warned"])
 
 
