@@ -114,6 +114,8 @@ class EvaluationConfig(Strict):
     split: str = "val"
     every: NonNegative = 0
     """Iterations between two evaluations; 0: at the end only. The last one is never skipped."""
+    keep_best: bool | None = None
+    """Also keep the network that scored highest on the split, as best_SPLIT.pt; what counts is still the last one."""
     short_side: Positive | None = None
     """Resize image and labels to this shorter side; none: native size."""
     batch_size: Positive = 8

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from dfad_seg.distill.seeds import derived_seed
 from dfad_seg.errors import Diverged, InputError, Interrupted
 from dfad_seg.generators import ImageGenerator
 from dfad_seg.objectives import Discrepancy, FeatureMatching, GeneratorObjective, label_loss, weighted_discrepancy
+from dfad_seg.pipeline.best import keep_best
 from dfad_seg.pipeline.build import (
     build_evaluate,
     build_features,
@@ -193,6 +195,9 @@ def _train(
                 stop_requested=stop_requested,
                 info=experiment.info,
             )
+            if run is not None and config.evaluation is not None and config.evaluation.keep_best:
+                split, save = config.evaluation.split, partial(_save_network, experiment)
+                keep_best(hooks, run=run.path, split=split, start=start, save=save)
             if run is not None and profile:
                 profiler = IterationProfile(run.path / "profile.json", profile)
                 hooks.advance = _both(hooks.advance, profiler)
@@ -205,7 +210,8 @@ def _train(
         raise
     except Diverged as error:
         if run is not None and error.kept is not None:
-            _save_network(run.path / f"last_good_{config.trained_role}.pt", experiment, error.kept)
+            extra = {"iteration": error.iteration, "stopped": str(error)}
+            _save_network(experiment, run.path / f"last_good_{config.trained_role}.pt", error.kept, extra)
         raise
     except (InputError, OSError, RuntimeError, MemoryError):
         if run is not None and resume is None and nothing_learnt(work_dir):
@@ -369,16 +375,15 @@ def _title(config: Config) -> str:
 
 
 def _finish(run: RunDirectory, experiment: Experiment, kept: nn.Module) -> None:
-    _save_network(run.path / f"{experiment.config.trained_role}.pt", experiment, kept)
+    _save_network(experiment, run.path / f"{experiment.config.trained_role}.pt", kept)
     (run.path / f"last_good_{experiment.config.trained_role}.pt").unlink(missing_ok=True)  # of an earlier part
     curves(run.path / "pictures" / "curves.png", read_metrics(run.path))
 
 
-def _save_network(path: Path, experiment: Experiment, kept: nn.Module) -> None:
+def _save_network(experiment: Experiment, path: Path, kept: nn.Module, extra: dict[str, Any] | None = None) -> None:
     info = experiment.info
     assert isinstance(kept, Segmentor)
     # Without a data set the names may still be known to the teacher; placeholders are not worth keeping.
     unnamed = experiment.teacher.classes if isinstance(experiment.teacher, Segmentor) else None
-    save_segmentor(
-        path, kept, classes=info.classes if info.named else unnamed, palette=info.palette if info.named else None
-    )
+    classes, palette = (info.classes, info.palette) if info.named else (unnamed, None)
+    save_segmentor(path, kept, classes=classes, palette=palette, extra=extra)

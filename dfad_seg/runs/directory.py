@@ -186,7 +186,12 @@ def check_folder(path: str | Path, config: str, *, resume: bool) -> None:
         return
     if not kept.exists():
         raise InputError(f"there is no run to resume in {path}: it has no config.yaml.")
-    different = config_differences(kept.read_text(encoding="utf-8"), config)
+    try:
+        different = config_differences(kept.read_text(encoding="utf-8"), config)
+    except (yaml.YAMLError, ValueError, RecursionError, AttributeError) as error:
+        raise InputError(f"{kept} is no config of a run any more ({type(error).__name__}). Restore it.") from None
+    except OSError as error:
+        raise InputError(f"cannot read {kept}: {error.strerror}.") from None
     if different:
         more = len(different) - SHOWN_KEYS
         named = ", ".join(different[:SHOWN_KEYS]) + (f" and {more} more" if more > 0 else "")

@@ -82,6 +82,12 @@ def find_state_dict(content: Any, path: str | Path) -> dict[str, Tensor]:
             f"checkpoint {path} holds no state dict: it is {what}. Needed is a mapping of names to tensors,"
             f" bare or under one of {', '.join(_WRAPPERS)}."
         )
+    swollen = [key for key, value in found.items() if not _is_stored(value)]
+    if swollen:
+        raise InputError(
+            f"checkpoint {path} has tensors that repeat their values or are not plain: {_some(swollen)}. Save dense "
+            "copies: {name: tensor.contiguous().clone() ...}."
+        )
     return strip_prefixes(found)
 
 
@@ -153,6 +159,13 @@ def _unwrap(content: Any, depth: int = 3) -> dict[str, Tensor] | None:
         return dict(content)
     inner = (_unwrap(content.get(name), depth - 1) for name in _WRAPPERS)
     return next((found for found in inner if found is not None), None)
+
+
+def _is_stored(value: Tensor) -> bool:
+    """Whether a tensor is dense and as large as its storage: a file of a kilobyte can claim a view of terabytes."""
+    if value.layout != torch.strided or value.is_quantized or value.device.type == "meta":
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
 def _shared_prefixes(keys: Iterable[str]) -> str:

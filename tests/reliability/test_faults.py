@@ -1,5 +1,6 @@
 """Faults of the machine: exit code 2, one readable line, nothing lost, and the run goes on afterwards."""
 
+import os
 import shutil
 import signal
 import time
@@ -34,8 +35,6 @@ def test_two_runs_in_one_folder(server, undisturbed, tmp_path, tiny_scenes):
         assert code == 2, output
         said = message(output)
         assert ("holds a run already" in said) if not more else (f"process {number} on" in said)
-    import os
-
     os.kill(number, signal.SIGKILL)
     assert server.wait(number) == -signal.SIGKILL
     assert (run / "run.lock").exists()
@@ -61,11 +60,13 @@ def test_a_limit_on_file_sizes(server, undisturbed, tmp_path):
 def test_too_few_open_files(server, undisturbed, tmp_path):
     options = ["--cfg-options", "evaluation.num_workers=2", "evaluation.every=1"]
     code, output = server.call("train_seg", undisturbed.config, "--work-dir", tmp_path / "run", *options, open_files=14)
-    assert code == 2 and "ulimit -n" in message(output), output
+    # torch's own destructors may complain beside it.
+    (line,) = [text for text in output.splitlines() if text.startswith("error: ")]
+    assert code == 2 and "ulimit -n" in line, output
 
 
 def test_too_little_memory(server, undisturbed, tmp_path):
-    options = ["--cfg-options", "batch_size=200000"]
+    options = ["--cfg-options", "batch_size=200000", "replay_size=0", "replay_steps=0"]
     code, output = server.call(
         "train_seg", undisturbed.config, "--work-dir", tmp_path / "run", *options, memory_bytes=2**29
     )
@@ -86,7 +87,7 @@ def test_too_little_memory(server, undisturbed, tmp_path):
             "out of memory with batch 7, where 4096 bytes more were needed. Lower it.",
         ),
         (MemoryError(), "out of memory with batch 7. Lower it."),
-        (RuntimeError("received 0 items of ancdata"), "ulimit -n"),
+        (RuntimeError("received 0 items of ancdata"), r"ulimit -n\) or lower num_workers."),
         (OSError(28, "No space left on device", "x/y.pt"), r"No space left on device \(x/y.pt\). Free some space."),
     ],
 )
