@@ -20,7 +20,7 @@ Transform = Callable[[np.ndarray, np.ndarray, "int | None"], tuple[np.ndarray, n
 """`(image uint8 (H, W, 3) RGB, mask uint8 (H, W), seed or None) -> (image, mask)`, sizes may change."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """What is decoded, whatever a file is called. Pillow knows dozens more, and hands PostScript to another program."""
 MAX_PIXELS = 80_000_000
 """Larger images are refused before they are decoded: a small file can unpack to gigabytes."""

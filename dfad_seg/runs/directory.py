@@ -24,6 +24,7 @@ from dfad_seg.runs.lock import RunLock
 
 CHECKPOINT_FORMAT = "dfad_seg/checkpoint"
 CHECKPOINT_VERSION = 1
+_PARTS = {"iteration": int, "networks": dict, "optimizers": dict, "averages": dict, "means": dict}
 
 
 class RunDirectory:
@@ -245,6 +246,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if state.get("version") != CHECKPOINT_VERSION:
         raise InputError(
             f"{path} is a checkpoint of version {state.get('version')}; this program reads {CHECKPOINT_VERSION}."
+        )
+    wrong = [key for key, kind in _PARTS.items() if not isinstance(state.get(key), kind)]
+    if wrong or state["iteration"] < 0:
+        raise InputError(
+            f"the checkpoint {path} is incomplete: {', '.join(wrong) or 'iteration'} is missing or of another type. "
+            "Resume from an older one in the same folder."
         )
     return state
 
