@@ -92,10 +92,17 @@ def find_state_dict(content: Any, path: str | Path) -> dict[str, Tensor]:
 
 
 def strip_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`state` without the key prefixes that wrapping modules added."""
-    state = {key.replace(_COMPILED, ""): value for key, value in state.items()}
-    prefix = _shared_prefixes(state)
-    return {key[len(prefix) :]: value for key, value in state.items()}
+    """`state` without the key prefixes that wrapping modules added.
+
+    Raises:
+        InputError: two keys become one.
+    """
+    plain = {key.replace(_COMPILED, ""): value for key, value in state.items()}
+    if len(plain) < len(state):
+        twice = next(key for key in state if _COMPILED in key)
+        raise InputError(f"keys of the state dict, such as {twice}, are the same but for '{_COMPILED}'. Save it anew.")
+    prefix = _shared_prefixes(plain)
+    return {key[len(prefix) :]: value for key, value in plain.items()}
 
 
 def load_weights(segmentor: Segmentor, path: str | Path) -> None:
