@@ -1,4 +1,4 @@
-"""Random damage to configs, checkpoints, masks and annotation files: either it is read, or one `InputError` says why."""
+"""Random damage to configs, checkpoints, masks, annotations: either it is read, or one `InputError` says why."""
 
 import copy
 import io
@@ -23,7 +23,7 @@ from dfad_seg.errors import InputError
 from dfad_seg.segmentors import read_state_dict
 from dfad_seg.segmentors.weights import find_state_dict
 
-FEW, MANY = 40, 3000
+FEW, MANY = 40, 1000
 GOOD_CONFIG = {
     "method": "dfad",
     "teacher": {"source": "smp", "arch": "Unet", "checkpoint": "t.pt"},
@@ -182,7 +182,7 @@ def check_coco(content):
     found = in_file(json.dumps(content).encode(), "x.json", read_coco)
     for image in [] if found is None else found.images:
         if image.size[0] * image.size[1] < 10**6:
-            labels = render(image, {number: 0 for number in found.categories}, 255)
+            labels = render(image, {number: 0 for number in found.categories}, uncovered=255, ignore=False)
             assert labels.shape == image.size
 
 
