@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dfad_seg.distill.health import Health, HealthSettings, Trouble, all_finite
+from dfad_seg.distill.health import NOT_FINITE, Health, HealthSettings, Trouble, all_finite
 from dfad_seg.distill.hooks import Hooks, RunningMeans, is_due
 from dfad_seg.distill.memory import ReplayMemory
 from dfad_seg.distill.schedules import Schedule
@@ -173,7 +173,8 @@ def after_iteration(
     if logged or save or training.evaluation_pending:
         bad = 1 - all_finite([*training.networks.values(), *training.averages.values()], training.means.losses())
         found = training.health.look_at_weights(done, finite=not reduced(fabric, bad, "max") > 0)
-        troubles += [found] if found is not None and not troubles else []
+        if found is not None and all(trouble.kind != NOT_FINITE for trouble in troubles):
+            troubles.insert(0, found)  # before what only warns
     for trouble in troubles:
         if _treat(training, trouble, fabric=fabric, hooks=hooks, kept_student=kept_student):
             return True

@@ -219,6 +219,15 @@ def test_exploding_logits_can_stop():
         run.play()
 
 
+def test_exploding_logits_do_not_hide_a_statistic_that_is_not_finite():
+    student = large_student()
+    student.network[1].running_var[0] = math.inf
+    run = Run(student=student)
+    with pytest.raises(Diverged, match="statistics are not finite"):
+        run.play()
+    assert run.saved == {}
+
+
 def constant_teacher():
     teacher = toys.segmentor(100)
     with torch.no_grad():
