@@ -18,7 +18,14 @@ def test_stopping_leaves_a_usable_student(server, tmp_path, tiny_scenes):
     # Two good iterations; then the rates rise beyond what weights can follow.
     optimizer, schedule = {"type": "sgd", "lr": 0.01}, {"type": "step", "every": 2, "gamma": 1e32}
     config = tiny_config(
-        tmp_path, tiny_scenes, student_optimizer=optimizer, schedule=schedule, save_every=1, log_every=1, ema_decay=...
+        tmp_path,
+        tiny_scenes,
+        iterations=4,
+        student_optimizer=optimizer,
+        schedule=schedule,
+        save_every=1,
+        log_every=1,
+        ema_decay=...,
     )
     run = tmp_path / "run"
     code, output = server.call("train_seg", config, "--work-dir", run)
@@ -35,7 +42,7 @@ def test_stopping_leaves_a_usable_student(server, tmp_path, tiny_scenes):
     assert event["event"] == "not_finite" and event["found_at"] == 3 and "stopped" in event["cause"]
     assert not any("event" in record for record in read_metrics(run))
     # The policy is no part of the experiment: the same run goes on with another one.
-    options = ["--cfg-options", "health.not_finite=roll_back", "health.rate_factor=1.0e-30"]
+    options = ["--cfg-options", "health.not_finite=roll_back", "health.rate_factor=1.0e-32"]
     code, output = server.call("train_seg", config, "--work-dir", run, "--resume", *options)
     assert code == 0, output
     assert (run / "student.pt").exists() and not (run / "last_good_student.pt").exists()
