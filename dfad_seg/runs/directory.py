@@ -24,7 +24,7 @@ from dfad_seg.runs.lock import RunLock
 
 CHECKPOINT_FORMAT = "dfad_seg/checkpoint"
 CHECKPOINT_VERSION = 1
-_PARTS = {"iteration": int, "networks": dict, "optimizers": dict, "averages": dict, "means": dict}
+_PARTS = {"iteration": int, "networks": dict}
 
 
 class RunDirectory:

@@ -82,7 +82,7 @@ def tiny_config(folder, data, name="run.yaml", **changes):
         "generator": {"type": "dcgan", "latent_dim": 8},
         "dataset": {"type": "street_scenes", "root": str(data)},
         "evaluation": {"split": "val", "every": 10, "batch_size": 3, "num_workers": 0, "short_side": 16},
-        "iterations": 40,
+        "iterations": 30,
         "batch_size": 2,
         "image_size": [16, 16],
         "student_steps": 2,

@@ -68,7 +68,7 @@ def test_rolling_back_recovers(rolled_back):
     assert json.loads((run / "provenance.json").read_text())["real_images_used_for_training"] is False
 
 
-@pytest.mark.parametrize("rename", [5, 6, 7])
+@pytest.mark.parametrize("rename", [6, *(pytest.param(at, marks=pytest.mark.soak) for at in (3, 4, 5, 7, 8, 9))])
 def test_a_kill_around_the_return_changes_nothing(server, rolled_back, tmp_path, rename):
     # Renamed: config, provenance, iteration 0; after the return the metrics, iteration 0 again, iterations 5, 10, 12.
     config, reference = rolled_back
