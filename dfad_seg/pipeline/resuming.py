@@ -48,8 +48,13 @@ def open_run(work_dir: Path, config: Config, state: dict[str, Any] | None, resum
     text = dump_config(config)
     if resume and (work_dir / "config.yaml").exists():
         # Without a checkpoint the run had not come to its first one, and begins again.
-        step = 0 if state is None else state["iteration"]
-        return RunDirectory.resume(work_dir, text, step=step, keep_checkpoints=config.keep_checkpoints)
+        return RunDirectory.resume(
+            work_dir,
+            text,
+            step=0 if state is None else state["iteration"],
+            keep_checkpoints=config.keep_checkpoints,
+            evaluation_pending=state is not None and bool(state.get("evaluation_pending")),
+        )
     return RunDirectory.start(work_dir, text, keep_checkpoints=config.keep_checkpoints)
 
 

@@ -66,8 +66,10 @@ class RunDirectory:
                 raise
 
     @classmethod
-    def resume(cls, path: str | Path, config: str, *, step: int, keep_checkpoints: int = 2) -> RunDirectory:
-        """An existing run, to go on after `step`, locked.
+    def resume(
+        cls, path: str | Path, config: str, *, step: int, keep_checkpoints: int = 2, evaluation_pending: bool = False
+    ) -> RunDirectory:
+        """An existing run, to go on after `step`, locked; `evaluation_pending`: with that step's evaluation.
 
         Later metrics and checkpoints are dropped, as they will be made again, and so is what a killed process left
         half-written. Raises InputError as `check_folder` does.
@@ -80,7 +82,7 @@ class RunDirectory:
             try:
                 for folder in (path, path / "checkpoints", path / "pictures"):
                     remove_temporaries(folder)
-                elapsed = _drop_after(path, step)
+                elapsed = _drop_after(path, step, evaluation_pending=evaluation_pending)
                 return cls(path, lock=lock, keep_checkpoints=keep_checkpoints, elapsed=elapsed, step=step)
             except BaseException:
                 lock.release()
@@ -157,14 +159,25 @@ def _writing(path: Path) -> Iterator[None]:
         raise InputError(f"cannot write to the work-dir {path}: {error.strerror or error}.") from None
 
 
-def _drop_after(path: Path, step: int) -> float:
-    """Forget a run's metrics and checkpoints after `step`; returns the seconds that it had taken until there."""
+def _drop_after(path: Path, step: int, *, evaluation_pending: bool = False) -> float:
+    """Forget a run's metrics and checkpoints after `step`; returns the seconds that it had taken until there.
+
+    An evaluation that is still to be made after `step` may have been made by a part of the run that was killed later.
+    """
     for file in checkpoints(path):
         if checkpoint_iteration(file) > step:
             file.unlink()
-    records = [record for record in _read_records(path) if record["step"] <= step]
+    records = [
+        record
+        for record in _read_records(path)
+        if record["step"] < step or (record["step"] == step and not (evaluation_pending and _is_evaluation(record)))
+    ]
     write_text(path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
     return records[-1]["elapsed_s"] if records else 0.0
+
+
+def _is_evaluation(record: dict[str, Any]) -> bool:
+    return "event" not in record and not any(key.startswith("train/") for key in record)
 
 
 def check_folder(path: str | Path, config: str, *, resume: bool) -> None:

@@ -140,7 +140,7 @@ def check_full_disk(short, run, at):
 
 def test_a_disk_that_is_full_at_some_writes(short, tmp_path):
     assert short[2] > 8
-    resumed = [check_full_disk(short, tmp_path / "run", at) for at in (1, 2, 5, short[2] - 2, short[2])]
+    resumed = [check_full_disk(short, tmp_path / "run", at) for at in (1, 5, short[2])]
     assert not resumed[0] and resumed[-1]
 
 
