@@ -22,7 +22,7 @@ PIP := $(RUN) -m pip --quiet --disable-pip-version-check
 SIZE := $(if $(CPU_TORCH),2 GB,6 GB)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test soak lint docs clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -33,6 +33,9 @@ demo: $(VENV)/.installed-runtime ## compress a small network without data, score
 
 test: $(VENV)/.installed-test ## run the test suite (up to 10 minutes)
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+soak: $(VENV)/.installed-test ## run the long tests: kills, a full disk, fuzzing, 20,000 steps (about an hour)
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest --soak -s tests/reliability
 
 lint: $(VENV)/.installed-lint ## check style and types
 	@$(RUN) -m ruff check .

@@ -9,6 +9,7 @@ from dfad_seg.config.schema import Config
 from dfad_seg.config.sections import (
     EvaluationConfig,
     GeneratorConfig,
+    HealthConfig,
     OptimizerConfig,
     ReportConfig,
     ScheduleConfig,
@@ -22,6 +23,7 @@ __all__ = [
     "DatasetConfig",
     "EvaluationConfig",
     "GeneratorConfig",
+    "HealthConfig",
     "OptimizerConfig",
     "ReportConfig",
     "ScheduleConfig",

@@ -14,6 +14,7 @@ from dfad_seg.config.dataset import DatasetConfig
 from dfad_seg.config.sections import (
     EvaluationConfig,
     GeneratorConfig,
+    HealthConfig,
     OptimizerConfig,
     ReportConfig,
     ScheduleConfig,
@@ -141,6 +142,8 @@ class Config(Strict):
     class_weights: tuple[Weight, ...] | None = None
     """supervised: one per class."""
 
+    health: HealthConfig = HealthConfig()
+    """What is done when training goes wrong."""
     seed: NonNegative = 0
     """Of all random numbers."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
