@@ -22,7 +22,7 @@ PIP := $(RUN) -m pip --quiet --disable-pip-version-check
 SIZE := $(if $(CPU_TORCH),2 GB,6 GB)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo test soak lint docs clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -34,13 +34,20 @@ demo: $(VENV)/.installed-runtime ## compress a small network without data, score
 test: $(VENV)/.installed-test ## run the test suite (up to 10 minutes)
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
+soak: $(VENV)/.installed-test ## run the long tests: kills, a full disk, fuzzing, 20,000 steps (about an hour)
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest --soak -s tests/reliability
+
 lint: $(VENV)/.installed-lint ## check style and types
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 
+docs: $(VENV)/.installed-docs ## build the documentation's site in site/, warnings as errors
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
 clean: ## remove caches, build leftovers and runs/demo; other runs and .venv stay
-	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis runs/demo
+	@rm -rf build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis runs/demo
 	@find dfad_seg tools tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written by the last command of its rule, so an interrupted installation leaves none and is repeated.
@@ -65,7 +72,7 @@ endif
 	  $(RUN) -c 'import cv2'; }
 	@touch $@
 
-$(VENV)/.installed-test $(VENV)/.installed-lint: $(VENV)/.installed-%: $(VENV)/.installed-runtime
+$(VENV)/.installed-test $(VENV)/.installed-lint $(VENV)/.installed-docs: $(VENV)/.installed-%: $(VENV)/.installed-runtime
 	@echo "installing what make $* needs"
 	@$(PIP) install -c constraints.txt -e '.[$*]'
 	@touch $@

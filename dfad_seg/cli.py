@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from dfad_seg.errors import Diverged, InputError, Interrupted
+from dfad_seg.errors import Diverged, InputError, Interrupted, machine_fault
 
 EXIT_BAD_INPUT = 2
 EXIT_DIVERGED = 3
@@ -35,3 +35,9 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[
         # The reader of our output went away, as in `... | head`.
         sys.stderr.close()
         return 0
+    except OSError as error:
+        message = machine_fault(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        return EXIT_BAD_INPUT

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+from typing import Any
 
 
 class InputError(Exception):
@@ -29,7 +31,38 @@ class Interrupted(Exception):
 
 
 class Diverged(Exception):
-    """Training gave a number that is not finite; what was saved before is still good."""
+    """Training went wrong, and the policy is to stop; what was saved before is still good.
+
+    `kept` is the network to keep as it was after `iteration`, the last one saved before; None if there is none.
+    """
+
+    def __init__(self, message: str, *, kept: Any = None, iteration: int = 0) -> None:
+        super().__init__(message)
+        self.kept = kept
+        self.iteration = iteration
+
+
+FILES_ADVICE = "Raise the limit (ulimit -n) or lower num_workers"
+_ADVICE = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space, or ask for a larger quota",
+    errno.EFBIG: "Raise the limit on the size of files (ulimit -f)",
+    errno.EROFS: "Choose a place that can be written",
+    errno.EACCES: "Mend the permissions",
+    errno.EPERM: "Mend the permissions",
+    errno.EMFILE: FILES_ADVICE,
+    errno.ENFILE: FILES_ADVICE,
+    errno.EIO: "Check the disk",
+    errno.ESTALE: "Check the network disk",
+    errno.ENOMEM: "Free some memory",
+}
+
+
+def machine_fault(error: OSError) -> str | None:
+    """What a full disk, a lack of permission or of open files says to a user; None for other errors."""
+    advice = _ADVICE.get(error.errno or 0)
+    where = f" ({error.filename})" if error.filename else ""
+    return None if advice is None else f"{error.strerror}{where}. {advice}."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

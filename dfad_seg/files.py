@@ -12,6 +12,9 @@ from typing import IO, Any
 
 import torch
 
+TEMPORARY = ".tmp"
+"""The end of a temporary name; it begins with a dot."""
+
 
 @contextmanager
 def open_whole(path: str | Path) -> Iterator[IO[bytes]]:
@@ -22,7 +25,7 @@ def open_whole(path: str | Path) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as handle:
             yield handle
@@ -30,9 +33,16 @@ def open_whole(path: str | Path) -> Iterator[IO[bytes]]:
             os.fsync(handle.fileno())
         os.chmod(temporary, 0o666 & ~umask())
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def remove_temporaries(folder: str | Path) -> None:
+    """Remove what a process that was killed while it wrote into the folder left there; nobody may write meanwhile."""
+    for path in Path(folder).glob(f".*{TEMPORARY}"):
+        path.unlink(missing_ok=True)
 
 
 def write_whole(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -52,8 +62,47 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_torch(path: str | Path, value: Any) -> None:
-    """`torch.save`, whole."""
-    write_whole(path, lambda handle: torch.save(value, handle))
+    """`torch.save`, whole. An error of the disk is the OSError that it was, and not what torch makes of it."""
+    with open_whole(path) as handle:
+        watched = _Watched(handle)
+        try:
+            torch.save(value, watched)  # type: ignore[arg-type]
+        except RuntimeError:
+            if watched.error is not None:
+                raise watched.error from None
+            raise
+
+
+class _Watched:
+    """A handle that remembers why it could not write."""
+
+    def __init__(self, handle: IO[bytes]) -> None:
+        self._handle = handle
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._handle.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        self._handle.flush()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in the folder last through a power cut, where the system can."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
 
 
 def umask() -> int:

@@ -14,6 +14,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="run the long tests of reliability, and nothing else")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Not by -m in addopts, which somebody's own -m would replace.
+    wanted = [item for item in items if bool(item.get_closest_marker("soak")) == config.getoption("--soak")]
+    if left_out := [item for item in items if item not in wanted]:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = wanted
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data (CamVid/, weights/); the test is skipped where there is none."""

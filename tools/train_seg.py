@@ -13,7 +13,8 @@ from dfad_seg.cli import run_tool
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Train a teacher, or distil one into a student with or without data, as CONFIG says.",
-        epilog="Exit codes: 0 done; 2 bad input; 143 or 130 stopped by SIGTERM or Ctrl-C, to go on with --resume.",
+        epilog="Exit codes: 0 done; 2 bad input; 3 diverged; 143 or 130 stopped by SIGTERM or Ctrl-C, to go on with "
+        "--resume.",
     )
     parser.add_argument("config", metavar="CONFIG", help="YAML file, see configs/")
     parser.add_argument("--work-dir", metavar="DIR", help="run directory (default: runs/<config name>)")

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from dfad_seg.config.schema import UNUSED, Config
-from dfad_seg.config.values import apply_override, validate
+from dfad_seg.config.values import MAX_YAML, apply_override, safe_yaml, validate
 from dfad_seg.errors import InputError, nearest
 
 
@@ -22,11 +22,13 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     """
     path = find_config(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with open(path, "rb") as handle:
+            text = handle.read(4 * MAX_YAML + 1).decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"cannot read the config {path}: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from None
+    values = safe_yaml(text, str(path))
     if not isinstance(values, dict):
         raise InputError(f"{path} must hold a mapping of config keys, not {type(values).__name__}.")
     for override in overrides or []:

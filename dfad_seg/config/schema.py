@@ -14,7 +14,9 @@ from dfad_seg.config.dataset import DatasetConfig
 from dfad_seg.config.sections import (
     EvaluationConfig,
     GeneratorConfig,
+    HealthConfig,
     OptimizerConfig,
+    ReportConfig,
     ScheduleConfig,
     SegmentorConfig,
     TrainingDataConfig,
@@ -31,12 +33,17 @@ class Config(Strict):
     teacher: SegmentorConfig | None = None
     """Frozen; in `supervised`, the network to train, if that is to become a teacher."""
     student: SegmentorConfig | None = None
+    """The network that is trained; as a rule small."""
     generator: GeneratorConfig | None = None
+    """What makes the images."""
     num_classes: Positive | None = None
     """Default: the dataset's."""
     dataset: DatasetConfig | None = None
+    """Real images and labels; data-free methods evaluate on them, and no more."""
     evaluation: EvaluationConfig | None = None
+    """Without it nothing is scored on the way."""
     training_data: TrainingDataConfig | None = None
+    """Which real images are trained on, and how they are changed."""
 
     iterations: Positive = 15_000
     """dfad, random_noise: each is `student_steps` student steps (and one generator step); else one step."""
@@ -47,7 +54,9 @@ class Config(Strict):
     student_optimizer: OptimizerConfig = OptimizerConfig(type="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4)
     """Of the network that is trained."""
     generator_optimizer: OptimizerConfig = OptimizerConfig(type="adam", lr=1e-3)
+    """Of the generator."""
     schedule: ScheduleConfig = ScheduleConfig()
+    """Of all learning rates."""
     clip_norm: Rate | None = None
     """Bound on gradient norms."""
     ema_decay: Decay | None = None
@@ -83,6 +92,7 @@ class Config(Strict):
     distillation_temperature: Rate = 1.0
     """Divides both networks' logits in kl, jensen_shannon and normalised_kl, for either player."""
     adversarial_weight: Weight = 1.0
+    """Weight of the discrepancy in the generator's loss."""
     batch_norm_prior: Weight = 0.0
     """Weight of the teacher's BatchNorm statistics in the generator's loss."""
     layout_consistency: Weight = 0.0
@@ -120,6 +130,7 @@ class Config(Strict):
     teacher_layers: tuple[str, ...] | None = None
     """Layers of the two, by module names in pairs; default: the last activations at output strides 8 and 16."""
     student_layers: tuple[str, ...] | None = None
+    """Those of the student, in the order of teacher_layers."""
     student_norm: Literal["update", "batch", "running"] = "update"
     """The student's BatchNorm in the generator's step: batch statistics that update the running ones (what the
     paper's code does), batch statistics alone, or running statistics."""
@@ -131,11 +142,16 @@ class Config(Strict):
     class_weights: tuple[Weight, ...] | None = None
     """supervised: one per class."""
 
+    health: HealthConfig = HealthConfig()
+    """What is done when training goes wrong."""
     seed: NonNegative = 0
+    """Of all random numbers."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is one."""
     devices: Positive = 1
     """Processes per node."""
     num_nodes: Positive = 1
+    """Machines."""
     precision: Literal["32-true", "bf16-mixed", "auto"] = "32-true"
     """auto: bf16-mixed where it is faster, which is measured on a CPU; else 32-true."""
     optimize: bool = True
@@ -145,11 +161,17 @@ class Config(Strict):
     channels_last: bool = True
     """Memory layout of the networks; faster on CPUs and tensor cores."""
     log_every: Positive = 10
+    """Iterations between two lines of metrics."""
     save_every: NonNegative = 500
     """Iterations between two checkpoints; 0: at the end only."""
     preview_every: NonNegative = 0
     """Iterations between two pictures of generated images; 0: at the end only."""
     keep_checkpoints: Positive = 2
+    """The newest so many stay."""
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ("tensorboard",)
+    """Where metrics go beside metrics.jsonl."""
+    report: ReportConfig = ReportConfig()
+    """What the end of the run adds to its report."""
 
     @model_validator(mode="after")
     def _fits_method(self) -> Config:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dfad_seg.config.values import Decay, NonNegative, Positive, Rate, Size, Strict, Weight
+from dfad_seg.config.values import Decay, NonNegative, Positive, Rate, Share, Size, Strict, Weight
 
 
 class SegmentorConfig(BaseModel):
@@ -41,6 +41,7 @@ class OptimizerConfig(Strict):
     """One player's optimiser."""
 
     type: Literal["sgd", "adam", "adamw"]
+    """The algorithm."""
     lr: Rate
     """Learning rate before the schedule's factor."""
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -48,6 +49,7 @@ class OptimizerConfig(Strict):
     betas: tuple[Decay | Literal[0], Decay] | None = None
     """Adam and AdamW only; default (0.9, 0.999)."""
     weight_decay: Weight = 0.0
+    """Decoupled in AdamW."""
 
     @model_validator(mode="after")
     def _fits_type(self) -> OptimizerConfig:
@@ -61,6 +63,7 @@ class ScheduleConfig(Strict):
     """Factor on all learning rates, by iteration."""
 
     type: Literal["constant", "step", "poly", "cosine"] = "constant"
+    """Its form after the warm-up."""
     warmup: NonNegative = 0
     """Iterations of linear warm-up."""
     every: Positive | None = None
@@ -84,15 +87,43 @@ class ScheduleConfig(Strict):
         return self
 
 
+class HealthConfig(Strict):
+    """What is done when training goes wrong. It may change when a run is resumed."""
+
+    not_finite: Literal["stop", "skip", "roll_back"] = "stop"
+    """A loss, gradient or weight is not finite: stop, skip the step (looks at the gradients of every step), or go
+    back to the last checkpoint with lower learning rates."""
+    exploding: Literal["ignore", "warn", "roll_back", "stop"] = "warn"
+    """The student's logits are beyond max_logit."""
+    collapse: Literal["ignore", "warn", "roll_back", "stop"] = "warn"
+    """dfad: all of the teacher's answers to generated images are of nearly one class, for `patience` iterations."""
+    dead_student: Literal["ignore", "warn", "roll_back", "stop"] = "warn"
+    """The student agrees with its teacher no better than a constant answer would, for `patience` iterations."""
+    max_logit: Rate = 1e4
+    min_entropy: Share = 0.02
+    """Of the greatest entropy of the teacher's classes; below it the generator counts as collapsed."""
+    patience: Positive = 500
+    roll_backs: Positive = 3
+    """Most returns in one run; then it stops."""
+    rate_factor: Decay = 0.5
+    """Factor on all learning rates at each return."""
+    skips: Positive = 100
+    """Most steps to skip one after the other; then the run stops."""
+
+
 class EvaluationConfig(Strict):
     """How a network is scored on `dataset`."""
 
     split: str = "val"
+    """Of the data set."""
     every: NonNegative = 0
     """Iterations between two evaluations; 0: at the end only. The last one is never skipped."""
+    keep_best: bool | None = None
+    """Also keep the network that scored highest on the split, as best_SPLIT.pt; what counts is still the last one."""
     short_side: Positive | None = None
     """Resize image and labels to this shorter side; none: native size."""
     batch_size: Positive = 8
+    """Images that are read together."""
     num_workers: NonNegative = 1
     """Processes that read images; 0: none but the main one."""
     crop_size: Size | None = None
@@ -111,11 +142,25 @@ class TrainingDataConfig(Strict):
     """Augmentation of real training images; crops have the size `image_size`."""
 
     split: str = "train"
+    """Of the data set."""
     short_side: Positive | None = None
     """Resize to this shorter side first."""
     scale: tuple[Rate, Rate] = (1.0, 1.0)
     """Random scaling between these factors."""
     hflip: bool = True
+    """Mirror every other image."""
     color_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Strength of brightness, contrast and saturation changes."""
     num_workers: NonNegative = 2
+    """Processes that read images; 0: none but the main one."""
+
+
+class ReportConfig(Strict):
+    """What the end of a run adds to its report; each part costs time. The report itself is always written."""
+
+    latency: bool = True
+    """Time the networks, up to two seconds each."""
+    teacher: bool = True
+    """Score the teacher as the student was scored; needs evaluation."""
+    examples: Annotated[int, Field(ge=0, le=10)] = 3
+    """Best and worst evaluated images to show, of each; costs one more evaluation. 0: none."""

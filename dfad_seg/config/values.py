@@ -16,7 +16,8 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Decay = Annotated[float, Field(gt=0, lt=1)]
-Size = Annotated[tuple[Positive, Positive], Field(description="[height, width] in pixels")]
+Size = tuple[Positive, Positive]
+"""[height, width] in pixels."""
 
 
 class Strict(BaseModel):
@@ -39,6 +40,39 @@ def validate(model: type[Model], values: dict[str, Any], where: str) -> Model:
         raise InputError(f"{where}: " + "\n  ".join(["", *lines] if len(lines) > 1 else lines)) from None
 
 
+MAX_YAML = 2**20
+"""Characters; longer texts are no configs."""
+MAX_VALUES = 100_000
+"""Values and keys in a text, each counted as often as aliases repeat it."""
+
+
+def safe_yaml(text: str, what: str) -> Any:
+    """The plain values in a YAML text; no tag of it runs code, and aliases cannot make it large.
+
+    Raises:
+        InputError: not YAML, longer than `MAX_YAML`, or more than `MAX_VALUES` values; begins with `what`.
+    """
+    if len(text) > MAX_YAML:
+        raise InputError(f"{what} has {len(text)} characters, and at most {MAX_YAML} are read. Is it the right file?")
+    try:
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+        # ValueError: a date or a number that is none.
+        raise InputError(f"{what} is not valid YAML: {_shortened(' '.join(str(error).split()), 300)}") from None
+    # Aliases share what they name, so that a few lines can stand for billions of values, or for themselves.
+    todo, count = [values], 0
+    while todo:
+        node = todo.pop()
+        count += 1
+        if isinstance(node, dict):
+            todo += [*node.keys(), *node.values()]
+        elif isinstance(node, (list, tuple, set)):
+            todo += node
+        if count + len(todo) > MAX_VALUES:
+            raise InputError(f"{what} has more than {MAX_VALUES} values, or aliases that repeat without end.")
+    return values
+
+
 def apply_override(values: dict[str, Any], override: str, option: str = "--cfg-options") -> None:
     """Set the `key=value` of a command line in `values`: dots for nested keys, the value in YAML.
 
@@ -48,10 +82,7 @@ def apply_override(values: dict[str, Any], override: str, option: str = "--cfg-o
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise InputError(f"{option}: '{override}' is not of the form key=value.")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"{option}: the value in '{override}' is not valid YAML.") from None
+    value = safe_yaml(text, f"{option}: the value in '{_shortened(override)}'")
     *parents, last = key.split(".")
     node = values
     for parent in parents:
@@ -73,9 +104,12 @@ def _describe(problem: ErrorDetails, model: type[BaseModel]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return message if key == "config" else f"{key}: {message}."
-    found = repr(problem["input"])
-    found = found if len(found) <= 60 else found[:57] + "..."
+    found = _shortened(repr(problem["input"]))
     return f"{key}: {message[:1].lower()}{message[1:]}, got {found}."
+
+
+def _shortened(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."
 
 
 def _known_keys(parents: tuple[int | str, ...], model: Any) -> list[str]:

@@ -20,8 +20,12 @@ Transform = Callable[[np.ndarray, np.ndarray, "int | None"], tuple[np.ndarray, n
 """`(image uint8 (H, W, 3) RGB, mask uint8 (H, W), seed or None) -> (image, mask)`, sizes may change."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+"""What is decoded, whatever a file is called. Pillow knows dozens more, and hands PostScript to another program."""
 MAX_PIXELS = 80_000_000
 """Larger images are refused before they are decoded: a small file can unpack to gigabytes."""
+MAX_BYTES = 2**30
+"""Larger image files are refused before they are read."""
 
 
 class Pair(NamedTuple):
@@ -238,13 +242,16 @@ def _require_index(mask: Image.Image, path: Path) -> None:
 
 def _open(path: Path, what: str) -> Image.Image:
     try:
-        data = path.read_bytes()
+        size = path.stat().st_size
+        data = b"" if size > MAX_BYTES else path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {what} {path}: {error.strerror or error}.") from None
+    if size > MAX_BYTES:
+        raise InputError(f"{what} {path} has {size >> 20} MiB, more than {MAX_BYTES >> 20}; make it smaller first.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
         raise InputError(f"{what} {path} is not a readable image file ({len(data)} bytes).") from None
     except Image.DecompressionBombError:

@@ -25,6 +25,10 @@ MAX_DOWNLOAD = 4 * 1024**3
 MAX_MEMBER = 32 * 1024**2
 MAX_MEMBERS = 20_000
 MAX_TAR_MEMBERS = 100_000
+MAX_UNPACKED = 8 * 1024**3
+"""Bytes of all files together that an archive may unpack to."""
+MAX_RATIO = 200
+"""Bytes that one byte of a zip archive may unpack to, as a mean over all its files; images gain next to nothing."""
 _NETWORK = (
     urllib.error.URLError,
     http.client.HTTPException,
@@ -105,6 +109,10 @@ def unzip(archive: Path, target: Path, choose: Callable[[PurePosixPath], PurePos
                 place = choose(_safe(info, archive))
                 if place is not None:
                     wanted.append((info, target / place))
+            total = sum(info.file_size for info, _ in wanted)
+            _check_total(archive, total)
+            if total > MAX_RATIO * max(archive.stat().st_size, 2**20):
+                raise InputError(f"{archive} would unpack to {total} bytes, far more than an image archive; stopped.")
             for info, path in wanted:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(opened.read(info))
@@ -117,8 +125,10 @@ def untar(archive: Path, target: Path, choose: Callable[[PurePosixPath], PurePos
     """`unzip` for a tar file, compressed or not; links and devices that `choose` leaves out are no error."""
     try:
         with tarfile.open(archive) as opened:
-            wanted = []
-            for member in opened:
+            wanted, total = [], 0
+            for count, member in enumerate(opened):
+                if count > 10 * MAX_TAR_MEMBERS:
+                    raise InputError(f"{archive} holds more than {count} entries; it is another archive.")
                 if member.isdir():
                     continue
                 place = choose(_safe_path(member.name, member.size, archive))
@@ -127,6 +137,8 @@ def untar(archive: Path, target: Path, choose: Callable[[PurePosixPath], PurePos
                 if not member.isreg():
                     raise InputError(f"{archive} holds the link or device '{member.name}'; not unpacked.")
                 wanted.append((member, target / place))
+                total += member.size
+                _check_total(archive, total)
                 if len(wanted) > MAX_TAR_MEMBERS:
                     raise InputError(f"{archive} holds more than {MAX_TAR_MEMBERS} files; it is another archive.")
             for member, path in wanted:
@@ -149,6 +161,11 @@ def file_md5(path: Path) -> str:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}.") from None
     return digest.hexdigest()
+
+
+def _check_total(archive: Path, size: int) -> None:
+    if size > MAX_UNPACKED:
+        raise InputError(f"{archive} unpacks to more than {MAX_UNPACKED >> 30} GiB; stopped.")
 
 
 def _safe(info: zipfile.ZipInfo, archive: Path) -> PurePosixPath:

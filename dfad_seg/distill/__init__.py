@@ -5,6 +5,7 @@ Nothing here imports `datasets`: that the data-free loop cannot see a real image
 
 from dfad_seg.distill.augmentation import ImageAugmentation
 from dfad_seg.distill.data_free import GameSettings, distil_data_free
+from dfad_seg.distill.health import HealthSettings
 from dfad_seg.distill.hooks import Hooks
 from dfad_seg.distill.memory import ReplayMemory
 from dfad_seg.distill.norm import batch_norm_mode, recalibrate_batch_norm
@@ -14,6 +15,7 @@ from dfad_seg.distill.with_data import TrainingSettings, distil_with_data, train
 
 __all__ = [
     "GameSettings",
+    "HealthSettings",
     "Hooks",
     "ImageAugmentation",
     "ReplayMemory",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dfad_seg.distill.health import Health, HealthSettings
 from dfad_seg.distill.hooks import Hooks
 from dfad_seg.distill.image_sizes import ImageSizes
 from dfad_seg.distill.memory import ReplayMemory
@@ -18,7 +19,7 @@ from dfad_seg.distill.norm import batch_norm_mode, recalibrate_batch_norm
 from dfad_seg.distill.schedules import Schedule
 from dfad_seg.distill.seeds import derived_seed, iteration_rng
 from dfad_seg.distill.steps import generator_step, student_step
-from dfad_seg.distill.training import Training, after_iteration, evaluate_pending
+from dfad_seg.distill.training import Training, after_iteration, begin, evaluate_pending
 from dfad_seg.distill.world import unwrap
 from dfad_seg.generators import ImageGenerator
 from dfad_seg.objectives import Discrepancy, FeatureMatching, GeneratorObjective, Interpolation
@@ -66,6 +67,8 @@ class GameSettings:
     """`anew`: the teacher answers remembered images again, newly augmented; `kept`: its logits were stored."""
     recalibrate_batches: int = 0
     """Generated batches over which the kept student's BatchNorm statistics are recomputed; 0 keeps them."""
+    health: HealthSettings = field(default_factory=HealthSettings)
+    """What is done when training goes wrong."""
     seed: int = 0
 
     def student_steps_at(self, factor: float) -> int:
@@ -101,20 +104,23 @@ def distil_data_free(
         student: trained in place.
         generator: `sample` and `forward` as in `generators`. Trained in place unless `generator_optimizer` is
             None, as for the random-noise control.
-        student_optimizer, generator_optimizer: over these networks' parameters.
+        student_optimizer: over the student's parameters.
+        generator_optimizer: over the generator's.
         student_loss: the discrepancy that the student minimises.
         objective: the generator's loss; None with `generator_optimizer=None`.
         schedule: factor on both players' learning rates, by iteration.
         settings: numbers.
         augment: changes generated images before the student's step: `(images, rng) -> images`.
         fresh_generator: builds another generator of the same kind; needed for `restart_every`.
-        interpolation, features: of the student's step, see `student_step`. The parameters of `features.connectors`
-            belong to `student_optimizer`, too.
+        interpolation: of the student's step, see `student_step`.
+        features: likewise. The parameters of `features.connectors` belong to `student_optimizer`, too.
         state: what `hooks.save` was given, to continue from.
         hooks: logging, evaluation, saving.
 
     Raises:
         Interrupted: `hooks.stop_requested` said so; the state has been saved.
+        Diverged: as `settings.health` says.
+        InputError: `state` is not of this game.
     """
     hooks = hooks or Hooks()
     teacher = teacher.to(fabric.device)
@@ -138,9 +144,10 @@ def distil_data_free(
         iterations=settings.iterations,
         ema_decay={"student": settings.ema_decay, "generator": settings.generator_ema_decay},
         memory=memory,
+        health=Health(settings.health, trained_generator=generator_optimizer is not None),
     )
-    if state is not None:
-        training.load_state_dict(state)
+    begin(training, state, hooks)
+    attempt = training.health.attempt
     steady_generator = training.steady("generator")
     student.train()
     generator.train()
@@ -207,7 +214,9 @@ def distil_data_free(
         for _ in range(settings.student_steps_at(schedule(training.iteration))):
             generated = generate(batch, size, rng)
             images = generated if augment is None else augment(generated, rng)
-            result = teach(images, rng)
+            result = attempt(teach, images, rng)
+            if result is None:
+                continue
             answered, answers = result.pop("teacher_images"), result.pop("teacher_logits")
             if settings.replay_size:
                 memory.add(answered if memory.keep_answers else generated, answers, rng)
@@ -219,12 +228,15 @@ def distil_data_free(
                 images, kept_answers = memory.sample(batch, size, rng)
                 if augment is not None and kept_answers is None:
                     images = augment(images, rng)
-                result = teach(images, rng, kept_answers)
+                result = attempt(teach, images, rng, kept_answers)
+                if result is None:
+                    continue
                 training.means.add("train/replay_", {name: result[name] for name in ("loss", "agreement")})
 
         if generator_optimizer is not None and objective is not None:
             latents = generator.sample(batch, size, rng)
-            result = generator_step(
+            result = attempt(
+                generator_step,
                 generator=generator_wrapped,
                 student=student,
                 teacher=teacher,
@@ -237,8 +249,9 @@ def distil_data_free(
                 backward=fabric.backward,
                 autocast=fabric.autocast,
             )
-            generator.observe(latents, result.pop("teacher_labels"))
-            training.means.add("train/generator_", result)
+            if result is not None:
+                generator.observe(latents, result.pop("teacher_labels"))
+                training.means.add("train/generator_", result)
 
         after_iteration(training, fabric=fabric, hooks=hooks, rates=rates, kept_student=kept_student, preview=preview)
     return kept_student()

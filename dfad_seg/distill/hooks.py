@@ -20,6 +20,10 @@ def _never() -> bool:
     return False
 
 
+def _no_state(before: int) -> dict[str, Any] | None:
+    return None
+
+
 @dataclass
 class Hooks:
     """Callbacks of a loop; each runs after an iteration whose 1-based number is a multiple of its interval.
@@ -33,6 +37,12 @@ class Hooks:
     """(network) -> scalars such as `val/mIoU`. The loops never see what it evaluates on."""
     save: Callable[[int, dict[str, Any]], None] = _nothing
     """(iteration, state): a resumable state of tensors and plain Python."""
+    load: Callable[[int], dict[str, Any] | None] = _no_state
+    """(iteration): the newest state that `save` was given up to there, or else the oldest there is; or None."""
+    rewind: Callable[[int], None] = _nothing
+    """(iteration): forget everything after it, as training goes on from there."""
+    event: Callable[[int, dict[str, Any]], None] = _nothing
+    """(iteration, record): something went wrong: `event` (what), `cause` and `found_at` (the iteration)."""
     preview: Callable[[int, Tensor, Tensor, Tensor], None] = _nothing
     """(iteration, images, teacher's labels, student's labels) of some generated images."""
     advance: Callable[[int], None] = _nothing
@@ -62,6 +72,10 @@ class RunningMeans:
             key = f"{prefix}{name}"
             self._sums[key] = self._sums.get(key, 0) + value.float()
             self._counts[key] = self._counts.get(key, 0) + 1
+
+    def losses(self) -> list[Tensor]:
+        """The sums of the losses so far."""
+        return [total for name, total in self._sums.items() if name.endswith("loss")]
 
     def state_dict(self) -> dict[str, Any]:
         """The sums so far: a run that is stopped between two log points goes on with them."""

@@ -54,12 +54,13 @@ def student_step(
 
     Returns:
         Detached tensors on the device: the scalars `loss`, `agreement` (share of pixels on which the student answers
-        what it should) and the regularisers' terms by name; `classes`, (C,) share of each class among the teacher's
+        what it should), `logit_peak` (the size of the student's largest logit) and the regularisers' terms by name;
+        `classes`, (C,) share of each class among the teacher's
         answers; `teacher_logits`, (N, C, H, W), or (N, C) of a classifier, and `teacher_images`, to which they belong.
     """
     images = images.detach()
     optimizer.zero_grad(set_to_none=True)
-    losses, lessons, agreements = [], [], []
+    losses, lessons, agreements, peaks = [], [], [], []
     terms: dict[str, Tensor] = {}
     known = [None] * accumulate if teacher_logits is None else _split(teacher_logits, accumulate)
     for part, logits in zip(_split(images, accumulate), known, strict=True):
@@ -84,6 +85,7 @@ def student_step(
         lessons.append(lesson)
         agree = student_logits.detach().argmax(dim=1) == lesson.targets.argmax(dim=1)
         agreements.append(agree.float().mean() * share)
+        peaks.append(torch.stack(student_logits.detach().aminmax()).abs().max())
         del loss, student_logits  # their graph must not live beside the next part's
     _clip(optimizer, clip_norm)
     optimizer.step()
@@ -98,6 +100,7 @@ def student_step(
     return {
         "loss": torch.stack(losses).sum(),
         "agreement": torch.stack(agreements).sum(),
+        "logit_peak": torch.stack(peaks).max(),
         "classes": classes,
         "teacher_logits": teacher_logits,
         "teacher_images": teacher_images,
@@ -150,7 +153,9 @@ def generator_step(
             student in training mode, so its running statistics see these images too: `"update"`.
         accumulate: as in `student_step`; terms that are no mean over images, such as the logarithm in −log(1 + MAE),
             become the mean of the parts' terms.
-        clip_norm, backward, autocast: as in `student_step`.
+        clip_norm: as in `student_step`, and the following.
+        backward: likewise.
+        autocast: likewise.
 
     Returns:
         The objective's terms and their `loss`, detached; and `teacher_labels`, (N, H, W), its answer to these images.

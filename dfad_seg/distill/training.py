@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +11,12 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from dfad_seg.distill.health import NOT_FINITE, Health, HealthSettings, Trouble, all_finite
 from dfad_seg.distill.hooks import Hooks, RunningMeans, is_due
 from dfad_seg.distill.memory import ReplayMemory
 from dfad_seg.distill.schedules import Schedule
 from dfad_seg.distill.world import agree_to_stop, broadcast_buffers, reduced
-from dfad_seg.errors import Diverged, Interrupted
+from dfad_seg.errors import Diverged, InputError, Interrupted
 
 
 class Training:
@@ -29,6 +29,7 @@ class Training:
         iterations: how many there will be.
         ema_decay: by network, the decay per iteration of a moving average of its weights and statistics, or None.
         memory: generated images to remember, saved with the rest.
+        health: policies for what goes wrong; default: those of `HealthSettings`.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Training:
         iterations: int,
         ema_decay: dict[str, float | None],
         memory: ReplayMemory | None = None,
+        health: Health | None = None,
     ) -> None:
         self.networks = networks
         self.optimizers = optimizers
@@ -49,6 +51,8 @@ class Training:
         self.evaluation_pending = False
         self.means = RunningMeans()
         self.memory = memory
+        self.health = health or Health(HealthSettings())
+        self.health.watch(networks.values(), optimizers.values())
         self.averages = {
             name: AveragedModel(networks[name], multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
             for name, decay in ema_decay.items()
@@ -61,7 +65,7 @@ class Training:
 
     def set_rates(self) -> dict[str, float]:
         """Set all learning rates for the present iteration; returns them by optimiser."""
-        factor = self.schedule(self.iteration)
+        factor = self.schedule(self.iteration) * self.health.rate_scale
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
@@ -77,9 +81,25 @@ class Training:
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "means": self.means.state_dict(),
             "memory": None if self.memory is None else self.memory.state_dict(),
+            "health": self.health.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave.
+
+        Raises:
+            InputError: it is of other networks or optimisers, or incomplete.
+        """
+        try:
+            self._load_state_dict(state)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise InputError(
+                f"the saved state does not fit this run ({type(error).__name__}: {reason}). It is damaged, or was "
+                "written by another program: resume from another checkpoint."
+            ) from error
+
+    def _load_state_dict(self, state: dict[str, Any]) -> None:
         self.iteration = state["iteration"]
         self.evaluation_pending = state["evaluation_pending"]
         for name, network in self.networks.items():
@@ -92,6 +112,8 @@ class Training:
         self.means.load_state_dict(state["means"], device)
         if self.memory is not None:
             self.memory.load_state_dict(state["memory"], device)
+        if "health" in state:  # not in files from before there was any
+            self.health.load_state_dict(state["health"])
 
     def steady(self, name: str) -> nn.Module:
         """The moving average of a network if there is one, or else the network itself."""
@@ -102,6 +124,14 @@ class Training:
         return copy.deepcopy(self.steady("student")).eval().requires_grad_(False)
 
 
+def begin(training: Training, state: dict[str, Any] | None, hooks: Hooks) -> None:
+    """Take up a saved state if there is one; a new run that may be rolled back saves where it begins."""
+    if state is not None:
+        training.load_state_dict(state)
+    elif training.health.may_roll_back:
+        hooks.save(0, training.state_dict())
+
+
 def after_iteration(
     training: Training,
     *,
@@ -110,28 +140,44 @@ def after_iteration(
     rates: dict[str, float],
     kept_student: Callable[[], nn.Module],
     preview: Callable[[nn.Module], None] | None = None,
-) -> None:
-    """Count the iteration, then log, evaluate, save and stop as `hooks` wants.
+) -> bool:
+    """Count the iteration, then log, look for trouble, evaluate, save and stop as `hooks` and the policies want.
 
     What was logged up to a saved iteration is never lost: the evaluation comes before the save, or, when the run is
-    asked to stop, is marked as pending in the saved state and made up for on resume.
+    asked to stop, is marked as pending in the saved state and made up for on resume. Nothing that is not finite is
+    ever saved.
+
+    Returns:
+        Whether the run was taken back to an earlier iteration.
 
     Raises:
         Interrupted: the run was asked to stop; the state has been saved.
-        Diverged: a logged loss is not finite; the last saved state is from before.
+        Diverged: training went wrong, and the policy is to stop; the last saved state is from before.
     """
     for name, average in training.averages.items():
         average.update_parameters(training.networks[name])
     training.iteration = done = training.iteration + 1
     last = training.iterations
     hooks.advance(done)
-    if is_due(done, hooks.log_every, last):
+    if skips := training.health.take_skips():
+        _report(hooks, done, "skipped", f"{skips} steps had gradients that are not finite", done)
+    troubles: list[Trouble] = []
+    logged = is_due(done, hooks.log_every, last)
+    if logged:
         scalars = training.means.flush(lambda value: reduced(fabric, value, "mean"))
         hooks.log(done, scalars | {f"train/{name}_lr": rate for name, rate in rates.items()})
-        _check_finite(done, scalars)
+        troubles = training.health.look(done, scalars)
     stop = done < last and agree_to_stop(fabric, hooks, done)
     save = stop or is_due(done, hooks.save_every, last)
     training.evaluation_pending = is_due(done, hooks.evaluate_every, last)
+    if logged or save or training.evaluation_pending:
+        bad = 1 - all_finite([*training.networks.values(), *training.averages.values()], training.means.losses())
+        found = training.health.look_at_weights(done, finite=not reduced(fabric, bad, "max") > 0)
+        if found is not None and all(trouble.kind != NOT_FINITE for trouble in troubles):
+            troubles.insert(0, found)  # before what only warns
+    for trouble in troubles:
+        if _treat(training, trouble, fabric=fabric, hooks=hooks, kept_student=kept_student):
+            return True
     if save or training.evaluation_pending:
         broadcast_buffers(fabric, *training.networks.values(), *training.averages.values())
     show = preview if is_due(done, hooks.preview_every, last) and not stop else None
@@ -147,6 +193,7 @@ def after_iteration(
         hooks.save(done, training.state_dict())
     if stop:
         raise Interrupted(done)
+    return False
 
 
 def evaluate_pending(
@@ -168,10 +215,40 @@ def evaluate_pending(
         preview(kept)
 
 
-def _check_finite(iteration: int, scalars: dict[str, float]) -> None:
-    bad = [name for name, value in scalars.items() if name.endswith("loss") and not math.isfinite(value)]
-    if bad:
-        raise Diverged(
-            f"training diverged: {', '.join(bad)} is not finite at iteration {iteration}. Lower the learning "
-            "rates or set clip_norm; the last checkpoint is from before and can be evaluated or resumed."
-        )
+def _treat(
+    training: Training, trouble: Trouble, *, fabric: Fabric, hooks: Hooks, kept_student: Callable[[], nn.Module]
+) -> bool:
+    """Do what the policy says; whether the run was taken back to an earlier iteration."""
+    found_at, health = training.iteration, training.health
+    if trouble.action == "warn":
+        _report(hooks, found_at, trouble.kind, trouble.cause, found_at)
+        return False
+    state = hooks.load(trouble.since)
+    fabric.barrier()  # every rank has read it before rank 0 writes
+    if trouble.action == "roll_back" and state is not None:
+        scale, count = health.rate_scale, health.roll_backs
+        training.load_state_dict(state)
+        # A state that is older than the last return does not know of it.
+        health.rate_scale, health.roll_backs = scale, count
+        health.roll_back()
+        training.evaluation_pending = False  # made up for before this run went on from there
+        hooks.rewind(training.iteration)
+        hooks.save(training.iteration, training.state_dict())
+        outcome = f"back to iteration {training.iteration}, learning rates times {health.rate_scale:g}"
+        _report(hooks, training.iteration, trouble.kind, f"{trouble.cause}; {outcome}", found_at)
+        return True
+    _report(hooks, found_at, trouble.kind, f"{trouble.cause}; stopped", found_at)
+    kept = None
+    if state is not None:
+        training.load_state_dict(state)
+        kept = kept_student()
+    raise Diverged(
+        f"training diverged: {trouble.cause}, at iteration {found_at}. Lower the learning rates, set clip_norm, or "
+        "choose another policy (health); the last checkpoint is from before and can be evaluated or resumed.",
+        kept=kept,
+        iteration=training.iteration,
+    )
+
+
+def _report(hooks: Hooks, iteration: int, kind: str, cause: str, found_at: int) -> None:
+    hooks.event(iteration, {"event": kind, "cause": cause, "found_at": found_at})

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dfad_seg.distill.health import Health, HealthSettings
 from dfad_seg.distill.hooks import Hooks
 from dfad_seg.distill.schedules import Schedule
 from dfad_seg.distill.seeds import iteration_rng
 from dfad_seg.distill.steps import student_step, supervised_step
-from dfad_seg.distill.training import Training, after_iteration, evaluate_pending
+from dfad_seg.distill.training import Training, after_iteration, begin, evaluate_pending
 from dfad_seg.distill.world import unwrap
 from dfad_seg.objectives import Discrepancy, LabelLoss
 
@@ -30,6 +31,7 @@ class TrainingSettings:
     iterations: int
     clip_norm: float | None = None
     ema_decay: float | None = None
+    health: HealthSettings = field(default_factory=HealthSettings)
     seed: int = 0
 
 
@@ -122,16 +124,21 @@ def _train(
         schedule=schedule,
         iterations=settings.iterations,
         ema_decay={"student": settings.ema_decay},
+        health=Health(settings.health),
     )
-    if state is not None:
-        training.load_state_dict(state)
+    begin(training, state, hooks)
     training.networks["student"].train()
     evaluate_pending(training, hooks=hooks, kept_student=training.kept_student)
-    left = settings.iterations - training.iteration
-    for batch in itertools.islice(batches_from(training.iteration), left) if left else ():
-        rates = training.set_rates()
-        iteration_rng(settings.seed, fabric.global_rank, training.iteration, fabric.device)
-        on_device = {name: batch[name].to(fabric.device, non_blocking=True) for name in ("image", "mask")}
-        training.means.add("train/student_", step(wrapped, optimizer, on_device))
-        after_iteration(training, fabric=fabric, hooks=hooks, rates=rates, kept_student=training.kept_student)
+    while left := settings.iterations - training.iteration:
+        for batch in itertools.islice(batches_from(training.iteration), left):
+            rates = training.set_rates()
+            iteration_rng(settings.seed, fabric.global_rank, training.iteration, fabric.device)
+            on_device = {name: batch[name].to(fabric.device, non_blocking=True) for name in ("image", "mask")}
+            result = training.health.attempt(step, wrapped, optimizer, on_device)
+            if result is not None:
+                training.means.add("train/student_", result)
+            if after_iteration(training, fabric=fabric, hooks=hooks, rates=rates, kept_student=training.kept_student):
+                break  # the batches begin again from where the run was taken back to
+        else:
+            break
     return training.kept_student()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -97,6 +97,43 @@ def write_evaluation_picture(
     write_png(path, framed([body, legend(entries, body.shape[1])]))
 
 
+def write_comparison_picture(
+    path: str | Path,
+    image: ArrayLike | Tensor,
+    target: ArrayLike | Tensor,
+    answers: Mapping[str, ArrayLike | Tensor],
+    classes: Sequence[str],
+    palette: Palette,
+    ignore_index: int = 255,
+) -> None:
+    """Write a PNG: image | truth | each answer | errors of the last answer, and a legend of the classes that occur.
+
+    Small images are enlarged by a whole factor to at least 160 pixels of height, large ones reduced to 240.
+
+    Args:
+        path: the PNG file, written whole.
+        image: RGB, float `(3, H, W)` in [0, 1] or uint8 `(H, W, 3)`; resized if the label maps are larger.
+        target: integer labels `(H, W)`.
+        answers: by name, integer labels `(H, W)`; one at least.
+        classes: class names, in label order.
+        palette: RGB colour of each class.
+        ignore_index: label of pixels that are not evaluated.
+    """
+    truth, predicted = _labels(target), {name: _labels(answer) for name, answer in answers.items()}
+    last = list(predicted)[-1]
+    picture = as_picture(image)
+    if picture.shape[:2] != truth.shape:
+        picture = np.asarray(cv2.resize(picture, truth.shape[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
+    panels = {"image": picture, "truth": colourise(truth, palette)}
+    panels |= {name: colourise(labels, palette) for name, labels in predicted.items()}
+    panels[f"{last}'s errors"] = error_map(predicted[last], truth, ignore_index)
+    strips = [captioned(_fitted(enlarge(panel, 160), 240), caption) for caption, panel in panels.items()]
+    body = beside(strips)
+    entries = [(classes[label], palette[label]) for label in present(len(classes), truth, *predicted.values())]
+    entries += [("ignored", BLACK)] if (truth == ignore_index).any() else []
+    write_png(path, framed([body, legend([*entries, ("wrong", WRONG)], body.shape[1])]))
+
+
 def as_picture(image: ArrayLike | Tensor) -> Picture:
     """RGB float `(3, H, W)` in [0, 1], or uint8 `(H, W, 3)` as it is, → uint8 `(H, W, 3)`."""
     array = _array(image)
@@ -121,6 +158,15 @@ def enlarge(picture: Picture, min_height: int) -> Picture:
     height, width = picture.shape[:2]
     factor = min(-(-min_height // height), 4096 // width)
     return picture.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else picture
+
+
+def _fitted(picture: Picture, max_height: int) -> Picture:
+    """Reduced to `max_height` where it is higher; the mean of the colours, so that thin things stay visible."""
+    height, width = picture.shape[:2]
+    if height <= max_height:
+        return picture
+    size = (max(1, round(width * max_height / height)), max_height)
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def captioned(picture: Picture, caption: str) -> Picture:

@@ -124,18 +124,19 @@ class PredictionFolder:
         """
         path = self.folder / f"{checked_name(name)}"
         try:
-            with Image.open(path) as picture:
-                mode = picture.mode
-                codes = np.array(picture) if mode in ("L", "P") else None
+            with Image.open(path, formats=("PNG",)) as picture:
+                mode, (width, height) = picture.mode, picture.size
+                # Decoded only if it is as large as it should be: a small file can unpack to gigabytes.
+                codes = np.array(picture) if mode in ("L", "P") and (height, width) == tuple(size) else None
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise InputError(f"the prediction {path} cannot be read: {error}.") from None
-        if codes is None:
+        if mode not in ("L", "P"):
             raise InputError(
                 f"the prediction {path} has pixels of type '{mode}'; an index image is needed, 8-bit grey or palette."
             )
-        if codes.shape != tuple(size):
+        if codes is None:
             raise InputError(
-                f"the prediction {path} is {codes.shape[1]}x{codes.shape[0]}, and the image's labels are "
+                f"the prediction {path} is {width}x{height}, and the image's labels are "
                 f"{size[1]}x{size[0]}. Predictions are needed at the labels' size."
             )
         labels = self._table[codes]

@@ -31,9 +31,9 @@ class LayoutGenerator(ImageGenerator):
 
     A coarse-to-fine stack of convolutions. At every scale the features are normalised and then scaled and shifted
     per pixel by what its class is (class-adaptive normalisation, after SPADE, Park et al. 2019, and CLADE, Tan
-    et al. 2021); scale and shift also depend on the image's style vector, so one class has many looks. Each convolution
-    sees noise beside its input, and white noise is added after it with a strength that depends on the class. There is no
-    layer of fixed size: one set of weights makes 128×128 crops and full frames.
+    et al. 2021); scale and shift also depend on the image's style vector, so one class has many looks. Each
+    convolution sees noise beside its input, and white noise is added after it with a strength that depends on the
+    class. There is no layer of fixed size: one set of weights makes 128×128 crops and full frames.
 
     Args:
         num_classes: number of layout classes, the teacher's.

@@ -20,9 +20,9 @@ TEXTURES = {"white": 1, "structured": 2 + len(CELL_SIDES)}
 def texture_noise(kind: str, batch: int, size: tuple[int, int], rng: torch.Generator) -> Tensor:
     """Noise (batch, K, H, W) of zero mean and a standard deviation near 1, on the rng's device.
 
-    `"white"` is one channel of independent pixels. `"structured"` adds a smooth field and rectangular cells of two sizes,
-    for what real surfaces have and convolutions do not easily make of white noise: slow changes of light, straight edges,
-    repeated parts. Lengths are in pixels, whatever the image's size, as a receptive field's are.
+    `"white"` is one channel of independent pixels. `"structured"` adds a smooth field and rectangular cells of two
+    sizes, for what real surfaces have and convolutions do not easily make of white noise: slow changes of light,
+    straight edges, repeated parts. Lengths are in pixels, whatever the image's size, as a receptive field's are.
 
     Raises:
         InputError: unknown kind.

@@ -4,9 +4,10 @@ from dfad_seg.pipeline.build import meta_info
 from dfad_seg.pipeline.commands import train_from_arguments
 from dfad_seg.pipeline.evaluate import Request, evaluate_network, evaluate_source
 from dfad_seg.pipeline.evaluate_command import evaluate_from_arguments
+from dfad_seg.pipeline.experiment import assemble, build_experiment
 from dfad_seg.pipeline.export_command import export_from_arguments
 from dfad_seg.pipeline.inspect_command import inspect_from_arguments
-from dfad_seg.pipeline.run import assemble, build_experiment, run_method, train, train_in_process
+from dfad_seg.pipeline.run import run_method, train, train_in_process
 from dfad_seg.pipeline.sources import Source, load_role, open_source
 from dfad_seg.pipeline.stages import train_once
 

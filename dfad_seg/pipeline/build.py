@@ -29,7 +29,7 @@ from dfad_seg.datasets import (
     train_transform,
 )
 from dfad_seg.datasets.metainfo import bit_palette
-from dfad_seg.distill import GameSettings, ImageAugmentation
+from dfad_seg.distill import GameSettings, HealthSettings, ImageAugmentation
 from dfad_seg.distill.hooks import Evaluate
 from dfad_seg.distill.schedules import Schedule, build_schedule
 from dfad_seg.distill.world import reduced
@@ -222,8 +222,14 @@ def game_settings(config: Config) -> GameSettings:
         replay_steps=config.replay_steps,
         replay_answers=config.replay_answers,
         recalibrate_batches=config.recalibrate_batches,
+        health=health_settings(config),
         seed=config.seed,
     )
+
+
+def health_settings(config: Config) -> HealthSettings:
+    """The policies for what goes wrong in training."""
+    return HealthSettings(**config.health.model_dump())
 
 
 def build_interpolation(config: Config) -> Interpolation | None:

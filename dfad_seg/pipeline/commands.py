@@ -12,9 +12,10 @@ from dfad_seg.config import Config, dump_config, load_config
 from dfad_seg.distill import batch_norm_mode
 from dfad_seg.errors import InputError
 from dfad_seg.pipeline.auto_batch import with_largest_batch
+from dfad_seg.pipeline.experiment import build_experiment
 from dfad_seg.pipeline.profiling import WARM_UP
 from dfad_seg.pipeline.provenance import command_line
-from dfad_seg.pipeline.run import build_experiment, train
+from dfad_seg.pipeline.run import train
 from dfad_seg.segmentors import count_flops, count_parameters
 
 

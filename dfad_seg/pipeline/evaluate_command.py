@@ -16,6 +16,7 @@ from dfad_seg.evaluation.bootstrap import RESAMPLES
 from dfad_seg.evaluation.results import check_suffix
 from dfad_seg.pipeline.build import inference_of, meta_info
 from dfad_seg.pipeline.evaluate import Request, evaluate_source
+from dfad_seg.pipeline.faults import explained
 from dfad_seg.pipeline.provenance import command_line
 from dfad_seg.pipeline.sources import Source, open_predictions, open_source, run_config
 
@@ -63,15 +64,17 @@ def evaluate_from_arguments(
         request = replace(request, teacher=open_source(resolved, teacher, role=_teacher_role(resolved, teacher)))
     request = replace(request, device=resolved.device)
     result: Evaluation | Comparison
-    if compare:
-        result, record = _compare(resolved, compare, request)
-    else:
-        source = _source(resolved, config, checkpoint, predictions, role)
-        model = source.network or source.stored
-        assert model is not None
-        result, record = evaluate_source(resolved, model, request), source.record()
-    print(result.report())
     section = resolved.evaluation or EvaluationConfig()
+    batch = f"{request.batch_size or section.batch_size} images at once"
+    with explained(batch=batch, advice="Lower --batch-size, or answer in windows with --crop"):
+        if compare:
+            result, record = _compare(resolved, compare, request)
+        else:
+            source = _source(resolved, config, checkpoint, predictions, role)
+            model = source.network or source.stored
+            assert model is not None
+            result, record = evaluate_source(resolved, model, request), source.record()
+    print(result.report())
     record |= {
         "dataset": resolved.dataset.type if resolved.dataset else None,
         "split": request.split or section.split,

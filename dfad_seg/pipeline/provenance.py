@@ -42,7 +42,7 @@ def provenance(
         "trained_parameters": count_parameters(trained),
         "real_images": uses,
         "real_images_used_for_training": any(use["purpose"] == "training" for use in uses),
-        "device": _device_name(fabric),
+        "device": device_name(fabric),
         "processes": fabric.world_size,
         "precision": fabric.strategy.precision.precision,
         "torch_threads": torch.get_num_threads(),
@@ -64,7 +64,8 @@ def _identity(config: Config, teacher: nn.Module) -> dict[str, Any]:
     }
 
 
-def _device_name(fabric: Fabric) -> str:
+def device_name(fabric: Fabric) -> str:
+    """What computes: the GPU's name, or the CPU's with its threads."""
     if fabric.device.type == "cuda":
         return torch.cuda.get_device_name(fabric.device)
     return f"{cpu_name()} ({torch.get_num_threads()} threads)"

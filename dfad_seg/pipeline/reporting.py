@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from torch import Tensor
 
@@ -13,7 +16,9 @@ from dfad_seg.config import Config
 from dfad_seg.datasets import MetaInfo
 from dfad_seg.distill import Hooks
 from dfad_seg.distill.hooks import Evaluate
-from dfad_seg.runs import ProgressReport, RunDirectory
+from dfad_seg.pipeline.report_data import refresh_report
+from dfad_seg.runs import ProgressReport, RunDirectory, read_checkpoint
+from dfad_seg.runs.directory import newest_checkpoint
 from dfad_seg.runs.pictures import generated_grid
 
 
@@ -47,6 +52,7 @@ class StopSignals:
 def build_hooks(
     config: Config,
     *,
+    work_dir: Path,
     run: RunDirectory | None,
     identity: str,
     progress: ProgressReport,
@@ -54,7 +60,7 @@ def build_hooks(
     stop_requested: StopSignals,
     info: MetaInfo,
 ) -> Hooks:
-    """The loop's callbacks; without a run directory (ranks other than 0) they keep still.
+    """The loop's callbacks; without a run directory (ranks other than 0) they write nothing.
 
     `identity` goes into every checkpoint, see `pipeline.run.identity_of`.
     """
@@ -66,11 +72,14 @@ def build_hooks(
         run.log(step, {_with_class_name(name, info.classes): value for name, value in scalars.items()})
         latest.update(scalars)
         progress.note(", ".join(f"{_short(k)} {v:.3f}" for k, v in latest.items() if _short(k)))
+        if any(name.endswith("/mIoU") for name in scalars):
+            refresh_report(run.path)
 
     def preview(step: int, images: Tensor, teacher_labels: Tensor, student_labels: Tensor) -> None:
         if run is not None:
+            file = run.path / "pictures" / f"generated_{step:08d}.png"
             generated_grid(
-                run.path / "pictures" / f"generated_{step:08d}.png",
+                file,
                 images,
                 teacher_labels,
                 student_labels,
@@ -78,15 +87,34 @@ def build_hooks(
                 classes=info.classes,
                 title=f"generated images after {step} iterations",
             )
+            run.log_picture("generated", step, file)
+            refresh_report(run.path)
 
     def save(step: int, state: dict) -> None:
         if run is not None:
             run.save_checkpoint(state | {"experiment": identity})
 
+    def load(before: int) -> dict[str, Any] | None:
+        path = newest_checkpoint(work_dir, before)
+        return None if path is None else read_checkpoint(path)
+
+    def rewind(step: int) -> None:
+        progress.advance_to(step)
+        if run is not None:
+            run.rewind(step)
+
+    def event(step: int, record: dict[str, Any]) -> None:
+        if run is not None:
+            run.note(step, record)
+            print(f"iteration {record['found_at']}: {record['event']}: {record['cause']}", file=sys.stderr, flush=True)
+
     return Hooks(
         log=log,
         evaluate=evaluate,
         save=save,
+        load=load,
+        rewind=rewind,
+        event=event,
         preview=preview,
         advance=progress.advance_to,
         stop_requested=stop_requested,

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from lightning_fabric.accelerators import CUDAAccelerator
 from torch import nn
 
 from dfad_seg.config import Config, dump_config
-from dfad_seg.datasets import MetaInfo
 from dfad_seg.distill import (
     Hooks,
     TrainingSettings,
@@ -26,85 +25,35 @@ from dfad_seg.distill import (
     distil_with_data,
     train_supervised,
 )
-from dfad_seg.distill.seeds import derived_seed
-from dfad_seg.errors import InputError, Interrupted
-from dfad_seg.generators import ImageGenerator
-from dfad_seg.objectives import Discrepancy, FeatureMatching, GeneratorObjective, label_loss, weighted_discrepancy
+from dfad_seg.errors import Diverged, InputError, Interrupted
+from dfad_seg.objectives import label_loss
+from dfad_seg.pipeline.best import keep_best
 from dfad_seg.pipeline.build import (
     build_evaluate,
-    build_features,
-    build_game,
     build_interpolation,
-    build_network,
     build_optimizer,
-    build_teacher,
     fresh_generator,
     game_settings,
+    health_settings,
     image_augmentation,
-    meta_info,
     schedule_of,
     to_layout,
     training_batches,
 )
+from dfad_seg.pipeline.experiment import Experiment, build_experiment
+from dfad_seg.pipeline.faults import explained
 from dfad_seg.pipeline.precision import resolve_precision
 from dfad_seg.pipeline.profiling import IterationProfile
-from dfad_seg.pipeline.provenance import provenance
+from dfad_seg.pipeline.provenance import device_name, provenance
+from dfad_seg.pipeline.report_data import Finished, finish_report, refresh_report, start_report
 from dfad_seg.pipeline.reporting import StopSignals, build_hooks
-from dfad_seg.runs import ProgressReport, RunDirectory, checkpoints, read_checkpoint, read_metrics
+from dfad_seg.pipeline.resuming import decided_precision, nothing_learnt, open_run, state_to_resume
+from dfad_seg.runs import ProgressReport, RunDirectory, read_metrics
 from dfad_seg.runs.directory import FREE_KEYS, check_folder
+from dfad_seg.runs.lock import refuse_held
+from dfad_seg.runs.loggers import check_loggers
 from dfad_seg.runs.pictures import curves
 from dfad_seg.segmentors import Segmentor, optimize_for_distillation, save_segmentor, state_hash
-
-
-@dataclass
-class Experiment:
-    """The networks of a config, built and loaded, with nothing trained yet."""
-
-    config: Config
-    info: MetaInfo
-    teacher: nn.Module | None
-    """Frozen; None for supervised training."""
-    trained: nn.Module
-    generator: ImageGenerator | None = None
-    """For data-free training only."""
-    objective: GeneratorObjective | None = None
-    """None for the random-noise control, whose generator is not trained."""
-    student_loss: Discrepancy | None = None
-    """None for supervised training."""
-    features: FeatureMatching | None = None
-    """The student's activation regularisers, if the config wants any."""
-
-
-def build_experiment(config: Config) -> Experiment:
-    """Build teacher, trained network and generator; the same seed gives the same weights.
-
-    Raises:
-        InputError: anything wrong with the networks' sections or their checkpoints.
-    """
-    info = meta_info(config)
-    if config.class_weights is not None and len(config.class_weights) != info.num_classes:
-        raise InputError(f"class_weights has {len(config.class_weights)} values for {info.num_classes} classes.")
-    torch.manual_seed(derived_seed(config.seed, 0, 0, "initialisation"))
-    section = config.teacher if config.trained_role == "teacher" else config.student
-    assert section is not None
-    trained = to_layout(config, build_network(section, config.trained_role, info))
-    if config.method == "supervised":
-        return Experiment(config, info, None, trained)
-    return assemble(config, info, teacher=to_layout(config, build_teacher(config, info)), student=trained)
-
-
-def assemble(config: Config, info: MetaInfo, *, teacher: nn.Module, student: nn.Module) -> Experiment:
-    """The distillation of a frozen teacher into a student, with the generator and the losses that the config asks for.
-
-    The networks may be a classifier's, with logits (N, C).
-    """
-    student_loss = weighted_discrepancy(config.student_loss, temperature=config.distillation_temperature)
-    experiment = Experiment(config, info, teacher, student, student_loss=student_loss)
-    if config.data_free:
-        generator, experiment.objective = build_game(config, teacher, info.num_classes)
-        experiment.generator = to_layout(config, generator)
-        experiment.features = build_features(config, teacher=teacher, student=student)
-    return experiment
 
 
 def train(
@@ -128,17 +77,32 @@ def train(
 
     Raises:
         InputError: anything wrong with config, files or folder. What can be known before training is found before
-            anything is written, and a new run that fails before its first checkpoint leaves nothing behind.
+            anything is written, and a new run that fails before its first checkpoint leaves nothing behind. Also
+            faults of the machine: no memory, no space, another run in the folder.
         Interrupted: Ctrl-C or SIGTERM; the run has been saved and can be resumed.
-        Diverged: a loss is not finite; the last checkpoint is from before.
+        Diverged: training went wrong, see the config's `health`; the last checkpoint is from before, and its network
+            is in `last_good_student.pt` (or `last_good_teacher.pt`).
     """
     work_dir = Path(work_dir)
     if resume == "auto":
         resume = "latest" if (work_dir / "config.yaml").exists() else None
     # Before the processes meet: all of them find the same fault and end alike.
     check_folder(work_dir, dump_config(config), resume=resume is not None)
-    with _torch_settings(config):
-        fabric = _fabric(config, decided=_decided_precision(work_dir) if resume is not None else None)
+    check_loggers(config.loggers)
+    refuse_held(work_dir)
+    height, width = config.image_size
+    lower = "Lower batch_size or image_size"
+    if config.data_free:
+        lower += ", raise accumulate, set checkpoint_activations, or find the batch with --auto-batch"
+    with (
+        _torch_settings(config),
+        explained(
+            batch=f"batch_size {config.batch_size} at {height}x{width}",
+            advice=lower,
+            then=f" What was saved in {work_dir} is whole: repeat the command, with --resume if there is a checkpoint.",
+        ),
+    ):
+        fabric = _fabric(config, decided=decided_precision(work_dir) if resume is not None else None)
         fabric.launch()
         return _train(config, work_dir, fabric, resume, command, profile)
 
@@ -148,27 +112,28 @@ def _train(
 ) -> Path:
     experiment = build_experiment(config)
     identity = identity_of(experiment)
-    state = _state_to_resume(work_dir, resume, identity)
+    state = state_to_resume(work_dir, resume, identity)
     evaluate = build_evaluate(config, fabric, experiment.info)
     batches_from = None if config.data_free else training_batches(config, fabric)
 
-    run = None
-    if fabric.is_global_zero:
-        run = _open_run(work_dir, config, state, resume is not None)
-        if not (run.path / "provenance.json").exists():
-            record = provenance(
-                config, fabric=fabric, teacher=experiment.teacher, trained=experiment.trained, command=command
-            )
-            run.write_json("provenance.json", record)
-    fabric.barrier()
+    run = open_run(work_dir, config, state, resume is not None) if fabric.is_global_zero else None
     start = 0 if state is None else state["iteration"]
     progress = ProgressReport(_title(config), config.iterations, start=start, enabled=run is not None)
     stop_requested = StopSignals()
     profiler: IterationProfile | None = None
     try:
+        if run is not None and not (run.path / "provenance.json").exists():
+            record = provenance(
+                config, fabric=fabric, teacher=experiment.teacher, trained=experiment.trained, command=command
+            )
+            run.write_json("provenance.json", record)
+        if run is not None:
+            start_report(run.path, config, experiment.networks(experiment.trained), device_name(fabric))
+        fabric.barrier()
         with progress, stop_requested:
             hooks = build_hooks(
                 config,
+                work_dir=work_dir,
                 run=run,
                 identity=identity,
                 progress=progress,
@@ -176,6 +141,9 @@ def _train(
                 stop_requested=stop_requested,
                 info=experiment.info,
             )
+            if run is not None and config.evaluation is not None and config.evaluation.keep_best:
+                split, save = config.evaluation.split, partial(_save_network, experiment)
+                keep_best(hooks, run=run.path, split=split, start=start, save=save)
             if run is not None and profile:
                 profiler = IterationProfile(run.path / "profile.json", profile)
                 hooks.advance = _both(hooks.advance, profiler)
@@ -186,8 +154,13 @@ def _train(
         stop.where = str(work_dir)
         stop.signal_number = stop_requested.number or stop.signal_number
         raise
-    except InputError:
-        if run is not None and resume is None and not checkpoints(work_dir):
+    except Diverged as error:
+        if run is not None and error.kept is not None:
+            extra = {"iteration": error.iteration, "stopped": str(error)}
+            _save_network(experiment, run.path / f"last_good_{config.trained_role}.pt", error.kept, extra)
+        raise
+    except (InputError, OSError, RuntimeError, MemoryError):
+        if run is not None and resume is None and nothing_learnt(work_dir):
             run.discard()
         raise
     finally:
@@ -195,7 +168,15 @@ def _train(
             profiler.finish()
         if run is not None:
             run.close()
+            if (run.path / "config.yaml").exists():
+                refresh_report(run.path)
     fabric.barrier()
+    if run is not None:
+        # The other processes need not wait for this.
+        own_precision = config.evaluation is not None and config.evaluation.precision is not None
+        autocast = None if own_precision else fabric.autocast  # as in the evaluations on the way
+        networks = experiment.networks(kept)
+        finish_report(Finished(run.path, config, experiment.info, networks, fabric.device, autocast))
     return work_dir / f"{config.trained_role}.pt"
 
 
@@ -244,7 +225,11 @@ def run_method(
             assert isinstance(fast, Segmentor)
             teacher = fast
     with_data = TrainingSettings(
-        iterations=config.iterations, clip_norm=config.clip_norm, ema_decay=config.ema_decay, seed=config.seed
+        iterations=config.iterations,
+        clip_norm=config.clip_norm,
+        ema_decay=config.ema_decay,
+        health=health_settings(config),
+        seed=config.seed,
     )
     if config.method == "supervised":
         return train_supervised(
@@ -342,42 +327,6 @@ def _both(advance: Callable[[int], None], profiler: IterationProfile) -> Callabl
     return then
 
 
-def _decided_precision(work_dir: Path) -> str | None:
-    """What a run that is resumed began with, as it may have been measured then."""
-    try:
-        record = json.loads((work_dir / "provenance.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    decided = record.get("precision") if isinstance(record, dict) else None
-    return decided if decided in ("32-true", "bf16-mixed") else None
-
-
-def _state_to_resume(work_dir: Path, resume: str | Path | None, identity: str) -> dict[str, Any] | None:
-    if resume is None:
-        return None
-    path: Path | None = Path(resume)
-    if str(resume) == "latest":
-        path = next(reversed(checkpoints(work_dir)), None)
-    if path is None:
-        return None
-    state = read_checkpoint(path)
-    if state.get("experiment") != identity:
-        raise InputError(
-            f"the checkpoint {path} is of another experiment: its config or its teacher's weights are not those "
-            "of this run. Resume with what it was started with, or start anew in another --work-dir."
-        )
-    return state
-
-
-def _open_run(work_dir: Path, config: Config, state: dict[str, Any] | None, resume: bool) -> RunDirectory:
-    text = dump_config(config)
-    if resume and (work_dir / "config.yaml").exists():
-        # Without a checkpoint the run had not come to its first one, and begins again.
-        step = 0 if state is None else state["iteration"]
-        return RunDirectory.resume(work_dir, text, step=step, keep_checkpoints=config.keep_checkpoints)
-    return RunDirectory.start(work_dir, text, keep_checkpoints=config.keep_checkpoints)
-
-
 def _title(config: Config) -> str:
     return {"supervised": f"training the {config.trained_role}", "distill_with_data": "distilling with data"}.get(
         config.method, "distilling without data"
@@ -385,14 +334,15 @@ def _title(config: Config) -> str:
 
 
 def _finish(run: RunDirectory, experiment: Experiment, kept: nn.Module) -> None:
-    config, info = experiment.config, experiment.info
+    _save_network(experiment, run.path / f"{experiment.config.trained_role}.pt", kept)
+    (run.path / f"last_good_{experiment.config.trained_role}.pt").unlink(missing_ok=True)  # of an earlier part
+    curves(run.path / "pictures" / "curves.png", read_metrics(run.path))
+
+
+def _save_network(experiment: Experiment, path: Path, kept: nn.Module, extra: dict[str, Any] | None = None) -> None:
+    info = experiment.info
     assert isinstance(kept, Segmentor)
     # Without a data set the names may still be known to the teacher; placeholders are not worth keeping.
     unnamed = experiment.teacher.classes if isinstance(experiment.teacher, Segmentor) else None
-    save_segmentor(
-        run.path / f"{config.trained_role}.pt",
-        kept,
-        classes=info.classes if info.named else unnamed,
-        palette=info.palette if info.named else None,
-    )
-    curves(run.path / "pictures" / "curves.png", read_metrics(run.path))
+    classes, palette = (info.classes, info.palette) if info.named else (unnamed, None)
+    save_segmentor(path, kept, classes=classes, palette=palette, extra=extra)

@@ -38,7 +38,7 @@ def results_rows(listing: str | Path, *, root: str | Path = ".") -> list[dict[st
         entries = yaml.safe_load(Path(listing).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {listing}: {error.strerror}.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{listing} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f"{listing} must hold a list of mappings with the keys {', '.join(sorted(KEYS))}.")

@@ -59,7 +59,7 @@ def summarise(run: str | Path) -> RunSummary:
         method, seed, iterations = config["method"], config["seed"], config["iterations"]
         parameters, device, commit = (provenance[k] for k in ("trained_parameters", "device", "git_commit"))
         command = str(provenance.get("command", ""))
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{run} is not a run directory of dfad_seg: {error}.") from None
     records = read_metrics(run)
     if not records or records[-1]["step"] < iterations:

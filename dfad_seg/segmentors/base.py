@@ -24,8 +24,9 @@ class Segmentor(nn.Module):
         network: any module that maps `(N, 3, h, w)` to logits `(N, C, h', w')`. A mapping with the logits
             under "out" (torchvision) or "logits" is understood; for anything else give `output`.
         num_classes: C.
-        mean, std: three numbers each, in the network's channel order and in units of the scaled image:
+        mean: three numbers in the network's channel order and in units of the scaled image:
             the network sees `(image * input_scale - mean) / std`.
+        std: likewise.
         input_scale: 1 for networks trained on [0, 1] (before mean and std), 255 for [0, 255].
         channel_order: "rgb" or "bgr": what the network was trained on. Callers always pass RGB.
         stride: the network's input height and width must be multiples of this number. Images of other sizes

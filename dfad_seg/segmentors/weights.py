@@ -82,14 +82,27 @@ def find_state_dict(content: Any, path: str | Path) -> dict[str, Tensor]:
             f"checkpoint {path} holds no state dict: it is {what}. Needed is a mapping of names to tensors,"
             f" bare or under one of {', '.join(_WRAPPERS)}."
         )
+    swollen = [key for key, value in found.items() if not _is_stored(value)]
+    if swollen:
+        raise InputError(
+            f"checkpoint {path} has tensors that repeat their values or are not plain: {_some(swollen)}. Save dense "
+            "copies: {name: tensor.contiguous().clone() ...}."
+        )
     return strip_prefixes(found)
 
 
 def strip_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`state` without the key prefixes that wrapping modules added."""
-    state = {key.replace(_COMPILED, ""): value for key, value in state.items()}
-    prefix = _shared_prefixes(state)
-    return {key[len(prefix) :]: value for key, value in state.items()}
+    """`state` without the key prefixes that wrapping modules added.
+
+    Raises:
+        InputError: two keys become one.
+    """
+    plain = {key.replace(_COMPILED, ""): value for key, value in state.items()}
+    if len(plain) < len(state):
+        twice = next(key for key in state if _COMPILED in key)
+        raise InputError(f"keys of the state dict, such as {twice}, are the same but for '{_COMPILED}'. Save it anew.")
+    prefix = _shared_prefixes(plain)
+    return {key[len(prefix) :]: value for key, value in plain.items()}
 
 
 def load_weights(segmentor: Segmentor, path: str | Path) -> None:
@@ -153,6 +166,13 @@ def _unwrap(content: Any, depth: int = 3) -> dict[str, Tensor] | None:
         return dict(content)
     inner = (_unwrap(content.get(name), depth - 1) for name in _WRAPPERS)
     return next((found for found in inner if found is not None), None)
+
+
+def _is_stored(value: Tensor) -> bool:
+    """Whether a tensor is dense and as large as its storage: a file of a kilobyte can claim a view of terabytes."""
+    if value.layout != torch.strided or value.is_quantized or value.device.type == "meta":
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
 def _shared_prefixes(keys: Iterable[str]) -> str:

@@ -9,7 +9,15 @@ import torch
 
 from dfad_seg.errors import InputError
 from dfad_seg.evaluation import pictures
-from dfad_seg.evaluation.pictures import BLACK, CORRECT, WRONG, colourise, error_map, write_evaluation_picture
+from dfad_seg.evaluation.pictures import (
+    BLACK,
+    CORRECT,
+    WRONG,
+    colourise,
+    error_map,
+    write_comparison_picture,
+    write_evaluation_picture,
+)
 
 CLASSES = ("road", "car", "sky")
 PALETTE = ((128, 64, 128), (64, 0, 130), (10, 200, 30))
@@ -132,3 +140,22 @@ def test_image_values_are_scaled_and_clipped():
     for wrong in (torch.rand(1, 4, 4), torch.rand(2, 3, 4, 4), torch.zeros(3, 4, 4, dtype=torch.int64)):
         with pytest.raises(InputError, match="an image must be"):
             pictures.as_picture(wrong)
+
+
+@pytest.mark.parametrize(("height", "shown"), [(40, 160), (160, 160), (480, 240)])
+def test_comparison_shows_each_answer_and_the_last_ones_errors(tmp_path, height, shown):
+    width = height * 3 // 2
+    truth, teacher, student = (np.full((height, width), label) for label in (0, 1, 2))
+    student[: height // 2] = 0
+    image = np.full((height, width, 3), 77, np.uint8)
+    answers = {"teacher": teacher, "student": student}
+    write_comparison_picture(tmp_path / "a.png", image, truth, answers, CLASSES, PALETTE)
+    picture = read(tmp_path / "a.png")
+    # Five panels, eight apart, each under a line of 24 pixels; the lower half of the student is wrong.
+    panel = shown * 3 // 2
+    middles = [8 + place * (panel + 8) + panel // 2 for place in range(5)]
+    upper, lower = (picture[8 + 24 + shown * part // 8] for part in (2, 6))
+    grey = (77, 77, 77)
+    assert [tuple(upper[x].tolist()) for x in middles] == [grey, PALETTE[0], PALETTE[1], PALETTE[0], CORRECT]
+    assert [tuple(lower[x].tolist()) for x in middles] == [grey, PALETTE[0], PALETTE[1], PALETTE[2], WRONG]
+    assert picture.shape[1] == 16 + 5 * panel + 4 * 8

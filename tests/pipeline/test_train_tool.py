@@ -41,6 +41,12 @@ def test_run_directory_is_complete(dfad_run, world):
         "pictures/curves.png",
         "pictures/generated_00000002.png",
         "pictures/generated_00000003.png",
+        "report.html",
+        "report.md",
+        "report.json",
+        "pictures/examples/01_worst.png",
+        "pictures/examples/02_worst.png",
+        "pictures/examples/03_best.png",
     }
     assert list((dfad_run / "tensorboard").glob("events.*"))
     provenance = json.loads((dfad_run / "provenance.json").read_text())

@@ -1,3 +1,6 @@
+import io
+import re
+
 from dfad_seg.runs import progress
 from dfad_seg.runs.progress import ProgressReport
 
@@ -20,3 +23,21 @@ def test_other_ranks_are_silent(capsys):
     with ProgressReport("x", 10, enabled=False) as report:
         report.advance(10)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_bar_with_eta_and_losses_on_a_terminal(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(progress.sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("TERM", "xterm")
+    with ProgressReport("distilling", 100, start=20) as report:
+        report.note("student loss 0.512, val mIoU 0.301")
+        report.advance_to(60)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).replace("\r", "\n")
+    last = [line for line in shown.splitlines() if line.strip()][-1]
+    assert last.startswith("distilling")
+    assert " 60/100 " in last and "ETA" in last and "student loss 0.512, val mIoU 0.301" in last

@@ -8,7 +8,7 @@ import torch
 
 from dfad_seg.errors import InputError
 from dfad_seg.files import write_text, write_whole
-from dfad_seg.runs import RunDirectory, checkpoints, read_checkpoint, read_metrics
+from dfad_seg.runs import RunDirectory, checkpoints, read_checkpoint, read_events, read_metrics
 
 
 def state(iteration):
@@ -119,3 +119,16 @@ def test_a_pickle_with_code_does_not_run(tmp_path):
     with pytest.raises(InputError):
         read_checkpoint(path)
     assert not (tmp_path / "owned").exists()
+
+
+def test_an_evaluation_that_is_still_owed_is_not_there_twice(tmp_path):
+    run = RunDirectory.start(tmp_path / "run", "seed: 1\n")
+    run.log(10, {"train/student_loss": 1.0})
+    run.note(10, {"event": "collapse", "cause": "x", "found_at": 10})
+    run.log(10, {"val/mIoU": 0.5})  # made up for by a part of the run that was killed before it saved again
+    run.close()
+    for pending, left in ((False, ["loss", "event", "mIoU"]), (True, ["loss", "event"])):
+        RunDirectory.resume(tmp_path / "run", "seed: 1\n", step=10, evaluation_pending=pending).close()
+        lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+        assert [next(word for word in ("loss", "event", "mIoU") if word in line) for line in lines] == left
+    assert [event["event"] for event in read_events(tmp_path / "run")] == ["collapse"]

@@ -1,0 +1,72 @@
+"""The networks, generator and losses of a config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from dfad_seg.config import Config
+from dfad_seg.datasets import MetaInfo
+from dfad_seg.distill.seeds import derived_seed
+from dfad_seg.errors import InputError
+from dfad_seg.generators import ImageGenerator
+from dfad_seg.objectives import Discrepancy, FeatureMatching, GeneratorObjective, weighted_discrepancy
+from dfad_seg.pipeline.build import build_features, build_game, build_network, build_teacher, meta_info, to_layout
+
+
+@dataclass
+class Experiment:
+    """The networks of a config, built and loaded, with nothing trained yet."""
+
+    config: Config
+    info: MetaInfo
+    teacher: nn.Module | None
+    """Frozen; None for supervised training."""
+    trained: nn.Module
+    generator: ImageGenerator | None = None
+    """For data-free training only."""
+    objective: GeneratorObjective | None = None
+    """None for the random-noise control, whose generator is not trained."""
+    student_loss: Discrepancy | None = None
+    """None for supervised training."""
+    features: FeatureMatching | None = None
+    """The student's activation regularisers, if the config wants any."""
+
+    def networks(self, trained: nn.Module) -> dict[str, nn.Module]:
+        """By role, the teacher first, with `trained` in the place of the trained one."""
+        teacher = {} if self.teacher is None else {"teacher": self.teacher}
+        return teacher | {self.config.trained_role: trained}
+
+
+def build_experiment(config: Config) -> Experiment:
+    """Build teacher, trained network and generator; the same seed gives the same weights.
+
+    Raises:
+        InputError: anything wrong with the networks' sections or their checkpoints.
+    """
+    info = meta_info(config)
+    if config.class_weights is not None and len(config.class_weights) != info.num_classes:
+        raise InputError(f"class_weights has {len(config.class_weights)} values for {info.num_classes} classes.")
+    torch.manual_seed(derived_seed(config.seed, 0, 0, "initialisation"))
+    section = config.teacher if config.trained_role == "teacher" else config.student
+    assert section is not None
+    trained = to_layout(config, build_network(section, config.trained_role, info))
+    if config.method == "supervised":
+        return Experiment(config, info, None, trained)
+    return assemble(config, info, teacher=to_layout(config, build_teacher(config, info)), student=trained)
+
+
+def assemble(config: Config, info: MetaInfo, *, teacher: nn.Module, student: nn.Module) -> Experiment:
+    """The distillation of a frozen teacher into a student, with the generator and the losses that the config asks for.
+
+    The networks may be a classifier's, with logits (N, C).
+    """
+    student_loss = weighted_discrepancy(config.student_loss, temperature=config.distillation_temperature)
+    experiment = Experiment(config, info, teacher, student, student_loss=student_loss)
+    if config.data_free:
+        generator, experiment.objective = build_game(config, teacher, info.num_classes)
+        experiment.generator = to_layout(config, generator)
+        experiment.features = build_features(config, teacher=teacher, student=student)
+    return experiment

@@ -1,0 +1,175 @@
+"""Runs that are killed, and what must hold afterwards."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+import yaml
+
+from dfad_seg.runs import checkpoints
+from dfad_seg.runs.directory import checkpoint_iteration
+from dfad_seg.segmentors import read_segmentor_file
+
+HERE = Path(__file__).resolve().parent
+KILLED = {"KILL": (-signal.SIGKILL,), "TERM": (143, -signal.SIGTERM), "INT": (130, -signal.SIGINT)}
+"""How a process may end after each signal: stopped and saved, or at once where nothing was there to save yet."""
+
+
+class Server:
+    """Starts real processes cheaply, see `server.py`."""
+
+    def __init__(self, output):
+        self.output = Path(output)
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]),
+            "OMP_NUM_THREADS": "1",
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "server.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+        assert self.process.stdout.readline() == "ready\n"
+
+    def _ask(self, request):
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def start(self, tool, *arguments, **fault):
+        """A process that runs a tool; returns its number."""
+        self.output.write_text("")
+        arguments = [str(argument) for argument in arguments]
+        return self._ask({"tool": tool, "arguments": arguments, "output": str(self.output), "fault": fault})
+
+    def wait(self, number):
+        return self._ask({"wait": number})
+
+    def call(self, tool, *arguments, **fault):
+        """The exit code of a tool, and what it printed."""
+        code = self.wait(self.start(tool, *arguments, **fault))
+        return code, self.output.read_text()
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+
+
+def tiny_config(folder, data, name="run.yaml", **changes):
+    """A config file with everything that a checkpoint must carry; a step takes milliseconds. `...` removes a key."""
+    from tiny_networks import network
+
+    section = {"source": "factory", "factory": "tiny_networks:network", "mean": [0.5] * 3, "std": [0.5] * 3}
+    weights = Path(folder) / "teacher_weights.pt"
+    if not weights.exists():
+        torch.manual_seed(100)
+        torch.save(network(width=8).state_dict(), weights)
+    values = {
+        "method": "dfad",
+        "teacher": section | {"kwargs": {"width": 8}, "checkpoint": str(weights)},
+        "student": section,
+        "generator": {"type": "dcgan", "latent_dim": 8},
+        "dataset": {"type": "street_scenes", "root": str(data)},
+        "evaluation": {"split": "val", "every": 10, "batch_size": 3, "num_workers": 0, "short_side": 16},
+        "iterations": 30,
+        "batch_size": 2,
+        "image_size": [16, 16],
+        "student_steps": 2,
+        "replay_size": 8,
+        "replay_steps": 1,
+        "ema_decay": 0.9,
+        "student_optimizer": {"type": "sgd", "lr": 0.01, "momentum": 0.9},
+        "log_every": 2,
+        "save_every": 5,
+        "device": "cpu",
+    }
+    path = Path(folder) / name
+    path.write_text(yaml.safe_dump({k: v for k, v in (values | changes).items() if v is not ...}))
+    return path
+
+
+def weights(run):
+    return read_segmentor_file(Path(run) / "student.pt")["state_dict"]
+
+
+def lines(run):
+    """The lines of a run's metrics but for the time that they took."""
+    texts = (Path(run) / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(text).items() if k != "elapsed_s"} for text in texts]
+
+
+def assert_equal_runs(run, reference):
+    ours, theirs = weights(run), weights(reference)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours), "another student"
+    assert lines(run) == lines(reference)
+    names = [sorted(str(p.relative_to(r)) for p in Path(r).rglob("*") if p.is_file()) for r in (run, reference)]
+    kept = [[name for name in files if not name.startswith("tensorboard")] for files in names]
+    assert kept[0] == kept[1], "files left behind, or missing"
+
+
+def assert_little_lost(run, save_every):
+    """At most one interval between two checkpoints lies behind the newest one."""
+    path = Path(run) / "metrics.jsonl"
+    if not path.exists():
+        return
+    reached = 0
+    for text in path.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):  # the line in which it was killed
+            reached = json.loads(text)["step"]
+    saved = max([checkpoint_iteration(path) for path in checkpoints(run)], default=0)
+    assert reached - saved <= save_every, (reached, saved)
+
+
+def campaign(server, config, run, reference, *, kills, seconds, seed, save_every, writes):
+    """Kill a run again and again, go on each time, and compare what comes out; returns the kills by kind.
+
+    Args:
+        kills: how many.
+        seconds: how long an undisturbed run takes.
+        writes: how many writes and renames an undisturbed run makes for its checkpoints, (writes, renames).
+    """
+    chance = random.Random(seed)
+    counts = {"KILL": 0, "TERM": 0, "INT": 0, "in a write": 0, "at a rename": 0}
+    kinds = list(counts)
+    finished = 0
+    while sum(counts.values()) < kills:
+        # Each kind in turn, so that few kills have all of them.
+        kind = kinds[sum(counts.values()) % len(kinds)]
+        fault = {}
+        if kind == "in a write":
+            fault = {"kill_in_write": chance.randint(1, max(1, writes[0] // 2))}
+        elif kind == "at a rename":
+            fault = {"kill_at_rename": chance.randint(1, max(1, writes[1] // 2))}
+        resume = ["--resume"] if (Path(run) / "config.yaml").exists() else []
+        number = server.start("train_seg", config, "--work-dir", run, *resume, **fault)
+        if not fault:
+            time.sleep(chance.uniform(0, seconds))
+            os.kill(number, getattr(signal, f"SIG{kind}"))
+        code = server.wait(number)
+        if code == 0:  # it was faster; what it made must be right, and it begins anew
+            finished += 1
+            assert_equal_runs(run, reference)
+            shutil.rmtree(run)
+            assert finished <= 2 * kills + 10, "no run is slow enough to be killed"
+            continue
+        assert code in KILLED.get(kind, KILLED["KILL"]), (kind, code, server.output.read_text())
+        assert "Traceback" not in server.output.read_text()
+        counts[kind] += 1
+        assert_little_lost(run, save_every)
+    resume = ["--resume"] if (Path(run) / "config.yaml").exists() else []
+    code, output = server.call("train_seg", config, "--work-dir", run, *resume)
+    assert code == 0, output
+    assert_equal_runs(run, reference)
+    return counts

@@ -1,0 +1,149 @@
+"""Bad input of every kind: exit code 2, a readable message that says what and where, no traceback, nothing written."""
+
+import hashlib
+import importlib.util
+import shutil
+from pathlib import Path
+
+import bad_configs
+import bad_files
+import numpy as np
+import pytest
+import yaml
+from harness import tiny_config
+from PIL import Image
+
+from dfad_seg.cli import run_tool
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def call(tool, arguments):
+    """A tool's exit code, in this process."""
+    spec = importlib.util.spec_from_file_location(tool, REPOSITORY / "tools" / f"{tool}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    try:
+        return run_tool(module.main, [str(argument) for argument in arguments])
+    except SystemExit as end:  # argparse's way
+        return end.code
+
+
+def content(folder):
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refused(capsys, place, tool, arguments, says):
+    before = content(place)
+    code = call(tool, arguments)
+    printed = capsys.readouterr().err
+    assert code == 2, (code, printed)
+    assert "Traceback" not in printed
+    errors = [line for line in printed.splitlines() if line.startswith("error: ") or ": error: " in line]
+    assert len(errors) == 1 and 20 < len(errors[0]) < 700, printed
+    missing = [part for part in says if not any(word in printed for word in part.split("|"))]
+    assert not missing, (missing, printed)
+    assert content(place) == before, "something was written"
+
+
+def write_config(place, data, changes):
+    path = tiny_config(place, data)
+    values = yaml.safe_load(path.read_text()) | changes
+    if isinstance(values["dataset"], dict) and values["dataset"].get("root") == "DATA":
+        values["dataset"] = values["dataset"] | {"root": str(data)}
+    path.write_text(yaml.safe_dump({key: value for key, value in values.items() if value is not ...}))
+    return path
+
+
+@pytest.mark.parametrize("number", range(len(bad_configs.VALUES)))
+def test_config_values(capsys, place, tiny_scenes, number):
+    changes, says = bad_configs.VALUES[number]
+    config = write_config(place, tiny_scenes, changes)
+    refused(capsys, place, "train_seg", [config, "--work-dir", place / "run"], says)
+
+
+@pytest.mark.parametrize("case", bad_configs.TEXTS)
+def test_config_texts(capsys, place, case):
+    text, says = bad_configs.TEXTS[case]
+    (place / "c.yaml").write_bytes(text.encode() if isinstance(text, str) else text)
+    refused(capsys, place, "train_seg", ["c.yaml", "--work-dir", "run"], ["c.yaml", *says])
+
+
+@pytest.mark.parametrize("number", range(len(bad_configs.COMMANDS)))
+def test_command_lines(capsys, place, tiny_scenes, number):
+    tool, arguments, says = bad_configs.COMMANDS[number]
+    (place / "file.txt").write_text("a text")
+    names = {
+        "RUN": place / "run",
+        "GOOD": tiny_config(place, tiny_scenes),
+        "DATA": tiny_scenes,
+        "FILE": place / "file.txt",
+    }
+    says = ["file.txt" if part == "FILE" else part for part in says]
+    refused(capsys, place, tool, [names.get(argument, argument) for argument in arguments], says)
+
+
+@pytest.mark.parametrize("case", bad_files.CHECKPOINTS)
+def test_checkpoints(capsys, place, tiny_scenes, case):
+    make, says = bad_files.CHECKPOINTS[case]
+    config = tiny_config(place, tiny_scenes)
+    (place / "teacher_weights.pt").write_bytes(make())
+    arguments = [config, "--work-dir", place / "run"]
+    refused(capsys, place, "train_seg", arguments, ["teacher", "teacher_weights.pt", *says])
+
+
+@pytest.fixture
+def broken_scenes(place, tiny_scenes):
+    shutil.copytree(tiny_scenes, place / "data")
+    return place / "data"
+
+
+PIXELS = [("train", case) for case in bad_files.IMAGES] + [("trainannot", case) for case in bad_files.MASKS]
+
+
+@pytest.mark.parametrize("case", PIXELS, ids="-".join)
+def test_pixels(capsys, place, broken_scenes, case):
+    folder, name = case
+    make, says = (bad_files.IMAGES if folder == "train" else bad_files.MASKS)[name]
+    victim = sorted((broken_scenes / folder).iterdir())[0]
+    victim.write_bytes(make())
+    arguments = ["check", "--type", "street_scenes", "--root", broken_scenes]
+    refused(capsys, place, "prepare_dataset", arguments, [victim.name, *says])
+
+
+@pytest.mark.parametrize("case", bad_files.SPLIT_FILES)
+def test_split_files(capsys, place, case):
+    text, says = bad_files.SPLIT_FILES[case]
+    for name in "abc":
+        for folder in ("images", "masks"):
+            (place / folder).mkdir(exist_ok=True)
+            array = np.zeros((4, 6) if folder == "masks" else (4, 6, 3), np.uint8)
+            Image.fromarray(array).save(place / folder / f"{name}.png")
+    (place / "all.txt").write_bytes(text)
+    options = ["img_dir=images", "ann_dir=masks", "img_suffix=.png", "split_file=all.txt", "classes=[x, y]"]
+    arguments = ["check", "--type", "folders", "--root", place, "--options", *options]
+    refused(capsys, place, "prepare_dataset", arguments, ["all.txt", *says])
+
+
+@pytest.mark.parametrize("case", bad_files.COCO)
+def test_annotation_files(capsys, place, case):
+    text, says = bad_files.COCO[case]
+    Image.fromarray(np.zeros((32, 48, 3), np.uint8)).save(place / "a.png")
+    (place / "x.json").write_bytes(text)
+    arguments = ["check", "--type", "coco", "--root", place, "--options", "annotation_file=x.json", "image_dir=."]
+    refused(capsys, place, "prepare_dataset", arguments, says)
+
+
+def test_there_are_enough_of_them():
+    tables = (bad_configs.VALUES, bad_configs.TEXTS, bad_configs.COMMANDS, bad_files.CHECKPOINTS, bad_files.IMAGES)
+    more = (bad_files.MASKS, bad_files.SPLIT_FILES, bad_files.COCO)
+    count = sum(map(len, tables + more))
+    print(f"\nbad inputs tried: {count}")
+    assert count >= 150

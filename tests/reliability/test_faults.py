@@ -1,0 +1,152 @@
+"""Faults of the machine: exit code 2, one readable line, nothing lost, and the run goes on afterwards."""
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from harness import assert_equal_runs, tiny_config
+from server import full_disk
+
+from dfad_seg.errors import InputError
+from dfad_seg.pipeline import train_from_arguments
+from dfad_seg.pipeline.faults import explained
+
+
+def message(output):
+    assert "Traceback" not in output, output
+    (line,) = [text for text in output.splitlines() if text.startswith("error: ")]
+    return line
+
+
+def test_two_runs_in_one_folder(server, undisturbed, tmp_path, tiny_scenes):
+    config = tiny_config(tmp_path, tiny_scenes, iterations=100_000, evaluation=..., dataset=..., num_classes=11)
+    run = tmp_path / "run"
+    number = server.start("train_seg", config, "--work-dir", run)
+    deadline = time.monotonic() + 120
+    while not list(run.glob("checkpoints/*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for more in ([], ["--resume"]):
+        server.output.write_text("")
+        code, output = server.call("train_seg", config, "--work-dir", run, *more)
+        assert code == 2, output
+        said = message(output)
+        assert ("holds a run already" in said) if not more else (f"process {number} on" in said)
+    os.kill(number, signal.SIGKILL)
+    assert server.wait(number) == -signal.SIGKILL
+    assert (run / "run.lock").exists()
+    number = server.start("train_seg", config, "--work-dir", run, "--resume")
+    while "left behind" not in server.output.read_text() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.kill(number, signal.SIGTERM)
+    assert server.wait(number) in (143, -signal.SIGTERM)
+
+
+def test_a_folder_that_cannot_be_written(server, undisturbed):
+    code, output = server.call("train_seg", undisturbed.config, "--work-dir", "/proc/dfad_seg/run")
+    assert code == 2 and "cannot write to the work-dir" in message(output)
+
+
+def test_a_limit_on_file_sizes(server, undisturbed, tmp_path):
+    run = tmp_path / "run"
+    code, output = server.call("train_seg", undisturbed.config, "--work-dir", run, file_bytes=20_000)
+    assert code == 2 and "File too large" in message(output) and "ulimit -f" in output
+    assert not run.exists()
+
+
+def test_too_few_open_files(server, undisturbed, tmp_path):
+    options = ["--cfg-options", "evaluation.num_workers=2", "evaluation.every=1"]
+    code, output = server.call("train_seg", undisturbed.config, "--work-dir", tmp_path / "run", *options, open_files=14)
+    # torch's own destructors may complain beside it.
+    (line,) = [text for text in output.splitlines() if text.startswith("error: ")]
+    assert code == 2 and "ulimit -n" in line, output
+
+
+def test_too_little_memory(server, undisturbed, tmp_path):
+    options = ["--cfg-options", "batch_size=200000", "replay_size=0", "replay_steps=0"]
+    code, output = server.call(
+        "train_seg", undisturbed.config, "--work-dir", tmp_path / "run", *options, memory_bytes=2**29
+    )
+    said = message(output)
+    assert code == 2 and "out of memory with batch_size 200000 at 16x16" in said, output
+    assert "Lower batch_size" in said and "were needed" in said and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "error, says",
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of ..."),
+            "out of GPU memory with batch 7, where 2.50 GiB more were needed. Lower it.",
+        ),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4096 bytes. Error code 12"),
+            "out of memory with batch 7, where 4096 bytes more were needed. Lower it.",
+        ),
+        (MemoryError(), "out of memory with batch 7. Lower it."),
+        (RuntimeError("received 0 items of ancdata"), r"ulimit -n\) or lower num_workers."),
+        (OSError(28, "No space left on device", "x/y.pt"), r"No space left on device \(x/y.pt\). Free some space."),
+    ],
+)
+def test_messages(error, says):
+    with (
+        pytest.raises(InputError, match=says + " Go on."),
+        explained(batch="batch 7", advice="Lower it", then=" Go on."),
+    ):
+        raise error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), FileNotFoundError(2, "No such file", "x")])
+def test_other_errors_are_not_hidden(error):
+    with pytest.raises(type(error)), explained(batch="", advice=""):
+        raise error
+
+
+def tiny_run(config, run, resume=None):
+    train_from_arguments(config=str(config), overrides=[], work_dir=str(run), resume=resume, dry_run=False)
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory, tiny_scenes):
+    """A config of two iterations, its undisturbed run, and how many writes that makes."""
+    folder = tmp_path_factory.mktemp("short")
+    config = tiny_config(
+        folder, tiny_scenes, iterations=2, save_every=1, log_every=1, replay_size=0, replay_steps=0, student_steps=1
+    )
+    undo = full_disk(None)
+    tiny_run(config, folder / "run")
+    return config, folder / "run", undo()
+
+
+def check_full_disk(short, run, at):
+    config, reference, _ = short
+    undo = full_disk(at)
+    try:
+        with pytest.raises(InputError, match="No space left on device"):
+            tiny_run(config, run)
+    finally:
+        undo()
+    resumes = (run / "config.yaml").exists()
+    # What is there is whole: it is read, and the run goes on from it.
+    assert not run.exists() or not [path for path in run.rglob("*.tmp")]
+    tiny_run(config, run, resume="latest" if resumes else None)
+    assert_equal_runs(run, reference)
+    shutil.rmtree(run)
+    return resumes
+
+
+def test_a_disk_that_is_full_at_some_writes(short, tmp_path):
+    assert short[2] > 8
+    resumed = [check_full_disk(short, tmp_path / "run", at) for at in (1, 5, short[2])]
+    assert not resumed[0] and resumed[-1]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_a_disk_that_is_full_at_any_write(short, tmp_path):
+    for at in range(1, short[2] + 1):
+        check_full_disk(short, Path(tmp_path) / "run", at)
+    print(f"\nfull disk at each of {short[2]} writes: survived")

@@ -1,0 +1,223 @@
+"""Random damage to configs, checkpoints, masks, annotations: either it is read, or one `InputError` says why."""
+
+import copy
+import io
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from bad_files import GOOD_COCO
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from dfad_seg.config import Config, dump_config, load_config
+from dfad_seg.datasets.base import read_image, read_index_mask
+from dfad_seg.datasets.coco import render
+from dfad_seg.datasets.coco_file import read_coco
+from dfad_seg.errors import InputError
+from dfad_seg.segmentors import read_state_dict
+from dfad_seg.segmentors.weights import find_state_dict
+
+FEW, MANY = 40, 1000
+GOOD_CONFIG = {
+    "method": "dfad",
+    "teacher": {"source": "smp", "arch": "Unet", "checkpoint": "t.pt"},
+    "student": {"source": "smp", "arch": "Unet"},
+    "generator": {"type": "layout", "width": 8},
+    "dataset": {"type": "folders", "root": ".", "img_dir": "a", "ann_dir": "b", "classes": ["x", "y"]},
+    "evaluation": {"split": "val", "scales": [0.5, 1.0], "crop_size": [8, 8]},
+    "schedule": {"type": "step", "every": 3},
+    "mixed_sizes": [[16, 32], [32, 16]],
+    "student_loss": {"mae": 1.0},
+    "health": {"collapse": "stop"},
+    "student_optimizer": {"type": "sgd", "lr": 0.1},
+}
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["sgd", "val", "mae"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def paths(node, at=()):
+    yield at
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        yield from paths(value, (*at, key))
+
+
+def damaged(good):
+    """Good content with a value replaced, a key removed or one added, once to three times."""
+
+    @st.composite
+    def draw_it(draw):
+        content = copy.deepcopy(good)
+        for _ in range(draw(st.integers(1, 3))):
+            path = draw(st.sampled_from(list(paths(content))))
+            if not path:
+                continue
+            node = content
+            for key in path[:-1]:
+                node = node[key]
+            action = draw(st.sampled_from(["replace", "remove", "add"]))
+            if action == "remove":
+                del node[path[-1]]
+            elif action == "replace" or not isinstance(node, dict):
+                node[path[-1]] = draw(VALUES)
+            else:
+                node[draw(st.text(max_size=8))] = draw(VALUES)
+        return content
+
+    return draw_it()
+
+
+def spoiled(good):
+    """Good bytes with a few changed, cut or inserted."""
+
+    @st.composite
+    def draw_it(draw):
+        data = bytearray(good)
+        for _ in range(draw(st.integers(1, 4))):
+            place = draw(st.integers(0, max(0, len(data) - 1)))
+            action = draw(st.sampled_from(["change", "cut", "insert", "remove"]))
+            if action == "change" and data:
+                data[place] = draw(st.integers(0, 255))
+            elif action == "cut":
+                del data[place:]
+            elif action == "insert":
+                data[place:place] = draw(st.binary(max_size=6))
+            else:
+                del data[place : place + draw(st.integers(1, 9))]
+        return bytes(data)
+
+    return draw_it()
+
+
+def in_file(content, name, read):
+    """What `read` makes of a file with this content; None where it is refused."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        try:
+            return read(path)
+        except InputError as refused:
+            assert 10 < len(str(refused)) < 5000
+            return None
+
+
+def bytes_of(save):
+    handle = io.BytesIO()
+    save(handle)
+    return handle.getvalue()
+
+
+def check_config_values(values):
+    config = in_file(yaml.safe_dump(values, allow_unicode=True).encode("utf-8", "replace"), "c.yaml", load_config)
+    if config is not None:
+        assert isinstance(config, Config)
+        assert in_file(dump_config(config).encode(), "c.yaml", load_config) == config
+
+
+def check_config_text(data):
+    config = in_file(data, "c.yaml", load_config)
+    assert config is None or isinstance(config, Config)
+
+
+TENSORS = st.sampled_from([torch.zeros(2), torch.zeros(1).expand(9), torch.zeros(()), torch.zeros(0)])
+KEYS = st.sampled_from(["module.", "model.", "network.", "_orig_mod.", "state_dict", "a", "weight"])
+NESTED = st.recursive(
+    TENSORS | st.none() | st.integers() | st.text(max_size=3),
+    lambda inner: (
+        st.dictionaries(st.lists(KEYS, max_size=3).map("".join) | st.integers(), inner, max_size=4)
+        | st.lists(inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+def check_keys(content):
+    try:
+        state = find_state_dict(content, "x.pt")
+    except InputError:
+        return
+    assert state and all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items())
+    # Nothing got lost under a name that became another's.
+    sizes = [len(node) for node in mappings(content) if node and all(torch.is_tensor(v) for v in node.values())]
+    assert len(state) in sizes
+
+
+def mappings(node):
+    if isinstance(node, dict):
+        yield node
+        for value in node.values():
+            yield from mappings(value)
+
+
+def check_checkpoint(data):
+    state = in_file(data, "x.pt", read_state_dict)
+    assert state is None or all(isinstance(value, torch.Tensor) for value in state.values())
+
+
+def check_mask(data):
+    mask = in_file(data, "m.png", read_index_mask)
+    assert mask is None or (mask.dtype == np.uint8 and mask.ndim == 2)
+
+
+def check_image(data):
+    image = in_file(data, "i.jpg", read_image)
+    assert image is None or (image.dtype == np.uint8 and image.shape[2:] == (3,))
+
+
+def check_coco(content):
+    found = in_file(json.dumps(content).encode(), "x.json", read_coco)
+    for image in [] if found is None else found.images:
+        if image.size[0] * image.size[1] < 10**6:
+            labels = render(image, {number: 0 for number in found.categories}, uncovered=255, ignore=False)
+            assert labels.shape == image.size
+
+
+MASK = bytes_of(lambda h: Image.fromarray(np.arange(96, dtype=np.uint8).reshape(8, 12)).save(h, "PNG"))
+PHOTO = bytes_of(lambda h: Image.fromarray(np.zeros((8, 12, 3), np.uint8)).save(h, "JPEG"))
+NETWORK = bytes_of(lambda h: torch.save({"state_dict": {"module.a": torch.arange(9.0)}}, h))
+CASES = {
+    "config values": (check_config_values, damaged(GOOD_CONFIG)),
+    "config text": (check_config_text, spoiled(yaml.safe_dump(GOOD_CONFIG).encode()) | st.binary(max_size=60)),
+    "keys": (check_keys, NESTED),
+    "checkpoint": (check_checkpoint, spoiled(NETWORK)),
+    "mask": (check_mask, spoiled(MASK)),
+    "image": (check_image, spoiled(PHOTO)),
+    "annotations": (check_coco, damaged(GOOD_COCO)),
+}
+
+
+def fuzz(case, examples):
+    check, inputs = CASES[case]
+    limits = settings(
+        max_examples=examples, deadline=None, derandomize=examples == FEW, suppress_health_check=list(HealthCheck)
+    )
+    limits(given(inputs)(check))()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", CASES)
+def test_damaged_input(case):
+    fuzz(case, FEW)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", CASES)
+def test_much_damaged_input(case):
+    fuzz(case, MANY)
+    print(f"\n{case}: {MANY} damaged inputs")

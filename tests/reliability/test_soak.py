@@ -1,0 +1,76 @@
+"""A long run of tiny steps: memory, open files and the disk stay as they are."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from harness import lines, tiny_config
+
+from dfad_seg.runs import checkpoints
+from dfad_seg.segmentors import read_segmentor_file
+
+ITERATIONS = 7000
+STEPS = ITERATIONS * (2 + 1)
+"""Student steps: two on fresh images and one on remembered ones in each iteration; as many generator steps as that."""
+
+
+def resources(number):
+    """Resident MiB and open files of a process; None once it has ended."""
+    try:
+        text = Path(f"/proc/{number}/status").read_text()
+        files = len(os.listdir(f"/proc/{number}/fd"))
+    except OSError:
+        return None
+    resident = [int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS:")]
+    return (resident[0] / 1024, files) if resident else None
+
+
+def size(folder):
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.suffix != ".tmp") / 2**20
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_twenty_thousand_steps(server, tmp_path, tiny_scenes):
+    evaluation = {"split": "val", "every": 100, "batch_size": 3, "num_workers": 0, "short_side": 16, "keep_best": True}
+    config = tiny_config(
+        tmp_path, tiny_scenes, iterations=ITERATIONS, evaluation=evaluation, save_every=50, log_every=20
+    )
+    run, began = tmp_path / "run", time.monotonic()
+    number = server.start("train_seg", config, "--work-dir", run)
+    samples = []
+    while (now := resources(number)) is not None:
+        saved = checkpoints(run)
+        step = int(saved[-1].stem.rpartition("_")[2]) if saved else 0
+        disk = 0.0
+        try:
+            disk = size(run)
+        except OSError:  # a file went while we looked
+            continue
+        samples.append((step, *now, disk, len(saved)))
+        time.sleep(2)
+    assert server.wait(number) == 0, server.output.read_text()
+    early = next(sample for sample in samples if sample[0] >= ITERATIONS // 10)
+    late = [sample for sample in samples if early[0] < sample[0] < ITERATIONS][-1]
+    print(
+        f"\n{STEPS} student steps and {ITERATIONS} generator steps, {ITERATIONS // 100} evaluations, "
+        f"{ITERATIONS // 50} checkpoints in {time.monotonic() - began:.0f} s\n"
+        f"iteration {early[0]}: {early[1]:.0f} MiB, {early[2]} open files, {early[3]:.1f} MiB on disk\n"
+        f"iteration {late[0]}: {late[1]:.0f} MiB, {late[2]} open files, {late[3]:.1f} MiB on disk\n"
+        f"most in between: {max(s[1] for s in samples):.0f} MiB, {max(s[2] for s in samples)} open files, "
+        f"{max(s[4] for s in samples)} checkpoints",
+        flush=True,
+    )
+    assert late[1] < early[1] + 20
+    assert late[2] <= early[2] + 2
+    assert max(sample[4] for sample in samples) <= 3  # two kept, and the newest before the oldest goes
+    # The two logs grow, by what they are there to hold; nothing else does.
+    logs = sum(path.stat().st_size for path in [run / "metrics.jsonl", *(run / "tensorboard").iterdir()]) / 2**20
+    assert late[3] < early[3] + logs + 1
+    records = lines(run)
+    steps = [record["step"] for record in records if "train/student_loss" in record]
+    assert steps == list(range(20, ITERATIONS + 1, 20))
+    scores = {r["step"]: r["val/mIoU"] for r in records if "val/mIoU" in r}
+    best = read_segmentor_file(run / "best_val.pt")["extra"]
+    assert best["selected_on"] == "val" and best["mIoU"] == max(scores.values()) == scores[best["iteration"]]

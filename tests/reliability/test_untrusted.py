@@ -1,0 +1,225 @@
+"""Files from strangers: no code of theirs runs, and a small one cannot fill the memory or leave its folder."""
+
+import gzip
+import io
+import pickle
+import struct
+import tarfile
+import zipfile
+import zlib
+
+import pytest
+import torch
+from harness import tiny_config
+from PIL import Image
+
+from dfad_seg.cli import run_tool
+from dfad_seg.config import load_config
+from dfad_seg.datasets import download
+from dfad_seg.datasets.base import read_image, read_index_mask
+from dfad_seg.errors import InputError
+from dfad_seg.pipeline import train_from_arguments
+from dfad_seg.pipeline.sources import open_source
+from dfad_seg.runs import read_checkpoint
+from dfad_seg.runs.directory import CHECKPOINT_FORMAT, CHECKPOINT_VERSION
+from dfad_seg.segmentors import build_segmentor, load_segmentor, read_state_dict
+
+
+class Attack:
+    """Unpickling it writes a file."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_the_attack_works_where_nothing_guards(tmp_path):
+    pickle.loads(pickle.dumps(Attack(tmp_path / "owned")))
+    assert (tmp_path / "owned").exists()
+
+
+CHECKPOINT = {"format": CHECKPOINT_FORMAT, "version": CHECKPOINT_VERSION, "iteration": 3, "experiment": "x"}
+SPEC = {"format": "dfad_seg/segmentor", "version": 1, "classes": None, "palette": None, "extra": {}}
+
+
+@pytest.mark.parametrize("read", [read_checkpoint, read_state_dict, load_segmentor])
+@pytest.mark.parametrize("form", ["bare pickle", "torch file", "resumable checkpoint", "its memory", "network file"])
+def test_a_pickle_with_code_is_refused(tmp_path, read, form):
+    attack, path = Attack(tmp_path / "owned"), tmp_path / "file.pt"
+    contents = {
+        "torch file": {"weight": torch.zeros(1), "more": attack},
+        "resumable checkpoint": CHECKPOINT | {"networks": attack},
+        "its memory": CHECKPOINT | {"networks": {}, "memory": {"16x16": {"images": attack}}},
+        "network file": SPEC | {"state_dict": {}, "spec": attack},
+    }
+    if form == "bare pickle":
+        path.write_bytes(pickle.dumps(attack))
+    else:
+        torch.save(contents[form], path)
+    with pytest.raises(InputError, match="file.pt"):
+        read(path)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_file_that_names_a_factory_needs_trust(tmp_path):
+    path = tmp_path / "student.pt"
+    spec = {"source": "factory", "num_classes": 2, "factory": "os:mkdir", "kwargs": {"path": str(tmp_path / "owned")}}
+    torch.save(SPEC | {"state_dict": {}, "spec": spec}, path)
+    with pytest.raises(InputError, match="runs code that the file names.*trust"):
+        load_segmentor(path)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_scoring_the_run_of_a_stranger_runs_nothing_of_it(tmp_path, tiny_scenes):
+    """Its config and its network file both name a factory; the tools that read a run take neither."""
+    factory = {"source": "factory", "factory": "os:mkdir", "kwargs": {"path": str(tmp_path / "owned")}}
+    config = tiny_config(tmp_path, tiny_scenes, "config.yaml", student=factory, teacher=factory)
+    spec = factory | {"num_classes": 11}
+    torch.save(SPEC | {"state_dict": {}, "spec": spec}, tmp_path / "student.pt")
+    with pytest.raises(InputError, match="trust"):
+        open_source(load_config(config), tmp_path)
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("source", ["torchscript", "torch_export"])
+def test_programs_need_trust(tmp_path, source):
+    with pytest.raises(InputError, match="is a program.*trust: true"):
+        build_segmentor(source, num_classes=2, path=tmp_path / "x.pt", mean=[0, 0, 0], std=[1, 1, 1])
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n"
+    for before, name in zip("abcdefghi", "bcdefghij", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        (BOMB, "more than 100000 values"),
+        ("method: &a [*a]", "repeat without end"),
+        ("method: !!python/object/apply:os.mkdir [owned]", "not valid YAML"),
+        ("method: !!python/name:os.system", "not valid YAML"),
+        ("method: " + "[" * 2000, "not valid YAML"),
+        ("method: " + "9" * 5000, "not valid YAML"),
+        ("method: 2001-99-99", "not valid YAML"),
+        ("# " + "x" * 2**21, "at most 1048576"),
+        ("method: \x00", "not valid YAML"),
+    ],
+    ids=["laughs", "itself", "apply", "name", "deep", "digits", "date", "long", "null"],
+)
+def test_yaml_is_plain_and_small(tmp_path, monkeypatch, text, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(InputError, match=says) as refused:
+        load_config("c.yaml")
+    assert len(str(refused.value)) < 600 and not (tmp_path / "owned").exists()
+    with pytest.raises(InputError):
+        load_config(tiny_config(tmp_path, tmp_path), [f"method={text.removeprefix('method: ')}"])
+
+
+def png(width, height, data=b""):
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
+
+def jpeg(width, height):
+    handle = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(handle, "JPEG")
+    data = bytearray(handle.getvalue())
+    place = data.index(b"\xff\xc0") + 5
+    data[place : place + 4] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("read", [read_image, read_index_mask])
+@pytest.mark.parametrize("content", [png(60000, 60000), jpeg(60000, 60000), png(2**31 - 1, 2**31 - 1)])
+def test_headers_of_giant_images_are_refused(tmp_path, read, content):
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="more than 80 million pixels|not a readable"):
+        read(path)
+
+
+def test_postscript_under_a_false_name_is_not_handed_to_an_interpreter(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(x) print\n%%EOF\n")
+    with pytest.raises(InputError, match="not a readable image file"):
+        read_image(path)
+
+
+def test_a_tensor_that_claims_terabytes(tmp_path):
+    path = tmp_path / "w.pt"
+    torch.save({"weight": torch.zeros(1).expand(2**40)}, path)
+    assert path.stat().st_size < 10_000
+    with pytest.raises(InputError, match="repeat their values"):
+        read_state_dict(path)
+
+
+def test_a_zip_file_that_would_fill_the_disk(tmp_path, monkeypatch):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for i in range(12):
+            archive.writestr(f"{i}.png", bytes(20 * 2**20))
+    assert path.stat().st_size < 2**20
+    with pytest.raises(InputError, match="far more than an image archive"):
+        download.unzip(path, tmp_path / "out", lambda member: member)
+    monkeypatch.setattr(download, "MAX_UNPACKED", 100 * 2**20)
+    with pytest.raises(InputError, match="unpacks to more than"):
+        download.unzip(path, tmp_path / "out", lambda member: member)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil.png", "/tmp/evil.png", "a/../../evil.png", "..\\evil.png", "C:\\evil.png"])
+def test_archives_stay_in_their_folder(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(name, b"x")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        info = tarfile.TarInfo(name)
+        info.size = 1
+        archive.addfile(info, io.BytesIO(b"x"))
+    for unpack, file in ((download.unzip, "a.zip"), (download.untar, "a.tar")):
+        with pytest.raises(InputError, match="outside the archive"):
+            unpack(tmp_path / file, tmp_path / "out", lambda member: member)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "a.zip"]
+
+
+def test_a_tar_file_that_would_fill_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "MAX_UNPACKED", 10 * 2**20)
+    with gzip.open(tmp_path / "a.tar.gz", "wb") as handle, tarfile.open(fileobj=handle, mode="w") as archive:
+        for i in range(12):
+            info = tarfile.TarInfo(f"{i}.png")
+            info.size = 2**20
+            archive.addfile(info, io.BytesIO(bytes(2**20)))
+    with pytest.raises(InputError, match="unpacks to more than"):
+        download.untar(tmp_path / "a.tar.gz", tmp_path / "out", lambda member: member)
+    assert not (tmp_path / "out").exists()
+
+
+def damaged_states(state):
+    yield "no networks", {k: v for k, v in state.items() if k != "networks"}
+    yield "networks of another shape", state | {"networks": {"student": {"weight": torch.zeros(3)}}}
+    yield "networks no mapping", state | {"networks": 5}
+    yield "memory no mapping", state | {"memory": [1]}
+    yield "optimizers empty", state | {"optimizers": {}}
+    yield "means no tensors", state | {"means": {"sums": {"a": "b"}, "counts": {}}}
+    yield "iteration a text", state | {"iteration": "three"}
+
+
+def test_a_checkpoint_of_this_run_with_a_strange_content(tmp_path, tiny_scenes, capsys):
+    config = tiny_config(tmp_path, tiny_scenes, iterations=2, save_every=1, evaluation=...)
+    run = tmp_path / "run"
+    arguments = {"config": str(config), "overrides": [], "work_dir": str(run), "dry_run": False}
+    train_from_arguments(resume=None, **arguments)
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    state = torch.load(newest, weights_only=True)
+    for name, damaged in damaged_states(state):
+        torch.save(damaged, newest)
+        code = run_tool(lambda argv: train_from_arguments(resume="latest", **arguments))
+        said = capsys.readouterr().err
+        assert code == 2 and "Traceback" not in said and "error: " in said, (name, said)

@@ -1,0 +1,31 @@
+"""Write the reference of all config keys. See --help."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from dfad_seg.cli import run_tool
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description="Print the reference of all config keys as Markdown, from the schema. `docs/configuration.md` is "
+        "made so, and a test compares them."
+    )
+    parser.add_argument("--out", metavar="FILE", help="write it there instead")
+    arguments = parser.parse_args(argv)
+
+    from dfad_seg.config.reference import config_reference
+    from dfad_seg.files import write_text
+
+    if arguments.out is None:
+        print(config_reference(), end="")
+    else:
+        write_text(arguments.out, config_reference())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(main))
