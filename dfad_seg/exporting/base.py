@@ -133,8 +133,8 @@ def check_shapes(options: ExportOptions) -> list[tuple[int, int, int]]:
     height, width = options.size
     if not options.dynamic:
         return [(1, height, width)]
-    other = (max(SMALLEST_SIDE, height * 3 // 4 + 1), max(SMALLEST_SIDE, width // 2 + 3))
-    return [(1, height, width), (3, *other), (2, 33, 64)]
+    other = (max(33, height * 3 // 4 + 1), max(33, width // 2 + 3))
+    return [(1, max(33, height), max(33, width)), (3, *other), (2, 33, 64)]
 
 
 def check_shape(segmentor: Segmentor, run: Run, shape: tuple[int, int, int]) -> Check:

@@ -38,7 +38,9 @@ def exported_program(segmentor: Segmentor, options: ExportOptions, *, guarded: b
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.export.export(
-                module, (torch.zeros(shape),), dynamic_shapes=_dimensions(guarded) if options.dynamic else None
+                module,
+                (torch.zeros(shape),),
+                dynamic_shapes=_dimensions(guarded) if options.dynamic else None,
             )
     except Exception as error:  # whatever the network's operations raise under tracing
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
@@ -53,5 +55,6 @@ def exported_program(segmentor: Segmentor, options: ExportOptions, *, guarded: b
 def _dimensions(guarded: bool) -> tuple[dict[int, Any]]:
     if not guarded:
         return ({0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC},)
-    sides = (Dim(name, min=SMALLEST_SIDE, max=LARGEST_SIDE) for name in ("height", "width"))
+    # Not 32 itself: a feature map of one pixel, at a stride of 32, is a case of its own to torch, which it would forbid.
+    sides = (Dim(name, min=SMALLEST_SIDE + 1, max=LARGEST_SIDE) for name in ("height", "width"))
     return ({0: Dim("batch", min=1, max=LARGEST_BATCH)} | dict(zip((2, 3), sides, strict=True)),)

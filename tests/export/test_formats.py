@@ -162,10 +162,13 @@ def test_size_dependent_padding_becomes_constant_and_stays_exact(deeplab):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", ["DeepLabV3Plus", "Unet", "FPN"])
+@pytest.mark.parametrize(
+    ("arch", "encoder"),
+    [("DeepLabV3Plus", "timm-mobilenetv3_small_100"), ("Unet", "resnet18"), ("FPN", "timm-mobilenetv3_small_100")],
+)
 @pytest.mark.parametrize("format", ["onnx", "torch-export"])
-def test_real_networks_at_any_size(arch, format, tmp_path):
-    segmentor = build_segmentor("smp", num_classes=3, arch=arch, encoder_name="timm-mobilenetv3_small_100").eval()
+def test_real_networks_at_any_size(arch, encoder, format, tmp_path):
+    segmentor = build_segmentor("smp", num_classes=3, arch=arch, encoder_name=encoder).eval()
     written = export(segmentor, tmp_path / FORMATS[format].name, format=format)
     run = FORMATS[format].load(written.path)
     for shape in [(1, 3, 96, 96), (2, 3, 75, 130)]:
