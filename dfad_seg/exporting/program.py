@@ -55,6 +55,6 @@ def exported_program(segmentor: Segmentor, options: ExportOptions, *, guarded: b
 def _dimensions(guarded: bool) -> tuple[dict[int, Any]]:
     if not guarded:
         return ({0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC},)
-    # Not 32 itself: a feature map of one pixel, at a stride of 32, is a case of its own to torch, which it would forbid.
+    # Not 32 itself: at a stride of 32, the feature map of one pixel is a case of its own, which torch would forbid.
     sides = (Dim(name, min=SMALLEST_SIDE + 1, max=LARGEST_SIDE) for name in ("height", "width"))
     return ({0: Dim("batch", min=1, max=LARGEST_BATCH)} | dict(zip((2, 3), sides, strict=True)),)
