@@ -20,7 +20,10 @@ _EXPORTS = {
     "distil_data_free": "dfad_seg.distill",
     "student_step": "dfad_seg.distill",
     "generator_step": "dfad_seg.distill",
-    "evaluate_miou": "dfad_seg.evaluation",
+    "evaluate_miou": "dfad_seg.api",
+    "DataFreeDistiller": "dfad_seg.api",
+    "Segmentor": "dfad_seg.segmentors",
+    "export": "dfad_seg.exporting",
     "evaluate_network": "dfad_seg.pipeline",
     "load_role": "dfad_seg.pipeline",
     "train": "dfad_seg.pipeline",
@@ -29,6 +32,8 @@ _EXPORTS = {
 __all__ = ["__version__", *_EXPORTS]
 
 if TYPE_CHECKING:
+    from dfad_seg.api import DataFreeDistiller as DataFreeDistiller
+    from dfad_seg.api import evaluate_miou as evaluate_miou
     from dfad_seg.config import load_config as load_config
     from dfad_seg.config import parse_config as parse_config
     from dfad_seg.datasets import build_dataset as build_dataset
@@ -36,11 +41,12 @@ if TYPE_CHECKING:
     from dfad_seg.distill import generator_step as generator_step
     from dfad_seg.distill import student_step as student_step
     from dfad_seg.errors import InputError as InputError
-    from dfad_seg.evaluation import evaluate_miou as evaluate_miou
+    from dfad_seg.exporting import export as export
     from dfad_seg.generators import build_generator as build_generator
     from dfad_seg.pipeline import evaluate_network as evaluate_network
     from dfad_seg.pipeline import load_role as load_role
     from dfad_seg.pipeline import train as train
+    from dfad_seg.segmentors import Segmentor as Segmentor
     from dfad_seg.segmentors import build_segmentor as build_segmentor
     from dfad_seg.segmentors import freeze as freeze
     from dfad_seg.segmentors import load_segmentor as load_segmentor

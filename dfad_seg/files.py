@@ -31,7 +31,7 @@ def open_whole(path: str | Path) -> Iterator[IO[bytes]]:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, 0o666 & ~umask())
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except BaseException:
@@ -105,7 +105,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The permissions that this process takes away from new files."""
     # mkstemp makes files private; a run directory should follow the user's umask like any other file.
     mask = os.umask(0)
     os.umask(mask)

@@ -4,7 +4,7 @@ All mistakes in a file are reported together, each with its key and, for a missp
 """
 
 from dfad_seg.config.dataset import DatasetConfig, parse_dataset
-from dfad_seg.config.reading import dump_config, load_config, parse_config
+from dfad_seg.config.reading import dump_config, find_config, load_config, parse_config, shipped_configs
 from dfad_seg.config.schema import Config
 from dfad_seg.config.sections import (
     EvaluationConfig,
@@ -31,7 +31,9 @@ __all__ = [
     "TrainingDataConfig",
     "apply_override",
     "dump_config",
+    "find_config",
     "load_config",
     "parse_config",
     "parse_dataset",
+    "shipped_configs",
 ]

@@ -9,16 +9,18 @@ import yaml
 
 from dfad_seg.config.schema import UNUSED, Config
 from dfad_seg.config.values import MAX_YAML, apply_override, safe_yaml, validate
-from dfad_seg.errors import InputError
+from dfad_seg.errors import InputError, nearest
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     """Read a YAML config, apply `key=value` overrides (dots for nested keys), and validate.
 
+    `path` may also be the name of a shipped config, see `find_config`.
+
     Raises:
         InputError: the file cannot be read, is not a mapping, or any key or value is wrong.
     """
-    path = Path(path)
+    path = find_config(path)
     try:
         with open(path, "rb") as handle:
             text = handle.read(4 * MAX_YAML + 1).decode("utf-8-sig")
@@ -32,6 +34,36 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     for override in overrides or []:
         apply_override(values, override)
     return parse_config(values, where=str(path))
+
+
+def find_config(name: str | Path) -> Path:
+    """The file of a config: `name` itself, or the shipped config that is meant by it, as in `camvid/dfad_cpu`.
+
+    The shipped ones lie in the installed package, or beside the package in a source tree. A name that is neither is
+    returned as it is.
+
+    Raises:
+        InputError: it is nearly the name of a shipped config.
+    """
+    if Path(name).exists():
+        return Path(name)
+    shipped = shipped_configs()
+    plain = str(name).removeprefix("configs/").removesuffix(".yaml")
+    if plain in shipped:
+        return shipped[plain]
+    suggestion = nearest(plain, shipped)
+    if suggestion:
+        raise InputError(f"there is no config file {name}, and no shipped config of this name.{suggestion}")
+    return Path(name)
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The configs that come with the package, by name: `camvid/dfad_cpu` and so on."""
+    package = Path(__file__).resolve().parents[1]
+    folder = next((place for place in (package / "configs", package.parent / "configs") if place.is_dir()), None)
+    if folder is None:
+        return {}
+    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.yaml"))}
 
 
 def parse_config(values: dict[str, Any], *, where: str = "config") -> Config:

@@ -5,7 +5,9 @@ from dfad_seg.pipeline.commands import train_from_arguments
 from dfad_seg.pipeline.evaluate import Request, evaluate_network, evaluate_source
 from dfad_seg.pipeline.evaluate_command import evaluate_from_arguments
 from dfad_seg.pipeline.experiment import assemble, build_experiment
-from dfad_seg.pipeline.run import run_method, train
+from dfad_seg.pipeline.export_command import export_from_arguments
+from dfad_seg.pipeline.inspect_command import inspect_from_arguments
+from dfad_seg.pipeline.run import run_method, train, train_in_process
 from dfad_seg.pipeline.sources import Source, load_role, open_source
 from dfad_seg.pipeline.stages import train_once
 
@@ -17,11 +19,14 @@ __all__ = [
     "evaluate_from_arguments",
     "evaluate_network",
     "evaluate_source",
+    "export_from_arguments",
+    "inspect_from_arguments",
     "load_role",
     "meta_info",
     "open_source",
     "run_method",
     "train",
     "train_from_arguments",
+    "train_in_process",
     "train_once",
 ]

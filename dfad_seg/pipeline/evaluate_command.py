@@ -59,7 +59,7 @@ def evaluate_from_arguments(
         config, checkpoint = None, config  # without a config the first path is the network
     _check_combination(config, checkpoint, predictions, compare, request)
     _check_outputs(out, request)
-    resolved, config = _resolve(config, compare, overrides, dataset, dataset_root, inference)
+    resolved, config = resolve_experiment(config, compare, overrides, dataset, dataset_root, inference)
     if teacher is not None:
         request = replace(request, teacher=open_source(resolved, teacher, role=_teacher_role(resolved, teacher)))
     request = replace(request, device=resolved.device)
@@ -99,7 +99,7 @@ def evaluate_from_arguments(
     return 0
 
 
-def _resolve(
+def resolve_experiment(
     config: str | None,
     compare: Sequence[str],
     overrides: Sequence[str],
@@ -107,7 +107,7 @@ def _resolve(
     dataset_root: str | None,
     inference: Mapping[str, Any],
 ) -> tuple[Config, str | None]:
-    """The config with everything that the command line changes, and the run directory or file that it came from."""
+    """The config with everything that a command line changes, and the run directory or file that it came from."""
     changes = [f"evaluation.{key}={json.dumps(value)}" for key, value in inference.items() if value is not None]
     if dataset_root is not None:
         changes.append(f"dataset.root={json.dumps(dataset_root)}")

@@ -7,7 +7,6 @@ import shlex
 import subprocess
 import sys
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,8 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from dfad_seg.config import Config, TrainingDataConfig
+from dfad_seg.environment import PACKAGES, cpu_name, version
 from dfad_seg.segmentors import count_parameters, file_sha256, state_hash
-
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "lightning-fabric",
-    "segmentation-models-pytorch",
-    "timm",
-    "albumentations",
-    "opencv-python",
-    "pycocotools",
-    "numpy",
-)
 
 
 def provenance(
@@ -59,8 +47,8 @@ def provenance(
         "precision": fabric.strategy.precision.precision,
         "torch_threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "dfad_seg": _version("dfad-seg"),
+        "packages": {name: version(name) for name in PACKAGES},
+        "dfad_seg": version("dfad-seg"),
         "git_commit": _git_commit(),
     }
 
@@ -80,19 +68,7 @@ def device_name(fabric: Fabric) -> str:
     """What computes: the GPU's name, or the CPU's with its threads."""
     if fabric.device.type == "cuda":
         return torch.cuda.get_device_name(fabric.device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"{name} ({torch.get_num_threads()} threads)"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    return f"{cpu_name()} ({torch.get_num_threads()} threads)"
 
 
 def _git_commit() -> str | None:

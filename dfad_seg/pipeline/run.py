@@ -182,13 +182,18 @@ def _train(
 
 def play_one_iteration(config: Config) -> None:
     """Train for one iteration and keep nothing: what is wanted is what it costs."""
-    with _torch_settings(config):
-        fabric = _fabric(config)
+    try:
+        train_in_process(build_experiment(config), Hooks(stop_requested=lambda: True))
+    except Interrupted:
+        pass
+
+
+def train_in_process(experiment: Experiment, hooks: Hooks) -> nn.Module:
+    """Play a data-free experiment here and now, without a run directory; returns the network to keep."""
+    with _torch_settings(experiment.config):
+        fabric = _fabric(experiment.config)
         fabric.launch()
-        try:
-            run_method(build_experiment(config), fabric, None, None, Hooks(stop_requested=lambda: True))
-        except Interrupted:
-            pass
+        return run_method(experiment, fabric, None, None, hooks)
 
 
 def identity_of(experiment: Experiment) -> str:

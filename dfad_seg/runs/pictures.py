@@ -13,6 +13,7 @@ from torch import Tensor
 from dfad_seg.errors import InputError
 from dfad_seg.evaluation.pictures import (
     Palette,
+    Picture,
     as_picture,
     beside,
     blank,
@@ -43,13 +44,26 @@ def generated_grid(
     *,
     limit: int = 8,
 ) -> None:
-    """Write a PNG: for each generated image one column of image, teacher's answer and student's answer.
+    """Write `draw_generated` as a PNG, whole; arguments and errors are its."""
+    write_png(path, draw_generated(images, teacher_labels, student_labels, palette, classes, title, limit=limit))
+
+
+def draw_generated(
+    images: Tensor,
+    teacher_labels: Tensor,
+    student_labels: Tensor,
+    palette: Palette,
+    classes: Sequence[str],
+    title: str,
+    *,
+    limit: int = 8,
+) -> Picture:
+    """For each generated image one column of image, teacher's answer and student's answer, as uint8 RGB (H, W, 3).
 
     Above each column stands the share of pixels on which the two networks agree; below the grid a legend
     of the classes that occur. Small images are enlarged by a whole factor to at least 120 pixels of height.
 
     Args:
-        path: the PNG file, written whole.
         images: `(N, 3, H, W)` in [0, 1].
         teacher_labels: integer labels `(N, H, W)`.
         student_labels: integer labels `(N, H, W)`.
@@ -89,7 +103,7 @@ def generated_grid(
     write_line(heading, title, x=0)
     labels = present(len(classes), teacher_labels[:shown], student_labels[:shown])
     entries = [(classes[label], palette[label]) for label in labels]
-    write_png(path, framed([heading, body, legend(entries, body.shape[1])]))
+    return framed([heading, body, legend(entries, body.shape[1])])
 
 
 def curves(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:

@@ -31,7 +31,7 @@ class ProgressReport:
         self._note = ""
         self._began = self._last_line = time.monotonic()
         self._bar: Progress | None = None
-        if enabled and sys.stderr.isatty():
+        if enabled and (sys.stderr.isatty() or Console().is_jupyter):
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),

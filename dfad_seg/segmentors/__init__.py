@@ -12,6 +12,8 @@ from dfad_seg.segmentors.checkpoints import (
 from dfad_seg.segmentors.class_frequencies import class_frequencies
 from dfad_seg.segmentors.convolutions import restore_convolutions
 from dfad_seg.segmentors.cost import count_flops, count_parameters
+from dfad_seg.segmentors.exportable import ExportableSegmentor, exportable, is_opaque
+from dfad_seg.segmentors.inspection import Inspected, inspect_file
 from dfad_seg.segmentors.optimize import optimize_for_distillation
 from dfad_seg.segmentors.sources import SOURCES, build_segmentor, source_options
 from dfad_seg.segmentors.weights import load_weights, read_file, read_state_dict
@@ -19,13 +21,18 @@ from dfad_seg.segmentors.weights import load_weights, read_file, read_state_dict
 __all__ = [
     "SOURCES",
     "WEIGHT_OPTIONS",
+    "ExportableSegmentor",
+    "Inspected",
     "Segmentor",
     "build_segmentor",
     "class_frequencies",
     "count_flops",
     "count_parameters",
+    "exportable",
     "file_sha256",
     "freeze",
+    "inspect_file",
+    "is_opaque",
     "load_segmentor",
     "load_weights",
     "optimize_for_distillation",

@@ -92,7 +92,7 @@ class Segmentor(nn.Module):
             self._stay_frozen()
         height, width = images.shape[-2:]
         padded = pad_to_stride(self.normalise(images), self.stride)
-        logits = self._take_logits(self._run(padded), len(images))
+        logits = self.take_logits(self._run(padded), len(images))
         if logits.dtype != torch.float64:
             logits = logits.float()
         if logits.shape[-2:] != padded.shape[-2:]:
@@ -158,7 +158,8 @@ class Segmentor(nn.Module):
                 " channel. Use a batch size of at least 2."
             ) from error
 
-    def _take_logits(self, answer: Any, batch: int) -> Tensor:
+    def take_logits(self, answer: Any, batch: int) -> Tensor:
+        """The logits `(batch, C, h, w)` in what the network returned; `InputError` if there are none."""
         if callable(self.output):
             answer = self.output(answer)
         elif self.output is not None:

@@ -15,7 +15,7 @@ from doc_pages import PAGES, REPOSITORY, code_blocks, name
 
 from dfad_seg.config import load_config, parse_config
 
-PROGRAMS = {"git", "cd", "make", "pip", "tensorboard", "docker", "mlflow", "apt-get", "conda", "wandb", "playwright"}
+PROGRAMS = {"git", "cd", "make", "pip", "tensorboard", "docker", "mlflow", "apt-get", "conda", "wandb", "playwright", "dfad-seg"}
 
 
 def commands(script):

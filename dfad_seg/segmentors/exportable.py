@@ -1,0 +1,127 @@
+"""The segmentor contract as tensor operations alone, which the exporters of torch can follow at any image size."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dfad_seg.errors import InputError
+from dfad_seg.segmentors.base import Segmentor
+from dfad_seg.segmentors.convolutions import restore_convolutions
+
+
+class ExportableSegmentor(nn.Module):
+    """Images to logits as `Segmentor.forward` gives them, without checks and without branches on the size.
+
+    Padding and cropping are always computed, also where they change nothing: an exporter records one path, and that
+    has to be right for every size.
+
+    Args:
+        segmentor: its network is used as it is; see `exportable` for a copy that is made ready.
+        gather_crop: crop by index rather than by slice. The answers are equal. torch.export proves a slice's bounds
+            by guards that then forbid sizes, and an index has none; ONNX has no guards, and its slices are faster.
+    """
+
+    def __init__(self, segmentor: Segmentor, *, gather_crop: bool = False) -> None:
+        super().__init__()
+        self.segmentor = segmentor
+        self.gather_crop = gather_crop
+
+    def forward(self, images: Tensor) -> Tensor:
+        """RGB images (N, 3, H, W) in [0, 1] to float32 logits (N, C, H, W)."""
+        segmentor, stride = self.segmentor, self.segmentor.stride
+        height, width = images.shape[-2], images.shape[-1]
+        padded_height = (height + stride - 1) // stride * stride
+        padded_width = (width + stride - 1) // stride * stride
+        padded = segmentor.normalise(images)
+        if stride > 1:
+            # Edge pixels repeated at the bottom and right, as `pad_to_stride` does.
+            rows = torch.arange(padded_height, device=images.device).clamp(max=height - 1)
+            columns = torch.arange(padded_width, device=images.device).clamp(max=width - 1)
+            padded = padded.index_select(2, rows).index_select(3, columns)
+        logits = segmentor.take_logits(segmentor.network(padded), images.shape[0])
+        size = (padded_height, padded_width)
+        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=segmentor.align_corners)
+        if stride == 1:
+            return logits
+        if self.gather_crop:
+            rows, columns = (torch.arange(count, device=images.device) for count in (height, width))
+            return logits.index_select(2, rows).index_select(3, columns)
+        return logits[:, :, :height, :width]
+
+
+def exportable(segmentor: Segmentor, *, dynamic: bool, gather_crop: bool = False) -> ExportableSegmentor:
+    """A copy of a segmentor for exporting: on the CPU, float32, in evaluation mode; the segmentor stays as it is.
+
+    Args:
+        dynamic: for any image size. TensorFlow's "same" padding, which timm's `tf_` encoders compute from the size,
+            is then replaced by the constant that it is at multiples of the segmentor's stride.
+        gather_crop: see `ExportableSegmentor`.
+
+    Raises:
+        InputError: "same" padding that is no constant.
+    """
+    copied = copy.deepcopy(segmentor).cpu().float().eval()
+    copied.requires_grad_(False)
+    restore_convolutions(copied)
+    if not is_opaque(copied):
+        copied.to(memory_format=torch.contiguous_format)
+        if dynamic:
+            _fix_same_padding(copied)
+    return ExportableSegmentor(copied, gather_crop=gather_crop).eval()
+
+
+class _ConstantPadding(nn.Module):
+    """A convolution behind zero padding that may differ between the sides."""
+
+    def __init__(self, convolution: nn.Conv2d, padding: tuple[int, ...]) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self.padding = padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        layer = self.convolution
+        padded = F.pad(x, self.padding)
+        return F.conv2d(padded, layer.weight, layer.bias, layer.stride, 0, layer.dilation, layer.groups)
+
+
+def _fix_same_padding(segmentor: Segmentor) -> None:
+    from timm.layers import Conv2dSame  # takes seconds, and only a copy of a network comes here
+
+    layers = {name: layer for name, layer in segmentor.network.named_modules() if isinstance(layer, Conv2dSame)}
+    names: dict[nn.Module, str] = {layer: name for name, layer in layers.items()}
+    uneven: list[str] = []
+
+    def look(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        assert isinstance(layer, nn.Conv2d)
+        if any(side % step for side, step in zip(inputs[0].shape[-2:], layer.stride, strict=True)):
+            uneven.append(names[layer])
+
+    handles = [layer.register_forward_pre_hook(look) for layer in names]
+    side = segmentor.stride * (3 if segmentor.stride > 1 else 33)  # an odd multiple: what divides it divides them all
+    with torch.no_grad():
+        segmentor.network(torch.zeros(1, 3, side, side))
+    for handle in handles:
+        handle.remove()
+    if uneven:
+        raise InputError(
+            f"the layer {uneven[0]} has TensorFlow's 'same' padding, which depends on the image's size here, as the"
+            f" network's stride is given as {segmentor.stride}. Export one size (--no-dynamic --size H W), or build"
+            " the segmentor with the encoder's own stride."
+        )
+    for name, layer in layers.items():
+        padding: list[int] = []
+        for kernel, step, dilation in zip(layer.kernel_size, layer.stride, layer.dilation, strict=True):
+            total = max((kernel - 1) * dilation + 1 - step, 0)
+            padding = [total // 2, total - total // 2, *padding]
+        parent, _, child = name.rpartition(".")
+        setattr(segmentor.network.get_submodule(parent), child, _ConstantPadding(layer, tuple(padding)))
+
+
+def is_opaque(segmentor: nn.Module) -> bool:
+    """Whether a network comes without Python code: a TorchScript file, an exported program."""
+    return any(isinstance(module, (torch.jit.ScriptModule, torch.fx.GraphModule)) for module in segmentor.modules())

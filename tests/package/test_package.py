@@ -1,0 +1,117 @@
+"""The command dfad-seg, configs by name, and the wheel outside the repository."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from dfad_seg.config import find_config, load_config, shipped_configs
+from dfad_seg.errors import InputError
+from dfad_seg.main import TOOLS, main, tool_file
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def test_configs_are_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = sorted((REPOSITORY / "configs").rglob("*.yaml"))
+    assert list(shipped_configs().values()) == files and len(files) > 10
+    expected = (REPOSITORY / "configs" / "camvid" / "dfad_cpu.yaml").read_text()
+    for name in ("camvid/dfad_cpu", "camvid/dfad_cpu.yaml", "configs/camvid/dfad_cpu.yaml"):
+        assert find_config(name).read_text() == expected
+    assert load_config("camvid/dfad_cpu", ["seed=5"]).seed == 5
+    # A file of one's own comes first.
+    (tmp_path / "camvid").mkdir()
+    (tmp_path / "camvid" / "dfad_cpu").write_text("mine")
+    assert find_config("camvid/dfad_cpu").read_text() == "mine"
+    with pytest.raises(InputError, match="Did you mean 'camvid/dfad_layout_cpu'"):
+        find_config("camvid/dfad_layout_cup")
+    with pytest.raises(InputError, match="cannot read the config nowhere.yaml"):
+        load_config("nowhere.yaml")
+
+
+def test_the_command_names_its_tools(capsys):
+    assert main(["--help"]) == 0 and main([]) == 0
+    printed = capsys.readouterr().out
+    for command in TOOLS:
+        assert (tool_file(command) is not None) == (f"\n  {command} " in printed)
+    assert {"train", "eval", "export", "inspect", "prepare", "ablate"} <= {c for c in TOOLS if tool_file(c)}
+    assert main(["trian"]) == 2
+    assert "Did you mean 'train'" in capsys.readouterr().err
+
+
+def test_a_command_is_its_tool(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["dfad-seg"])
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--help"])
+    assert end.value.code == 0 and capsys.readouterr().out.startswith("usage: dfad-seg train [-h]")
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "nowhere.yaml"]) == 2
+    assert "cannot read the config nowhere.yaml" in capsys.readouterr().err
+    assert Path(sys.argv[0]).name == "train_seg.py" and Path(sys.argv[0]).is_file()
+
+
+def test_the_version_shows_the_environment(capsys):
+    import torch
+
+    assert main(["--version"]) == 0
+    printed = capsys.readouterr().out
+    assert f"torch {torch.__version__.split('+')[0]}" in printed and "CUDA" in printed and "CPU: " in printed
+
+
+@pytest.mark.slow
+def test_the_wheel_works_outside_the_repository(tmp_path):
+    """Built, installed into a fresh environment that sees this one's packages, and run in an empty folder."""
+    pytest.importorskip("setuptools")
+
+    def run(*command, **options):
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=280, **options)
+        assert done.returncode == 0, done.stderr[-2000:] + done.stdout[-2000:]
+        return done.stdout
+
+    # From a copy of what git tracks or would: a build leaves files in its source.
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    if listed.returncode:
+        pytest.skip("this is no git checkout")
+    source = tmp_path / "source"
+    for name in filter(lambda name: (REPOSITORY / name).is_file(), listed.stdout.splitlines()):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes((REPOSITORY / name).read_bytes())
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "-q", "--no-deps")
+    run(*pip, "--no-build-isolation", "-w", tmp_path, source, env=environment)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"dfad_seg/tools/train_seg.py", "dfad_seg/configs/camvid/dfad_cpu.yaml"} <= set(names)
+    assert not any(name.startswith(("tests/", "docs/", "tools/", "configs/")) for name in names)
+
+    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
+    (site,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    parent = next(Path(path) for path in sys.path if path.endswith("site-packages") and (Path(path) / "torch").is_dir())
+    install = (sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "--python", tmp_path / "venv")
+    run(*install, "install", "--no-deps", "--no-index", wheel, env=environment)
+    (site / "parent.pth").write_text(f"{parent}\n")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    command = tmp_path / "venv" / "bin" / "dfad-seg"
+    shown = run(command, "--version", cwd=empty, env=environment)
+    assert str(site / "dfad_seg") in shown
+    counts = ("--size", 32, 48, "--train", 4, "--val", 2, "--test", 2)
+    run(command, "prepare", "street-scenes", "--root", "scenes", *counts, cwd=empty, env=environment)
+    options = ("dataset.root=scenes", "iterations=2", "batch_size=2", "evaluation.num_workers=0")
+    options += ("training_data.num_workers=0", "image_size=[32,48]")
+    train = ("train", "street_scenes/teacher", "--work-dir", "teacher", "--device", "cpu", "--cfg-options", *options)
+    run(command, *train, cwd=empty, env=environment)
+    printed = run(command, "eval", "teacher", "--split", "test", cwd=empty, env=environment)
+    assert "mIoU" in printed
+    run(command, "inspect", "teacher/teacher.pt", "--out", "mine.yaml", cwd=empty, env=environment)
+    run(command, "export", "teacher", "--format", "torchscript", cwd=empty, env=environment)
+    assert (empty / "teacher" / "teacher.torchscript").is_file() and (empty / "mine.yaml").is_file()
