@@ -6,6 +6,8 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
+from dfad_seg import __version__
+
 PACKAGES = (
     *("torch", "torchvision", "lightning-fabric", "segmentation-models-pytorch", "timm", "albumentations"),
     *("opencv-python", "pycocotools", "numpy"),
@@ -37,10 +39,8 @@ def environment() -> str:
     """Versions, processor and devices as lines of text, for `--version` and for bug reports."""
     import torch
 
-    import dfad_seg
-
     lines = [
-        f"dfad-seg {dfad_seg.__version__} in {Path(dfad_seg.__file__).parent}",
+        f"dfad-seg {__version__} in {Path(__file__).resolve().parent}",
         f"Python {platform.python_version()} on {platform.platform()}",
         f"CPU: {cpu_name()}, {torch.get_num_threads()} threads",
     ]

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import dfad_seg
 from dfad_seg.cli import EXIT_BAD_INPUT, run_tool
 from dfad_seg.errors import nearest
 
@@ -53,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def tool_file(command: str) -> Path | None:
     """The file of a command's tool: in the installed package, or beside the package in a source tree."""
-    package = Path(dfad_seg.__file__).resolve().parent
+    package = Path(__file__).resolve().parent
     places = (package / "tools", package.parent / "tools")
     return next((file for place in places if (file := place / f"{TOOLS[command]}.py").is_file()), None)
 
