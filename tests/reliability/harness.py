@@ -116,7 +116,7 @@ def assert_equal_runs(run, reference):
     assert lines(run) == lines(reference)
     names = [sorted(str(p.relative_to(r)) for p in Path(r).rglob("*") if p.is_file()) for r in (run, reference)]
     kept = [[name for name in files if not name.startswith("tensorboard")] for files in names]
-    assert kept[0] == kept[1], "files left behind, or missing"
+    assert kept[0] == kept[1], f"left behind, or missing: {set(kept[0]) ^ set(kept[1])}"
 
 
 def assert_little_lost(run, save_every):
