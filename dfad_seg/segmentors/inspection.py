@@ -28,6 +28,8 @@ SMP_ENCODERS = (
     *("tu-resnet18", "tu-resnet34", "tu-resnet50", "tu-resnet101", "tu-efficientnet_b0", "tu-mobilenetv2_100"),
 )
 
+_MAX_DESCRIPTION = 1 << 20  # bytes; ours have some thousand
+
 
 @dataclass
 class Inspected:
@@ -119,9 +121,13 @@ def _inspect_program(path: Path, source: str, trust: bool) -> Inspected:
 def _description(path: Path) -> dict[str, Any] | None:
     """What `dfad_seg.exporting` put beside a program; it is plain JSON."""
     with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name.endswith("extra/segmentor.json"):
-                return json.loads(archive.read(name))
+        for entry in archive.infolist():
+            if entry.filename.endswith("extra/segmentor.json") and entry.file_size <= _MAX_DESCRIPTION:
+                try:
+                    found = json.loads(archive.read(entry))
+                except (ValueError, zipfile.BadZipFile, RecursionError):
+                    return None
+                return found if isinstance(found, dict) else None
     return None
 
 
