@@ -21,10 +21,14 @@ except (ImportError, AssertionError) as error:  # MMSegmentation asserts that th
         " so an environment holds one of the two."
     ) from error
 
-from dfad_seg.integrations.mmseg.distiller import DataFreeDistiller
-from dfad_seg.integrations.mmseg.export import export_mmseg
-from dfad_seg.integrations.mmseg.segmentor import DFADSegmentor
-from dfad_seg.integrations.mmseg.training import DataFreeDistributed, ExportStudentHook, IterationNumbers
+from dfad_seg.integrations.mmseg.distiller import DataFreeDistiller  # noqa: E402
+from dfad_seg.integrations.mmseg.export import export_mmseg  # noqa: E402
+from dfad_seg.integrations.mmseg.segmentor import DFADSegmentor  # noqa: E402
+from dfad_seg.integrations.mmseg.training import (  # noqa: E402
+    DataFreeDistributed,
+    ExportStudentHook,
+    IterationNumbers,
+)
 
 __all__ = [
     "DFADSegmentor",

@@ -22,7 +22,7 @@ from dfad_seg.generators import GENERATORS, ImageGenerator
 from dfad_seg.integrations.mmseg.networks import as_segmentor, plain_model
 from dfad_seg.integrations.mmseg.segmentor import DFADSegmentor
 from dfad_seg.objectives import GeneratorObjective, Interpolation, build_priors, weighted_discrepancy
-from dfad_seg.segmentors import Segmentor, build_segmentor, freeze, load_segmentor
+from dfad_seg.segmentors import Segmentor, build_segmentor, class_frequencies, freeze, load_segmentor
 
 for _name, _generator in GENERATORS.items():
     MODELS.register_module(name=_generator.__name__, module=_generator)  # type: ignore[attr-defined]
@@ -49,7 +49,7 @@ class DFADLoss(nn.Module):
 
 @MODELS.register_module()
 class DataFreeDistiller(BaseModel):
-    """Data-free adversarial distillation (Fang et al. 2019) by MMEngine's runner: its schedules, hooks, logs and resume.
+    """Data-free adversarial distillation (Fang et al. 2019) by MMEngine's runner: its schedules, hooks and logs.
 
     A training iteration is `student_steps` student steps and one generator step, by the same two functions as in
     `distill.distil_data_free`. Validation and tests are the student's. Checkpoints hold the student and the generator;
@@ -58,7 +58,7 @@ class DataFreeDistiller(BaseModel):
     Args:
         teacher: the options of `build_segmentor` (`source` is `mmseg` by default), or `source="saved"` with the
             `checkpoint` that a run of this package wrote.
-        student: the `model` entry of a config of MMSegmentation, or a `DFADSegmentor`. Its auxiliary heads are left out.
+        student: the `model` entry of a config of MMSegmentation, or a `DFADSegmentor`. Auxiliary heads are left out.
         generator: `type` (DCGANGenerator, LayoutGenerator, or a registered one) and its options.
         student_loss: what the student minimises; default `DFADLoss` with the mean absolute difference.
         adversarial_loss: what the generator maximises; default `DFADLoss` with `log_mae`.
@@ -112,7 +112,7 @@ class DataFreeDistiller(BaseModel):
         if self.teacher.classes is not None:
             self.student.classes, self.student.palette = self.teacher.classes, self.teacher.palette
         self.image_size = (int(image_size[0]), int(image_size[1]))
-        self.generator = _build_generator(generator, self.student.num_classes, self.image_size)
+        self.generator = _build_generator(generator, self.teacher, self.image_size)
         self.student_loss = MODELS.build(student_loss or {"type": "DFADLoss", "discrepancies": {"mae": 1.0}})
         self.adversarial_loss = MODELS.build(adversarial_loss or {"type": "DFADLoss", "discrepancies": {"log_mae": 1}})
         self.objective = GeneratorObjective(
@@ -215,12 +215,14 @@ def _build_teacher(options: Mapping[str, Any], num_classes: int) -> Segmentor:
     return freeze(teacher)
 
 
-def _build_generator(options: Mapping[str, Any], num_classes: int, image_size: tuple[int, int]) -> ImageGenerator:
+def _build_generator(options: Mapping[str, Any], teacher: Segmentor, image_size: tuple[int, int]) -> ImageGenerator:
     given = dict(options)
     kind = given.pop("type", "DCGANGenerator")
+    if given.get("class_frequencies") == "statistics":
+        given["class_frequencies"] = class_frequencies(teacher).tolist()
     ours = {build.__name__: build for build in GENERATORS.values()}  # type: ignore[attr-defined]
     build = MODELS.get(kind) or choose(ours, kind, "generator.type")
-    context = {"num_classes": num_classes, "image_size": image_size}
+    context = {"num_classes": teacher.num_classes, "image_size": image_size}
     wanted = inspect.signature(build).parameters
     return build(**{name: value for name, value in context.items() if name in wanted} | given)
 

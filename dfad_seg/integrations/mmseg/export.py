@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmseg.apis import init_model
-from torch import Tensor, nn
+from mmseg.structures import SegDataSample
+from torch import Tensor
 
 from dfad_seg import __version__
 from dfad_seg.errors import InputError
 from dfad_seg.files import write_text, write_torch
 from dfad_seg.integrations.mmseg.networks import EncodeDecode
 from dfad_seg.integrations.mmseg.segmentor import PREPROCESSOR
-from dfad_seg.integrations.mmseg.source import read_config
+from dfad_seg.integrations.mmseg.source import dataset_classes, read_config
 from dfad_seg.segmentors import Segmentor, load_segmentor
 from dfad_seg.segmentors.mmseg_source import plain_classes
 
@@ -132,8 +133,6 @@ def _classes(
     classes: Sequence[str] | None,
     palette: Sequence[Sequence[int]] | None,
 ) -> tuple[list[str], list[list[int]]]:
-    from dfad_seg.integrations.mmseg.source import dataset_classes
-
     named, coloured = dataset_classes(given)
     if named is not None and len(named) != segmentor.num_classes:
         raise InputError(
@@ -220,13 +219,14 @@ def _check(segmentor: Segmentor, config: Path, checkpoint: Path) -> None:
     state = theirs.state_dict()
     if len(state) != len(ours):
         raise InputError(f"MMSegmentation builds {config} with {len(state)} tensors, and the network has {len(ours)}.")
-    image = torch.randint(0, 256, (3, 65, 97), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    inputs = theirs.data_preprocessor({"inputs": [image.flip(0)], "data_samples": None}, False)["inputs"]
-    meta = {"ori_shape": (65, 97), "img_shape": (65, 97), "pad_shape": (65, 97), "padding_size": [0] * 4}
-    found = theirs.encode_decode(inputs, [meta])
-    device = next(segmentor.parameters()).device
+    theirs.test_cfg["mode"] = "whole"
+    size = (65, 97)
+    image = torch.randint(0, 256, (3, *size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    sample = SegDataSample(metainfo={"ori_shape": size, "img_shape": size})
+    found = theirs.test_step({"inputs": [image.flip(0)], "data_samples": [sample]})[0].seg_logits.data
     modes = {module: module.training for module in segmentor.modules()}
-    expected = nn.Module.eval(segmentor)(image[None].to(device) / 255).cpu()
+    images = image[None].to(next(segmentor.parameters()).device) / 255
+    expected = segmentor.eval()(images)[0].cpu()
     for module, mode in modes.items():
         module.training = mode
     scale = float(expected.abs().max().clamp_min(1e-12))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 import torch.nn.functional as F
+from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from dfad_seg.errors import InputError
@@ -19,8 +21,8 @@ class EncodeDecode(nn.Module):
 
     Args:
         model: a segmentor of MMSegmentation.
-        padding: the preprocessor's `test_cfg`: `size` (height, width) or `size_divisor`, to which their tests pad at the
-            right and bottom.
+        padding: the preprocessor's `test_cfg`: `size` (height, width) or `size_divisor`, to which their tests pad at
+            the right and bottom.
         pad_value: with which they pad, after normalisation.
     """
 
@@ -80,26 +82,42 @@ def as_segmentor(model: nn.Module, classes: list[str] | None = None) -> Segmento
 
 
 def normalisation(preprocessor: nn.Module) -> dict[str, Any]:
-    """A data preprocessor's normalisation as options of `Segmentor`.
+    """A data preprocessor's normalisation as options of `Segmentor`; their images are read as BGR in [0, 255].
 
-    Their images are read as BGR in [0, 255]; `bgr_to_rgb` swaps the channels first.
+    Whether it swaps the channels is seen in what it makes of an image, as its attributes have other names from release
+    to release.
+
+    Raises:
+        InputError: it does something else than to swap channels, subtract the mean and divide.
     """
-    swapped = bool(getattr(preprocessor, "_channel_conversion", False))
-    normalised = bool(getattr(preprocessor, "_enable_normalize", False))
-    return {
-        "mean": preprocessor.mean.flatten().tolist() if normalised else [0.0] * 3,
-        "std": preprocessor.std.flatten().tolist() if normalised else [1.0] * 3,
-        "input_scale": 255.0,
-        "channel_order": "rgb" if swapped else "bgr",
-    }
+    mean, std = (_three(getattr(preprocessor, name, None), value) for name, value in (("mean", 0.0), ("std", 1.0)))
+    image = torch.arange(3.0).view(3, 1, 1) + torch.zeros(3, 2, 2)
+    found = preprocessor({"inputs": [image], "data_samples": [SegDataSample()]}, False)["inputs"][0, :, :2, :2].cpu()
+    for channel_order in ("rgb", "bgr"):
+        shown = image.flip(0) if channel_order == "rgb" else image
+        if torch.allclose(found, (shown - mean) / std):
+            return {
+                "mean": mean.flatten().tolist(),
+                "std": std.flatten().tolist(),
+                "input_scale": 255.0,
+                "channel_order": channel_order,
+            }
+    raise InputError(
+        f"the data preprocessor {type(preprocessor).__name__} does something else than to swap channels, subtract the"
+        " mean and divide by std. Use one that does only that, such as SegDataPreProcessor."
+    )
+
+
+def _three(values: Any, default: float) -> Tensor:
+    return values.detach().float().cpu().view(3, 1, 1) if isinstance(values, Tensor) else torch.full((3, 1, 1), default)
 
 
 def plain_model(model: Any, *, keep_training: bool = False) -> dict[str, Any]:
     """A config's `model` entry as plain values, without its auxiliary heads, which only serve training on labels.
 
     Args:
-        keep_training: leave the rest as it is. If not, pretrained weights, which would be downloaded, are left out, and
-            synchronised BatchNorm becomes the ordinary one, whose weights have the same names and which a CPU can train.
+        keep_training: leave the rest as it is. If not, pretrained weights, which would be downloaded, are left out,
+            and synchronised BatchNorm becomes the ordinary one: the same weights, and a CPU can train it.
 
     Raises:
         InputError: an entry that is neither plain nor a class.

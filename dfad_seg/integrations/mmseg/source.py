@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import mmengine.registry
 import mmseg
 import mmseg.registry
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import Registry, init_default_scope
 from mmseg.registry import DATASETS, MODELS
 from torch import nn
@@ -72,13 +74,18 @@ def build_model(entry: Mapping[str, Any], what: str = "the model") -> nn.Module:
         InputError: their registry or its constructor refuses the entry.
     """
     init_default_scope("mmseg")
+    logger = MMLogger.get_current_instance()
+    level = logger.level
     try:
+        logger.setLevel(logging.WARNING)  # it would list every tensor with how it was initialised
         built = MODELS.build(_copied(entry))
         built.init_weights()
     except InputError:
         raise
     except Exception as error:  # their layers raise what they like
         raise InputError(f"MMSegmentation cannot build {what} ({_reason(error)}).") from error
+    finally:
+        logger.setLevel(level)
     return built
 
 
@@ -136,8 +143,8 @@ def _check_registered(entry: Any) -> None:
     for name in _plain_types(entry):
         if name not in known:
             raise InputError(
-                f"the stored model of MMSegmentation has a part of type '{name}', which is not registered.{nearest(name, known)}"
-                " Build it from its config instead, whose custom_imports bring such parts."
+                f"the stored model of MMSegmentation has a part of type '{name}', which is not registered."
+                f"{nearest(name, known)} Build it from its config instead, whose custom_imports bring such parts."
             )
 
 

@@ -1,4 +1,4 @@
-"""What MMEngine's runner needs around a `DataFreeDistiller`: data that are none, two optimisers, processes, a result."""
+"""What MMEngine's runner needs around a `DataFreeDistiller`: data that are none, two optimisers, a result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from mmseg.registry import DATASETS, HOOKS, MODEL_WRAPPERS, OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
 from dfad_seg.errors import InputError
 from dfad_seg.integrations.mmseg.distiller import DataFreeDistiller
@@ -29,13 +29,21 @@ class IterationNumbers(IterableDataset):
 
     Args:
         metainfo: classes and palette, which the runner writes into checkpoints.
+        epoch: numbers per pass, which the runner asks for; the next pass goes on where this one ended.
     """
 
-    def __init__(self, metainfo: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, metainfo: Mapping[str, Any] | None = None, epoch: int = 10_000) -> None:
         self.metainfo = dict(metainfo or {})
+        self.epoch = epoch
+        self._numbers = itertools.count()
+
+    def __len__(self) -> int:
+        return self.epoch
 
     def __iter__(self) -> Iterator[int]:
-        return itertools.count()
+        if get_worker_info() is not None:
+            raise InputError("IterationNumbers counts in one process: set num_workers=0 of the train_dataloader.")
+        return itertools.islice(self._numbers, self.epoch)
 
 
 class Players(OptimWrapperDict):
@@ -106,7 +114,7 @@ class ExportStudentHook(Hook):
         if not isinstance(model, DataFreeDistiller):
             raise InputError(f"the ExportStudentHook belongs to a DataFreeDistiller, not to a {type(model).__name__}.")
         for hook in runner.hooks:
-            if isinstance(hook, EMAHook) and getattr(hook, "enabled_by_epoch", None) is not None:
+            if isinstance(hook, EMAHook):
                 model = hook.ema_model.module
         directory = Path(self.out_dir or runner.work_dir) / ("" if self.out_dir else "student")
         meta = getattr(runner.train_dataloader.dataset, "metainfo", {})
