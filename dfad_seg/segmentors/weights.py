@@ -123,10 +123,15 @@ def load_weights(segmentor: Segmentor, path: str | Path) -> None:
 def load_state(
     network: nn.Module, state: Mapping[str, Tensor], path: str | Path, *, num_classes: int | None = None
 ) -> None:
-    """Load `state` (read from `path`) into `network`, strictly; see `load_weights`."""
+    """Load `state` (read from `path`) into `network`, strictly; see `load_weights`.
+
+    A network may name, in `unused_weights`, the beginnings of keys that it does without.
+    """
     own = network.state_dict()
     prefix = _shared_prefixes(own)  # the network's own names may begin like a wrapper's
+    unused = tuple(getattr(network, "unused_weights", ()))
     fitted = {prefix + key: value for key, value in strip_prefixes(state).items()}
+    fitted = {key: value for key, value in fitted.items() if not key.startswith(unused)}
     for key, value in own.items():
         if key.endswith("num_batches_tracked"):
             fitted.setdefault(key, value)

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from dfad_seg.errors import InputError
 from dfad_seg.segmentors import Segmentor
 
-_AUXILIARY = "auxiliary_head."
-
 
 class EncodeDecode(nn.Module):
     """The logits of a segmentor of theirs, at the input's resolution: their preprocessor's padding and `encode_decode`.
@@ -25,6 +23,9 @@ class EncodeDecode(nn.Module):
             the right and bottom.
         pad_value: with which they pad, after normalisation.
     """
+
+    unused_weights = ("model.auxiliary_head.",)
+    """Names in their checkpoints begin so that belong to parts which this network does without."""
 
     def __init__(self, model: nn.Module, padding: Mapping[str, Any] | None = None, pad_value: float = 0.0) -> None:
         super().__init__()
@@ -45,13 +46,6 @@ class EncodeDecode(nn.Module):
         }
         logits = self.model.encode_decode(padded, [dict(meta) for _ in range(len(inputs))])
         return logits if padded is inputs else logits[..., :height, :width]
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """As in `nn.Module`; the weights of auxiliary heads, which are not here, are left out."""
-        kept = {
-            key: value for key, value in state_dict.items() if not key.removeprefix("model.").startswith(_AUXILIARY)
-        }
-        return super().load_state_dict(kept, *args, **kwargs)
 
     def _missing(self, height: int, width: int) -> tuple[int, int]:
         if self.padding.get("size") is not None:
