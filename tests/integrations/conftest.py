@@ -38,7 +38,7 @@ model = dict(
     ),
     decode_head=dict(
         type="FCNHead", in_channels=16, channels=8, num_convs=1, concat_input=False, in_index=-1, num_classes=4,
-        norm_cfg=norm_cfg, align_corners=False, loss_decode=dict(type="CrossEntropyLoss"),
+        dropout_ratio=0.0, norm_cfg=norm_cfg, align_corners=False, loss_decode=dict(type="CrossEntropyLoss"),
     ),
     auxiliary_head=dict(
         type="FCNHead", in_channels=16, channels=4, num_convs=1, num_classes=4, in_index=-2, norm_cfg=norm_cfg,
