@@ -174,6 +174,7 @@ def helpers() -> SimpleNamespace:
 
 
 def printed(work_dir: Path) -> dict[str, float]:
-    """aAcc, mIoU, mAcc in per cent, as their tools/test.py wrote them below its work directory."""
+    """aAcc, mIoU, mAcc in per cent, to the two digits that their tools/test.py prints, from its work directory."""
     files = sorted(Path(work_dir).glob("*/*.json"))
-    return {key: value for key, value in json.loads(files[-1].read_text()).items() if key in ("aAcc", "mIoU", "mAcc")}
+    found = json.loads(files[-1].read_text())
+    return {name: round(found[name], 2) for name in ("aAcc", "mIoU", "mAcc")}

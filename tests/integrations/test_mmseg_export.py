@@ -60,7 +60,7 @@ def test_an_exported_student_scores_as_ours(source, student, tiny_config, folder
     assert ("custom_imports" in config.read_text()) == (source != "mmseg")
 
     path = sorted((folders / "img_dir").iterdir())[0]
-    image = torch.from_numpy(np.asarray(Image.open(path))).permute(2, 0, 1)[None] / 255
+    image = torch.from_numpy(np.asarray(Image.open(path))).permute(2, 0, 1)[None].contiguous() / 255
     with torch.no_grad():
         expected = network(image)[0]
     result = inference_model(model, str(path))

@@ -33,7 +33,8 @@ def no_network(monkeypatch):
 
 def images_of(paths):
     stacked = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
-    return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 255
+    # Contiguous as theirs are: other kernels round otherwise.
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous().float() / 255
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from mmengine.config import ConfigDict
 from mmengine.dist import get_rank, get_world_size
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
@@ -94,7 +95,7 @@ class DataFreeDistiller(BaseModel):
         init_cfg: Any = None,
     ) -> None:
         entry = plain_model(student, keep_training=True)
-        theirs = MODELS.build(entry)
+        theirs = MODELS.build(ConfigDict(entry))  # they read its parts as attributes
         super().__init__(data_preprocessor=theirs.data_preprocessor, init_cfg=init_cfg)
         theirs.init_weights()
         if isinstance(theirs, DFADSegmentor):

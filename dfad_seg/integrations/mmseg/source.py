@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import mmengine.registry
 import mmseg
 import mmseg.registry
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.registry import Registry, init_default_scope
 from mmseg.registry import DATASETS, MODELS
@@ -78,7 +79,7 @@ def build_model(entry: Mapping[str, Any], what: str = "the model") -> nn.Module:
     level = logger.level
     try:
         logger.setLevel(logging.WARNING)  # it would list every tensor with how it was initialised
-        built = MODELS.build(_copied(entry))
+        built = MODELS.build(ConfigDict(copy.deepcopy(dict(entry))))
         built.init_weights()
     except InputError:
         raise
@@ -162,12 +163,6 @@ def _plain_types(value: Any) -> Iterator[str]:
     elif isinstance(value, (list, tuple)):
         for inner in value:
             yield from _plain_types(inner)
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _copied(inner) for key, inner in value.items()}
-    return [_copied(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def _reason(error: Exception) -> str:
