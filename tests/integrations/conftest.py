@@ -145,11 +145,17 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory, folders: Path) -> Path
 def tool() -> Callable[..., None]:
     """`tool("test", ...)` runs MMSegmentation's own, unmodified tools/test.py in this process."""
     import mmseg
+    from mmengine.utils import ManagerMixin
+    from mmseg.visualization import SegLocalVisualizer
 
     folder = Path(mmseg.__file__).parent / ".mim" / "tools"
 
     def run(name: str, *arguments: Any) -> None:
         before = sys.argv
+        # As in a process of its own: a visualiser of the last run would write into that run's folder.
+        for kind in (SegLocalVisualizer, *SegLocalVisualizer.__mro__):
+            if isinstance(kind, type(ManagerMixin)):
+                kind._instance_dict.clear()
         sys.argv = [f"{name}.py", *map(str, arguments)]
         try:
             runpy.run_path(str(folder / f"{name}.py"), run_name="__main__")
