@@ -93,7 +93,7 @@ default_hooks = dict(
     timer=dict(type="IterTimerHook"), logger=dict(type="LoggerHook", interval=1, log_metric_by_epoch=False),
     param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=2),
-    visualization=dict(type="SegVisualizationHook"),
+    visualization=dict(type="SegVisualizationHook", interval=1),
 )
 env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
                dist_cfg=dict(backend="gloo"))

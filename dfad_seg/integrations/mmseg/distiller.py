@@ -26,7 +26,7 @@ from dfad_seg.objectives import GeneratorObjective, Interpolation, build_priors,
 from dfad_seg.segmentors import Segmentor, build_segmentor, class_frequencies, freeze, load_segmentor
 
 for _name, _generator in GENERATORS.items():
-    MODELS.register_module(name=_generator.__name__, module=_generator)  # type: ignore[attr-defined]
+    MODELS.register_module(name=_generator.__name__, module=_generator)
 
 
 @MODELS.register_module()
@@ -157,7 +157,7 @@ class DataFreeDistiller(BaseModel):
                 student=self.student,
                 teacher=self.teacher,
                 images=images if self.augmentation is None else self.augmentation(images, rng),
-                optimizer=player,  # type: ignore[arg-type]  # it has what the steps use
+                optimizer=player,
                 loss_fn=self.student_loss,
                 accumulate=self.accumulate,
                 interpolation=self.interpolation,
@@ -175,7 +175,7 @@ class DataFreeDistiller(BaseModel):
             student=self.student,
             teacher=self.teacher,
             latents=latents,
-            optimizer=opponent,  # type: ignore[arg-type]
+            optimizer=opponent,
             objective=self.objective,
             student_norm=self.student_norm,
             accumulate=self.accumulate,
@@ -221,7 +221,7 @@ def _build_generator(options: Mapping[str, Any], teacher: Segmentor, image_size:
     kind = given.pop("type", "DCGANGenerator")
     if given.get("class_frequencies") == "statistics":
         given["class_frequencies"] = class_frequencies(teacher).tolist()
-    ours = {build.__name__: build for build in GENERATORS.values()}  # type: ignore[attr-defined]
+    ours = {build.__name__: build for build in GENERATORS.values()}
     build = MODELS.get(kind) or choose(ours, kind, "generator.type")
     context = {"num_classes": teacher.num_classes, "image_size": image_size}
     wanted = inspect.signature(build).parameters
@@ -253,8 +253,9 @@ def _backward(wrapper: OptimWrapper) -> Callable[[Tensor], None]:
 
 
 def _running(network: nn.Module) -> list[Tensor]:
-    layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
-    return [statistic for layer in layers for statistic in (layer.running_mean, layer.running_var)]
+    layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
+    statistics = [statistic for layer in layers for statistic in (layer.running_mean, layer.running_var)]
+    return [statistic for statistic in statistics if statistic is not None]
 
 
 @torch.no_grad()

@@ -139,13 +139,11 @@ def _classes(
             f"the base config's data set has {len(named)} classes, and the network answers {segmentor.num_classes}."
             " Give the config that the teacher was trained with."
         )
-    names = classes or segmentor.classes or named or [f"class_{i}" for i in range(segmentor.num_classes)]
-    colours = palette or segmentor.palette or coloured
-    names, colours = plain_classes(_plain(names), _plain(colours))
-    assert names is not None
-    if len(names) != segmentor.num_classes:
+    chosen = classes or segmentor.classes or named or [f"class_{i}" for i in range(segmentor.num_classes)]
+    names, colours = plain_classes(_plain(chosen), _plain(palette or segmentor.palette or coloured))
+    if names is None or len(names) != segmentor.num_classes:
         raise InputError(
-            f"{len(names)} class names are given, and the network answers {segmentor.num_classes} classes."
+            f"{len(chosen)} class names are given, and the network answers {segmentor.num_classes} classes."
         )
     if colours is None:
         colours = np.random.default_rng(0).integers(0, 256, (len(names), 3)).tolist()

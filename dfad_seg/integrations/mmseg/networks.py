@@ -27,9 +27,9 @@ class EncodeDecode(nn.Module):
     unused_weights = ("model.auxiliary_head.",)
     """Names in their checkpoints begin so that belong to parts which this network does without."""
 
-    def __init__(self, model: nn.Module, padding: Mapping[str, Any] | None = None, pad_value: float = 0.0) -> None:
+    def __init__(self, model: Any, padding: Mapping[str, Any] | None = None, pad_value: float = 0.0) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.padding = dict(padding or {})
         self.pad_value = float(pad_value)
 
@@ -55,7 +55,7 @@ class EncodeDecode(nn.Module):
         return -height % divisor, -width % divisor
 
 
-def as_segmentor(model: nn.Module, classes: list[str] | None = None) -> Segmentor:
+def as_segmentor(model: Any, classes: list[str] | None = None) -> Segmentor:
     """A segmentor of theirs as one of ours: RGB images in [0, 1] → logits.
 
     Raises:
@@ -75,7 +75,7 @@ def as_segmentor(model: nn.Module, classes: list[str] | None = None) -> Segmento
     return Segmentor(network, num_classes=int(model.num_classes), classes=classes, **normalisation(preprocessor))
 
 
-def normalisation(preprocessor: nn.Module) -> dict[str, Any]:
+def normalisation(preprocessor: Any) -> dict[str, Any]:
     """A data preprocessor's normalisation as options of `Segmentor`; their images are read as BGR in [0, 255].
 
     Whether it swaps the channels is seen in what it makes of an image, as its attributes have other names from release

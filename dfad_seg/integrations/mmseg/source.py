@@ -15,7 +15,6 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.registry import Registry, init_default_scope
 from mmseg.registry import DATASETS, MODELS
-from torch import nn
 
 from dfad_seg.errors import InputError, nearest
 from dfad_seg.integrations.mmseg.networks import EncodeDecode, as_segmentor, normalisation, plain_model
@@ -68,7 +67,7 @@ def build(
     return network, options
 
 
-def build_model(entry: Mapping[str, Any], what: str = "the model") -> nn.Module:
+def build_model(entry: Mapping[str, Any], what: str = "the model") -> Any:
     """A segmentor of theirs with its initial weights, drawn from torch's global generator.
 
     Raises:
