@@ -42,7 +42,8 @@ soak: $(VENV)/.installed-test ## run the long tests: kills, a full disk, fuzzing
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest --soak -s tests/reliability
 
 test-mmseg: $(VENV)/.installed-mmseg ## run the tests against the real MMSegmentation, in .venv-mmseg-onedl
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest tests/integrations tests/evaluation/test_mmseg_parity.py tests/segmentors
+	@OMP_NUM_THREADS=1 $(if $(filter openmmlab,$(MMSEG)),TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1) $(RUN) -m pytest \
+	  tests/integrations tests/evaluation/test_mmseg_parity.py tests/segmentors/test_mmseg_files.py
 
 lint: $(VENV)/.installed-lint ## check style and types
 	@$(RUN) -m ruff check .
