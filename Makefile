@@ -4,6 +4,8 @@
 #       another Python than python3; 3.10 or newer
 #   make test CPU_TORCH=1
 #       the CPU-only PyTorch from its makers' own index: about 2 GB instead of 6 GB. Counts for the first call.
+#   make test-mmseg MMSEG=openmmlab
+#       OpenMMLab's own MMSegmentation instead of the maintained onedl packages
 #   make test TORCH_INDEX=URL
 #       torch and torchvision from another index, such as a mirror of that one
 #
@@ -15,18 +17,20 @@ ifdef CPU_TORCH
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 endif
 
-VENV := .venv
+MMSEG ?= onedl
+# The two families of MMSegmentation overwrite each other and other people's, so each has an environment of its own.
+VENV := $(if $(filter test-mmseg,$(MAKECMDGOALS)),.venv-mmseg-$(MMSEG),.venv)
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --quiet --disable-pip-version-check
 
 SIZE := $(if $(CPU_TORCH),2 GB,6 GB)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint docs clean
+.PHONY: help demo test test-mmseg soak lint docs clean
 .NOTPARALLEL:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed-runtime ## compress a small network without data, score it, draw it (about 15 minutes)
 	@$(RUN) tools/demo.py --work-dir runs/demo
@@ -36,6 +40,10 @@ test: $(VENV)/.installed-test ## run the test suite (up to 10 minutes)
 
 soak: $(VENV)/.installed-test ## run the long tests: kills, a full disk, fuzzing, 20,000 steps (about an hour)
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest --soak -s tests/reliability
+
+test-mmseg: $(VENV)/.installed-mmseg ## run the tests against the real MMSegmentation, in .venv-mmseg-onedl
+	@OMP_NUM_THREADS=1 $(if $(filter openmmlab,$(MMSEG)),TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1) $(RUN) -m pytest \
+	  tests/integrations tests/evaluation/test_mmseg_parity.py tests/segmentors/test_mmseg_files.py
 
 lint: $(VENV)/.installed-lint ## check style and types
 	@$(RUN) -m ruff check .
@@ -75,4 +83,11 @@ endif
 $(VENV)/.installed-test $(VENV)/.installed-lint $(VENV)/.installed-docs: $(VENV)/.installed-%: $(VENV)/.installed-runtime
 	@echo "installing what make $* needs"
 	@$(PIP) install -c constraints.txt -e '.[$*]'
+	@touch $@
+
+# --no-deps: what MMSegmentation asks for beyond this is not used here, and would move the pinned versions.
+$(VENV)/.installed-mmseg: requirements/mmseg-$(MMSEG).txt $(VENV)/.installed-test
+	@echo "installing MMSegmentation ($(MMSEG))"
+	@$(PIP) install --no-deps -r requirements/mmseg-$(MMSEG).txt
+	@$(if $(filter openmmlab,$(MMSEG)),$(RUN) requirements/stub_mmcv_ext.py)
 	@touch $@

@@ -15,7 +15,7 @@ class SegmentorConfig(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
     source: str
-    """Where the network comes from: smp, torchvision, torchscript, torch_export, factory, or `saved` for a
+    """Where the network comes from: smp, torchvision, torchscript, torch_export, factory, mmseg, or `saved` for a
     file that dfad_seg wrote and that knows its own architecture."""
     checkpoint: str | None = None
     """Weights to load, strictly; .pt, .pth or .safetensors."""

@@ -138,7 +138,7 @@ def build_teacher(config: Config, info: MetaInfo) -> Segmentor:
         InputError: it would have random weights.
     """
     assert config.teacher is not None
-    if config.teacher.source in ("smp", "torchvision") and config.teacher.checkpoint is None:
+    if config.teacher.source in ("smp", "torchvision", "mmseg") and config.teacher.checkpoint is None:
         raise InputError("teacher: it has no checkpoint, so its weights would be random. Give teacher.checkpoint.")
     return freeze(build_network(config.teacher, "teacher", info))
 

@@ -343,6 +343,7 @@ def _save_network(experiment: Experiment, path: Path, kept: nn.Module, extra: di
     info = experiment.info
     assert isinstance(kept, Segmentor)
     # Without a data set the names may still be known to the teacher; placeholders are not worth keeping.
-    unnamed = experiment.teacher.classes if isinstance(experiment.teacher, Segmentor) else None
-    classes, palette = (info.classes, info.palette) if info.named else (unnamed, None)
+    teacher = experiment.teacher if isinstance(experiment.teacher, Segmentor) else None
+    unnamed = (None, None) if teacher is None else (teacher.classes, teacher.palette)
+    classes, palette = (info.classes, info.palette) if info.named else unnamed
     save_segmentor(path, kept, classes=classes, palette=palette, extra=extra)

@@ -80,6 +80,7 @@ class RunDirectory:
             lock.acquire()
             try:
                 check_folder(path, config, resume=False)  # another run may have come and gone meanwhile
+                remove_temporaries(path)
                 write_text(path / "config.yaml", config)
                 return cls(
                     path,

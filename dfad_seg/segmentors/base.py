@@ -37,6 +37,7 @@ class Segmentor(nn.Module):
 
     Attributes:
         spec: plain options from which `build_segmentor(**spec)` rebuilds it; None if built by hand.
+        palette: one RGB triple (0-255) per class, where the network's origin says so; else None.
     """
 
     mean: Tensor
@@ -67,6 +68,7 @@ class Segmentor(nn.Module):
         self.align_corners = align_corners
         self.classes = tuple(classes) if classes is not None else None
         self.spec: dict[str, Any] | None = None
+        self.palette: Sequence[Sequence[int]] | None = None
         self._frozen = False
         # Not persistent: checkpoints hold the network's weights only, and load into a plain network too.
         self.register_buffer("mean", torch.tensor([float(v) for v in mean]).view(1, 3, 1, 1), persistent=False)

@@ -14,6 +14,7 @@ from dfad_seg.errors import InputError
 from dfad_seg.files import write_torch
 from dfad_seg.segmentors import base
 from dfad_seg.segmentors.base import Segmentor
+from dfad_seg.segmentors.mmseg_source import runs_code
 from dfad_seg.segmentors.sources import build_segmentor
 from dfad_seg.segmentors.weights import find_state_dict, load_state, load_weights, read_file, read_state_dict
 
@@ -54,7 +55,7 @@ def save_segmentor(
         spec: the options of `build_segmentor` (with `source` and `num_classes`); default: `segmentor.spec`.
             Options that name weights are left out, the actual normalisation is put in.
         classes: class names in label order; default: the segmentor's own.
-        palette: one RGB triple (0-255) per class.
+        palette: one RGB triple (0-255) per class; default: the segmentor's own.
         extra: further plain values and tensors.
 
     Raises:
@@ -64,6 +65,7 @@ def save_segmentor(
     if spec is None:
         raise InputError("this segmentor was built by hand and has no spec: give the options of build_segmentor.")
     classes = segmentor.classes if classes is None else classes
+    palette = segmentor.palette if palette is None else palette
     for name, values in (("classes", classes), ("palette", palette)):
         if values is not None and len(values) != segmentor.num_classes:
             raise InputError(f"{name} has {len(values)} entries; the segmentor has {segmentor.num_classes} classes.")
@@ -119,7 +121,8 @@ def load_segmentor(path: str | Path, *, freeze: bool = False, trust: bool = Fals
 
     Args:
         freeze: fix it for good, see `dfad_seg.segmentors.freeze`.
-        trust: allow a file to name a Python factory or a TorchScript or torch.export file: that is code.
+        trust: allow a file to name a Python factory, a TorchScript or torch.export file, or a part of another package
+            in a network of MMSegmentation: that is code.
 
     Returns:
         The segmentor on the CPU, in evaluation mode.
@@ -130,7 +133,7 @@ def load_segmentor(path: str | Path, *, freeze: bool = False, trust: bool = Fals
     content = read_segmentor_file(path)
     # A file from elsewhere may name further files or downloads; its own weights are all that is wanted.
     spec = {name: value for name, value in content["spec"].items() if name not in WEIGHT_OPTIONS}
-    if spec["source"] in _CODE_SOURCES and not trust:
+    if (spec["source"] in _CODE_SOURCES or runs_code(spec)) and not trust:
         raise InputError(
             f"{path} is rebuilt by the source '{spec['source']}', which runs code that the file names. If"
             " you trust the file, pass trust=True."
@@ -138,6 +141,7 @@ def load_segmentor(path: str | Path, *, freeze: bool = False, trust: bool = Fals
     segmentor = build_segmentor(**spec)
     if content["classes"] is not None:
         segmentor.classes = tuple(content["classes"])
+    segmentor.palette = content["palette"]
     load_state(segmentor.network, find_state_dict(content, path), path, num_classes=segmentor.num_classes)
     segmentor.eval()
     return base.freeze(segmentor) if freeze else segmentor

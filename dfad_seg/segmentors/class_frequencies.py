@@ -24,13 +24,7 @@ def class_frequencies(segmentor: Segmentor) -> Tensor:
     Raises:
         InputError: the network does not end in BatchNorm, activation and a convolution, or hides its layers.
     """
-    head: nn.Conv2d | None = None
-    norm: nn.BatchNorm2d | None = None
-    for module in segmentor.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            norm, head = module, None
-        elif isinstance(module, nn.Conv2d) and module.out_channels == segmentor.num_classes:
-            head = module
+    norm, head = _last_layers(segmentor)
     if norm is None or head is None or not norm.affine or head.in_channels != norm.num_features or head.groups != 1:
         raise InputError(
             "class frequencies are read off a network that ends in BatchNorm, an activation and a convolution to its "
@@ -43,3 +37,29 @@ def class_frequencies(segmentor: Segmentor) -> Tensor:
     if head.bias is not None:
         logits = logits + head.bias.float().cpu()
     return logits.softmax(dim=1).mean(dim=0)
+
+
+def _last_layers(segmentor: Segmentor) -> tuple[nn.BatchNorm2d | None, nn.Conv2d | None]:
+    """The last BatchNorm of a forward pass and the convolution to the classes after it, each None if there is none."""
+    called: list[nn.Module] = []
+    layers = [module for module in segmentor.modules() if isinstance(module, (nn.BatchNorm2d, nn.Conv2d))]
+    # In order of their calls: MMSegmentation's heads create the classifier first.
+    handles = [layer.register_forward_hook(lambda layer, *_: called.append(layer)) for layer in layers]
+    training = [module for module in segmentor.modules() if module.training]
+    try:
+        segmentor.eval()
+        device = next(segmentor.parameters()).device if layers else None
+        segmentor(torch.zeros(1, 3, 64, 64, device=device))
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module in training:
+            module.training = True
+    head: nn.Conv2d | None = None
+    norm: nn.BatchNorm2d | None = None
+    for module in called:
+        if isinstance(module, nn.BatchNorm2d):
+            norm, head = module, None
+        elif isinstance(module, nn.Conv2d) and module.out_channels == segmentor.num_classes:
+            head = module
+    return norm, head

@@ -12,12 +12,14 @@ from torch import nn
 from dfad_seg.errors import InputError, choose, nearest
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.factory_source import build_factory
+from dfad_seg.segmentors.mmseg_source import build_mmseg, recorded_classes
 from dfad_seg.segmentors.opaque_sources import build_torch_export, build_torchscript
 from dfad_seg.segmentors.smp_source import build_smp
 from dfad_seg.segmentors.torchvision_source import build_torchvision
-from dfad_seg.segmentors.weights import load_weights
+from dfad_seg.segmentors.weights import find_state_dict, load_state, read_file
 
-# A source: (num_classes, its own options) -> (network, the Segmentor options that this network needs).
+# A source: (num_classes, its own options) -> (network, the Segmentor options that this network needs). Among the latter
+# may stand `palette`, and `spec`: its own options as a saved network stores them, where those given name files.
 Source = Callable[..., tuple[nn.Module, dict[str, Any]]]
 
 SOURCES: dict[str, Source] = {
@@ -26,6 +28,7 @@ SOURCES: dict[str, Source] = {
     "torchscript": build_torchscript,
     "torch_export": build_torch_export,
     "factory": build_factory,
+    "mmseg": build_mmseg,
 }
 
 # Options that every source takes: those of Segmentor, and `checkpoint`.
@@ -61,16 +64,30 @@ def build_segmentor(source: str, *, num_classes: int, **options: Any) -> Segment
     own = {name: value for name, value in options.items() if name not in COMMON_OPTIONS}
     checkpoint = common.pop("checkpoint", None)
     network, defaults = build(num_classes=num_classes, **own)
+    palette, rebuilt_from = defaults.pop("palette", None), defaults.pop("spec", own)
     if isinstance(network, Segmentor):
         segmentor = _take_segmentor(network, num_classes, common)
     else:
         if source in _NORMALISATION_UNKNOWN:
             _require_normalisation(source, common)
         segmentor = Segmentor(network, num_classes=num_classes, **{**defaults, **common})
+        segmentor.palette = palette
     if checkpoint is not None:
-        load_weights(segmentor, checkpoint)
-    segmentor.spec = {"source": source, "num_classes": num_classes, **options}
+        content = read_file(checkpoint)
+        load_state(segmentor.network, find_state_dict(content, checkpoint), checkpoint, num_classes=num_classes)
+        if source == "mmseg" and "classes" not in common:
+            _take_classes(segmentor, content)
+    given = {name: value for name, value in options.items() if name in COMMON_OPTIONS}
+    segmentor.spec = {"source": source, "num_classes": num_classes, **rebuilt_from, **given}
     return segmentor
+
+
+def _take_classes(segmentor: Segmentor, content: Any) -> None:
+    # What a checkpoint was trained on counts, whatever data set the config names by now.
+    classes, palette = recorded_classes(content)
+    if classes is not None and len(classes) == segmentor.num_classes:
+        segmentor.classes = tuple(classes)
+        segmentor.palette = palette
 
 
 def source_options(source: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dfad_seg.errors import InputError
 from dfad_seg.segmentors.base import Segmentor
+from dfad_seg.segmentors.inert import inert_logs
 
 # Where training tools put the weights in a larger file, in the order of preference.
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "network", "student")
@@ -29,7 +30,8 @@ _SHOWN = 5
 def read_file(path: str | Path) -> Any:
     """The content of a `.pt`, `.pth` (or any other `torch.save`) or `.safetensors` file, on the CPU.
 
-    Only tensors and plain Python values are accepted; no code from the file runs.
+    Only tensors and plain Python values are accepted; no code from the file runs. Objects in which MMEngine's training
+    checkpoints keep their log are read as placeholders.
 
     Raises:
         InputError: no such file, a damaged file, another kind of file, a file with Python objects inside.
@@ -49,7 +51,8 @@ def read_file(path: str | Path) -> Any:
         with warnings.catch_warnings():
             # Remarks about pickle protocols and TorchScript dispatch: the errors below say what matters.
             warnings.simplefilter("ignore", UserWarning)
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with inert_logs(path):
+                return torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError:
         raise InputError(f"checkpoint {path} cannot be read: permission denied.") from None
     except Exception as error:  # a damaged file can raise nearly anything inside the unpickler
@@ -120,10 +123,15 @@ def load_weights(segmentor: Segmentor, path: str | Path) -> None:
 def load_state(
     network: nn.Module, state: Mapping[str, Tensor], path: str | Path, *, num_classes: int | None = None
 ) -> None:
-    """Load `state` (read from `path`) into `network`, strictly; see `load_weights`."""
+    """Load `state` (read from `path`) into `network`, strictly; see `load_weights`.
+
+    A network may name, in `unused_weights`, the beginnings of keys that it does without.
+    """
     own = network.state_dict()
     prefix = _shared_prefixes(own)  # the network's own names may begin like a wrapper's
+    unused = tuple(getattr(network, "unused_weights", ()))
     fitted = {prefix + key: value for key, value in strip_prefixes(state).items()}
+    fitted = {key: value for key, value in fitted.items() if not key.startswith(unused)}
     for key, value in own.items():
         if key.endswith("num_batches_tracked"):
             fitted.setdefault(key, value)

@@ -14,6 +14,7 @@ import pytest
 from doc_pages import PAGES, REPOSITORY, code_blocks, name
 
 from dfad_seg.config import load_config, parse_config
+from dfad_seg.main import TOOLS
 
 PROGRAMS = {"git", "cd", "make", "pip", "tensorboard", "docker", "mlflow", "apt-get", "conda", "wandb", "playwright"}
 
@@ -97,9 +98,8 @@ def test_documented_command(words, monkeypatch):
     elif program == "pip":
         check_extras(" ".join(arguments))
     elif program == "dfad-seg":
-        scripts = configparser.ConfigParser()
-        scripts.read(REPOSITORY / "setup.cfg")
-        assert "dfad-seg" in scripts.get("options.entry_points", "console_scripts", fallback="")
+        if arguments != ["--version"]:
+            parsed(REPOSITORY / "tools" / f"{TOOLS[arguments[0]]}.py", arguments[1:], monkeypatch)
     else:
         known = PROGRAMS | {"torchrun", ".venv/bin/python", "python"}
         assert program in known, f"'{program}' is no program that the tests know"

@@ -114,9 +114,16 @@ def assert_equal_runs(run, reference):
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours), "another student"
     assert lines(run) == lines(reference)
-    names = [sorted(str(p.relative_to(r)) for p in Path(r).rglob("*") if p.is_file()) for r in (run, reference)]
-    kept = [[name for name in files if not name.startswith("tensorboard")] for files in names]
-    assert kept[0] == kept[1], "files left behind, or missing"
+    assert files_of(run) == files_of(reference), f"left behind, or missing: {files_of(run) ^ files_of(reference)}"
+    # Beside the last checkpoint lies the one before, which after SIGTERM or Ctrl-C is that of another iteration.
+    assert checkpoints(run)[-1].name == checkpoints(reference)[-1].name
+    assert len(checkpoints(run)) == len(checkpoints(reference))
+
+
+def files_of(run):
+    files = {str(path.relative_to(run)) for path in Path(run).rglob("*") if path.is_file()}
+    finished = {str(path.relative_to(run)) for path in checkpoints(run)}
+    return {name for name in files - finished if not name.startswith("tensorboard")}
 
 
 def assert_little_lost(run, save_every):

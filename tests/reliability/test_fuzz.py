@@ -125,7 +125,9 @@ def check_config_values(values):
     config = in_file(yaml.safe_dump(values, allow_unicode=True).encode("utf-8", "replace"), "c.yaml", load_config)
     if config is not None:
         assert isinstance(config, Config)
-        assert in_file(dump_config(config).encode(), "c.yaml", load_config) == config
+        # Not the configs themselves: a source's option that is null is left out when written.
+        again = in_file(dump_config(config).encode(), "c.yaml", load_config)
+        assert again is not None and dump_config(again) == dump_config(config)
 
 
 def check_config_text(data):

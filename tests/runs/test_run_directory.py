@@ -132,3 +132,12 @@ def test_an_evaluation_that_is_still_owed_is_not_there_twice(tmp_path):
         lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
         assert [next(word for word in ("loss", "event", "mIoU") if word in line) for line in lines] == left
     assert [event["event"] for event in read_events(tmp_path / "run")] == ["collapse"]
+
+
+def test_what_a_start_that_was_killed_left_is_no_obstacle_and_goes(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".config.yaml.x1.tmp").write_text("seed")
+    started = RunDirectory.start(run, "seed: 1\n")
+    started.close()
+    assert not [path.name for path in run.iterdir() if path.name.startswith(".") or path.name == "run.lock"]

@@ -1,0 +1,78 @@
+"""Source `mmseg`: networks of MMSegmentation. What needs its packages lies in `integrations`, and is imported late."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+
+def build_mmseg(
+    *,
+    num_classes: int,
+    config: str | Path | None = None,
+    cfg_options: dict[str, Any] | None = None,
+    model: dict[str, Any] | None = None,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A network of MMSegmentation, as its config describes it.
+
+    Nothing is downloaded: pretrained weights that the config names are left out. Auxiliary heads, which only serve
+    training on labels, are left out as well, of the network and of its checkpoint.
+
+    Args:
+        config: a config file, or `mmseg::NAME` for one that the installed package brings. A config is Python code, and
+            its `custom_imports` are imported.
+        cfg_options: entries of the config to change, by dotted name: `{"model.decode_head.num_classes": 11}`.
+        model: in place of a config, the `model` entry itself, as a saved network stores it.
+
+    Returns:
+        The network, whose answer is that of `encode_decode`, with the normalisation of its data preprocessor and the
+        classes and colours of the config's data set.
+
+    Raises:
+        InputError: the packages are missing, the config cannot be read or built, or answers other classes.
+    """
+    # Imported here: nobody else needs MMSegmentation.
+    source = importlib.import_module("dfad_seg.integrations.mmseg.source")
+    return source.build(num_classes=num_classes, config=config, cfg_options=cfg_options, model=model)
+
+
+def recorded_classes(content: Any) -> tuple[list[str] | None, list[list[int]] | None]:
+    """Class names and colours that a checkpoint of MMSegmentation holds beside its weights, each None if it does not.
+
+    Understood are `meta.dataset_meta` (1.x) and `meta.CLASSES`, `meta.PALETTE` (0.x).
+    """
+    meta = content.get("meta") if isinstance(content, Mapping) else None
+    if not isinstance(meta, Mapping):
+        return None, None
+    found = meta.get("dataset_meta")
+    if not isinstance(found, Mapping):
+        found = {"classes": meta.get("CLASSES"), "palette": meta.get("PALETTE")}
+    return plain_classes(found.get("classes"), found.get("palette"))
+
+
+def plain_classes(classes: Any, palette: Any) -> tuple[list[str] | None, list[list[int]] | None]:
+    """Names and RGB triples as plain lists; None for what is neither, and for colours that do not go with the names."""
+    if not isinstance(classes, (list, tuple)) or not all(isinstance(name, str) for name in classes):
+        return None, None
+    colours = isinstance(palette, (list, tuple)) and all(
+        isinstance(colour, (list, tuple)) and len(colour) == 3 and all(isinstance(v, int) for v in colour)
+        for colour in palette
+    )
+    fits = colours and len(palette) == len(classes)
+    return list(classes), [list(colour) for colour in palette] if fits else None
+
+
+def runs_code(spec: Mapping[str, Any]) -> bool:
+    """Whether rebuilding a stored network would import what its file names: types beyond MMSegmentation's own."""
+    return any("." in name or name == "DFADSegmentor" for name in _types(spec.get("model")))
+
+
+def _types(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        own = [str(value["type"])] if "type" in value else []
+        return own + [name for inner in value.values() for name in _types(inner)]
+    return [name for inner in value for name in _types(inner)] if isinstance(value, (list, tuple)) else []

@@ -1,0 +1,151 @@
+"""Students in MMSegmentation's own tools: the unmodified init_model, inference_model and tools/test.py."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dfad_seg.datasets import build_dataset, eval_transform
+from dfad_seg.errors import InputError
+from dfad_seg.evaluation import Inference, evaluate_miou
+from dfad_seg.segmentors import build_segmentor, save_segmentor
+
+pytest.importorskip("mmseg.models", reason="MMSegmentation is not installed; make test-mmseg runs these tests")
+
+from dfad_seg.integrations.mmseg import export_mmseg  # noqa: E402
+
+STUDENTS = {
+    "smp": {
+        "arch": "Unet",
+        "encoder_name": "tu-mobilenetv3_small_050",
+        "encoder_depth": 3,
+        "decoder_channels": [16, 8, 8],
+    },
+    "torchvision": {"arch": "lraspp_mobilenet_v3_large", "mean": [0.4, 0.5, 0.6], "channel_order": "bgr"},
+    "mmseg": {},
+}
+
+
+@pytest.fixture(scope="session")
+def student(tiny_config):
+    def build(source):
+        torch.manual_seed(1)
+        options = {"config": tiny_config} if source == "mmseg" else STUDENTS[source]
+        network = build_segmentor(source, num_classes=4, **options)
+        with torch.no_grad():
+            for _ in range(3):  # running statistics of its own, so that it tells classes apart
+                network.train()(torch.rand(4, 3, 64, 64))
+            # And no class in favour, so that all of them occur.
+            logits = network.eval()(torch.rand(4, 3, 64, 64))
+            convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
+            last = next(m for m in convolutions if m.out_channels == 4 and m.bias is not None)
+            last.bias -= logits.mean(dim=(0, 2, 3))
+        return network
+
+    return build
+
+
+def ours(network, folders, helpers, inference=None):
+    options = {"img_dir": "img_dir", "ann_dir": "ann_dir", "img_suffix": ".png", "classes": helpers.classes}
+    dataset = build_dataset("folders", folders, "all", eval_transform(), **options)
+    loader = torch.utils.data.DataLoader(dataset, batch_size=1)
+    return evaluate_miou(network, loader, num_classes=4, classes=tuple(helpers.classes), ignore_index=255,
+                         inference=inference or Inference())  # fmt: skip
+
+
+@pytest.mark.parametrize("source", STUDENTS)
+def test_an_exported_student_scores_as_ours(source, student, tiny_config, folders, tool, tmp_path, helpers):
+    from mmseg.apis import inference_model, init_model
+
+    network = student(source)
+    config = export_mmseg(network, tmp_path, base=tiny_config)
+    checkpoint = config.with_suffix(".pth")
+    model = init_model(str(config), str(checkpoint), device="cpu")
+    model.load_state_dict(torch.load(checkpoint, weights_only=True)["state_dict"], strict=True)
+    assert model.dataset_meta["classes"] == helpers.classes and model.dataset_meta["palette"] == helpers.palette
+    assert ("custom_imports" in config.read_text()) == (source != "mmseg")
+
+    path = sorted((folders / "img_dir").iterdir())[0]
+    image = torch.from_numpy(np.asarray(Image.open(path))).permute(2, 0, 1)[None].contiguous() / 255
+    with torch.no_grad():
+        expected = network(image)[0]
+    result = inference_model(model, str(path))
+    assert torch.equal(result.seg_logits.data, expected)
+    assert torch.equal(result.pred_sem_seg.data[0], expected.argmax(0))
+
+    whole = ours(network, folders, helpers)
+    tool("test", config, checkpoint, "--work-dir", tmp_path / "whole", "--show-dir", tmp_path / "shown")
+    slide = ours(network, folders, helpers, Inference(crop_size=(32, 32), crop_stride=(20, 20)))
+    options = ["model.test_cfg.mode=slide", "model.test_cfg.crop_size=(32,32)", "model.test_cfg.stride=(20,20)"]
+    tool("test", config, checkpoint, "--work-dir", tmp_path / "slide", "--cfg-options", *options)
+    for work_dir, metrics in (("whole", whole), ("slide", slide)):
+        found = helpers.printed(tmp_path / work_dir)
+        for name in ("aAcc", "mIoU", "mAcc"):
+            assert found[name] == round(100 * getattr(metrics, name), 2), (work_dir, name)
+    assert whole.mIoU != slide.mIoU
+    assert len(list(tmp_path.rglob("shown/**/*.png"))) == 4
+
+
+def test_their_test_time_augmentation(student, tiny_config, tool, tmp_path, helpers):
+    config = export_mmseg(student("smp"), tmp_path, base=tiny_config)
+    tool("test", config, config.with_suffix(".pth"), "--tta", "--work-dir", tmp_path / "tta")
+    assert 0 <= helpers.printed(tmp_path / "tta")["mIoU"] <= 100
+
+
+def test_another_checkpoint_is_refused(student, tiny_config, tmp_path):
+    from mmseg.apis import init_model
+
+    config = export_mmseg(student("smp"), tmp_path, base=tiny_config)
+    content = torch.load(config.with_suffix(".pth"), weights_only=True)
+    key = next(iter(content["state_dict"]))
+    content["state_dict"]["other"] = content["state_dict"].pop(key)
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(InputError, match="missing 1 of .*, unexpected 1 .*other"):
+        init_model(str(config), str(tmp_path / "other.pth"), device="cpu")
+
+
+def test_without_a_config_of_theirs(student, folders, tool, tmp_path, helpers):
+    network = student("smp")
+    network.classes, network.palette = tuple(helpers.classes), helpers.palette
+    save_segmentor(tmp_path / "student.pt", network)
+    config = export_mmseg(tmp_path / "student.pt", tmp_path / "exported")
+    data, prefix = "test_dataloader.dataset", "test_dataloader.dataset.data_prefix"
+    tool("test", config, config.with_suffix(".pth"), "--work-dir", tmp_path / "work", "--cfg-options",
+         f"{data}.data_root={folders}", f"{prefix}.img_path=img_dir", f"{prefix}.seg_map_path=ann_dir",
+         f"{data}.img_suffix=.png", "test_dataloader.num_workers=0")  # fmt: skip
+    assert helpers.printed(tmp_path / "work")["mIoU"] == round(100 * ours(network, folders, helpers).mIoU, 2)
+
+
+def test_an_exported_student_trains_on(student, tiny_config, tool, tmp_path):
+    """Fine-tuning on labels by their tools/train.py, from the exported weights."""
+    config = export_mmseg(student("smp"), tmp_path, base=tiny_config)
+    tune = tmp_path / "tune.py"
+    tune.write_text(
+        "_base_ = 'student.py'\nload_from = '" + str(config.with_suffix(".pth")) + "'\n"
+        "train_dataloader = dict(batch_size=2, num_workers=0, sampler=dict(type='InfiniteSampler', shuffle=True),"
+        " dataset={{_base_.test_dataloader.dataset}})\n"
+        "train_cfg = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=2)\n"
+        "optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01))\n"
+        "model = dict(data_preprocessor=dict(size=(64, 64)))\n"
+    )
+    tool("train", tune, "--work-dir", tmp_path / "tuned")
+    before = torch.load(config.with_suffix(".pth"), weights_only=True)["state_dict"]
+    after = torch.load(tmp_path / "tuned" / "iter_2.pth", weights_only=False)["state_dict"]
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[key], after[key]) for key in before if key.endswith("weight"))
+
+
+def test_what_cannot_be_exported(student, tiny_config, tmp_path):
+    network = student("smp")
+    with pytest.raises(InputError, match="1 class names are given"):
+        export_mmseg(network, tmp_path / "a", classes=["one"])
+    network.spec = None
+    with pytest.raises(InputError, match="built by hand"):
+        export_mmseg(network, tmp_path / "a")
+    torch.manual_seed(0)
+    other = build_segmentor("smp", num_classes=3, arch="Unet", encoder_name="tu-mobilenetv3_small_050")
+    with pytest.raises(InputError, match="data set has 4 classes, and the network answers 3"):
+        export_mmseg(other, tmp_path / "a", base=tiny_config)
+    assert not (tmp_path / "a").exists()

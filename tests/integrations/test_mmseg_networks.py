@@ -1,0 +1,238 @@
+"""Networks of MMSegmentation as teachers and students, against MMSegmentation itself."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dfad_seg.errors import InputError
+from dfad_seg.objectives import BatchNormPrior
+from dfad_seg.segmentors import (
+    build_segmentor,
+    class_frequencies,
+    freeze,
+    load_segmentor,
+    read_state_dict,
+    save_segmentor,
+)
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("something wants the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def images_of(paths):
+    stacked = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+    # Contiguous as theirs are: other kernels round otherwise.
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous().float() / 255
+
+
+@torch.no_grad()
+def their_logits(model, paths):
+    """Their own pipeline from the file on: reading, packing, preprocessor, encode_decode, postprocessing's crop."""
+    import mmseg.datasets  # noqa: F401  (registers the transforms)
+    from mmcv.transforms import Compose
+    from mmengine.dataset import pseudo_collate
+
+    pipeline = Compose([{"type": "LoadImageFromFile"}, {"type": "PackSegInputs"}])
+    data = model.data_preprocessor(pseudo_collate([pipeline({"img_path": str(path)}) for path in paths]), False)
+    metas = [sample.metainfo for sample in data["data_samples"]]
+    logits = model.encode_decode(data["inputs"], metas)
+    height, width = metas[0]["ori_shape"]
+    return logits[..., :height, :width]
+
+
+NORMALISATIONS = {
+    "bgr": "model.data_preprocessor.bgr_to_rgb=False",
+    "rgb": "model.data_preprocessor.bgr_to_rgb=True",
+    "no normalisation": "model.data_preprocessor.mean=None model.data_preprocessor.std=None",
+    "padded to a multiple": "model.data_preprocessor.test_cfg={'size_divisor':32}",
+    "padded to a size": "model.data_preprocessor.test_cfg={'size':(64,80)} model.data_preprocessor.pad_val=3",
+}
+
+
+@pytest.mark.parametrize("case", NORMALISATIONS)
+def test_logits_are_theirs(case, tiny_config, trained, folders):
+    from mmseg.apis import init_model
+
+    options = {}
+    for item in NORMALISATIONS[case].split(" "):
+        key, value = item.split("=", 1)
+        options[key] = eval(value)
+    theirs = init_model(str(tiny_config), str(trained), device="cpu", cfg_options=options)
+    ours = build_segmentor("mmseg", num_classes=4, config=tiny_config, cfg_options=options, checkpoint=trained).eval()
+    paths = sorted((folders / "img_dir").iterdir())
+    with torch.no_grad():
+        found = ours(images_of(paths))
+    expected = their_logits(theirs, paths)
+    assert found.shape == (4, 4, 37, 53)
+    assert (found - expected).abs().max() == 0
+    assert expected.std() > 0.01
+
+
+def test_logits_are_theirs_on_real_images(shared_data, helpers):
+    from mmseg.apis import init_model
+
+    config = helpers.configs / "teacher_deeplabv3plus_mobilenetv2_camvid.py"
+    ours = freeze(build_segmentor("mmseg", num_classes=11, config=config))
+    theirs = init_model(str(config), device="cpu")
+    missing = theirs.load_state_dict(ours.network.model.state_dict(), strict=False)
+    assert all(key.startswith("auxiliary_head.") for key in missing.missing_keys) and not missing.unexpected_keys
+    paths = sorted((shared_data / "CamVid" / "val").iterdir())[:3]
+    with torch.no_grad():
+        assert (ours(images_of(paths)) - their_logits(theirs, paths)).abs().max() == 0
+
+
+def test_gradients_reach_the_image(tiny_config, trained):
+    teacher = freeze(build_segmentor("mmseg", num_classes=4, config=tiny_config, checkpoint=trained))
+    images = torch.rand(2, 3, 40, 48, requires_grad=True)
+    teacher(images).square().sum().backward()
+    assert images.grad.abs().sum() > 0 and torch.isfinite(images.grad).all()
+    assert all(p.grad is None for p in teacher.parameters())
+    # By finite differences, in float64.
+    network = teacher.double()
+    x = torch.rand(1, 3, 33, 41, dtype=torch.float64, requires_grad=True)
+    network(x).sum().backward()
+    step = torch.zeros_like(x)
+    step[0, 1, 16, 20] = 1e-6
+    with torch.no_grad():
+        slope = (network(x + step).sum() - network(x - step).sum()) / 2e-6
+    assert x.grad[0, 1, 16, 20].item() == pytest.approx(slope.item(), rel=1e-4, abs=1e-9)
+
+
+def test_nothing_is_downloaded_and_what_serves_training_alone_is_left_out(tiny_config, no_network):
+    network = build_segmentor("mmseg", num_classes=4, config=tiny_config)
+    assert not any("auxiliary" in key for key in network.network_state_dict())
+    assert not any(isinstance(m, torch.nn.SyncBatchNorm) for m in network.modules())
+    assert network.train()(torch.rand(2, 3, 64, 64)).shape == (2, 4, 64, 64)  # SyncBN refuses to train on a CPU
+
+
+def test_an_own_config_of_the_package(no_network):
+    name = "mmseg::deeplabv3plus/deeplabv3plus_r18-d8_4xb2-80k_cityscapes-512x1024"
+    network = build_segmentor("mmseg", num_classes=19, config=name)
+    assert network.classes[:2] == ("road", "sidewalk") and list(network.palette[0]) == [128, 64, 128]
+    with pytest.raises(InputError, match="Did you mean 'deeplabv3plus/deeplabv3plus_r18"):
+        build_segmentor("mmseg", num_classes=19, config=name.replace("r18", "r8"))
+
+
+def test_classes_and_colours(tiny_config, trained, tmp_path, helpers):
+    assert build_segmentor("mmseg", num_classes=4, config=tiny_config).classes == tuple(helpers.classes)
+    content = {
+        "state_dict": read_state_dict(trained),
+        "meta": {"CLASSES": list("abcd"), "PALETTE": [[i] * 3 for i in range(4)]},
+    }
+    torch.save(content, tmp_path / "old.pth")
+    old = build_segmentor("mmseg", num_classes=4, config=tiny_config, checkpoint=tmp_path / "old.pth")
+    assert old.classes == tuple("abcd") and old.palette == [[i] * 3 for i in range(4)]
+    named = build_segmentor(
+        "mmseg", num_classes=4, config=tiny_config, checkpoint=tmp_path / "old.pth", classes=list("wxyz")
+    )
+    assert named.classes == tuple("wxyz")
+
+
+def test_a_training_checkpoint_is_read_safely_and_strictly(tiny_config, trained, tmp_path):
+    content = torch.load(trained, weights_only=False)
+    assert type(content["message_hub"]["log_scalars"]["train/loss"]).__name__ == "HistoryBuffer"
+    assert any("auxiliary_head" in key for key in content["state_dict"])
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(trained, weights_only=True)
+    network = build_segmentor("mmseg", num_classes=4, config=tiny_config, checkpoint=trained)
+    for key, value in network.network.model.state_dict().items():
+        assert torch.equal(value, content["state_dict"][key])
+
+    state = content["state_dict"]
+    name = "decode_head.conv_seg.weight"
+    for case, change in {
+        "missing.*conv_seg": {k: v for k, v in state.items() if k != name},
+        "unexpected.*more.weight": state | {"more.weight": torch.ones(1)},
+        "another shape.*conv_seg": state | {name: torch.ones(7, 8, 1, 1)},
+    }.items():
+        torch.save({"state_dict": change}, tmp_path / "wrong.pth")
+        with pytest.raises(InputError, match=case):
+            build_segmentor("mmseg", num_classes=4, config=tiny_config, checkpoint=tmp_path / "wrong.pth")
+    torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "ddp.pth")
+    build_segmentor("mmseg", num_classes=4, config=tiny_config, checkpoint=tmp_path / "ddp.pth")
+
+
+def test_a_saved_network_needs_no_config(tiny_config, trained, tmp_path, helpers):
+    network = build_segmentor("mmseg", num_classes=4, config=tiny_config, checkpoint=trained).eval()
+    save_segmentor(tmp_path / "student.pt", network)
+    again = load_segmentor(tmp_path / "student.pt")
+    images = torch.rand(2, 3, 37, 53)
+    with torch.no_grad():
+        assert torch.equal(again(images), network(images))
+    assert again.classes == tuple(helpers.classes) and again.palette == helpers.palette
+    assert "config" not in again.spec and again.spec["model"]["type"] == "EncoderDecoder"
+    save_segmentor(tmp_path / "again.pt", again)
+    assert torch.equal(load_segmentor(tmp_path / "again.pt")(images), network(images))
+
+
+def test_a_saved_network_imports_nothing_that_it_names(tiny_config, tmp_path, monkeypatch):
+    network = build_segmentor("mmseg", num_classes=4, config=tiny_config)
+    (tmp_path / "trap_module.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    spec = dict(network.spec)
+    spec["model"] = {**spec["model"], "backbone": {"type": "trap_module"}}
+    save_segmentor(tmp_path / "trap.pt", network, spec=spec)
+    with pytest.raises(InputError, match="'trap_module', which is not registered"):
+        load_segmentor(tmp_path / "trap.pt")
+    assert "trap_module" not in sys.modules
+
+
+def test_priors_and_frequencies_read_its_layers(tiny_config, trained):
+    teacher = freeze(build_segmentor("mmseg", num_classes=4, config=tiny_config, checkpoint=trained))
+    prior = BatchNormPrior(teacher)
+    images = torch.rand(2, 3, 64, 64, requires_grad=True)
+    with prior.watch():
+        teacher(images)
+    value = prior(None)
+    value.backward()
+    assert value > 0 and images.grad.abs().sum() > 0
+    shares = class_frequencies(teacher)
+    # By hand: the layer before the classifier, which their head creates last.
+    head = teacher.network.model.decode_head
+    norm, conv = head.convs[0].bn, head.conv_seg
+    z = torch.randn(20_000, 8, generator=torch.Generator().manual_seed(0))
+    features = (norm.bias + norm.weight * z).relu()
+    expected = (features @ conv.weight[..., 0, 0].T + conv.bias).softmax(1).mean(0)
+    assert torch.allclose(shares, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"config": "nowhere.py"}, "nowhere.py does not exist"),
+        ({}, "needs the option 'config'"),
+        ({"num_classes": 7}, r"answers 4 classes, and 7 are needed.*model.decode_head.num_classes: 7"),
+        ({"cfg_options": {"model.backbone.type": "NoSuchNet"}}, "cannot build.*NoSuchNet"),
+        ({"cfg_options": {"model.decode_head.out_channels": 1, "model.decode_head.num_classes": 2,
+                          "model.decode_head.loss_decode.use_sigmoid": True}, "num_classes": 2}, "by a threshold"),
+        ({"confg": "a.py"}, "no option 'confg'"),
+    ],
+)  # fmt: skip
+def test_bad_input(options, message, tiny_config):
+    given = {"num_classes": 4, "config": tiny_config} | options
+    if not options:
+        given.pop("config")
+    with pytest.raises(InputError, match=message):
+        build_segmentor("mmseg", **given)
+
+
+def test_a_config_that_fails(tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text("model = dict(type='EncoderDecoder'\n")
+    with pytest.raises(InputError, match="broken.py cannot be read"):
+        build_segmentor("mmseg", num_classes=2, config=path)
+    path.write_text("data = 1\n")
+    with pytest.raises(InputError, match="has no entry model"):
+        build_segmentor("mmseg", num_classes=2, config=path)

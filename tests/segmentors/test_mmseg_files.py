@@ -1,0 +1,135 @@
+"""What is known of MMSegmentation's files without its packages: reading its checkpoints, and what its absence says."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from dfad_seg.errors import InputError
+from dfad_seg.segmentors import build_segmentor, load_segmentor, read_file, read_state_dict, save_segmentor
+from dfad_seg.segmentors.mmseg_source import plain_classes, recorded_classes, runs_code
+
+WEIGHTS = {"backbone.conv.weight": torch.arange(4.0), "decode_head.conv_seg.bias": torch.ones(2)}
+BUFFER = "mmengine.logging.history_buffer"
+
+
+class HistoryBuffer:
+    """As MMEngine pickles its log: arrays, and a table of its own methods."""
+
+    def minimum(self):
+        return None
+
+    def __init__(self):
+        self.history = np.array([1.0, 2.0])
+        self.methods = {"min": HistoryBuffer.minimum}
+
+
+def under_their_name(monkeypatch, kind=HistoryBuffer):
+    for name in ("mmengine", "mmengine.logging", BUFFER):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    kind.__module__ = BUFFER
+    setattr(sys.modules[BUFFER], kind.__name__, kind)
+
+
+def training_checkpoint(path, monkeypatch, **more):
+    with monkeypatch.context() as patch:
+        under_their_name(patch)
+        log = {"log_scalars": {"train/loss": HistoryBuffer()}, "runtime_info": {"best": np.float64(0.5)}}
+        content = {"state_dict": WEIGHTS, "message_hub": log, "meta": {"dataset_meta": {"classes": ("a", "b")}}, **more}
+        torch.save(content, path)
+    return path
+
+
+def test_a_training_checkpoint_is_read_without_its_log(tmp_path, monkeypatch):
+    path = training_checkpoint(tmp_path / "iter_10.pth", monkeypatch)
+    with pytest.raises(Exception, match="weights_only|WeightsUnpickler"):
+        torch.load(path, weights_only=True)
+    state = read_state_dict(path)
+    assert all(torch.equal(state[key], value) for key, value in WEIGHTS.items()) and state.keys() == WEIGHTS.keys()
+    buffer = read_file(path)["message_hub"]["log_scalars"]["train/loss"]
+    assert type(buffer).__name__ == "Inert" and vars(buffer) == {}
+    # Nothing stays allowed afterwards.
+    with pytest.raises(Exception, match="weights_only|WeightsUnpickler"):
+        torch.load(path, weights_only=True)
+
+
+class Command:
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.file}",)
+
+
+def test_a_log_does_not_open_the_door_for_anything_else(tmp_path, monkeypatch):
+    trace = tmp_path / "executed"
+    path = training_checkpoint(tmp_path / "evil.pth", monkeypatch, hook=Command(trace))
+    with pytest.raises(InputError, match="Python objects .*system.*refused"):
+        read_file(path)
+    assert not trace.exists()
+
+
+def test_even_allowed_names_stand_for_nothing(tmp_path):
+    class Asks:
+        def __reduce__(self):
+            return getattr, ("text", "upper")
+
+    torch.save({"state_dict": WEIGHTS, "extra": Asks()}, tmp_path / "getattr.pth")
+    assert type(read_file(tmp_path / "getattr.pth")["extra"]).__name__ == "Inert"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"meta": {"dataset_meta": {"classes": ("a", "b"), "palette": [(0, 1, 2), (3, 4, 5)]}}},
+         (["a", "b"], [[0, 1, 2], [3, 4, 5]])),
+        ({"meta": {"CLASSES": ["a", "b"], "PALETTE": [[0, 1, 2], [3, 4, 5]]}}, (["a", "b"], [[0, 1, 2], [3, 4, 5]])),
+        ({"meta": {"dataset_meta": {"classes": ["a", "b"], "palette": [[0, 1, 2]]}}}, (["a", "b"], None)),
+        ({"meta": {"CLASSES": None}}, (None, None)),
+        ({"meta": "text"}, (None, None)),
+        ({}, (None, None)),
+        (torch.ones(1), (None, None)),
+    ],
+)  # fmt: skip
+def test_recorded_classes(content, expected):
+    assert recorded_classes(content) == expected
+
+
+def test_classes_that_are_no_names():
+    assert plain_classes(5, None) == plain_classes([1, 2], [[0, 0, 0]]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (None, False),
+        ({"type": "EncoderDecoder", "backbone": {"type": "ResNetV1c", "norm_cfg": {"type": "BN"}}}, False),
+        ({"type": "EncoderDecoder", "backbone": {"type": "os.system"}}, True),
+        ({"type": "EncoderDecoder", "heads": [{"type": "mmpretrain.Head"}]}, True),
+        ({"type": "DFADSegmentor", "segmentor": {}}, True),
+    ],
+)
+def test_which_stored_networks_run_code(model, expected):
+    assert runs_code({"source": "mmseg", "model": model}) is expected
+
+
+def test_a_stored_network_that_runs_code_needs_trust(tmp_path):
+    network = build_segmentor("smp", num_classes=2, arch="Unet", encoder_name="tu-mobilenetv3_small_050")
+    network.palette = [[0, 1, 2], [3, 4, 5]]
+    spec = {"source": "mmseg", "num_classes": 2, "model": {"type": "os.system"}}
+    save_segmentor(tmp_path / "a.pt", network, spec=spec)
+    assert read_file(tmp_path / "a.pt")["palette"] == [[0, 1, 2], [3, 4, 5]]
+    with pytest.raises(InputError, match="trust=True"):
+        load_segmentor(tmp_path / "a.pt")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mmseg") is not None, reason="MMSegmentation is installed here")
+def test_without_its_packages_the_source_says_what_to_install():
+    with pytest.raises(InputError, match="MMSegmentation cannot be used here.*pip install.*onedl-mmsegmentation"):
+        build_segmentor("mmseg", num_classes=2, config="a.py")
