@@ -65,6 +65,7 @@ CONFINED: dict[str, set[str]] = {
 # Optional code above, which a module below imports by name when somebody asks for it, and not before.
 PLUGINS: dict[str, str] = {
     "dfad_seg.segmentors.mmseg_source": "dfad_seg.integrations.mmseg.source",
+    "dfad_seg.exporting.__init__": "dfad_seg.integrations.mmseg.export",
 }
 
 

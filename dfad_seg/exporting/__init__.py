@@ -34,7 +34,7 @@ __all__ = [
 Write = Callable[[Segmentor, Path, ExportOptions], Exported]
 
 # Optional, and above this layer: nothing depends on it, and it is looked for when somebody asks for it.
-_MMSEG = ".integrations.mmseg.export"
+_MMSEG = "dfad_seg.integrations.mmseg.export"
 
 
 def export_mmseg(segmentor: Segmentor, path: Path, options: ExportOptions) -> Exported:
@@ -44,12 +44,12 @@ def export_mmseg(segmentor: Segmentor, path: Path, options: ExportOptions) -> Ex
         InputError: MMSegmentation or the integration is not installed, or it cannot represent the network.
     """
     if importlib.util.find_spec("mmseg") is None:
-        raise InputError("format mmseg needs MMSegmentation, which is not installed. See docs/export.md.")
+        raise InputError("format mmseg needs MMSegmentation, which is not installed. See docs/mmseg.md.")
     try:
-        module = importlib.import_module(_MMSEG, "dfad_seg")
+        module = importlib.import_module(_MMSEG)
     except ModuleNotFoundError as error:
         raise InputError(f"format mmseg needs {error.name}, which this installation does not have.") from None
-    module.export_mmseg(segmentor, path, palette=options.palette)
+    module.export_mmseg(segmentor, path, base=options.base, palette=options.palette)
     return Exported("mmseg", path, (), ("init_model(config, checkpoint) of mmseg.apis loads it",))
 
 
