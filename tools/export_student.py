@@ -23,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--int8", action="store_true", help="for onnx: a second file in 8-bit integers, calibrated on images from the "
         "run's generator")  # fmt: skip
     add("--calibration-images", type=int, default=64, metavar="N", help="how many of them (%(default)s)")
+    add("--base", metavar="CONFIG", help="for mmseg: the config of MMSegmentation whose data sets and metrics the "
+        "written one takes over")  # fmt: skip
     add("--trust", action="store_true", help="run the code that the network file names (sources factory, torchscript, "
         "torch_export)")  # fmt: skip
     add = parser.add_argument_group("figures").add_argument

@@ -49,7 +49,7 @@ def export_mmseg(segmentor: Segmentor, path: Path, options: ExportOptions) -> Ex
         module = importlib.import_module(_MMSEG)
     except ModuleNotFoundError as error:
         raise InputError(f"format mmseg needs {error.name}, which this installation does not have.") from None
-    module.export_mmseg(segmentor, path, palette=options.palette)
+    module.export_mmseg(segmentor, path, base=options.base, palette=options.palette)
     return Exported("mmseg", path, (), ("init_model(config, checkpoint) of mmseg.apis loads it",))
 
 

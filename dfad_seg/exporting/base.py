@@ -41,12 +41,14 @@ class ExportOptions:
         size: (H, W) in pixels of the images: the only ones, or those that are checked first.
         palette: one RGB triple (0-255) per class, for the metadata.
         origin: plain values about where the network comes from, for the metadata.
+        base: for mmseg: a config of MMSegmentation whose data sets, pipelines and metrics the written one takes over.
     """
 
     dynamic: bool = True
     size: tuple[int, int] = DEFAULT_SIZE
     palette: tuple[tuple[int, int, int], ...] | None = None
     origin: dict[str, Any] = field(default_factory=dict)
+    base: str | None = None
 
     def __post_init__(self) -> None:
         if not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in self.size):

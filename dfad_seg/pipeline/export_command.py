@@ -83,6 +83,7 @@ def export_from_arguments(
     split: str | None = None,
     overrides: Sequence[str] = (),
     trust: bool = False,
+    base: str | None = None,
 ) -> int:
     """`tools/export_student.py`; returns the exit code.
 
@@ -99,6 +100,7 @@ def export_from_arguments(
             run's config.
         split: of the data set; nothing is scored without one of these.
         trust: the network file may name code.
+        base: for mmseg: a config of MMSegmentation to take data sets, pipelines and metrics from.
 
     Raises:
         InputError: anything wrong with the arguments or the files.
@@ -106,13 +108,17 @@ def export_from_arguments(
     chosen = choose(FORMATS, format, "export format")
     if int8 and format != "onnx":
         raise InputError(f"--int8 goes with --format onnx, not {format}.")
+    if base is not None and format != "mmseg":
+        raise InputError(f"--base goes with --format mmseg, not {format}.")
     if calibration_images < 1:
         raise InputError(f"--calibration-images {calibration_images}: a number above 0 is needed.")
     model = open_model(source, trust=trust)
     scoring = _scoring(model, config, dataset, dataset_root, split, overrides)
     if scoring is not None and not dynamic:
         scoring = replace(scoring, batch_size=1)
-    options = ExportOptions(dynamic=dynamic, size=size or DEFAULT_SIZE, palette=model.palette, origin=model.origin)
+    options = ExportOptions(
+        dynamic=dynamic, size=size or DEFAULT_SIZE, palette=model.palette, origin=model.origin, base=base
+    )
     path = Path(out) if out is not None else model.run / chosen.name.replace("student", model.path.stem)
     images = None
     if int8:

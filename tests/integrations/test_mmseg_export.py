@@ -149,3 +149,20 @@ def test_what_cannot_be_exported(student, tiny_config, tmp_path):
     with pytest.raises(InputError, match="data set has 4 classes, and the network answers 3"):
         export_mmseg(other, tmp_path / "a", base=tiny_config)
     assert not (tmp_path / "a").exists()
+
+
+def test_the_tool_exports_a_run(student, tiny_config, tmp_path, helpers, capsys):
+    from mmengine.config import Config
+
+    from dfad_seg.pipeline import export_from_arguments
+
+    network = student("mmseg")
+    save_segmentor(tmp_path / "run" / "student.pt", network)
+    export_from_arguments(
+        source=str(tmp_path / "run"), format="mmseg", out=str(tmp_path / "out"), base=str(tiny_config)
+    )
+    config = Config.fromfile(str(tmp_path / "out" / "student.py"))
+    assert config.tta_pipeline == Config.fromfile(str(tiny_config)).tta_pipeline
+    assert "student_mmseg" not in capsys.readouterr().err and (tmp_path / "out" / "student.pth").is_file()
+    with pytest.raises(InputError, match="--base goes with --format mmseg"):
+        export_from_arguments(source=str(tmp_path / "run"), format="onnx", base=str(tiny_config))
