@@ -49,18 +49,19 @@ class DataFreeDistiller:
     Raises:
         InputError: wrong networks or settings, all at once.
 
-    >>> import torch
-    >>> from dfad_seg import DataFreeDistiller
-    >>> from dfad_seg.segmentors import Segmentor
-    >>> teacher, student = (Segmentor(torch.nn.Conv2d(3, 4, 3, padding=1), num_classes=4) for _ in range(2))
-    >>> game = DataFreeDistiller(
-    ...     teacher, student, {"type": "layout", "width": 4}, image_size=(16, 16), batch_size=2, device="cpu"
-    ... )
-    >>> kept = game.fit(2, progress=False)
-    >>> kept(torch.rand(1, 3, 20, 30)).shape
-    torch.Size([1, 4, 20, 30])
-    >>> game.history[-1]["step"]
-    2
+    Examples:
+        >>> import torch
+        >>> from dfad_seg import DataFreeDistiller
+        >>> from dfad_seg.segmentors import Segmentor
+        >>> teacher, student = (Segmentor(torch.nn.Conv2d(3, 4, 3, padding=1), num_classes=4) for _ in range(2))
+        >>> game = DataFreeDistiller(
+        ...     teacher, student, {"type": "layout", "width": 4}, image_size=(16, 16), batch_size=2, device="cpu"
+        ... )
+        >>> kept = game.fit(2, progress=False)
+        >>> kept(torch.rand(1, 3, 20, 30)).shape
+        torch.Size([1, 4, 20, 30])
+        >>> game.history[-1]["step"]
+        2
     """
 
     def __init__(

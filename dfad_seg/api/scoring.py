@@ -29,7 +29,8 @@ def evaluate_miou(
         dataset: of `build_dataset`, which says its classes; or batches as `dfad_seg.evaluation.evaluate_miou` takes
             them, with `num_classes`.
         num_classes: for batches only.
-        batch_size, num_workers: for a data set: images at once, and processes that read them.
+        batch_size: for a data set: images at once.
+        num_workers: for a data set: processes that read it.
         options: further arguments of `dfad_seg.evaluation.evaluate_miou`: device, inference, meters, progress, …
 
     Returns:
@@ -38,12 +39,13 @@ def evaluate_miou(
     Raises:
         InputError: other classes than the data set's, labels out of range, or no class count.
 
-    >>> import torch
-    >>> right = {"image": torch.rand(1, 3, 4, 4), "mask": torch.zeros(1, 4, 4, dtype=torch.long)}
-    >>> def first_class(images):
-    ...     return torch.stack([torch.ones(4, 4), torch.zeros(4, 4)])[None]
-    >>> evaluate_miou(first_class, [right], num_classes=2).aAcc
-    1.0
+    Examples:
+        >>> import torch
+        >>> right = {"image": torch.rand(1, 3, 4, 4), "mask": torch.zeros(1, 4, 4, dtype=torch.long)}
+        >>> def first_class(images):
+        ...     return torch.stack([torch.ones(4, 4), torch.zeros(4, 4)])[None]
+        >>> evaluate_miou(first_class, [right], num_classes=2).aAcc
+        1.0
     """
     if not isinstance(dataset, SegmentationDataset):
         if num_classes is None:
