@@ -25,7 +25,7 @@ class RunSummary:
     method: str
     seed: int
     student_steps: int
-    """Optimiser steps of the trained network."""
+    """Optimiser steps of the trained network, without what `final_student_steps` adds."""
     hours: float
     """Wall-clock of training, evaluations included."""
     split: str | None
@@ -71,7 +71,7 @@ def summarise(run: str | Path) -> RunSummary:
         name=run.name,
         method=method,
         seed=seed,
-        student_steps=iterations * config.get("student_steps", 1),
+        student_steps=iterations * (config.get("student_steps", 1) + config.get("replay_steps", 0)),
         hours=records[-1]["elapsed_s"] / 3600,
         split=split,
         curve=curve,

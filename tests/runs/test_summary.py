@@ -27,7 +27,7 @@ def make_run(folder, method="dfad", steps=4, test=None, iterations=4, **config):
 
 def test_table(tmp_path):
     teacher = make_run(tmp_path / "t", method="supervised", test=0.5)
-    student = make_run(tmp_path / "s", test=0.4, student_steps=5)
+    student = make_run(tmp_path / "s", test=0.4, student_steps=2, replay_steps=3)
     table = results_table([student], teacher=teacher)
     assert "| s | dfad | 3 | 1,234,567 | 20 | 6.0 | 0.400 (val) | 0.400 | 80.0% |" in table
     assert "| t | supervised | 3 | 1,234,567 | 4 | 6.0 | 0.400 (val) | 0.500 | 100.0% |" in table
