@@ -301,6 +301,11 @@ def training_batches(config: Config, fabric: Fabric) -> Callable[[int], Any]:
     return batches_from
 
 
+def evaluation_dataset(config: Config, section: EvaluationConfig, split: str | None = None) -> SegmentationDataset:
+    """The images that are scored, at the size that the section asks for; `split` instead of the section's."""
+    return open_dataset(config, split or section.split, eval_transform(short_side=section.short_side))
+
+
 def build_evaluate(config: Config, fabric: Fabric, info: MetaInfo) -> Evaluate | None:
     """`(network) -> scalars` on the config's evaluation split, or None if it wants none."""
     if config.evaluation is None:
@@ -308,7 +313,7 @@ def build_evaluate(config: Config, fabric: Fabric, info: MetaInfo) -> Evaluate |
     assert config.dataset is not None
     section = config.evaluation
     inference = inference_of(section)
-    dataset = open_dataset(config, section.split, eval_transform(short_side=section.short_side))
+    dataset = evaluation_dataset(config, section)
     loader = evaluation_loader(
         EvaluationSamples(dataset), section, rank=fabric.global_rank, world_size=fabric.world_size
     )

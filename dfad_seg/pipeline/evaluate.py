@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dfad_seg.config import Config, EvaluationConfig
-from dfad_seg.datasets import MetaInfo, eval_transform
+from dfad_seg.datasets import MetaInfo
 from dfad_seg.errors import InputError, nearest
 from dfad_seg.evaluation import (
     STORED,
@@ -34,7 +34,7 @@ from dfad_seg.evaluation import (
 )
 from dfad_seg.evaluation.evaluator import evaluating
 from dfad_seg.evaluation.pictures import write_evaluation_picture
-from dfad_seg.pipeline.build import inference_of, meta_info, open_dataset, to_layout
+from dfad_seg.pipeline.build import evaluation_dataset, inference_of, meta_info, to_layout
 from dfad_seg.pipeline.samples import EvaluationSamples, evaluation_loader
 from dfad_seg.pipeline.sources import Source, Stored
 from dfad_seg.runs import ProgressReport
@@ -122,7 +122,7 @@ def evaluate_source(config: Config, model: torch.nn.Module | Stored, request: Re
     if network is None and request.calibration:
         raise InputError("the calibration error needs probabilities, which stored predictions do not hold.")
     _check_subset(request.subset, info)
-    dataset = open_dataset(config, request.split or section.split, eval_transform(short_side=section.short_side))
+    dataset = evaluation_dataset(config, section, request.split)
 
     stored: dict[str, Stored] = {} if isinstance(model, torch.nn.Module) else {STORED: model}
     teacher = request.teacher

@@ -89,7 +89,8 @@ def generator_sheet(
     rng = iteration_rng(config.seed, 0, 0, torch.device("cpu"), "preview")
     matrix = ConfusionMatrix(info.num_classes)
     examples: list[list[_Example]] = [[] for _ in range(info.num_classes)]
-    for _ in range(-(-count // BATCH)):
+    batches = -(-count // BATCH)
+    for _ in range(batches):
         latents = generator.sample(BATCH, (height, width), rng)
         with torch.no_grad(), batch_norm_mode(generator, "batch"):
             images = generator(latents)
@@ -112,7 +113,7 @@ def generator_sheet(
         for i, name in enumerate(info.classes)
     }
     _draw(out, examples, info.classes, info.palette)
-    record = {"run": str(run), "images": len(range(0, count, BATCH)) * BATCH, "size": [height, width], "seen": overall}
+    record = {"run": str(run), "images": batches * BATCH, "size": [height, width], "seen": overall}
     write_json(out.with_suffix(".json"), record | {"classes": numbers})
     table = [["class", "of the layouts", "of the answers", "seen as asked"]]
     for i, name in enumerate(info.classes):

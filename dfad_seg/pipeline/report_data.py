@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dfad_seg.config import Config, EvaluationConfig
-from dfad_seg.datasets import MetaInfo, SegmentationDataset, eval_transform
+from dfad_seg.config import Config
+from dfad_seg.datasets import MetaInfo
 from dfad_seg.evaluation import ImageCounts, SegmentationMetrics, evaluate_miou
 from dfad_seg.evaluation.evaluator import evaluating
 from dfad_seg.evaluation.pictures import write_comparison_picture
 from dfad_seg.files import write_json
-from dfad_seg.pipeline.build import inference_of, open_dataset
+from dfad_seg.pipeline.build import evaluation_dataset, inference_of
 from dfad_seg.pipeline.samples import EvaluationSamples, evaluation_loader
 from dfad_seg.report import write_report
 from dfad_seg.report.files import REPORT_DATA
@@ -115,12 +115,8 @@ def _evaluation_size(config: Config) -> tuple[int, int]:
         return config.image_size
     if config.evaluation.crop_size is not None:
         return config.evaluation.crop_size
-    height, width = EvaluationSamples(_evaluation_set(config, config.evaluation))[0]["image"].shape[:2]
+    height, width = EvaluationSamples(evaluation_dataset(config, config.evaluation))[0]["image"].shape[:2]
     return height, width
-
-
-def _evaluation_set(config: Config, section: EvaluationConfig) -> SegmentationDataset:
-    return open_dataset(config, section.split, eval_transform(short_side=section.short_side))
 
 
 def _cost(network: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
@@ -188,7 +184,7 @@ def _score(finished: Finished, network: nn.Module, title: str) -> tuple[Segmenta
     config, info = finished.config, finished.info
     section = config.evaluation
     assert section is not None
-    dataset = _evaluation_set(config, section)
+    dataset = evaluation_dataset(config, section)
     counts = ImageCounts(info.num_classes, info.ignore_index)
     with ProgressReport(title, len(dataset), unit="image") as progress:
         metrics = evaluate_miou(
@@ -230,7 +226,7 @@ def _add_examples(finished: Finished) -> None:
     assert config.evaluation is not None
     role = config.trained_role
     _, scores = _score(finished, finished.networks[role], "report: best and worst images")
-    dataset = _evaluation_set(config, config.evaluation)
+    dataset = evaluation_dataset(config, config.evaluation)
     places = {name: place for place, name in enumerate(dataset.names)}
     rows = []
     for number, (kind, name) in enumerate(best_and_worst(scores, config.report.examples), start=1):
