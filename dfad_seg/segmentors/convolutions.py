@@ -15,7 +15,8 @@ class RewrittenConv2d(nn.Conv2d):
 
     - Dead taps: a tap of a dilated kernel that lies outside every input position's reach (its offset is at least the
       map's size) only ever multiplies padding. It is left out; with a dilation of at least the map's size, a 3×3
-      convolution is its centre, a 1×1. Its weights' gradient is zero, as it would be.
+      convolution is its centre, a 1×1, and a depthwise one a factor per channel. The others' gradient is zero, as it
+      would be.
     - Dilated depthwise convolutions on a CPU have a fast forward pass and a slow backward pass in oneDNN; the gradient
       is computed by operations that are fast, see `_DilatedDepthwise`.
 
@@ -35,6 +36,8 @@ class RewrittenConv2d(nn.Conv2d):
             if rows.stop - rows.start < weight.shape[2] or columns.stop - columns.start < weight.shape[3]:
                 padding = (padding[0] - rows.start * self.dilation[0], padding[1] - columns.start * self.dilation[1])
                 weight = _LiveTaps.apply(weight, rows, columns)
+        if self.groups == len(weight) == input.shape[1] and weight.shape[2] == weight.shape[3] == 1:
+            return _scaled_channels(input, weight, bias)
         # A single tap is not dilated.
         dilation = tuple(d if taps > 1 else 1 for d, taps in zip(self.dilation, weight.shape[2:], strict=True))
         if self.fast_backward and max(dilation) > 1 and input.device.type == "cpu" and torch.is_grad_enabled():
@@ -43,6 +46,15 @@ class RewrittenConv2d(nn.Conv2d):
                 input, weight, bias = input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
             return _DilatedDepthwise.apply(input, weight, bias, padding, dilation)
         return F.conv2d(input, weight, bias, self.stride, padding, dilation, self.groups)
+
+
+def _scaled_channels(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """What a depthwise 1×1 convolution computes. On one thread torch convolves channel by channel, 40 times as slow."""
+    if torch.is_autocast_enabled(input.device.type):
+        dtype = torch.get_autocast_dtype(input.device.type)
+        input, weight, bias = input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    weight = weight.view(1, -1, 1, 1)
+    return input * weight if bias is None else torch.addcmul(bias.view(1, -1, 1, 1), input, weight)
 
 
 def rewrite_convolutions(module: nn.Module, *, dead_taps: bool = True, depthwise_backward: bool = True) -> int:
