@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dfad_seg.errors import InputError, choose
 from dfad_seg.generators.base import ImageGenerator, at_least
-from dfad_seg.generators.layouts import LAYOUTS, add_boxes, random_regions
+from dfad_seg.generators.layouts import LAYOUTS, add_boxes, crop_label_maps, random_regions
 from dfad_seg.generators.textures import TEXTURES, texture_noise
 
 
@@ -48,6 +48,8 @@ class LayoutGenerator(ImageGenerator):
         recalled: share in [0, 1) of the layouts whose regions are the teacher's answers to earlier generated images
             instead of random ones, see `observe`.
         boxes: most small upright boxes before the regions of a layout.
+        label_maps: (K, H, W) uint8 class ids, 255 for none, of which parts serve as layouts instead of random regions.
+            A config gives a folder of them.
         texture: kind of noise, a name of `TEXTURES`.
 
     Raises:
@@ -78,6 +80,7 @@ class LayoutGenerator(ImageGenerator):
         position_sharpness: float = 2.0,
         recalled: float = 0.0,
         boxes: int = 10,
+        label_maps: Tensor | None = None,
         texture: str = "structured",
     ) -> None:
         super().__init__()
@@ -94,6 +97,11 @@ class LayoutGenerator(ImageGenerator):
             raise InputError(f"generator.position_sharpness is {position_sharpness!r}; it must be a number ≥ 0.")
         if not isinstance(recalled, (int, float)) or not 0 <= recalled < 1:
             raise InputError(f"generator.recalled is {recalled!r}; it must be a number in [0, 1).")
+        if label_maps is not None and not (isinstance(label_maps, Tensor) and label_maps.dtype == torch.uint8):
+            raise InputError(
+                f"generator.label_maps is {label_maps!r}; it must be a folder of label maps in a config, and a uint8 "
+                "tensor (K, H, W) of class ids in Python."
+            )
         noise_channels = choose(TEXTURES, texture, "generator.texture")
         self.layouts = layouts
         self.kind_of_texture = texture
@@ -121,6 +129,9 @@ class LayoutGenerator(ImageGenerator):
         self.register_buffer("answers", torch.zeros(shape, dtype=torch.uint8 if num_classes < 256 else torch.int32))
         self.answered: Tensor
         self.register_buffer("answered", torch.zeros((), dtype=torch.int64))
+        # Not saved: they can be large, and lie in the folder that they came from.
+        self.label_maps: Tensor | None
+        self.register_buffer("label_maps", label_maps, persistent=False)
         self.chances: Tensor
         self.register_buffer("chances", torch.full((num_classes, self.ROWS), self.PRIOR_COUNT))
 
@@ -138,6 +149,8 @@ class LayoutGenerator(ImageGenerator):
         """Random layouts, styles and noise for `batch` images of `size` (H, W), on the rng's device."""
         by_row = self.class_by_row()
         layouts = random_regions(self.layouts, batch, size, by_row, rng)
+        if self.label_maps is not None:
+            layouts = crop_label_maps(self.label_maps, layouts, rng)
         if self.recalled:
             layouts = self._recall(layouts, rng)
         return self.sample_looks(add_boxes(layouts, by_row, rng, boxes=(0, self.boxes)), rng)

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from dfad_seg.errors import choose
 
+NO_CLASS = 255
+"""In label maps."""
+
 
 def random_regions(kind: str, batch: int, size: tuple[int, int], by_row: Tensor, rng: torch.Generator) -> Tensor:
     """Layouts (batch, H, W) of class ids, of large regions that take their classes by their height in the image.
@@ -63,6 +66,35 @@ def add_boxes(layout: Tensor, by_row: Tensor, rng: torch.Generator, *, boxes: tu
         inside = inside_y[:, :, None] & inside_x[:, None, :] & (i < number)[:, :, None]
         layout = torch.where(inside, box_class[:, i, None, None], layout)
     return layout
+
+
+def crop_label_maps(
+    maps: Tensor, under: Tensor, rng: torch.Generator, *, zoom: tuple[float, float] = (0.75, 1.5)
+) -> Tensor:
+    """Layouts from a random part of a random label map each, at a random size, half of them mirrored.
+
+    Args:
+        maps: (K, H, W) uint8 class ids; 255 is no class.
+        under: (N, h, w) layouts that show where the map has no class; theirs is the result's shape.
+        rng: source of randomness, on the device of both.
+        zoom: smallest and largest size of a map's pixel in the layout's. A map too small to fill a layout is enlarged
+            until it does.
+    """
+    batch, *size = under.shape
+    draws = _uniform(rng, 5, batch)
+    chosen = maps[(draws[0] * len(maps)).long()].unsqueeze(1).float()
+    scale = zoom[0] * (zoom[1] / zoom[0]) ** draws[1]
+    scale = scale.clamp_min(max(wanted / there for wanted, there in zip(size, maps.shape[1:], strict=True)))
+    affine = torch.zeros(batch, 2, 3, device=maps.device)
+    for axis, (wanted, there) in enumerate(((size[1], maps.shape[2]), (size[0], maps.shape[1]))):
+        view = wanted / (there * scale)  # the share of the map's side that is seen
+        affine[:, axis, axis] = view
+        affine[:, axis, 2] = (2 * draws[2 + axis] - 1) * (1 - view)
+    affine[:, 0, 0] *= torch.where(draws[4] < 0.5, -1.0, 1.0)
+    grid = F.affine_grid(affine, [batch, 1, *size], align_corners=False)
+    layouts = F.grid_sample(chosen, grid, mode="nearest", padding_mode="border", align_corners=False)
+    layouts = layouts.squeeze(1).round().long()
+    return torch.where(layouts == NO_CLASS, under, layouts)
 
 
 def voronoi_cells(

@@ -13,6 +13,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from dfad_seg.config import (
     Config,
     EvaluationConfig,
+    GeneratorConfig,
     OptimizerConfig,
     ScheduleConfig,
     SegmentorConfig,
@@ -28,6 +29,7 @@ from dfad_seg.datasets import (
     train_loader,
     train_transform,
 )
+from dfad_seg.datasets.label_maps import read_label_maps
 from dfad_seg.datasets.metainfo import bit_palette
 from dfad_seg.distill import GameSettings, HealthSettings, ImageAugmentation
 from dfad_seg.distill.hooks import Evaluate
@@ -178,6 +180,19 @@ def build_game(
     return generator, objective
 
 
+def generator_options(section: GeneratorConfig, num_classes: int) -> dict[str, Any]:
+    """The options of a generator's type, with the label maps read where there is a folder of them.
+
+    Raises:
+        InputError: the folder is missing or not of label maps.
+    """
+    options = section.options()
+    folder = options.get("label_maps")
+    if isinstance(folder, str):
+        options["label_maps"] = torch.from_numpy(read_label_maps(folder, num_classes))
+    return options
+
+
 def fresh_generator(config: Config, teacher: nn.Module, num_classes: int) -> ImageGenerator:
     """The config's generator with new weights; uniform noise for the control.
 
@@ -186,7 +201,7 @@ def fresh_generator(config: Config, teacher: nn.Module, num_classes: int) -> Ima
     """
     if config.generator is None:
         return build_generator("noise", num_classes=num_classes, image_size=config.image_size)
-    options = config.generator.options()
+    options = generator_options(config.generator, num_classes)
     if options.get("class_frequencies") == "statistics":
         assert isinstance(teacher, Segmentor), "frequencies of pixels are asked for, and the teacher is a classifier"
         options["class_frequencies"] = class_frequencies(teacher).tolist()

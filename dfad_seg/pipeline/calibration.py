@@ -13,6 +13,7 @@ from dfad_seg.distill import batch_norm_mode
 from dfad_seg.distill.seeds import iteration_rng
 from dfad_seg.errors import InputError
 from dfad_seg.generators import ImageGenerator, build_generator
+from dfad_seg.pipeline.build import generator_options
 from dfad_seg.runs import checkpoints, read_checkpoint
 
 BATCH = 8
@@ -75,7 +76,7 @@ def load_generator(run: str | Path, num_classes: int) -> tuple[Config, ImageGene
             f"{run} has no trained generator to make images with: {why}. Needed is the run directory of a"
             " distillation with method dfad, with its checkpoints/."
         )
-    options = config.generator.options()
+    options = generator_options(config.generator, num_classes)
     if options.get("class_frequencies") == "statistics":
         options["class_frequencies"] = "uniform"  # the trained ones are in the checkpoint, and the teacher may be gone
     generator = build_generator(config.generator.type, num_classes=num_classes, image_size=config.image_size, **options)

@@ -41,6 +41,7 @@ def provenance(
         "teacher": None if teacher is None else _identity(config, teacher),
         "trained_parameters": count_parameters(trained),
         "real_images": uses,
+        "label_maps": None if config.generator is None else config.generator.options().get("label_maps"),
         "real_images_used_for_training": any(use["purpose"] == "training" for use in uses),
         "device": device_name(fabric),
         "processes": fabric.world_size,

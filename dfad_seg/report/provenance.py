@@ -26,6 +26,8 @@ def claim(files: RunFiles) -> tuple[bool | None, str]:
             rest = "None was read at all."
             if purposes:
                 rest = f"Real images were read for evaluation only: {_uses(uses)}."
+            if record.get("label_maps"):
+                rest += f" Layouts came from the label maps in {record['label_maps']}."
             return True, f"No real image was read for training. {rest}"
         return False, (
             "The records contradict each other: provenance.json names no real training image, and the method "

@@ -8,7 +8,7 @@ from torch import nn
 
 from dfad_seg.errors import InputError
 from dfad_seg.generators import GENERATORS, build_generator
-from dfad_seg.generators.layouts import LAYOUTS, add_boxes, random_regions
+from dfad_seg.generators.layouts import LAYOUTS, add_boxes, crop_label_maps, random_regions
 
 ANY_SIZE = [(32, 32), (45, 60), (17, 33)]
 
@@ -232,3 +232,31 @@ def test_checkpointed_activations_change_neither_gradients_nor_statistics(kind):
         assert torch.equal(a.grad, b.grad)
     for a, b in zip(plain.buffers(), frugal.buffers(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_label_maps_become_layouts_of_every_size():
+    # Above 0, below 1, and a void column through both.
+    label_map = torch.zeros(12, 20, dtype=torch.uint8)
+    label_map[6:] = 1
+    label_map[:, 9:11] = 255
+    maps = torch.stack([label_map, label_map])
+    for size in ((8, 8), (12, 20), (40, 24)):
+        under = torch.full((16, *size), 3)
+        layouts = crop_label_maps(maps, under, rng())
+        assert layouts.shape == under.shape and layouts.dtype == torch.int64
+        assert layouts.unique().tolist() == [0, 1, 3]
+        above_below = torch.where(layouts == 3, -1, layouts)
+        assert (above_below.amax(dim=2).diff(dim=1) >= 0).all()  # never a 0 below a 1
+        assert len(layouts.flatten(1).unique(dim=0)) > 3
+    # At the map's own size and scale it is the map, or its mirror image (the same here).
+    whole = crop_label_maps(maps, torch.full((4, 12, 20), 3), rng(), zoom=(1.0, 1.0))
+    assert (whole == torch.where(label_map == 255, 3, label_map)).all()
+
+
+def test_layout_generator_takes_label_maps():
+    maps = torch.full((3, 32, 32), 4, dtype=torch.uint8)
+    generator = build("layout", width=4, boxes=0, label_maps=maps)
+    assert (generator.sample(2, (16, 24), rng()).layout == 4).all()
+    assert "label_maps" not in generator.state_dict()
+    with pytest.raises(InputError, match=r"uint8 tensor \(K, H, W\)"):
+        build("layout", label_maps="folder")

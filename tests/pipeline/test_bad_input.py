@@ -161,6 +161,8 @@ NETWORKS = [
     ({"generator": {"type": "dcgan", "latent_dim": 0}}, ["latent_dim is 0", "at least 1"]),
     ({"generator": {"type": "layout", "width": 0}}, ["generator.width is 0"]),
     ({"generator": {"type": "layout", "scales": -1}}, ["generator.scales is -1"]),
+    ({"generator": {"type": "layout", "label_maps": "nowhere"}}, ["no label map folder at nowhere"]),
+    ({"generator": {"type": "layout", "label_maps": 3}}, ["generator.label_maps is 3", "folder of label maps"]),
     ({"student": {"source": "smp", "arch": "unet", "encoder_name": "resnet18", "classes": 5}}, ["classes is 5"]),
     ({"student": {"source": "smp", "arch": "unet", "encoder_name": "resnet18", "encoder_checkpoint": 5}}, ["path"]),
     ({"student_optimizer": {"type": "adam", "lr": 0.1, "momentum": 0.5}}, ["adam optimiser does not take momentum"]),

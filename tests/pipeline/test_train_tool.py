@@ -108,7 +108,7 @@ def test_resume_before_the_first_checkpoint_begins_again(dfad_run, world, tmp_pa
 
 def test_layout_generator_with_all_priors(world, tmp_path):
     values = world.configs["dfad"] | {
-        "generator": {"type": "layout", "width": 4},
+        "generator": {"type": "layout", "width": 4, "label_maps": str(world.data / "trainannot")},
         "batch_norm_prior": 1.0,
         "layout_consistency": 1.0,
         "class_balance": 1.0,
@@ -128,6 +128,9 @@ def test_layout_generator_with_all_priors(world, tmp_path):
     assert call_tool("train_seg", path, "--work-dir", tmp_path / "run") == 0
     last = [r for r in read_metrics(tmp_path / "run") if "train/generator_batch_norm_prior" in r][-1]
     assert last["train/generator_layout_consistency"] > 0
+    record = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert record["label_maps"] == str(world.data / "trainannot") and not record["real_images_used_for_training"]
+    assert "Layouts came from the label maps in" in (tmp_path / "run" / "report.md").read_text()
 
 
 def test_the_2021_extensions(world, tmp_path):
