@@ -66,6 +66,9 @@ class Config(Strict):
     """k, student steps per generator step."""
     final_student_steps: Positive | None = None
     """k grows to this as the schedule's factor falls to 0."""
+    simultaneous: bool = False
+    """The first student step of an iteration takes the generator step's images, and the answers they got, instead of
+    fresh ones."""
     mixed_sizes: tuple[Size, ...] = ()
     """Sizes of generated images to train on instead of image_size, with about as many pixels per batch; needs
     generator.type: layout."""
@@ -225,6 +228,7 @@ _GENERATOR = {
     "generator_ema_decay",
     "generator_restart_every",
     "student_norm",
+    "simultaneous",
 }
 _LABELS = {"focal_gamma", "class_weights"}
 _REAL = {"training_data"}
@@ -287,6 +291,15 @@ def _check_method(config: Config) -> None:
             "activation_boundary and attention_transfer need images that teacher and student both see: lower "
             "interpolation_share below 1, or set interpolation_labels: teacher"
         )
+    anew = {
+        "augment_photometric",
+        "augment_geometric",
+        "generator_ema_decay",
+        "activation_boundary",
+        "attention_transfer",
+    }
+    if config.simultaneous and (changed := _changed(config, anew)):
+        problems.append(f"{changed} cannot go with simultaneous, where the generator's own images keep their answers")
     for key in ("student_loss", "adversarial_loss"):
         if not any(getattr(config, key).values()):
             problems.append(f"{key} needs at least one discrepancy with a weight above 0")

@@ -49,6 +49,9 @@ class GameSettings:
     """Sizes to train on instead, if any, with about as many pixels per batch; see `ImageSizes`."""
     size_order: str = "mixed"
     """How they follow one another: mixed or progressive."""
+    simultaneous: bool = False
+    """The first student step of an iteration takes the generator step's images and the answers that these got, instead
+    of fresh ones: one pass of generator and teacher less. No augmentation and no feature matching then."""
     student_norm: str = "update"
     """The student's BatchNorm in the generator's step: update, batch or running."""
     clip_norm: float | None = None
@@ -203,6 +206,32 @@ def distil_data_free(
             autocast=fabric.autocast,
         )
 
+    def move_generator(batch: int, size: tuple[int, int], rng: torch.Generator) -> tuple[Tensor, Tensor] | None:
+        """One step of the generator; its images and the teacher's answers to them, if there was one."""
+        if generator_optimizer is None or objective is None:
+            return None
+        latents = generator.sample(batch, size, rng)
+        result = attempt(
+            generator_step,
+            generator=generator_wrapped,
+            student=student,
+            teacher=teacher,
+            latents=latents,
+            optimizer=generator_optimizer,
+            objective=objective,
+            student_norm=settings.student_norm,
+            accumulate=settings.accumulate,
+            clip_norm=settings.clip_norm,
+            backward=fabric.backward,
+            autocast=fabric.autocast,
+        )
+        if result is None:
+            return None
+        images, answers = result.pop("images"), result.pop("teacher_logits")
+        generator.observe(latents, answers.argmax(dim=1))
+        training.means.add("train/generator_", result)
+        return images, answers
+
     evaluate_pending(training, hooks=hooks, kept_student=kept_student)
     while training.iteration < settings.iterations:
         rates = training.set_rates()
@@ -211,10 +240,12 @@ def distil_data_free(
         if settings.restart_every and training.iteration and training.iteration % settings.restart_every == 0:
             _restart(generator, generator_optimizer, fresh_generator, settings, training.iteration)
 
+        shared = move_generator(batch, size, rng) if settings.simultaneous else None
         for _ in range(settings.student_steps_at(schedule(training.iteration))):
-            generated = generate(batch, size, rng)
+            generated, known = (generate(batch, size, rng), None) if shared is None else shared
+            shared = None
             images = generated if augment is None else augment(generated, rng)
-            result = attempt(teach, images, rng)
+            result = attempt(teach, images, rng, known)
             if result is None:
                 continue
             answered, answers = result.pop("teacher_images"), result.pop("teacher_logits")
@@ -233,26 +264,8 @@ def distil_data_free(
                     continue
                 training.means.add("train/replay_", {name: result[name] for name in ("loss", "agreement")})
 
-        if generator_optimizer is not None and objective is not None:
-            latents = generator.sample(batch, size, rng)
-            result = attempt(
-                generator_step,
-                generator=generator_wrapped,
-                student=student,
-                teacher=teacher,
-                latents=latents,
-                optimizer=generator_optimizer,
-                objective=objective,
-                student_norm=settings.student_norm,
-                accumulate=settings.accumulate,
-                clip_norm=settings.clip_norm,
-                backward=fabric.backward,
-                autocast=fabric.autocast,
-            )
-            if result is not None:
-                generator.observe(latents, result.pop("teacher_labels"))
-                training.means.add("train/generator_", result)
-
+        if not settings.simultaneous:
+            move_generator(batch, size, rng)
         after_iteration(training, fabric=fabric, hooks=hooks, rates=rates, kept_student=kept_student, preview=preview)
     return kept_student()
 

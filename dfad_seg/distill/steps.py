@@ -158,11 +158,13 @@ def generator_step(
         autocast: likewise.
 
     Returns:
-        The objective's terms and their `loss`, detached; and `teacher_labels`, (N, H, W), its answer to these images.
+        The objective's terms and their `loss`; `images`, (N, 3, H, W), as they were before the step, and
+        `teacher_logits`, (N, C, H, W), the teacher's answers to them. All detached.
     """
     optimizer.zero_grad(set_to_none=True)
     with no_parameter_gradients(student), batch_norm_mode(student, student_norm):
         sums: dict[str, Tensor] = {}
+        shown: list[Tensor] = []
         answers: list[Tensor] = []
         for part in _split(latents, accumulate):
             with autocast():
@@ -175,11 +177,12 @@ def generator_step(
             backward(terms["loss"] * share)
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value.detach() * share
-            answers.append(teacher_logits.detach().argmax(dim=1))
+            shown.append(images.detach())
+            answers.append(teacher_logits.detach())
             del images, teacher_logits, student_logits, terms
     _clip(optimizer, clip_norm)
     optimizer.step()
-    return sums | {"teacher_labels": torch.cat(answers)}
+    return sums | {"images": _join(shown), "teacher_logits": _join(answers)}
 
 
 def supervised_step(

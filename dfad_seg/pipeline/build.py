@@ -223,6 +223,7 @@ def game_settings(config: Config) -> GameSettings:
         iterations=config.iterations,
         student_steps=config.student_steps,
         final_student_steps=config.final_student_steps,
+        simultaneous=config.simultaneous,
         batch_size=config.batch_size,
         accumulate=config.accumulate,
         image_size=config.image_size,

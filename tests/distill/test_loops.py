@@ -13,6 +13,7 @@ from dfad_seg.distill import (
     Hooks,
     ImageAugmentation,
     build_schedule,
+    data_free,
     distil_data_free,
 )
 from dfad_seg.errors import Diverged, Interrupted
@@ -97,7 +98,14 @@ EVERYTHING = dict(
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"regularised": True}, EVERYTHING, EVERYTHING | {"replay_answers": "kept", "labels": "teacher"}]
+    "changes",
+    [
+        {},
+        {"regularised": True},
+        EVERYTHING,
+        EVERYTHING | {"replay_answers": "kept", "labels": "teacher"},
+        {"simultaneous": True, "replay_size": 8, "replay_steps": 1, "replay_answers": "kept"},
+    ],
 )
 def test_resumed_equals_uninterrupted(changes):
     saved = {}
@@ -127,6 +135,26 @@ def test_kept_answers_spare_the_teacher(monkeypatch):
         play(replay_size=8, replay_steps=3, replay_answers=answers, hooks=Hooks(preview_every=0))
         # The preview after the last iteration asks once more.
         assert len(calls) == expected + 1
+
+
+def test_simultaneous_updates_share_images_and_answers(monkeypatch):
+    teacher = toys.teacher()
+    calls, lessons = [], []
+    teacher.register_forward_hook(lambda *_: calls.append(1))
+    monkeypatch.setattr(toys, "teacher", lambda: teacher)
+    original = data_free.student_step
+
+    def watched(**named):
+        lessons.append((named["images"], named["teacher_logits"]))
+        return original(**named)
+
+    monkeypatch.setattr(data_free, "student_step", watched)
+    _, _, records = play(simultaneous=True, hooks=Hooks(preview_every=0))
+    assert len(calls) == 5 * (1 + 1) + 1  # the generator's step, the second student step; the last preview
+    assert len(records) == 5 and all("train/generator_loss" in record for record in records)
+    for images, answers in lessons[::2]:
+        torch.testing.assert_close(answers, teacher(images))
+    assert all(answers is None for _, answers in lessons[1::2])
 
 
 def test_replay_is_logged_and_teaches():

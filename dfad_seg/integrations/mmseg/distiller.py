@@ -182,7 +182,8 @@ class DataFreeDistiller(BaseModel):
             backward=_backward(opponent),
             autocast=partial(opponent.optim_context, self.generator),
         )
-        self.generator.observe(latents, result.pop("teacher_labels"))
+        self.generator.observe(latents, result.pop("teacher_logits").argmax(dim=1))
+        del result["images"]
         _average([statistic for network in (self.student, self.generator) for statistic in _running(network)])
         return sums | {f"generator_{name}": value for name, value in result.items()}
 
