@@ -46,6 +46,7 @@ def parse(argv: Sequence[str] | None) -> dict[str, Any]:
     add("--stride", type=int, nargs=2, metavar=("H", "W"), help="between windows (default: two thirds of the window)")
     add("--scales", type=float, nargs="+", metavar="S", help="average the probabilities of several sizes")
     add("--flip", action="store_true", default=None, help="and of the mirrored images")
+    add("--adaptive-norm", type=float, metavar="W", help="weight of each image's own statistics in BatchNorm, 0 to 1")
     add("--precision", choices=["fp32", "bf16", "fp16"], help="default fp32")
 
     add = parser.add_argument_group("more metrics").add_argument
@@ -78,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "scales": pop("scales"),
         "flip": pop("flip"),
         "precision": pop("precision"),
+        "adaptive_norm": pop("adaptive_norm"),
         "num_workers": pop("workers"),
     }
     request = Request(

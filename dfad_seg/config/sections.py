@@ -136,6 +136,8 @@ class EvaluationConfig(Strict):
     """Also answer the mirrored image, and average."""
     precision: Literal["fp32", "bf16", "fp16"] | None = None
     """Of the forward pass; default: as in training, and fp32 in eval_miou.py."""
+    adaptive_norm: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Weight of each image's own statistics in the network's BatchNorm layers, beside the running ones."""
 
 
 class TrainingDataConfig(Strict):

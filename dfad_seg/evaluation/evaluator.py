@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dfad_seg.errors import InputError
+from dfad_seg.evaluation.adaptive_norm import adaptive_batch_norm
 from dfad_seg.evaluation.confusion import ConfusionMatrix
 from dfad_seg.evaluation.inference import Inference, predict
 from dfad_seg.evaluation.meters import Answers, Meter
@@ -62,7 +63,8 @@ def evaluate_miou(
 
     Raises:
         InputError: the model's class count is not `num_classes`, a label is out of range, images and masks
-            do not belong together, or there is no pixel to evaluate.
+            do not belong together, there is no pixel to evaluate, or `inference.adaptive_norm` has no BatchNorm to
+            adapt.
     """
     names = tuple(classes) if classes is not None else tuple(str(label) for label in range(num_classes))
     if len(names) != num_classes:
@@ -73,7 +75,7 @@ def evaluate_miou(
     want_scores = any(meter.needs_scores for meter in meters)
     network = None if model is None else _checked(model, num_classes, autocast)
 
-    with evaluating(model), torch.inference_mode():
+    with evaluating(model), adaptive_batch_norm(model, inference.adaptive_norm), torch.inference_mode():
         for batch in batches:
             predictions: list[Tensor | None] = [None] * len(_entry(batch, "mask"))
             for places, truth, images, stored in _equal_sizes(batch, device, needs_images=network is not None):

@@ -31,10 +31,12 @@ class Inference:
         scales: factors on the image's height and width.
         flip: also the mirrored image, at each scale.
         precision: fp32; bf16 or fp16 run under autocast.
+        adaptive_norm: weight in [0, 1] of each image's own statistics in BatchNorm; `evaluate_miou` sees to it, see
+            `adaptive_norm.adaptive_batch_norm`.
 
     Raises:
-        InputError: a stride without a window or larger than it, no scale, one that is not positive, or an unknown
-            precision.
+        InputError: a stride without a window or larger than it, no scale, one that is not positive, an unknown
+            precision, or a weight outside its range.
     """
 
     crop_size: tuple[int, int] | None = None
@@ -42,6 +44,7 @@ class Inference:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     precision: str = "fp32"
+    adaptive_norm: float = 0.0
 
     def __post_init__(self) -> None:
         if self.crop_size is None and self.crop_stride is not None:
@@ -60,6 +63,8 @@ class Inference:
             raise InputError(f"scales are {list(self.scales)}: at least one is needed, each above 0 and below 100.")
         if self.precision not in PRECISIONS:
             raise InputError(f"precision is '{self.precision}'. Known: {', '.join(PRECISIONS)}.")
+        if not 0 <= self.adaptive_norm <= 1:
+            raise InputError(f"adaptive_norm is {self.adaptive_norm}; it must be in [0, 1].")
 
     @property
     def stride(self) -> tuple[int, int]:

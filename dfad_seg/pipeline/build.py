@@ -359,7 +359,12 @@ def inference_of(section: EvaluationConfig) -> Inference:
     """
     try:
         return Inference(
-            section.crop_size, section.crop_stride, section.scales, section.flip, section.precision or "fp32"
+            section.crop_size,
+            section.crop_stride,
+            section.scales,
+            section.flip,
+            section.precision or "fp32",
+            section.adaptive_norm,
         )
     except InputError as error:
         raise InputError(f"evaluation: {error}") from None

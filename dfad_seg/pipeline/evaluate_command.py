@@ -80,7 +80,9 @@ def evaluate_from_arguments(
         "split": request.split or section.split,
         "short_side": section.short_side,
         "inference": section.model_dump(
-            mode="json", include={"crop_size", "crop_stride", "scales", "flip", "precision"}, exclude_none=True
+            mode="json",
+            include={"crop_size", "crop_stride", "scales", "flip", "precision", "adaptive_norm"},
+            exclude_none=True,
         ),
         "command": command_line(),
     }
