@@ -193,6 +193,14 @@ class Config(Strict):
 
 _BETWEEN = {"interpolation", "interpolation_share", "interpolation_alpha", "interpolation_labels"}
 _FEATURES = {"activation_boundary", "attention_transfer", "teacher_layers", "student_layers"}
+# What asks the teacher about other images than the generator's own.
+_ANEW = {
+    "augment_photometric",
+    "augment_geometric",
+    "generator_ema_decay",
+    "activation_boundary",
+    "attention_transfer",
+}
 _GAME = {
     "student_steps",
     "accumulate",
@@ -291,14 +299,7 @@ def _check_method(config: Config) -> None:
             "activation_boundary and attention_transfer need images that teacher and student both see: lower "
             "interpolation_share below 1, or set interpolation_labels: teacher"
         )
-    anew = {
-        "augment_photometric",
-        "augment_geometric",
-        "generator_ema_decay",
-        "activation_boundary",
-        "attention_transfer",
-    }
-    if config.simultaneous and (changed := _changed(config, anew)):
+    if config.simultaneous and (changed := _changed(config, _ANEW)):
         problems.append(f"{changed} cannot go with simultaneous, where the generator's own images keep their answers")
     for key in ("student_loss", "adversarial_loss"):
         if not any(getattr(config, key).values()):

@@ -41,18 +41,21 @@ class RewrittenConv2d(nn.Conv2d):
         # A single tap is not dilated.
         dilation = tuple(d if taps > 1 else 1 for d, taps in zip(self.dilation, weight.shape[2:], strict=True))
         if self.fast_backward and max(dilation) > 1 and input.device.type == "cpu" and torch.is_grad_enabled():
-            if torch.is_autocast_enabled("cpu"):
-                dtype = torch.get_autocast_dtype("cpu")
-                input, weight, bias = input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
-            return _DilatedDepthwise.apply(input, weight, bias, padding, dilation)
+            return _DilatedDepthwise.apply(*_autocast(input, weight, bias), padding, dilation)
         return F.conv2d(input, weight, bias, self.stride, padding, dilation, self.groups)
+
+
+def _autocast(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A convolution's arguments as autocast would give them to it."""
+    if not torch.is_autocast_enabled(input.device.type):
+        return input, weight, bias
+    dtype = torch.get_autocast_dtype(input.device.type)
+    return input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
 def _scaled_channels(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """What a depthwise 1×1 convolution computes. On one thread torch convolves channel by channel, 40 times as slow."""
-    if torch.is_autocast_enabled(input.device.type):
-        dtype = torch.get_autocast_dtype(input.device.type)
-        input, weight, bias = input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    input, weight, bias = _autocast(input, weight, bias)
     weight = weight.view(1, -1, 1, 1)
     return input * weight if bias is None else torch.addcmul(bias.view(1, -1, 1, 1), input, weight)
 
