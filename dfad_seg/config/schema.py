@@ -88,6 +88,9 @@ class Config(Strict):
     """Student steps per iteration on remembered images, beside student_steps on fresh ones."""
     replay_answers: Literal["anew", "kept"] = "anew"
     """Whether the teacher answers remembered images again, or its logits are stored with them."""
+    answer_pooling: Positive = 1
+    """Side of the squares of pixels over which both networks' logits are averaged before the student's loss, and in the
+    memory: cheap where networks enlarge their logits at the end anyway."""
     student_loss: dict[str, Weight] = {"mae": 1.0}
     """Discrepancies that the student minimises, with weights."""
     adversarial_loss: dict[str, Weight] = {"log_mae": 1.0}
@@ -215,6 +218,7 @@ _GAME = {
     "replay_size",
     "replay_steps",
     "replay_answers",
+    "answer_pooling",
     *_BETWEEN,
     *_FEATURES,
 }
@@ -244,7 +248,7 @@ TEMPERED = {"kl", "jensen_shannon", "normalised_kl"}
 # Keys that a method would silently ignore are refused: a setting without effect is a mistake.
 UNUSED = {
     "supervised": _GAME | _GENERATOR | {"distillation_temperature"},
-    "distill_with_data": (_GAME - {"student_loss"}) | _GENERATOR | _LABELS,
+    "distill_with_data": (_GAME - {"student_loss", "answer_pooling"}) | _GENERATOR | _LABELS,
     "dfad": _LABELS | _REAL,
     "random_noise": _GENERATOR | _LABELS | _REAL,
 }

@@ -18,7 +18,7 @@ from dfad_seg.distill.memory import ReplayMemory
 from dfad_seg.distill.norm import batch_norm_mode, recalibrate_batch_norm
 from dfad_seg.distill.schedules import Schedule
 from dfad_seg.distill.seeds import derived_seed, iteration_rng
-from dfad_seg.distill.steps import generator_step, student_step
+from dfad_seg.distill.steps import generator_step, pooled, student_step
 from dfad_seg.distill.training import Training, after_iteration, begin, evaluate_pending
 from dfad_seg.distill.world import unwrap
 from dfad_seg.generators import ImageGenerator
@@ -66,6 +66,8 @@ class GameSettings:
     """Generated images to remember (per image size); 0: none."""
     replay_steps: int = 0
     """Student steps per iteration on remembered images, beside those on fresh ones."""
+    answer_pooling: int = 1
+    """Side of the squares of pixels over which logits are averaged before the student's loss, and in the memory."""
     replay_answers: str = "anew"
     """`anew`: the teacher answers remembered images again, newly augmented; `kept`: its logits were stored."""
     recalibrate_batches: int = 0
@@ -198,6 +200,7 @@ def distil_data_free(
             optimizer=student_optimizer,
             loss_fn=student_loss,
             accumulate=settings.accumulate,
+            pooling=settings.answer_pooling,
             interpolation=interpolation,
             rng=rng,
             features=features,
@@ -207,7 +210,7 @@ def distil_data_free(
         )
 
     def move_generator(batch: int, size: tuple[int, int], rng: torch.Generator) -> tuple[Tensor, Tensor] | None:
-        """One step of the generator; its images and the teacher's answers to them, if there was one."""
+        """One step of the generator; its images and the teacher's pooled answers to them, if there was one."""
         if generator_optimizer is None or objective is None:
             return None
         latents = generator.sample(batch, size, rng)
@@ -230,7 +233,7 @@ def distil_data_free(
         images, answers = result.pop("images"), result.pop("teacher_logits")
         generator.observe(latents, answers.argmax(dim=1))
         training.means.add("train/generator_", result)
-        return images, answers
+        return images, pooled(answers, settings.answer_pooling)
 
     evaluate_pending(training, hooks=hooks, kept_student=kept_student)
     while training.iteration < settings.iterations:

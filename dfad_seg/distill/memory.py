@@ -12,8 +12,8 @@ class ReplayMemory:
     """A bounded store of generated images, and of the teacher's answers to them if those are to be kept.
 
     Images are rounded to 8 bits, so one of 128×128 takes 48 KiB. Answers are logits in half precision: 352 KiB at 11
-    classes. A full memory replaces images at random places, so that old and new ones lie beside each other. Images of
-    different sizes have shelves of their own.
+    classes. The room for all of them is taken when the first come. A full memory replaces images at random places, so
+    that old and new ones lie beside each other. Images of different sizes have shelves of their own.
 
     Args:
         capacity: most images per size, ≥ 1.
@@ -23,12 +23,12 @@ class ReplayMemory:
     def __init__(self, capacity: int, *, keep_answers: bool = False) -> None:
         self.capacity = capacity
         self.keep_answers = keep_answers
-        self._shelves: dict[str, dict[str, Tensor]] = {}
+        self._shelves: dict[str, dict[str, Tensor]] = {}  # size: {part: capacity rows}, of which some are filled
+        self._counts: dict[str, int] = {}
 
     def count(self, size: tuple[int, int]) -> int:
         """How many images of size (H, W) there are."""
-        shelf = self._shelves.get(_name(size))
-        return 0 if shelf is None else len(shelf["images"])
+        return self._counts.get(_name(size), 0)
 
     @torch.no_grad()
     def add(self, images: Tensor, teacher_logits: Tensor, rng: torch.Generator) -> None:
@@ -36,30 +36,48 @@ class ReplayMemory:
         new = {"images": (images * 255).round().to(torch.uint8)}
         if self.keep_answers:
             new["answers"] = teacher_logits.to(torch.float16)
-        shelf = self._shelves.setdefault(_name(images.shape[-2:]), {name: rows[:0] for name, rows in new.items()})
-        free = min(self.capacity - len(shelf["images"]), len(images))
-        if free:
-            for name, rows in new.items():
-                shelf[name] = torch.cat([shelf[name], rows[:free]])
+        key = _name(images.shape[-2:])
+        shelf = self._shelf(key, new)
+        held = self._counts.get(key, 0)
+        free = min(self.capacity - held, len(images))
+        for name, rows in new.items():
+            shelf[name][held : held + free] = rows[:free]
         rest = len(images) - free
         if rest:
             places = torch.randperm(self.capacity, generator=rng, device=rng.device)[:rest]
             for name, rows in new.items():
                 shelf[name][places] = rows[free:][: len(places)]
+        self._counts[key] = held + free
+
+    def _shelf(self, key: str, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The shelf of a size, with room for `capacity` rows like these."""
+        if key not in self._shelves:  # all at once: to grow it would be to copy it each time
+            self._shelves[key] = {name: part.new_empty(self.capacity, *part.shape[1:]) for name, part in rows.items()}
+        return self._shelves[key]
 
     def sample(self, batch: int, size: tuple[int, int], rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """`batch` different images (N, 3, H, W) in [0, 1] of a size with at least as many, and their kept answers."""
         shelf = self._shelves[_name(size)]
-        chosen = torch.randperm(len(shelf["images"]), generator=rng, device=rng.device)[:batch]
+        chosen = torch.randperm(self.count(size), generator=rng, device=rng.device)[:batch]
         answers = shelf["answers"][chosen].float() if self.keep_answers else None
         return shelf["images"][chosen].float() / 255, answers
 
     def state_dict(self) -> dict[str, Any]:
         """Everything remembered, by size."""
-        return {name: dict(shelf) for name, shelf in self._shelves.items()}
+        # Copies, as a file would otherwise hold the empty room, too.
+        return {
+            key: {name: rows[: self._counts[key]].clone() for name, rows in shelf.items()}
+            for key, shelf in self._shelves.items()
+        }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        self._shelves = {name: {part: rows.to(device) for part, rows in shelf.items()} for name, shelf in state.items()}
+        self._shelves, self._counts = {}, {}
+        for key, shelf in state.items():
+            parts = {name: rows.to(device) for name, rows in shelf.items()}
+            count = len(parts["images"])
+            for name, rows in self._shelf(key, parts).items():
+                rows[:count] = parts[name]
+            self._counts[key] = count
 
 
 def _name(size: tuple[int, int] | torch.Size) -> str:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -26,6 +27,7 @@ def student_step(
     loss_fn: Discrepancy,
     teacher_logits: Tensor | None = None,
     accumulate: int = 1,
+    pooling: int = 1,
     interpolation: Interpolation | None = None,
     rng: torch.Generator | None = None,
     features: FeatureMatching | None = None,
@@ -41,9 +43,10 @@ def student_step(
         images: (N, 3, H, W) in [0, 1]; no gradient flows to where they come from.
         optimizer: over the student's parameters; its gradients are cleared first.
         loss_fn: the discrepancy to minimise.
-        teacher_logits: the teacher's answer to these images, if it is known already; else the teacher is asked.
+        teacher_logits: the teacher's answer to these images, pooled, if it is known already; else the teacher is asked.
         accumulate: parts into which the batch is split, one after the other, to save memory. The gradient is that of
             the whole batch if the loss is a mean over images and no BatchNorm mixes them; BatchNorm sees the parts.
+        pooling: both networks' logits are averaged over squares of so many pixels first, see `pooled`.
         interpolation: replaces a part of the batch by samples between its images; needs `rng`.
         rng: of the interpolation, on the images' device.
         features: activation regularisers of this teacher and this (unwrapped) student, added to the loss where the
@@ -56,7 +59,8 @@ def student_step(
         Detached tensors on the device: the scalars `loss`, `agreement` (share of pixels on which the student answers
         what it should), `logit_peak` (the size of the student's largest logit) and the regularisers' terms by name;
         `classes`, (C,) share of each class among the teacher's
-        answers; `teacher_logits`, (N, C, H, W), or (N, C) of a classifier, and `teacher_images`, to which they belong.
+        answers; `teacher_logits`, pooled, (N, C, H, W), or (N, C) of a classifier, and `teacher_images`, to which they
+        belong.
     """
     images = images.detach()
     optimizer.zero_grad(set_to_none=True)
@@ -71,9 +75,9 @@ def student_step(
         matching = features if logits is None else None
         with nullcontext() if matching is None else matching.watch():
             with torch.no_grad(), autocast():
-                lesson = _lesson(part, logits, teacher, interpolation, rng)
+                lesson = _lesson(part, logits, teacher, pooling, interpolation, rng)
             with autocast():
-                student_logits = student(lesson.images)
+                student_logits = pooled(student(lesson.images), pooling)
         loss = loss_fn(student_logits, lesson.targets)
         if matching is not None:
             with autocast():
@@ -112,16 +116,28 @@ def _lesson(
     images: Tensor,
     teacher_logits: Tensor | None,
     teacher: nn.Module,
+    pooling: int,
     interpolation: Interpolation | None,
     rng: torch.Generator | None,
 ) -> Lesson:
     def answer(shown: Tensor) -> Tensor:
-        return teacher(shown) if teacher_logits is None else teacher_logits
+        return pooled(teacher(shown), pooling) if teacher_logits is None else teacher_logits
 
     if interpolation is None:
         return Lesson.of(images, answer(images))
     assert rng is not None, "an interpolation needs rng"
     return interpolation(images, answer, rng)
+
+
+def pooled(logits: Tensor, size: int) -> Tensor:
+    """Logits (N, C, H, W) averaged over squares of `size` pixels: (N, C, ⌈H / size⌉, ⌈W / size⌉).
+
+    Many networks answer at a quarter of the image's size and enlarge their logits at the end, so that a loss on all
+    pixels costs much and says little more. A classifier's logits (N, C) stay as they are.
+    """
+    if size == 1 or logits.dim() != 4:
+        return logits
+    return F.avg_pool2d(logits.float(), size, ceil_mode=True, count_include_pad=False)
 
 
 def generator_step(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dfad_seg.errors import InputError
@@ -32,10 +33,13 @@ class Mixing(NamedTuple):
     def blend(self, x: Tensor) -> Tensor:
         """keep · x + (1 − keep) · x[partner], for images or for logits (N, C, ...).
 
-        Where x has no pixels of the images' size (a classifier's logits), each sample's mean of `keep` is its share.
+        Where x has other pixels than the images, `keep` is averaged over each of them, and for a classifier's logits
+        over the whole image.
         """
         keep = self.keep.to(x.dtype)
-        if x.shape[2:] != keep.shape[2:]:
+        if x.dim() == 4 and keep.shape[2:] != (1, 1):
+            keep = F.adaptive_avg_pool2d(keep, x.shape[2:])
+        elif x.shape[2:] != keep.shape[2:]:
             keep = keep.flatten(1).mean(dim=1).view(-1, *[1] * (x.dim() - 1))
         return keep * x + (1 - keep) * x[self.partner]
 

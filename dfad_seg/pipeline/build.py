@@ -237,6 +237,7 @@ def game_settings(config: Config) -> GameSettings:
         replay_size=config.replay_size,
         replay_steps=config.replay_steps,
         replay_answers=config.replay_answers,
+        answer_pooling=config.answer_pooling,
         recalibrate_batches=config.recalibrate_batches,
         health=health_settings(config),
         seed=config.seed,

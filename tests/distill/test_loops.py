@@ -104,7 +104,7 @@ EVERYTHING = dict(
         {"regularised": True},
         EVERYTHING,
         EVERYTHING | {"replay_answers": "kept", "labels": "teacher"},
-        {"simultaneous": True, "replay_size": 8, "replay_steps": 1, "replay_answers": "kept"},
+        {"simultaneous": True, "replay_size": 8, "replay_steps": 1, "replay_answers": "kept", "answer_pooling": 4},
     ],
 )
 def test_resumed_equals_uninterrupted(changes):

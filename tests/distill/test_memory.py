@@ -64,3 +64,10 @@ def test_state_round_trip(keep):
     other.load_state_dict(memory.state_dict(), torch.device("cpu"))
     for a, b in zip(memory.sample(6, (2, 3), rng(3)), other.sample(6, (2, 3), rng(3)), strict=True):
         assert (a is None and b is None) or torch.equal(a, b)
+
+
+def test_a_saved_memory_holds_no_empty_room():
+    memory = ReplayMemory(1000)
+    memory.add(numbered(0, 4), torch.zeros(4, 1, 2, 3), rng())
+    (shelf,) = memory.state_dict().values()
+    assert shelf["images"].untyped_storage().nbytes() == 4 * 3 * 2 * 3

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 import toys
 
 from dfad_seg.distill import generator_step, student_step, supervised_step
+from dfad_seg.distill.steps import pooled
 from dfad_seg.objectives import FeatureMatching, GeneratorObjective, Interpolation, label_loss
 from dfad_seg.objectives.discrepancy import log_mae, mae
 
@@ -216,6 +217,34 @@ def test_interpolated_student_step_is_one_optimiser_step_on_the_virtual_batch(la
     optimizer.step()
     assert torch.equal(result["loss"], loss.detach())
     assert same(student, plain)
+
+
+def test_pooled_logits_are_the_means_of_squares():
+    logits = torch.randn(2, 3, 5, 8)
+    result = pooled(logits, 2)
+    assert result.shape == (2, 3, 3, 4)
+    torch.testing.assert_close(result[1, 2, 1, 3], logits[1, 2, 2:4, 6:8].mean())
+    torch.testing.assert_close(result[:, :, 2, 0], logits[:, :, 4, :2].mean(dim=2))  # what is left of a square
+    assert pooled(logits, 1) is logits
+    assert torch.equal(pooled(logits[..., 0, 0], 2), logits[..., 0, 0])
+
+
+def test_pooling_student_step_is_one_optimiser_step_on_pooled_logits():
+    student, plain, teacher = toys.segmentor(0).train(), toys.segmentor(0).train(), toys.teacher()
+    images = torch.rand(4, 3, 16, 16)
+    known = pooled(teacher(images), 4)
+    result = student_step(
+        student=student, teacher=teacher, images=images, optimizer=sgd(student), loss_fn=mae, pooling=4
+    )
+    optimizer = sgd(plain)
+    mae(F.avg_pool2d(plain(images), 4), known).backward()
+    optimizer.step()
+    assert same(student, plain)
+    torch.testing.assert_close(result["teacher_logits"], known)
+    # An answer that is known comes pooled already.
+    optimizer, again = sgd(student), {"images": images, "teacher_logits": known}
+    result = student_step(student=student, teacher=None, optimizer=optimizer, loss_fn=mae, pooling=4, **again)
+    assert result["teacher_logits"] is known
 
 
 def test_regularised_student_step_adds_the_weighted_terms():

@@ -41,6 +41,13 @@ def test_mixup_by_hand():
     assert mixing.blend(images[:, :, 0, 0])[:, 0].tolist() == [7.5, 0.5, 10.0]
 
 
+def test_a_cut_in_pooled_logits_is_that_of_the_pixels_on_average():
+    mixing = draw_mixing("cutmix", torch.Size((4, 3, 12, 8)), alpha=1.0, rng=rng(5))
+    flat = torch.randn(4, 2, 3, 2, generator=rng(1))  # logits that do not differ within squares of 4 pixels
+    whole = flat.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+    torch.testing.assert_close(mixing.blend(flat), torch.nn.functional.avg_pool2d(mixing.blend(whole), 4))
+
+
 @pytest.mark.parametrize("answer", [dense, classifier])
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_interpolated_labels_against_a_loop(kind, answer):
