@@ -38,7 +38,7 @@ class Mixing(NamedTuple):
         """
         keep = self.keep.to(x.dtype)
         if x.dim() == 4 and keep.shape[2:] != (1, 1):
-            keep = F.adaptive_avg_pool2d(keep, x.shape[2:])
+            keep = F.adaptive_avg_pool2d(keep, (x.shape[2], x.shape[3]))
         elif x.shape[2:] != keep.shape[2:]:
             keep = keep.flatten(1).mean(dim=1).view(-1, *[1] * (x.dim() - 1))
         return keep * x + (1 - keep) * x[self.partner]
