@@ -141,6 +141,8 @@ def distil_data_free(
     if features is not None and any(True for _ in features.connectors.parameters()):
         features.connectors = fabric.setup_module(features.connectors)
         networks["connectors"] = unwrap(features.connectors)
+    if objective is not None and objective.class_shares is not None:
+        networks["class_shares"] = objective.class_shares.to(fabric.device)
     training = Training(
         networks=networks,
         optimizers={"student": student_optimizer}
@@ -231,7 +233,10 @@ def distil_data_free(
         if result is None:
             return None
         images, answers = result.pop("images"), result.pop("teacher_logits")
-        generator.observe(latents, answers.argmax(dim=1))
+        labels = answers.argmax(dim=1)
+        generator.observe(latents, labels)
+        if objective.class_shares is not None:
+            generator.aim(objective.class_shares.update(labels))
         training.means.add("train/generator_", result)
         return images, pooled(answers, settings.answer_pooling)
 

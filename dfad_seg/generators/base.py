@@ -42,6 +42,9 @@ class ImageGenerator(nn.Module):
     def observe(self, latents: Any, labels: Tensor) -> None:
         """See the teacher's answers (N, H, W) on the images of some latents; by default nothing is learnt from them."""
 
+    def aim(self, class_shares: Tensor) -> None:
+        """Be told the class shares (C,) that generated images should have, as estimated by now; by default ignored."""
+
 
 @contextmanager
 def _statistics_kept(network: nn.Module) -> Iterator[None]:

@@ -41,7 +41,8 @@ class LayoutGenerator(ImageGenerator):
         width: channels at full resolution; each halving of the resolution doubles them up to `8 * width`.
         scales: number of halvings; sizes need not be divisible.
         layouts: kind of random layouts, a name of `LAYOUTS` or `"mixed"`.
-        class_frequencies: share of each class in the layouts' regions, C positive numbers, or `"uniform"`.
+        class_frequencies: share of each class in the layouts' regions, C positive numbers, or `"uniform"`;
+            changed by `aim`.
         class_positions: `"anywhere"`, or `"teacher"`: more often at the heights in the image where the teacher tends to
             see the class, see `observe`.
         position_sharpness: exponent on that tendency, ≥ 0.
@@ -62,6 +63,8 @@ class LayoutGenerator(ImageGenerator):
     """What is left of an observation after each further image."""
     ANSWERS = 256
     """Answers to remember."""
+    TILTS = 30
+    """Steps towards remembered answers of the classes aimed at, see `aim`."""
     ANSWER_SIZE = (128, 128)
     """Their resolution; one to 255 classes takes a byte per pixel."""
     PRIOR_COUNT = 20.0
@@ -127,6 +130,10 @@ class LayoutGenerator(ImageGenerator):
         self.answers: Tensor
         shape = (self.ANSWERS, *self.ANSWER_SIZE) if recalled else (0, 1, 1)
         self.register_buffer("answers", torch.zeros(shape, dtype=torch.uint8 if num_classes < 256 else torch.int32))
+        self.answer_shares: Tensor  # (ANSWERS, C) of the classes in each answer
+        self.register_buffer("answer_shares", torch.zeros(len(self.answers), num_classes))
+        self.aimed: Tensor
+        self.register_buffer("aimed", torch.zeros((), dtype=torch.bool))
         self.answered: Tensor
         self.register_buffer("answered", torch.zeros((), dtype=torch.int64))
         # Not saved: they can be large, and lie in the folder that they came from.
@@ -159,11 +166,31 @@ class LayoutGenerator(ImageGenerator):
         """Replace some of the layouts by remembered answers, half of them mirrored."""
         draws = torch.rand(3, len(layouts), 1, 1, generator=rng, device=rng.device)
         held = self.answered.clamp_max(self.ANSWERS)
-        chosen = self.answers[(draws[0].flatten() * held).long()]
+        chances = self._chances_of_answers(held).cumsum(dim=0)
+        places = torch.searchsorted(chances, draws[0].flatten() * chances[-1], right=True)
+        chosen = self.answers[places.clamp_max(self.ANSWERS - 1)]
         chosen = F.interpolate(chosen.unsqueeze(1).float(), layouts.shape[1:], mode="nearest").squeeze(1).long()
         chosen = torch.where(draws[1] < 0.5, chosen, chosen.flip(2))
         # The first answers are those of an untrained generator: all alike.
         return torch.where((draws[2] < self.recalled) & (held >= self.ANSWERS // 8), chosen, layouts)
+
+    def _chances_of_answers(self, held: Tensor) -> Tensor:
+        """(ANSWERS,) relative chances of the remembered answers, of which the first `held` are there: equal, or after
+        `aim` such that the expected class shares come near those aimed at, as equal as they can be then."""
+        there = torch.arange(self.ANSWERS, device=held.device) < held
+        tilt = torch.zeros_like(self.class_frequencies)
+        for _ in range(self.TILTS):
+            # Ascent of the dual: chances of the form exp(tilt · shares) have the largest entropy.
+            chances = (self.answer_shares @ tilt).masked_fill(~there, -torch.inf).softmax(dim=0).nan_to_num()
+            tilt = tilt + 2 * (self.class_frequencies - chances @ self.answer_shares)
+        return torch.where(self.aimed, chances, there.float())
+
+    @torch.no_grad()
+    def aim(self, class_shares: Tensor) -> None:
+        """Take these (C,) as the frequencies of the random regions, and recall answers accordingly: else the shares of
+        recalled answers would stay what they happened to be in the first ones."""
+        self.class_frequencies.copy_(class_shares)
+        self.aimed.fill_(True)
 
     @torch.no_grad()
     def observe(self, latents: LayoutLatents, labels: Tensor) -> None:
@@ -182,6 +209,7 @@ class LayoutGenerator(ImageGenerator):
             places = (self.answered + torch.arange(len(labels), device=labels.device)) % self.ANSWERS
             small = F.interpolate(labels.unsqueeze(1).float(), self.ANSWER_SIZE, mode="nearest").squeeze(1)
             self.answers[places] = small.to(self.answers.dtype)
+            self.answer_shares[places] = self._one_hot(labels).float().mean(dim=(2, 3))
             self.answered += len(labels)
         if self.class_positions == "anywhere":
             return
@@ -228,7 +256,7 @@ def _frequencies(value: str | Sequence[float], num_classes: int) -> Tensor:
     if not numbers or len(value) != num_classes:
         raise InputError(
             f"generator.class_frequencies is {value!r}; it must be uniform, statistics (read off the "
-            f"teacher's weights), or {num_classes} positive numbers, one per class."
+            f"teacher's weights), moments (estimated on the way), or {num_classes} positive numbers, one per class."
         )
     frequencies = torch.tensor([float(v) for v in value])
     return frequencies / frequencies.sum()

@@ -4,6 +4,7 @@ To add a discrepancy, write one function in `discrepancy.py` (or a file of its o
 `DISCREPANCIES` and a test; the config key `student_loss: {name: weight}` then accepts it.
 """
 
+from dfad_seg.objectives.class_shares import ClassShares
 from dfad_seg.objectives.discrepancy import DISCREPANCIES, Discrepancy, weighted_discrepancy
 from dfad_seg.objectives.features import FeatureMatching
 from dfad_seg.objectives.generator_objective import GeneratorObjective
@@ -15,6 +16,7 @@ __all__ = [
     "DISCREPANCIES",
     "PRIORS",
     "BatchNormPrior",
+    "ClassShares",
     "Discrepancy",
     "FeatureMatching",
     "GeneratorObjective",

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dfad_seg.objectives.class_shares import ClassShares
 from dfad_seg.objectives.discrepancy import Discrepancy
 from dfad_seg.objectives.priors import Prior, Scene, WatchingPrior
 
@@ -22,6 +23,7 @@ class GeneratorObjective:
         discrepancy: what the generator maximises.
         adversarial_weight: w_a, ≥ 0.
         priors: by name, each with its weight ≥ 0; see `build_priors`.
+        class_shares: estimates the class shares of the teacher's training data on the way, for the generator's layouts.
     """
 
     def __init__(
@@ -30,20 +32,26 @@ class GeneratorObjective:
         *,
         adversarial_weight: float = 1.0,
         priors: Mapping[str, tuple[Prior, float]] | None = None,
+        class_shares: ClassShares | None = None,
     ) -> None:
         self.discrepancy = discrepancy
         self.adversarial_weight = adversarial_weight
         self.priors = {name: (prior, weight) for name, (prior, weight) in (priors or {}).items() if weight}
+        self.class_shares = class_shares
 
     @property
     def watches_teacher(self) -> bool:
-        """Whether a prior looks into the teacher, whose layers must then stay as they are."""
-        return any(isinstance(prior, WatchingPrior) for prior, _ in self.priors.values())
+        """Whether something here looks into the teacher, whose layers must then stay as they are."""
+        return self.class_shares is not None or any(
+            isinstance(prior, WatchingPrior) for prior, _ in self.priors.values()
+        )
 
     @contextmanager
     def watch_teacher(self) -> Iterator[None]:
         """Wrap the teacher's forward pass, into which some priors look."""
         with ExitStack() as stack:
+            if self.class_shares is not None:
+                stack.enter_context(self.class_shares.watch())
             for prior, _ in self.priors.values():
                 if isinstance(prior, WatchingPrior):
                     stack.enter_context(prior.watch())

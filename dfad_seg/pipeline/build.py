@@ -40,6 +40,7 @@ from dfad_seg.evaluation import Inference, SegmentationMetrics, evaluate_miou
 from dfad_seg.generators import ImageGenerator, build_generator
 from dfad_seg.objectives import (
     PRIORS,
+    ClassShares,
     FeatureMatching,
     GeneratorObjective,
     Interpolation,
@@ -47,7 +48,14 @@ from dfad_seg.objectives import (
     weighted_discrepancy,
 )
 from dfad_seg.pipeline.samples import EvaluationSamples, evaluation_loader
-from dfad_seg.segmentors import Segmentor, build_segmentor, class_frequencies, freeze, load_segmentor
+from dfad_seg.segmentors import (
+    Segmentor,
+    build_segmentor,
+    class_frequencies,
+    freeze,
+    last_layers,
+    load_segmentor,
+)
 
 
 def meta_info(config: Config) -> MetaInfo:
@@ -176,8 +184,17 @@ def build_game(
             teacher=teacher,
             options={"class_balance": {"floor": config.class_balance_floor}},
         ),
+        class_shares=_class_shares(config.generator, teacher),
     )
     return generator, objective
+
+
+def _class_shares(section: GeneratorConfig, teacher: nn.Module) -> ClassShares | None:
+    if section.options().get("class_frequencies") != "moments":
+        return None
+    assert isinstance(teacher, Segmentor), "frequencies of pixels are asked for, and the teacher is a classifier"
+    norm, _ = last_layers(teacher)
+    return ClassShares(norm, class_frequencies(teacher).to(norm.weight.device))
 
 
 def generator_options(section: GeneratorConfig, num_classes: int) -> dict[str, Any]:
@@ -202,7 +219,7 @@ def fresh_generator(config: Config, teacher: nn.Module, num_classes: int) -> Ima
     if config.generator is None:
         return build_generator("noise", num_classes=num_classes, image_size=config.image_size)
     options = generator_options(config.generator, num_classes)
-    if options.get("class_frequencies") == "statistics":
+    if options.get("class_frequencies") in ("statistics", "moments"):
         assert isinstance(teacher, Segmentor), "frequencies of pixels are asked for, and the teacher is a classifier"
         options["class_frequencies"] = class_frequencies(teacher).tolist()
     generator = build_generator(config.generator.type, num_classes=num_classes, image_size=config.image_size, **options)

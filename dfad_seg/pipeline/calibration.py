@@ -77,7 +77,7 @@ def load_generator(run: str | Path, num_classes: int) -> tuple[Config, ImageGene
             " distillation with method dfad, with its checkpoints/."
         )
     options = generator_options(config.generator, num_classes)
-    if options.get("class_frequencies") == "statistics":
+    if options.get("class_frequencies") in ("statistics", "moments"):
         options["class_frequencies"] = "uniform"  # the trained ones are in the checkpoint, and the teacher may be gone
     generator = build_generator(config.generator.type, num_classes=num_classes, image_size=config.image_size, **options)
     average = state.get("averages", {}).get("generator")

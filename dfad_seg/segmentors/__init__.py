@@ -9,7 +9,7 @@ from dfad_seg.segmentors.checkpoints import (
     save_segmentor,
     state_hash,
 )
-from dfad_seg.segmentors.class_frequencies import class_frequencies
+from dfad_seg.segmentors.class_frequencies import class_frequencies, last_layers
 from dfad_seg.segmentors.convolutions import restore_convolutions
 from dfad_seg.segmentors.cost import count_flops, count_parameters
 from dfad_seg.segmentors.exportable import ExportableSegmentor, exportable, is_opaque
@@ -31,6 +31,7 @@ __all__ = [
     "exportable",
     "file_sha256",
     "freeze",
+    "last_layers",
     "inspect_file",
     "is_opaque",
     "load_segmentor",

@@ -24,12 +24,7 @@ def class_frequencies(segmentor: Segmentor) -> Tensor:
     Raises:
         InputError: the network does not end in BatchNorm, activation and a convolution, or hides its layers.
     """
-    norm, head = _last_layers(segmentor)
-    if norm is None or head is None or not norm.affine or head.in_channels != norm.num_features or head.groups != 1:
-        raise InputError(
-            "class frequencies are read off a network that ends in BatchNorm, an activation and a convolution to its "
-            "classes, and this one does not, or hides its layers. Set generator.class_frequencies: uniform."
-        )
+    norm, head = last_layers(segmentor)
     # On the CPU and from a seed of its own: the same for every rank and device.
     z = torch.randn(SAMPLES, norm.num_features, generator=torch.Generator().manual_seed(0))
     features = (norm.bias.float().cpu() + norm.weight.float().cpu() * z).relu()
@@ -39,8 +34,12 @@ def class_frequencies(segmentor: Segmentor) -> Tensor:
     return logits.softmax(dim=1).mean(dim=0)
 
 
-def _last_layers(segmentor: Segmentor) -> tuple[nn.BatchNorm2d | None, nn.Conv2d | None]:
-    """The last BatchNorm of a forward pass and the convolution to the classes after it, each None if there is none."""
+def last_layers(segmentor: Segmentor) -> tuple[nn.BatchNorm2d, nn.Conv2d]:
+    """The last BatchNorm of a forward pass and the convolution to the classes after it.
+
+    Raises:
+        InputError: the network does not end like this, or hides its layers.
+    """
     called: list[nn.Module] = []
     layers = [module for module in segmentor.modules() if isinstance(module, (nn.BatchNorm2d, nn.Conv2d))]
     # In order of their calls: MMSegmentation's heads create the classifier first.
@@ -62,4 +61,9 @@ def _last_layers(segmentor: Segmentor) -> tuple[nn.BatchNorm2d | None, nn.Conv2d
             norm, head = module, None
         elif isinstance(module, nn.Conv2d) and module.out_channels == segmentor.num_classes:
             head = module
+    if norm is None or head is None or not norm.affine or head.in_channels != norm.num_features or head.groups != 1:
+        raise InputError(
+            "class frequencies are read off a network that ends in BatchNorm, an activation and a convolution to its "
+            "classes, and this one does not, or hides its layers. Set generator.class_frequencies: uniform."
+        )
     return norm, head

@@ -17,8 +17,8 @@ from dfad_seg.distill import (
     distil_data_free,
 )
 from dfad_seg.errors import Diverged, Interrupted
-from dfad_seg.generators import NoiseGenerator
-from dfad_seg.objectives import FeatureMatching, GeneratorObjective, Interpolation
+from dfad_seg.generators import LayoutGenerator, NoiseGenerator
+from dfad_seg.objectives import ClassShares, FeatureMatching, GeneratorObjective, Interpolation
 from dfad_seg.objectives.discrepancy import log_mae, mae
 
 GOLDEN = Path(__file__).parent / "golden_dfad.json"
@@ -33,10 +33,15 @@ def play(
     precision="32-true",
     regularised=False,
     labels="interpolated",
+    layouts=False,
     **changes,
 ):
     """A small game; returns (kept student, generator, records)."""
     student, generator, teacher = toys.segmentor(0, dropout=dropout), toys.generator(), toys.teacher()
+    shares = None
+    if layouts:
+        generator = LayoutGenerator(num_classes=toys.CLASSES, width=2, scales=1, recalled=0.5)
+        shares = ClassShares(teacher.network[1], torch.full((toys.CLASSES,), 1 / toys.CLASSES))
     extras = {}
     if regularised:
         features = FeatureMatching(
@@ -58,7 +63,7 @@ def play(
         student_optimizer=torch.optim.SGD(learning.parameters(), lr=0.05, momentum=0.9),
         generator_optimizer=torch.optim.Adam(generator.parameters(), lr=1e-3),
         student_loss=mae,
-        objective=GeneratorObjective(log_mae),
+        objective=GeneratorObjective(log_mae, class_shares=shares),
         schedule=build_schedule("step", iterations=iterations, every=3),
         settings=GameSettings(**settings),
         augment=augment,
@@ -105,6 +110,7 @@ EVERYTHING = dict(
         EVERYTHING,
         EVERYTHING | {"replay_answers": "kept", "labels": "teacher"},
         {"simultaneous": True, "replay_size": 8, "replay_steps": 1, "replay_answers": "kept", "answer_pooling": 4},
+        {"layouts": True, "batch_size": 32, "iterations": 6},
     ],
 )
 def test_resumed_equals_uninterrupted(changes):
@@ -117,6 +123,14 @@ def test_resumed_equals_uninterrupted(changes):
         assert equal_states(resumed, whole)
         assert equal_states(generator, whole_generator)
         assert rest == [r for r in records if r["step"] > step]
+
+
+def test_class_shares_reach_the_layouts():
+    saved = {}
+    hooks = Hooks(save=lambda step, state: saved.setdefault(step, state), save_every=5)
+    _, generator, _ = play(layouts=True, hooks=hooks)
+    assert torch.equal(generator.class_frequencies, saved[5]["networks"]["class_shares"]["shares"])
+    assert generator.aimed and (generator.class_frequencies - 1 / toys.CLASSES).abs().max() > 1e-3
 
 
 def test_kept_answers_spare_the_teacher(monkeypatch):
@@ -201,7 +215,7 @@ def test_resume_between_two_log_points_loses_no_metric():
             student_optimizer=torch.optim.SGD(student.parameters(), lr=0.05),
             generator_optimizer=torch.optim.Adam(generator.parameters(), lr=1e-3),
             student_loss=mae,
-            objective=GeneratorObjective(log_mae),
+            objective=GeneratorObjective(log_mae, class_shares=shares),
             schedule=build_schedule("constant", iterations=5),
             settings=GameSettings(iterations=5, student_steps=1, batch_size=4, image_size=toys.SIZE),
             hooks=hooks[1],

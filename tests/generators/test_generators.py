@@ -182,6 +182,32 @@ def test_recalled_layouts_are_earlier_answers():
     assert torch.equal(clone.sample(8, (24, 32), rng(5)).layout, generator.sample(8, (24, 32), rng(5)).layout)
 
 
+def test_aimed_at_shares_steer_regions_and_recalled_answers():
+    generator = build("layout", width=4, recalled=0.99, boxes=0, class_positions="anywhere")
+    latents = generator.sample(8, (24, 32), rng())
+    answers = torch.zeros(8, 24, 32, dtype=torch.long)
+    answers[:, :, 8:] = 1
+    answers[4:, :12] = 2  # class 2 fills half of every other answer, classes 0 and 1 share the rest 1 : 3
+    for _ in range(8):
+        generator.observe(latents, answers)
+
+    def shares():
+        layouts = generator.sample(400, (24, 32), rng(3)).layout
+        return torch.bincount(layouts.flatten(), minlength=5) / layouts.numel()
+
+    before = shares()
+    assert before[2].item() == pytest.approx(0.25, abs=0.05)
+    target = torch.full((5,), 0.01)
+    target[:3] = torch.tensor([0.15, 0.45, 0.38])
+    generator.aim(target)
+    assert torch.equal(generator.class_frequencies, target)
+    after = shares()
+    assert after[2].item() == pytest.approx(target[2].item(), abs=0.05)
+    assert (after[1] / after[0]).item() == pytest.approx(3, abs=0.6)
+    generator.aim(torch.eye(5)[2] * 0.99 + 0.002)  # beyond what the answers hold: as near as they can be
+    assert shares()[2].item() == pytest.approx(0.5, abs=0.05)
+
+
 def test_what_layouts_ask_for_is_no_evidence():
     """A teacher that confirms every layout teaches nothing, wherever the layouts put their classes."""
     generator = build("layout", width=4)

@@ -86,9 +86,10 @@ def test_a_profile_that_cannot_be_made_is_refused(world, tmp_path, capsys, numbe
     assert says in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
-def test_a_restart_reads_class_frequencies_off_the_teacher_as_it_was_loaded(world, tmp_path):
+@pytest.mark.parametrize("frequencies", ["statistics", "moments"])
+def test_a_restart_reads_class_frequencies_off_the_teacher_as_it_was_loaded(world, tmp_path, frequencies):
     """Without a prior that looks into it, the teacher's BatchNorm is folded away, and the frequencies with it."""
-    generator = {"type": "layout", "width": 4, "class_frequencies": "statistics", "recalled": 0.5}
+    generator = {"type": "layout", "width": 4, "class_frequencies": frequencies, "recalled": 0.5}
     changes = {"generator": generator, "generator_restart_every": 2, "iterations": 3, "optimize": True}
     config = write(tmp_path / "config.yaml", world.configs["dfad"] | changes)
     assert call_tool("train_seg", config, "--work-dir", tmp_path / "run") == 0

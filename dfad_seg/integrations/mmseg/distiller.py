@@ -220,6 +220,8 @@ def _build_teacher(options: Mapping[str, Any], num_classes: int) -> Segmentor:
 def _build_generator(options: Mapping[str, Any], teacher: Segmentor, image_size: tuple[int, int]) -> ImageGenerator:
     given = dict(options)
     kind = given.pop("type", "DCGANGenerator")
+    if given.get("class_frequencies") == "moments":
+        raise InputError("generator.class_frequencies: moments is for tools/train_seg.py only. Set statistics.")
     if given.get("class_frequencies") == "statistics":
         given["class_frequencies"] = class_frequencies(teacher).tolist()
     ours = {build.__name__: build for build in GENERATORS.values()}
