@@ -215,7 +215,7 @@ def test_resume_between_two_log_points_loses_no_metric():
             student_optimizer=torch.optim.SGD(student.parameters(), lr=0.05),
             generator_optimizer=torch.optim.Adam(generator.parameters(), lr=1e-3),
             student_loss=mae,
-            objective=GeneratorObjective(log_mae, class_shares=shares),
+            objective=GeneratorObjective(log_mae),
             schedule=build_schedule("constant", iterations=5),
             settings=GameSettings(iterations=5, student_steps=1, batch_size=4, image_size=toys.SIZE),
             hooks=hooks[1],

@@ -274,6 +274,18 @@ def test_bad_configs(game, change, message):
         MODELS.build(model)
 
 
+def test_class_shares_by_moments_reach_layouts_and_checkpoints(game):
+    text = game.read_text().replace('type="DCGANGenerator", latent_dim=8, width=4', 'type="LayoutGenerator", width=2, '
+                                    'scales=1, recalled=0.5, class_frequencies="moments"')  # fmt: skip
+    game.write_text(text)
+    model, config = build(game)
+    before = model.generator.class_frequencies.clone()
+    model.train_step([0], players(model, config))
+    after = model.generator.class_frequencies
+    assert model.generator.aimed and torch.isfinite(after).all() and not torch.equal(before, after)
+    assert torch.equal(after, model.state_dict()["class_shares.shares"])
+
+
 def test_one_optimiser_is_not_enough(game):
     from mmengine.optim import OptimWrapper, build_optim_wrapper
 

@@ -22,8 +22,15 @@ from dfad_seg.errors import InputError, choose
 from dfad_seg.generators import GENERATORS, ImageGenerator
 from dfad_seg.integrations.mmseg.networks import as_segmentor, plain_model
 from dfad_seg.integrations.mmseg.segmentor import DFADSegmentor
-from dfad_seg.objectives import GeneratorObjective, Interpolation, build_priors, weighted_discrepancy
-from dfad_seg.segmentors import Segmentor, build_segmentor, class_frequencies, freeze, load_segmentor
+from dfad_seg.objectives import ClassShares, GeneratorObjective, Interpolation, build_priors, weighted_discrepancy
+from dfad_seg.segmentors import (
+    Segmentor,
+    build_segmentor,
+    class_frequencies,
+    freeze,
+    last_layers,
+    load_segmentor,
+)
 
 for _name, _generator in GENERATORS.items():
     MODELS.register_module(name=_generator.__name__, module=_generator)
@@ -114,12 +121,15 @@ class DataFreeDistiller(BaseModel):
             self.student.classes, self.student.palette = self.teacher.classes, self.teacher.palette
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self.generator = _build_generator(generator, self.teacher, self.image_size)
+        # A sub-module, so that what it has learnt is in their checkpoints.
+        self.class_shares = _class_shares(generator, self.teacher)
         self.student_loss = MODELS.build(student_loss or {"type": "DFADLoss", "discrepancies": {"mae": 1.0}})
         self.adversarial_loss = MODELS.build(adversarial_loss or {"type": "DFADLoss", "discrepancies": {"log_mae": 1}})
         self.objective = GeneratorObjective(
             self.adversarial_loss,
             adversarial_weight=adversarial_weight,
             priors=build_priors(dict(priors or {}), teacher=self.teacher),
+            class_shares=self.class_shares,
         )
         self.interpolation = Interpolation(**interpolation) if interpolation else None
         self.augmentation = ImageAugmentation(**augmentation) if augmentation else None
@@ -182,7 +192,10 @@ class DataFreeDistiller(BaseModel):
             backward=_backward(opponent),
             autocast=partial(opponent.optim_context, self.generator),
         )
-        self.generator.observe(latents, result.pop("teacher_logits").argmax(dim=1))
+        labels = result.pop("teacher_logits").argmax(dim=1)
+        self.generator.observe(latents, labels)
+        if self.class_shares is not None:
+            self.generator.aim(self.class_shares.update(labels))
         del result["images"]
         _average([statistic for network in (self.student, self.generator) for statistic in _running(network)])
         return sums | {f"generator_{name}": value for name, value in result.items()}
@@ -220,15 +233,20 @@ def _build_teacher(options: Mapping[str, Any], num_classes: int) -> Segmentor:
 def _build_generator(options: Mapping[str, Any], teacher: Segmentor, image_size: tuple[int, int]) -> ImageGenerator:
     given = dict(options)
     kind = given.pop("type", "DCGANGenerator")
-    if given.get("class_frequencies") == "moments":
-        raise InputError("generator.class_frequencies: moments is for tools/train_seg.py only. Set statistics.")
-    if given.get("class_frequencies") == "statistics":
+    if given.get("class_frequencies") in ("statistics", "moments"):
         given["class_frequencies"] = class_frequencies(teacher).tolist()
     ours = {build.__name__: build for build in GENERATORS.values()}
     build = MODELS.get(kind) or choose(ours, kind, "generator.type")
     context = {"num_classes": teacher.num_classes, "image_size": image_size}
     wanted = inspect.signature(build).parameters
     return build(**{name: value for name, value in context.items() if name in wanted} | given)
+
+
+def _class_shares(options: Mapping[str, Any], teacher: Segmentor) -> ClassShares | None:
+    if options.get("class_frequencies") != "moments":
+        return None
+    norm, _ = last_layers(teacher)
+    return ClassShares(norm, class_frequencies(teacher))
 
 
 def _players(optim_wrapper: Any) -> tuple[OptimWrapper, OptimWrapper]:
