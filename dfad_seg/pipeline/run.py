@@ -148,8 +148,11 @@ def _train(
                 profiler = IterationProfile(run.path / "profile.json", profile)
                 hooks.advance = _both(hooks.advance, profiler)
             kept = run_method(experiment, fabric, batches_from, state, hooks)
-        if run is not None:
-            _finish(run, experiment, kept)
+            if run is not None:
+                # Signals are still put off: in the midst of drawing one can come out as any error of a library.
+                _finish(run, experiment, kept)
+        if stop_requested():
+            raise Interrupted(config.iterations)
     except Interrupted as stop:
         stop.where = str(work_dir)
         stop.signal_number = stop_requested.number or stop.signal_number
