@@ -120,7 +120,8 @@ class Config(Strict):
     generator_ema_decay: Decay | None = None
     """The student's images come from a moving average of the generator with this decay per iteration."""
     generator_restart_every: NonNegative = 0
-    """Iterations after which the generator starts anew; 0: never."""
+    """Iterations after which the generator starts anew, with new looks of the classes; 0: never. A layout generator
+    keeps what it learnt about layouts."""
     interpolation: Literal["none", "mixup", "cutmix"] = "none"
     """Virtual samples between generated images, in place of a part of each batch of the student."""
     interpolation_share: Share = 0.5

@@ -279,7 +279,7 @@ def distil_data_free(
 
 
 def _restart(
-    generator: nn.Module,
+    generator: ImageGenerator,
     optimizer: Optimizer | None,
     fresh_generator: Callable[[], ImageGenerator] | None,
     settings: GameSettings,
@@ -289,5 +289,5 @@ def _restart(
     if fresh_generator is None or optimizer is None:
         raise ValueError("restart_every needs fresh_generator and a generator that is trained")
     torch.manual_seed(derived_seed(settings.seed, 0, iteration, "initialisation"))
-    generator.load_state_dict(fresh_generator().state_dict())
+    generator.renew(fresh_generator())
     optimizer.load_state_dict(optimizer.state_dict() | {"state": {}})

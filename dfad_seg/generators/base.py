@@ -45,6 +45,11 @@ class ImageGenerator(nn.Module):
     def aim(self, class_shares: Tensor) -> None:
         """Be told the class shares (C,) that generated images should have, as estimated by now; by default ignored."""
 
+    def renew(self, fresh: ImageGenerator) -> None:
+        """Start anew from the weights of a `fresh` generator of this kind. What was learnt about the teacher may stay;
+        by default nothing does."""
+        self.load_state_dict(fresh.state_dict())
+
 
 @contextmanager
 def _statistics_kept(network: nn.Module) -> Iterator[None]:

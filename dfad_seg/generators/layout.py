@@ -192,6 +192,11 @@ class LayoutGenerator(ImageGenerator):
         self.class_frequencies.copy_(class_shares)
         self.aimed.fill_(True)
 
+    def renew(self, fresh: ImageGenerator) -> None:
+        """New looks of the classes; class frequencies, positions and remembered answers stay."""
+        learnt = dict(self.named_buffers()).keys() & self.state_dict().keys()
+        self.load_state_dict(fresh.state_dict() | {name: self.get_buffer(name) for name in learnt})
+
     @torch.no_grad()
     def observe(self, latents: LayoutLatents, labels: Tensor) -> None:
         """Learn from the teacher's answers (N, H, W) to generated images what its world looks like.

@@ -208,6 +208,22 @@ def test_aimed_at_shares_steer_regions_and_recalled_answers():
     assert shares()[2].item() == pytest.approx(0.5, abs=0.05)
 
 
+def test_renewing_keeps_what_was_learnt_about_the_teacher():
+    generator = observing()
+    generator.aim(torch.tensor([0.1, 0.2, 0.3, 0.3, 0.1]))
+    learnt = {name: buffer.clone() for name, buffer in generator.named_buffers()}
+    torch.manual_seed(9)
+    fresh = type(generator)(num_classes=5, width=4, recalled=generator.recalled)
+    generator.renew(fresh)
+    assert all(torch.equal(a, b) for a, b in zip(generator.parameters(), fresh.parameters(), strict=True))
+    assert all(torch.equal(buffer, learnt[name]) for name, buffer in generator.named_buffers())
+    plain, other = (build("dcgan") for _ in range(2))
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
+    plain.renew(other)
+    assert torch.equal(next(plain.parameters()), next(other.parameters()))
+
+
 def test_what_layouts_ask_for_is_no_evidence():
     """A teacher that confirms every layout teaches nothing, wherever the layouts put their classes."""
     generator = build("layout", width=4)
