@@ -48,14 +48,7 @@ from dfad_seg.objectives import (
     weighted_discrepancy,
 )
 from dfad_seg.pipeline.samples import EvaluationSamples, evaluation_loader
-from dfad_seg.segmentors import (
-    Segmentor,
-    build_segmentor,
-    class_frequencies,
-    freeze,
-    last_layers,
-    load_segmentor,
-)
+from dfad_seg.segmentors import Segmentor, build_segmentor, class_frequencies, freeze, last_layers, load_segmentor
 
 
 def meta_info(config: Config) -> MetaInfo:

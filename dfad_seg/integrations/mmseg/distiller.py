@@ -23,14 +23,7 @@ from dfad_seg.generators import GENERATORS, ImageGenerator
 from dfad_seg.integrations.mmseg.networks import as_segmentor, plain_model
 from dfad_seg.integrations.mmseg.segmentor import DFADSegmentor
 from dfad_seg.objectives import ClassShares, GeneratorObjective, Interpolation, build_priors, weighted_discrepancy
-from dfad_seg.segmentors import (
-    Segmentor,
-    build_segmentor,
-    class_frequencies,
-    freeze,
-    last_layers,
-    load_segmentor,
-)
+from dfad_seg.segmentors import Segmentor, build_segmentor, class_frequencies, freeze, last_layers, load_segmentor
 
 for _name, _generator in GENERATORS.items():
     MODELS.register_module(name=_generator.__name__, module=_generator)
