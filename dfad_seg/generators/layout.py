@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dfad_seg.errors import InputError, choose
 from dfad_seg.generators.base import ImageGenerator, at_least
 from dfad_seg.generators.layouts import LAYOUTS, add_boxes, crop_label_maps, random_regions
+from dfad_seg.generators.painter import Painter
 from dfad_seg.generators.textures import TEXTURES, texture_noise
 
 
@@ -29,17 +30,14 @@ class LayoutLatents(NamedTuple):
 class LayoutGenerator(ImageGenerator):
     """Layouts with noise → images (N, 3, H, W) in [0, 1], at the layout's own size.
 
-    A coarse-to-fine stack of convolutions. At every scale the features are normalised and then scaled and shifted
-    per pixel by what its class is (class-adaptive normalisation, after SPADE, Park et al. 2019, and CLADE, Tan
-    et al. 2021); scale and shift also depend on the image's style vector, so one class has many looks. Each
-    convolution sees noise beside its input, and white noise is added after it with a strength that depends on the
-    class. There is no layer of fixed size: one set of weights makes 128×128 crops and full frames.
+    The images come from `painters`: independent networks of one architecture, of which each makes its share of a batch
+    (the n-th image comes from the (n mod K)-th). One network ends up with one look per class, whatever its style vector
+    says, and a student learns that look; several find several.
 
     Args:
         num_classes: number of layout classes, the teacher's.
-        style_dim: length of the style vector.
-        width: channels at full resolution; each halving of the resolution doubles them up to `8 * width`.
-        scales: number of halvings; sizes need not be divisible.
+        style_dim, width, scales: of a painter, see `Painter`.
+        painters: number of them. A batch (with `accumulate`: each part of it) should have as many images at least.
         layouts: kind of random layouts, a name of `LAYOUTS` or `"mixed"`.
         class_frequencies: share of each class in the layouts' regions, C positive numbers, or `"uniform"`;
             changed by `aim`.
@@ -77,6 +75,7 @@ class LayoutGenerator(ImageGenerator):
         style_dim: int = 32,
         width: int = 24,
         scales: int = 4,
+        painters: int = 1,
         layouts: str = "voronoi",
         class_frequencies: str | Sequence[float] = "uniform",
         class_positions: str = "teacher",
@@ -92,6 +91,7 @@ class LayoutGenerator(ImageGenerator):
         at_least("style_dim", style_dim, 1)
         at_least("width", width, 1)
         at_least("scales", scales, 0)
+        at_least("painters", painters, 1)
         at_least("boxes", boxes, 0)
         if layouts != "mixed":
             choose(LAYOUTS, layouts, "generator.layouts")
@@ -114,14 +114,16 @@ class LayoutGenerator(ImageGenerator):
         self.position_sharpness = position_sharpness
         self.num_classes = num_classes
         self.style_dim = style_dim
-        self.scales = scales
-        channels = [width * min(2**level, 8) for level in range(scales, -1, -1)]
-        self.stem = nn.Conv2d(num_classes + noise_channels, channels[0], kernel_size=3, padding=1)
-        self.blocks = nn.ModuleList(
-            _ModulatedBlock(c_in, c_out, num_classes, style_dim, noise_channels)
-            for c_in, c_out in zip([channels[0], *channels[:-1]], channels, strict=True)
+        self.painters = nn.ModuleList(
+            Painter(
+                num_classes=num_classes,
+                noise_channels=noise_channels,
+                style_dim=style_dim,
+                width=width,
+                scales=scales,
+            )
+            for _ in range(painters)
         )
-        self.to_image = nn.Conv2d(channels[-1], 3, kernel_size=3, padding=1)
         # Buffers: what was learnt travels with the weights.
         self.class_frequencies: Tensor
         self.register_buffer("class_frequencies", _frequencies(class_frequencies, num_classes))
@@ -132,8 +134,8 @@ class LayoutGenerator(ImageGenerator):
         self.register_buffer("answers", torch.zeros(shape, dtype=torch.uint8 if num_classes < 256 else torch.int32))
         self.answer_shares: Tensor  # (ANSWERS, C) of the classes in each answer
         self.register_buffer("answer_shares", torch.zeros(len(self.answers), num_classes))
-        self.aimed: Tensor
-        self.register_buffer("aimed", torch.zeros((), dtype=torch.bool))
+        self.tilt: Tensor  # the chance of an answer to be recalled is exp(tilt · its shares), see `aim`
+        self.register_buffer("tilt", torch.zeros(num_classes))
         self.answered: Tensor
         self.register_buffer("answered", torch.zeros((), dtype=torch.int64))
         # Not saved: they can be large, and lie in the folder that they came from.
@@ -165,32 +167,31 @@ class LayoutGenerator(ImageGenerator):
     def _recall(self, layouts: Tensor, rng: torch.Generator) -> Tensor:
         """Replace some of the layouts by remembered answers, half of them mirrored."""
         draws = torch.rand(3, len(layouts), 1, 1, generator=rng, device=rng.device)
-        held = self.answered.clamp_max(self.ANSWERS)
-        chances = self._chances_of_answers(held).cumsum(dim=0)
+        chances = self._chances_of_answers(self.tilt).cumsum(dim=0)
         places = torch.searchsorted(chances, draws[0].flatten() * chances[-1], right=True)
         chosen = self.answers[places.clamp_max(self.ANSWERS - 1)]
         chosen = F.interpolate(chosen.unsqueeze(1).float(), layouts.shape[1:], mode="nearest").squeeze(1).long()
         chosen = torch.where(draws[1] < 0.5, chosen, chosen.flip(2))
         # The first answers are those of an untrained generator: all alike.
-        return torch.where((draws[2] < self.recalled) & (held >= self.ANSWERS // 8), chosen, layouts)
+        enough = self.answered >= self.ANSWERS // 8
+        return torch.where((draws[2] < self.recalled) & enough, chosen, layouts)
 
-    def _chances_of_answers(self, held: Tensor) -> Tensor:
-        """(ANSWERS,) relative chances of the remembered answers, of which the first `held` are there: equal, or after
-        `aim` such that the expected class shares come near those aimed at, as equal as they can be then."""
-        there = torch.arange(self.ANSWERS, device=held.device) < held
-        tilt = torch.zeros_like(self.class_frequencies)
-        for _ in range(self.TILTS):
-            # Ascent of the dual: chances of the form exp(tilt · shares) have the largest entropy.
-            chances = (self.answer_shares @ tilt).masked_fill(~there, -torch.inf).softmax(dim=0).nan_to_num()
-            tilt = tilt + 2 * (self.class_frequencies - chances @ self.answer_shares)
-        return torch.where(self.aimed, chances, there.float())
+    def _chances_of_answers(self, tilt: Tensor) -> Tensor:
+        """(ANSWERS,) the chance of each remembered answer, proportional to exp(tilt · its class shares)."""
+        there = torch.arange(self.ANSWERS, device=tilt.device) < self.answered
+        return (self.answer_shares @ tilt).masked_fill(~there, -torch.inf).softmax(dim=0).nan_to_num()
 
     @torch.no_grad()
     def aim(self, class_shares: Tensor) -> None:
         """Take these (C,) as the frequencies of the random regions, and recall answers accordingly: else the shares of
-        recalled answers would stay what they happened to be in the first ones."""
+        recalled answers would stay what they happened to be in the first ones. Among all chances of the answers under
+        which the expected shares are those aimed at, the ones taken have the largest entropy."""
         self.class_frequencies.copy_(class_shares)
-        self.aimed.fill_(True)
+        if self.recalled:
+            self.tilt.zero_()
+            for _ in range(self.TILTS):  # ascent of the dual; few enough to stay finite where no chances would do
+                expected = self._chances_of_answers(self.tilt) @ self.answer_shares
+                self.tilt.add_(2 * (class_shares - expected))
 
     def renew(self, fresh: ImageGenerator) -> None:
         """New looks of the classes; class frequencies, positions and remembered answers stay."""
@@ -237,21 +238,16 @@ class LayoutGenerator(ImageGenerator):
         return LayoutLatents(layout, style, noise)
 
     def forward(self, latents: LayoutLatents) -> Tensor:
-        layout, style, noise = latents
-        height, width = layout.shape[1:]
-        one_hot = self._one_hot(layout).to(noise.dtype)
-        x = None
-        for level, block in zip(range(self.scales, -1, -1), self.blocks, strict=True):
-            size = (-(-height // 2**level), -(-width // 2**level))
-            classes = one_hot if level == 0 else F.adaptive_avg_pool2d(one_hot, size)
-            # White noise stays white when subsampled, while pooling would fade it.
-            texture = noise[:, :, :: 2**level, :: 2**level]
-            if x is None:
-                x = self.stem(torch.cat([classes, texture], dim=1))
-            else:
-                x = F.interpolate(x, size, mode="nearest")
-            x = block(x, classes, style, texture)
-        return torch.sigmoid(self.to_image(x).float())
+        one_hot = self._one_hot(latents.layout).to(latents.noise.dtype)
+        count = len(self.painters)
+        if count == 1:
+            images: Tensor = self.painters[0](one_hot, latents.style, latents.noise)
+            return images
+        images = latents.noise.new_empty((len(one_hot), 3, *one_hot.shape[2:]), dtype=torch.float32)
+        for first in range(min(count, len(one_hot))):
+            mine = slice(first, None, count)
+            images[mine] = self.painters[first](one_hot[mine], latents.style[mine], latents.noise[mine])
+        return images
 
 
 def _frequencies(value: str | Sequence[float], num_classes: int) -> Tensor:
@@ -265,25 +261,3 @@ def _frequencies(value: str | Sequence[float], num_classes: int) -> Tensor:
         )
     frequencies = torch.tensor([float(v) for v in value])
     return frequencies / frequencies.sum()
-
-
-class _ModulatedBlock(nn.Module):
-    def __init__(self, c_in: int, c_out: int, num_classes: int, style_dim: int, noise_channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(c_in + noise_channels, c_out, kernel_size=3, padding=1, bias=False)
-        self.norm = nn.GroupNorm(1, c_out, affine=False)
-        self.class_looks = nn.Parameter(torch.randn(num_classes, 2 * c_out) * 0.5)
-        self.style_looks = nn.Linear(style_dim, num_classes * 2 * c_out)
-        nn.init.normal_(self.style_looks.weight, 0.0, 0.5 / style_dim**0.5)
-        nn.init.zeros_(self.style_looks.bias)
-        self.texture = nn.Parameter(torch.randn(num_classes, c_out) * 0.2)
-
-    def forward(self, x: Tensor, classes: Tensor, style: Tensor, texture: Tensor) -> Tensor:
-        x = self.norm(self.conv(torch.cat([x, texture.to(x)], dim=1)))
-        batch, num_classes, height, width = classes.shape
-        looks = self.class_looks + self.style_looks(style).view(batch, num_classes, -1)
-        looks = torch.cat([looks, self.texture.expand(batch, -1, -1).to(looks)], dim=2)
-        # (N, 3C, K) @ (N, K, HW): each pixel takes its class's scale, shift and texture strength.
-        per_pixel = looks.transpose(1, 2) @ classes.flatten(2).to(looks)
-        scale, shift, strength = per_pixel.view(batch, -1, height, width).chunk(3, dim=1)
-        return F.leaky_relu(x * (1 + scale) + shift + strength * texture[:, :1], 0.2)

@@ -282,7 +282,7 @@ def test_class_shares_by_moments_reach_layouts_and_checkpoints(game):
     before = model.generator.class_frequencies.clone()
     model.train_step([0], players(model, config))
     after = model.generator.class_frequencies
-    assert model.generator.aimed and torch.isfinite(after).all() and not torch.equal(before, after)
+    assert model.generator.tilt.any() and torch.isfinite(after).all() and not torch.equal(before, after)
     assert torch.equal(after, model.state_dict()["class_shares.shares"])
 
 
