@@ -287,6 +287,12 @@ def _check_method(config: Config) -> None:
         problems.append("replay_size must be at least batch_size, or no remembered batch can be filled")
     if config.batch_size < 2 * config.accumulate > 2:
         problems.append("accumulate leaves parts of fewer than two images, which BatchNorm needs; raise batch_size")
+    painters = None if config.generator is None else config.generator.options().get("painters")
+    if isinstance(painters, int) and config.batch_size // config.accumulate < painters:
+        problems.append(
+            f"generator.painters is {painters}, and a batch (or a part of one, with accumulate) has fewer images, so some "
+            "painters would never learn; raise batch_size"
+        )
     if not config.class_balance and _changed(config, {"class_balance_floor"}):
         problems.append("class_balance_floor needs class_balance above 0")
     used = {name for losses in (config.student_loss, config.adversarial_loss) for name, w in losses.items() if w}

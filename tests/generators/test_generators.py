@@ -302,3 +302,21 @@ def test_layout_generator_takes_label_maps():
     assert "label_maps" not in generator.state_dict()
     with pytest.raises(InputError, match=r"uint8 tensor \(K, H, W\)"):
         build("layout", label_maps="folder")
+
+
+def test_painters_share_a_batch():
+    generator = build("layout", width=4, painters=3)
+    first, second, third = generator.painters
+    assert not torch.equal(first.to_image.weight, second.to_image.weight)
+    latents = generator.sample(7, (24, 32), rng())
+    images = generator(latents)
+    for place, painter in enumerate((first, second, third)):
+        alone = build("layout", width=4)
+        alone.painters[0].load_state_dict(painter.state_dict())
+        mine = latents._make(tensor[place::3] for tensor in latents)
+        assert torch.allclose(alone(mine), images[place::3], atol=1e-6)
+    images[1].sum().backward()  # the second painter's, and no one else's
+    assert all(p.grad.any() for p in second.parameters())
+    assert not any(p.grad.any() for painter in (first, third) for p in painter.parameters())
+    few = latents._make(t[:2] for t in latents)  # fewer images than painters
+    assert torch.allclose(generator(few), images[:2], atol=1e-6)
