@@ -72,6 +72,9 @@ class Config(Strict):
     mixed_sizes: tuple[Size, ...] = ()
     """Sizes of generated images to train on instead of image_size, with about as many pixels per batch; needs
     generator.type: layout."""
+    generator_image_size: Size | None = None
+    """Size of the images of the generator's own step, for which its gradient through teacher and student is cheaper;
+    needs generator.type: layout. Default: that of the student's images."""
     size_order: Literal["mixed", "progressive"] = "mixed"
     """mixed: one of mixed_sizes at random in each iteration; progressive: one after the other, in equal parts."""
     augment_photometric: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -197,8 +200,9 @@ class Config(Strict):
 
 _BETWEEN = {"interpolation", "interpolation_share", "interpolation_alpha", "interpolation_labels"}
 _FEATURES = {"activation_boundary", "attention_transfer", "teacher_layers", "student_layers"}
-# What asks the teacher about other images than the generator's own.
+# What asks the teacher about other images than those of the generator's own step.
 _ANEW = {
+    "generator_image_size",
     "augment_photometric",
     "augment_geometric",
     "generator_ema_decay",
@@ -240,6 +244,7 @@ _GENERATOR = {
     "total_variation",
     "generator_ema_decay",
     "generator_restart_every",
+    "generator_image_size",
     "student_norm",
     "simultaneous",
 }
@@ -279,8 +284,9 @@ def _check_method(config: Config) -> None:
         problems.append("generator.type noise has nothing to train; use method: random_noise without a generator")
     if config.layout_consistency and (config.generator is None or config.generator.type != "layout"):
         problems.append("layout_consistency needs generator.type: layout")
-    if config.mixed_sizes and config.generator is not None and config.generator.type == "dcgan":
-        problems.append("mixed_sizes needs a generator of any size, such as generator.type: layout")
+    for key in ("mixed_sizes", "generator_image_size"):
+        if getattr(config, key) and config.generator is not None and config.generator.type == "dcgan":
+            problems.append(f"{key} needs a generator of any size, such as generator.type: layout")
     if (config.replay_size > 0) != (config.replay_steps > 0):
         problems.append("replay_size and replay_steps go together: give both, or neither")
     if 0 < config.replay_size < config.batch_size:

@@ -49,6 +49,8 @@ class GameSettings:
     """Sizes to train on instead, if any, with about as many pixels per batch; see `ImageSizes`."""
     size_order: str = "mixed"
     """How they follow one another: mixed or progressive."""
+    generator_image_size: tuple[int, int] | None = None
+    """(H, W) of the images in the generator's step, if not that of the student's."""
     simultaneous: bool = False
     """The first student step of an iteration takes the generator step's images and the answers that these got, instead
     of fresh ones: one pass of generator and teacher less. No augmentation and no feature matching then."""
@@ -215,7 +217,7 @@ def distil_data_free(
         """One step of the generator; its images and the teacher's pooled answers to them, if there was one."""
         if generator_optimizer is None or objective is None:
             return None
-        latents = generator.sample(batch, size, rng)
+        latents = generator.sample(batch, settings.generator_image_size or size, rng)
         result = attempt(
             generator_step,
             generator=generator_wrapped,

@@ -237,6 +237,7 @@ def game_settings(config: Config) -> GameSettings:
         batch_size=config.batch_size,
         accumulate=config.accumulate,
         image_size=config.image_size,
+        generator_image_size=config.generator_image_size,
         mixed_sizes=config.mixed_sizes,
         size_order=config.size_order,
         student_norm=config.student_norm,

@@ -34,13 +34,14 @@ def play(
     regularised=False,
     labels="interpolated",
     layouts=False,
+    painters=1,
     **changes,
 ):
     """A small game; returns (kept student, generator, records)."""
     student, generator, teacher = toys.segmentor(0, dropout=dropout), toys.generator(), toys.teacher()
     shares = None
     if layouts:
-        generator = LayoutGenerator(num_classes=toys.CLASSES, width=2, scales=1, recalled=0.5)
+        generator = LayoutGenerator(num_classes=toys.CLASSES, width=2, scales=1, painters=painters, recalled=0.5)
         shares = ClassShares(teacher.network[1], torch.full((toys.CLASSES,), 1 / toys.CLASSES))
     extras = {}
     if regularised:
@@ -110,7 +111,7 @@ EVERYTHING = dict(
         EVERYTHING,
         EVERYTHING | {"replay_answers": "kept", "labels": "teacher"},
         {"simultaneous": True, "replay_size": 8, "replay_steps": 1, "replay_answers": "kept", "answer_pooling": 4},
-        {"layouts": True, "batch_size": 32, "iterations": 6},
+        {"layouts": True, "batch_size": 32, "iterations": 6, "painters": 3},
     ],
 )
 def test_resumed_equals_uninterrupted(changes):
@@ -149,6 +150,16 @@ def test_kept_answers_spare_the_teacher(monkeypatch):
         play(replay_size=8, replay_steps=3, replay_answers=answers, hooks=Hooks(preview_every=0))
         # The preview after the last iteration asks once more.
         assert len(calls) == expected + 1
+
+
+def test_the_generators_step_may_have_its_own_size(monkeypatch):
+    sizes = []
+    teacher = toys.teacher()
+    teacher.register_forward_hook(lambda _, inputs, __: sizes.append(tuple(inputs[0].shape[2:])))
+    monkeypatch.setattr(toys, "teacher", lambda: teacher)
+    _, generator, records = play(layouts=True, generator_image_size=(8, 12), hooks=Hooks(preview_every=0))
+    assert sizes == 5 * [toys.SIZE, toys.SIZE, (8, 12)] + [toys.SIZE]
+    assert generator.answered > 0 and all("train/generator_loss" in record for record in records)
 
 
 def test_simultaneous_updates_share_images_and_answers(monkeypatch):
