@@ -92,6 +92,7 @@ WRONG = [
     ({"student_norm": "freeze"}, "student_norm"),
     ({"replay_size": 64}, "replay_size and replay_steps go together"),
     ({"replay_steps": 2}, "replay_size and replay_steps go together"),
+    ({"final_replay_steps": 2}, "final_replay_steps needs replay_size"),
     ({"replay_size": 2, "replay_steps": 2}, "replay_size must be at least batch_size"),
     ({"simultaneous": True, "augment_geometric": True}, "augment_geometric cannot go with simultaneous"),
     ({"mixed_sizes": [[32, 32], [64, 64]]}, "mixed_sizes needs a generator of any size"),

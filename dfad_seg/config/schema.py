@@ -89,6 +89,8 @@ class Config(Strict):
     """Generated images to remember, per size."""
     replay_steps: NonNegative = 0
     """Student steps per iteration on remembered images, beside student_steps on fresh ones."""
+    final_replay_steps: NonNegative | None = None
+    """replay_steps grows to this as the schedule's factor falls to 0."""
     replay_answers: Literal["anew", "kept"] = "anew"
     """Whether the teacher answers remembered images again, or its logits are stored with them."""
     answer_pooling: Positive = 1
@@ -222,6 +224,7 @@ _GAME = {
     "augment_geometric",
     "replay_size",
     "replay_steps",
+    "final_replay_steps",
     "replay_answers",
     "answer_pooling",
     *_BETWEEN,
@@ -289,6 +292,8 @@ def _check_method(config: Config) -> None:
             problems.append(f"{key} needs a generator of any size, such as generator.type: layout")
     if (config.replay_size > 0) != (config.replay_steps > 0):
         problems.append("replay_size and replay_steps go together: give both, or neither")
+    if config.final_replay_steps is not None and not config.replay_size:
+        problems.append("final_replay_steps needs replay_size and replay_steps")
     if 0 < config.replay_size < config.batch_size:
         problems.append("replay_size must be at least batch_size, or no remembered batch can be filled")
     if config.batch_size < 2 * config.accumulate > 2:
@@ -296,8 +301,8 @@ def _check_method(config: Config) -> None:
     painters = None if config.generator is None else config.generator.options().get("painters")
     if isinstance(painters, int) and config.batch_size // config.accumulate < painters:
         problems.append(
-            f"generator.painters is {painters}, and a batch (or a part of one, with accumulate) has fewer images, so some "
-            "painters would never learn; raise batch_size"
+            f"generator.painters is {painters}, and a batch (or a part of one, with accumulate) has fewer images, so "
+            "some would never learn; raise batch_size"
         )
     if not config.class_balance and _changed(config, {"class_balance_floor"}):
         problems.append("class_balance_floor needs class_balance above 0")

@@ -68,6 +68,9 @@ class GameSettings:
     """Generated images to remember (per image size); 0: none."""
     replay_steps: int = 0
     """Student steps per iteration on remembered images, beside those on fresh ones."""
+    final_replay_steps: int | None = None
+    """Their number grows to this as the schedule's factor falls from 1 to 0: later images are worth more. None: it
+    stays."""
     answer_pooling: int = 1
     """Side of the squares of pixels over which logits are averaged before the student's loss, and in the memory."""
     replay_answers: str = "anew"
@@ -80,8 +83,15 @@ class GameSettings:
 
     def student_steps_at(self, factor: float) -> int:
         """k where the schedule's factor on the learning rates is `factor`."""
-        last = self.student_steps if self.final_student_steps is None else self.final_student_steps
-        return round(self.student_steps + (last - self.student_steps) * (1 - min(1.0, factor)))
+        return _grown(self.student_steps, self.final_student_steps, factor)
+
+    def replay_steps_at(self, factor: float) -> int:
+        """Student steps on remembered images, likewise."""
+        return _grown(self.replay_steps, self.final_replay_steps, factor)
+
+
+def _grown(first: int, last: int | None, factor: float) -> int:
+    return first if last is None else round(first + (last - first) * (1 - min(1.0, factor)))
 
 
 def distil_data_free(
@@ -251,7 +261,8 @@ def distil_data_free(
             _restart(generator, generator_optimizer, fresh_generator, settings, training.iteration)
 
         shared = move_generator(batch, size, rng) if settings.simultaneous else None
-        for _ in range(settings.student_steps_at(schedule(training.iteration))):
+        factor = schedule(training.iteration)
+        for _ in range(settings.student_steps_at(factor)):
             generated, known = (generate(batch, size, rng), None) if shared is None else shared
             shared = None
             images = generated if augment is None else augment(generated, rng)
@@ -265,7 +276,7 @@ def distil_data_free(
             training.means.add("train/image_", {"mean": generated.mean(), "sd": generated.std()})
 
         if memory.count(size) >= batch:
-            for _ in range(settings.replay_steps):
+            for _ in range(settings.replay_steps_at(factor)):
                 images, kept_answers = memory.sample(batch, size, rng)
                 if augment is not None and kept_answers is None:
                     images = augment(images, rng)

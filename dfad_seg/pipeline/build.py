@@ -247,6 +247,7 @@ def game_settings(config: Config) -> GameSettings:
         restart_every=config.generator_restart_every,
         replay_size=config.replay_size,
         replay_steps=config.replay_steps,
+        final_replay_steps=config.final_replay_steps,
         replay_answers=config.replay_answers,
         answer_pooling=config.answer_pooling,
         recalibrate_batches=config.recalibrate_batches,

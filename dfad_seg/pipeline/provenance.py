@@ -16,6 +16,7 @@ from torch import nn
 
 from dfad_seg.config import Config, TrainingDataConfig
 from dfad_seg.environment import PACKAGES, cpu_name, version
+from dfad_seg.pipeline.build import game_settings, schedule_of
 from dfad_seg.segmentors import count_parameters, file_sha256, state_hash
 
 
@@ -40,6 +41,7 @@ def provenance(
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "teacher": None if teacher is None else _identity(config, teacher),
         "trained_parameters": count_parameters(trained),
+        "trained_steps": trained_steps(config),
         "real_images": uses,
         "label_maps": None if config.generator is None else config.generator.options().get("label_maps"),
         "real_images_used_for_training": any(use["purpose"] == "training" for use in uses),
@@ -52,6 +54,15 @@ def provenance(
         "dfad_seg": version("dfad-seg"),
         "git_commit": _git_commit(),
     }
+
+
+def trained_steps(config: Config) -> int:
+    """Optimiser steps of the trained network in a whole run."""
+    if config.method not in ("dfad", "random_noise"):
+        return config.iterations
+    settings, schedule = game_settings(config), schedule_of(config.schedule, config.iterations)
+    factors = [schedule(iteration) for iteration in range(config.iterations)]
+    return sum(settings.student_steps_at(f) + settings.replay_steps_at(f) for f in factors)
 
 
 def _identity(config: Config, teacher: nn.Module) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class RunSummary:
     method: str
     seed: int
     student_steps: int
-    """Optimiser steps of the trained network, without what `final_student_steps` adds."""
+    """Optimiser steps of the trained network."""
     hours: float
     """Wall-clock of training, evaluations included."""
     split: str | None
@@ -59,6 +59,7 @@ def summarise(run: str | Path) -> RunSummary:
         method, seed, iterations = config["method"], config["seed"], config["iterations"]
         parameters, device, commit = (provenance[k] for k in ("trained_parameters", "device", "git_commit"))
         command = str(provenance.get("command", ""))
+        steps = iterations * (config.get("student_steps", 1) + config.get("replay_steps", 0))  # of older runs
     except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{run} is not a run directory of dfad_seg: {error}.") from None
     records = read_metrics(run)
@@ -71,7 +72,7 @@ def summarise(run: str | Path) -> RunSummary:
         name=run.name,
         method=method,
         seed=seed,
-        student_steps=iterations * (config.get("student_steps", 1) + config.get("replay_steps", 0)),
+        student_steps=provenance.get("trained_steps", steps),
         hours=records[-1]["elapsed_s"] / 3600,
         split=split,
         curve=curve,

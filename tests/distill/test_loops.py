@@ -205,6 +205,8 @@ def test_student_steps_follow_the_learning_rate():
     settings = GameSettings(student_steps=2, final_student_steps=10)
     assert [settings.student_steps_at(f) for f in (1.0, 0.5, 0.0)] == [2, 6, 10]
     assert GameSettings(student_steps=3).student_steps_at(0.0) == 3
+    settings = GameSettings(replay_steps=1, final_replay_steps=5)
+    assert [settings.replay_steps_at(f) for f in (1.5, 1.0, 0.5, 0.0)] == [1, 1, 3, 5]
 
 
 def test_resume_between_two_log_points_loses_no_metric():

@@ -52,6 +52,8 @@ def test_run_directory_is_complete(dfad_run, world):
     provenance = json.loads((dfad_run / "provenance.json").read_text())
     assert provenance["real_images_used_for_training"] is False
     assert [use["purpose"] for use in provenance["real_images"]] == ["evaluation"]
+    config = yaml.safe_load((dfad_run / "config.yaml").read_text())
+    assert provenance["trained_steps"] == config["iterations"] * config["student_steps"]
     assert len(provenance["teacher"]["file_sha256"]) == 64
     assert provenance["packages"]["torch"] == torch.__version__.split("+")[0]
     assert yaml.safe_load((dfad_run / "config.yaml").read_text())["generator"] == {"type": "dcgan", "latent_dim": 16}

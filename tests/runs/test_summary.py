@@ -36,6 +36,13 @@ def test_table(tmp_path):
     assert "Measured on a CPU. Code: 0123456789ab." in table
 
 
+def test_steps_are_those_that_the_run_noted(tmp_path):
+    run = make_run(tmp_path / "s", student_steps=2, replay_steps=3, final_replay_steps=9)
+    noted = json.loads((run / "provenance.json").read_text()) | {"trained_steps": 31}
+    (run / "provenance.json").write_text(json.dumps(noted))
+    assert summarise(run).student_steps == 31
+
+
 def test_unfinished_and_foreign_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match="has not finished: 3 of 4"):
         summarise(make_run(tmp_path / "half", steps=3))
