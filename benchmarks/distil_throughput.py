@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from throughput import report
 from throughput.measure import flops_per_image, matmul_rate, peak_memory, resident_memory, time_steps
-from throughput.ours import SPEED_UPS, our_steps
+from throughput.ours import CHANGES, COMPILE, SPEED_UPS, our_steps
 from throughput.pairs import PAIRS
 from throughput.plain import plain_steps
 
@@ -33,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="processes per variant (default 3)")
     parser.add_argument("--steps", type=int, default=3, metavar="N", help="timed steps of either kind per process")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--rows", action="store_true", help="also ours without each of its speed-ups in turn")
+    parser.add_argument(
+        "--rows", action="store_true", help="also ours without each of its speed-ups in turn, and with torch.compile"
+    )
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     parser.add_argument(
         "--render",
@@ -86,7 +88,8 @@ def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def run_all(arguments: argparse.Namespace) -> dict[str, Any]:
     """All variants in turns, each in a process of its own, and what follows from their times."""
-    variants = ["plain", "ours", *(f"ours-{name}" for name in SPEED_UPS if arguments.rows)]
+    names = [*SPEED_UPS, COMPILE] if arguments.rows else []
+    variants = ["plain", "ours", *(f"ours-{name}" for name in names)]
     runs: dict[str, list[dict[str, Any]]] = {variant: [] for variant in variants}
     for repeat in range(arguments.repeats):
         for variant in variants:
@@ -111,9 +114,8 @@ def run_all(arguments: argparse.Namespace) -> dict[str, Any]:
         "plain": plain,
         "ours": ours,
         "rows": [
-            {"without": name, "what": what, **summaries[f"ours-{name}"]}
-            for name, what in SPEED_UPS.items()
-            if arguments.rows
+            {"changed": name, "what": CHANGES[name], "added": name == COMPILE, **summaries[f"ours-{name}"]}
+            for name in names
         ],
         "runs": runs,
     }

@@ -99,6 +99,7 @@ WRONG = [
     ({"generator_image_size": [32, 32]}, "generator_image_size needs a generator of any size"),
     ({"generator": {"type": "layout", "painters": 8}, "accumulate": 16}, "painters is 8, and .* fewer images"),
     ({"generator_image_size": [32, 32], "simultaneous": True}, "generator_image_size cannot go with simultaneous"),
+    ({"compile": True, "activation_boundary": 0.1}, "compile hides the student's layers"),
     ({"size_order": "random"}, "size_order"),
     ({"augment_photometric": 2}, "augment_photometric"),
     ({"generator_ema_decay": 1}, "generator_ema_decay"),

@@ -13,21 +13,36 @@ from throughput.pairs import build_pair
 
 Step = Callable[[], None]
 
-SPEED_UPS = {
-    "channels_last": "images and weights with the channels last",
-    "fold_batch_norm": "the teacher's BatchNorm folded into its convolutions",
-    "dead_taps": "no taps of dilated convolutions that only read padding",
-    "depthwise_backward": "gradients of dilated depthwise convolutions by fast operations",
-    "fused_optimizers": "fused SGD and Adam",
-    "flush_denormal": "denormal numbers count as zero",
+SPEED_UPS = (
+    "channels_last",
+    "fold_batch_norm",
+    "dead_taps",
+    "depthwise_backward",
+    "fused_optimizers",
+    "flush_denormal",
+)
+"""What can be switched off in turn."""
+COMPILE = "compile"
+"""As a variant, nothing is off but the student's step goes through torch.compile."""
+CHANGES = {
+    "channels_last": "without channels_last",
+    "fold_batch_norm": "without the teacher's BatchNorm folded into its convolutions",
+    "dead_taps": "without leaving out taps of dilated convolutions that only read padding",
+    "depthwise_backward": "without gradients of dilated depthwise convolutions by fast operations",
+    "fused_optimizers": "without fused SGD and Adam",
+    "flush_denormal": "without counting denormal numbers as zero",
+    COMPILE: "with torch.compile of the student's step",
 }
-"""What can be switched off in turn, and what it is."""
+"""The rows of the table by what is changed."""
 
 
 def our_steps(
     pair: str, batch: int, size: tuple[int, int], device: torch.device, off: frozenset[str] = frozenset()
 ) -> tuple[Step, Step]:
-    """One student step and one generator step with every speed-up but those in `off`, of which "everything" is one."""
+    """One student step and one generator step with every speed-up but those in `off`, of which "everything" is one.
+
+    With `COMPILE` in `off`, nothing is off, and the student's step is compiled.
+    """
     torch.set_flush_denormal("flush_denormal" not in off and "everything" not in off)
     teacher, student, generator = (network.to(device) for network in build_pair(pair, size))
     on = {name: name not in off and "everything" not in off for name in SPEED_UPS}
@@ -43,6 +58,7 @@ def our_steps(
     fused = on["fused_optimizers"]
     student_optimizer = torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, fused=fused)
     generator_optimizer = torch.optim.Adam(generator.parameters(), lr=1e-3, fused=fused)
+    learner = torch.compile(student) if COMPILE in off else student
     student_loss = weighted_discrepancy({"mae": 1.0})
     objective = GeneratorObjective(weighted_discrepancy({"log_mae": 1.0}))
     rng = torch.Generator(device).manual_seed(0)
@@ -50,7 +66,7 @@ def our_steps(
     def train_student() -> None:
         with torch.no_grad():
             images = generator(generator.sample(batch, size, rng))
-        student_step(student=student, teacher=teacher, images=images, optimizer=student_optimizer, loss_fn=student_loss)
+        student_step(student=learner, teacher=teacher, images=images, optimizer=student_optimizer, loss_fn=student_loss)
 
     def train_generator() -> None:
         generator_step(

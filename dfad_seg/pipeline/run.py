@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -89,6 +90,7 @@ def train(
     # Before the processes meet: all of them find the same fault and end alike.
     check_folder(work_dir, dump_config(config), resume=resume is not None)
     check_loggers(config.loggers)
+    check_compiler(config)
     refuse_held(work_dir)
     height, width = config.image_size
     lower = "Lower batch_size or image_size"
@@ -207,6 +209,17 @@ def identity_of(experiment: Experiment) -> str:
     return hashlib.sha256(json.dumps([parts, teacher], sort_keys=True).encode()).hexdigest()
 
 
+def check_compiler(config: Config) -> None:
+    """Raises InputError if `compile` needs a C++ compiler and there is none."""
+    cuda = config.device != "cpu" and torch.cuda.is_available()
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++"]
+    if config.compile and not cuda and not any(map(shutil.which, names)):
+        raise InputError(
+            f"compile: true needs a C++ compiler on a CPU, and {' or '.join(names)} is not found. Install one, name it "
+            "in the environment variable CXX, or set compile: false."
+        )
+
+
 def run_method(
     experiment: Experiment, fabric: Fabric, batches_from: Any, state: dict[str, Any] | None, hooks: Hooks
 ) -> nn.Module:
@@ -227,6 +240,9 @@ def run_method(
             fast = optimize_for_distillation(teacher, config.image_size, trainable=False, fold_batch_norm=not watched)
             assert isinstance(fast, Segmentor)
             teacher = fast
+    if config.compile:
+        # The compiled one is for the training steps; the loops go on with the plain one within.
+        trained = torch.compile(trained)  # type: ignore[assignment]
     with_data = TrainingSettings(
         iterations=config.iterations,
         clip_norm=config.clip_norm,

@@ -1,6 +1,7 @@
 """precision: auto, optimize and --profile."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -61,6 +62,32 @@ def test_the_rewrites_do_not_change_a_run(world, tmp_path):
         losses.append([r["train/student_loss"] for r in read_metrics(run) if "train/student_loss" in r])
     assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-4)
     assert losses[0] == pytest.approx(losses[1], rel=0.1)  # high learning rates on two images enlarge rounding
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("method", ["dfad", "distill_with_data"])
+def test_a_compiled_student_learns_the_same(world, tmp_path, monkeypatch, method):
+    compiled = []
+    original = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network, **kw: compiled.append(kw) or original(network, **kw))
+    losses, keys = [], []
+    for switched in (False, True):
+        config = write(tmp_path / "config.yaml", world.configs[method] | {"compile": switched})
+        run = tmp_path / f"run_{switched}"
+        assert call_tool("train_seg", config, "--work-dir", run) == 0
+        losses.append([r["train/student_loss"] for r in read_metrics(run) if "train/student_loss" in r])
+        keys.append(torch.load(run / "student.pt", weights_only=True)["state_dict"].keys())
+    assert compiled and keys[0] == keys[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)  # dropout draws other random numbers
+
+
+def test_compiling_without_a_compiler_is_refused(world, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    config = write(tmp_path / "config.yaml", world.configs["random_noise"] | {"compile": True, "device": "cpu"})
+    assert call_tool("train_seg", config, "--work-dir", tmp_path / "run") == 2
+    assert "C++ compiler on a CPU, and no-such-compiler is not found" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_profile_leaves_a_trace_and_names_the_operators(world, tmp_path, capsys):
