@@ -194,6 +194,12 @@ class Config(Strict):
         return self
 
     @property
+    def painters(self) -> int:
+        """Of the generator: each of them needs an image in every (part of a) batch."""
+        number = 1 if self.generator is None else self.generator.options().get("painters", 1)
+        return number if isinstance(number, int) else 1  # what is wrong with it, the generator says
+
+    @property
     def data_free(self) -> bool:
         return self.method in ("dfad", "random_noise")
 
@@ -301,11 +307,10 @@ def _check_method(config: Config) -> None:
         problems.append("replay_size must be at least batch_size, or no remembered batch can be filled")
     if config.batch_size < 2 * config.accumulate > 2:
         problems.append("accumulate leaves parts of fewer than two images, which BatchNorm needs; raise batch_size")
-    painters = None if config.generator is None else config.generator.options().get("painters")
-    if isinstance(painters, int) and config.batch_size // config.accumulate < painters:
+    if config.batch_size // config.accumulate < config.painters:
         problems.append(
-            f"generator.painters is {painters}, and a batch (or a part of one, with accumulate) has fewer images, so "
-            "some would never learn; raise batch_size"
+            f"generator.painters is {config.painters}, and a batch (or a part of one, with accumulate) has fewer images, "
+            "so some would never learn; raise batch_size"
         )
     if not config.class_balance and _changed(config, {"class_balance_floor"}):
         problems.append("class_balance_floor needs class_balance above 0")

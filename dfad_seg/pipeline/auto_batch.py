@@ -16,7 +16,7 @@ from dfad_seg.errors import InputError
 from dfad_seg.pipeline.run import play_one_iteration
 
 PROBES = (4, 12)
-"""Batches that are tried; memory grows linearly with the batch."""
+"""Batches that are tried (or larger ones, if a config needs more); memory grows linearly with the batch."""
 SHARE = 0.85
 """Of the free memory is used: the line is not exact, and evaluation needs some, too."""
 
@@ -38,30 +38,33 @@ def with_largest_batch(config: Config) -> Config:
         raise InputError("--auto-batch works with one process. Find the batch with --devices 1, then set batch_size.")
     cuda = config.device != "cpu" and torch.cuda.is_available()
     budget = SHARE * (torch.cuda.mem_get_info()[0] if cuda else free_memory())
-    first, second = (peak_memory(config, batch * config.accumulate) for batch in PROBES)
+    least = config.accumulate * max(2, config.painters)
+    more = max(0, least - PROBES[0] * config.accumulate)
+    probes = (PROBES[0] * config.accumulate + more, PROBES[1] * config.accumulate + more)
+    first, second = (peak_memory(config, batch) for batch in probes)
     if first is None or second is None:
-        raise InputError(f"--auto-batch: not even a batch of {PROBES[1] * config.accumulate} fits into memory.")
-    batch = largest_batch((first, second), budget, config.accumulate)
-    while cuda and peak_memory(config, batch) is None and batch > PROBES[1]:
+        raise InputError(f"--auto-batch: not even a batch of {probes[1]} fits into memory.")
+    batch = largest_batch(probes, (first, second), budget, least=least)
+    while cuda and peak_memory(config, batch) is None and batch > probes[1]:
         batch = batch * 9 // 10 // 2 * 2
     gib = 2**30
     rank_zero_only(print)(f"auto-batch: batch_size {batch}, for {budget / gib:.1f} GiB")
     return config.model_copy(update={"batch_size": batch})
 
 
-def largest_batch(peaks: tuple[int, int], budget: float, accumulate: int = 1) -> int:
-    """The largest even batch below `budget` bytes on the line through the peaks of the two probes.
+def largest_batch(probes: tuple[int, int], peaks: tuple[int, int], budget: float, *, least: int = 2) -> int:
+    """The largest even batch below `budget` bytes on the line through the peaks of two probes.
 
     Raises:
-        InputError: it is smaller than two.
+        InputError: it is smaller than `least`.
     """
-    small, large = (probe * accumulate for probe in PROBES)
+    small, large = probes
     per_image = max(1.0, (peaks[1] - peaks[0]) / (large - small))
     fixed = peaks[0] - per_image * small
     batch = int((budget - fixed) / per_image) // 2 * 2
-    if batch < 2 * accumulate:
+    if batch < least:
         raise InputError(
-            f"--auto-batch: a batch of {2 * accumulate} needs {(fixed + 2 * accumulate * per_image) / 2**30:.1f} GiB, "
+            f"--auto-batch: a batch of {least} needs {(fixed + least * per_image) / 2**30:.1f} GiB, "
             f"and {budget / 2**30:.1f} GiB may be used. Take a smaller image_size or set accumulate."
         )
     return batch

@@ -14,10 +14,20 @@ GIB = 2**30
 
 def test_the_largest_batch_lies_on_the_line_through_the_probes():
     # 1 GiB and 0.1 GiB per image: 4 images take 1.4 GiB, 12 take 2.2.
-    assert largest_batch((int(1.4 * GIB), int(2.2 * GIB)), 4.05 * GIB) == 30
-    assert largest_batch((int(1.8 * GIB), int(3.4 * GIB)), 4.05 * GIB, accumulate=2) == 30
-    with pytest.raises(InputError, match="a batch of 2 needs 1.2 GiB, and 1.1 GiB may be used"):
-        largest_batch((int(1.4 * GIB), int(2.2 * GIB)), 1.1 * GIB)
+    assert largest_batch((4, 12), (int(1.4 * GIB), int(2.2 * GIB)), 4.05 * GIB) == 30
+    assert largest_batch((8, 24), (int(1.8 * GIB), int(3.4 * GIB)), 4.05 * GIB, least=4) == 30
+    for least, gib in ((2, 1.2), (8, 1.8)):
+        with pytest.raises(InputError, match=f"a batch of {least} needs {gib} GiB, and 1.1 GiB may be used"):
+            largest_batch((4, 12), (int(1.4 * GIB), int(2.2 * GIB)), 1.1 * GIB, least=least)
+
+
+def test_every_painter_gets_an_image(world, monkeypatch):
+    tried = []
+    monkeypatch.setattr(auto_batch, "peak_memory", lambda config, batch: tried.append(batch) or GIB + batch * GIB // 10)
+    monkeypatch.setattr(auto_batch, "free_memory", lambda: 4 * GIB)
+    generator = {"type": "layout", "painters": 6}
+    config = parse_config(world.configs["dfad"] | {"generator": generator, "batch_size": 12, "accumulate": 2})
+    assert with_largest_batch(config).batch_size == 24 and tried == [12, 28]
 
 
 def test_several_processes_and_methods_with_data_are_refused(world):
