@@ -309,8 +309,8 @@ def _check_method(config: Config) -> None:
         problems.append("accumulate leaves parts of fewer than two images, which BatchNorm needs; raise batch_size")
     if config.batch_size // config.accumulate < config.painters:
         problems.append(
-            f"generator.painters is {config.painters}, and a batch (or a part of one, with accumulate) has fewer images, "
-            "so some would never learn; raise batch_size"
+            f"generator.painters is {config.painters}, and a batch (or a part of one, with accumulate) has fewer "
+            "images, so some would never learn; raise batch_size"
         )
     if not config.class_balance and _changed(config, {"class_balance_floor"}):
         problems.append("class_balance_floor needs class_balance above 0")
