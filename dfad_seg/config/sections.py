@@ -50,6 +50,8 @@ class OptimizerConfig(Strict):
     """Adam and AdamW only; default (0.9, 0.999)."""
     weight_decay: Weight = 0.0
     """Decoupled in AdamW."""
+    lr_multipliers: dict[str, Weight] = {}
+    """Factors on lr by a part of the parameters' names, such as {encoder: 0.1}; the first that fits counts."""
 
     @model_validator(mode="after")
     def _fits_type(self) -> OptimizerConfig:

@@ -8,14 +8,11 @@ from typing import Any, TypeVar
 import torch
 from lightning_fabric import Fabric
 from torch import nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from dfad_seg.config import (
     Config,
     EvaluationConfig,
     GeneratorConfig,
-    OptimizerConfig,
-    ScheduleConfig,
     SegmentorConfig,
     TrainingDataConfig,
 )
@@ -33,7 +30,6 @@ from dfad_seg.datasets.label_maps import read_label_maps
 from dfad_seg.datasets.metainfo import bit_palette
 from dfad_seg.distill import GameSettings, HealthSettings, ImageAugmentation
 from dfad_seg.distill.hooks import Evaluate
-from dfad_seg.distill.schedules import Schedule, build_schedule
 from dfad_seg.distill.world import reduced
 from dfad_seg.errors import InputError
 from dfad_seg.evaluation import Inference, SegmentationMetrics, evaluate_miou
@@ -144,22 +140,6 @@ def build_teacher(config: Config, info: MetaInfo) -> Segmentor:
     if config.teacher.source in ("smp", "torchvision", "mmseg") and config.teacher.checkpoint is None:
         raise InputError("teacher: it has no checkpoint, so its weights would be random. Give teacher.checkpoint.")
     return freeze(build_network(config.teacher, "teacher", info))
-
-
-def build_optimizer(section: OptimizerConfig, network: nn.Module) -> Optimizer:
-    """The optimiser over a network's parameters; fused, which reads and writes each number once."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    if section.type == "sgd":
-        momentum = 0.9 if section.momentum is None else section.momentum
-        return SGD(parameters, lr=section.lr, momentum=momentum, weight_decay=section.weight_decay, fused=True)
-    build = Adam if section.type == "adam" else AdamW
-    betas = section.betas or (0.9, 0.999)
-    return build(parameters, lr=section.lr, betas=betas, weight_decay=section.weight_decay, fused=True)
-
-
-def schedule_of(section: ScheduleConfig, iterations: int) -> Schedule:
-    """The learning rate factor by iteration."""
-    return build_schedule(**section.model_dump(exclude_none=True), iterations=iterations)
 
 
 def build_game(

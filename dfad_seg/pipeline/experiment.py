@@ -14,6 +14,7 @@ from dfad_seg.errors import InputError
 from dfad_seg.generators import ImageGenerator
 from dfad_seg.objectives import Discrepancy, FeatureMatching, GeneratorObjective, weighted_discrepancy
 from dfad_seg.pipeline.build import build_features, build_game, build_network, build_teacher, meta_info, to_layout
+from dfad_seg.pipeline.optimizers import parameter_groups
 
 
 @dataclass
@@ -53,6 +54,7 @@ def build_experiment(config: Config) -> Experiment:
     section = config.teacher if config.trained_role == "teacher" else config.student
     assert section is not None
     trained = to_layout(config, build_network(section, config.trained_role, info))
+    parameter_groups(config.student_optimizer, trained)  # for its errors, before anything is written
     if config.method == "supervised":
         return Experiment(config, info, None, trained)
     return assemble(config, info, teacher=to_layout(config, build_teacher(config, info)), student=trained)
@@ -67,6 +69,8 @@ def assemble(config: Config, info: MetaInfo, *, teacher: nn.Module, student: nn.
     experiment = Experiment(config, info, teacher, student, student_loss=student_loss)
     if config.data_free:
         generator, experiment.objective = build_game(config, teacher, info.num_classes)
+        if config.generator is not None:
+            parameter_groups(config.generator_optimizer, generator)
         experiment.generator = to_layout(config, generator)
         experiment.features = build_features(config, teacher=teacher, student=student)
     return experiment

@@ -16,7 +16,8 @@ from torch import nn
 
 from dfad_seg.config import Config, TrainingDataConfig
 from dfad_seg.environment import PACKAGES, cpu_name, version
-from dfad_seg.pipeline.build import game_settings, schedule_of
+from dfad_seg.pipeline.build import game_settings
+from dfad_seg.pipeline.optimizers import schedule_of
 from dfad_seg.segmentors import count_parameters, file_sha256, state_hash
 
 

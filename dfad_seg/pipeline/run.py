@@ -32,17 +32,16 @@ from dfad_seg.pipeline.best import keep_best
 from dfad_seg.pipeline.build import (
     build_evaluate,
     build_interpolation,
-    build_optimizer,
     fresh_generator,
     game_settings,
     health_settings,
     image_augmentation,
-    schedule_of,
     to_layout,
     training_batches,
 )
 from dfad_seg.pipeline.experiment import Experiment, build_experiment
 from dfad_seg.pipeline.faults import explained
+from dfad_seg.pipeline.optimizers import build_optimizer, schedule_of
 from dfad_seg.pipeline.precision import resolve_precision
 from dfad_seg.pipeline.profiling import IterationProfile
 from dfad_seg.pipeline.provenance import device_name, provenance
