@@ -41,6 +41,8 @@ class LayoutGenerator(ImageGenerator):
         layouts: kind of random layouts, a name of `LAYOUTS` or `"mixed"`.
         class_frequencies: share of each class in the layouts' regions, C positive numbers, or `"uniform"`;
             changed by `aim`.
+        frequency_exponent: in [0, 1], on these frequencies, given or aimed at: 1 takes them as they are, 0 makes all
+            alike. mIoU counts classes alike, and a student that hardly sees a class learns to answer its neighbours.
         class_positions: `"anywhere"`, or `"teacher"`: more often at the heights in the image where the teacher tends to
             see the class, see `observe`.
         position_sharpness: exponent on that tendency, ≥ 0.
@@ -78,6 +80,7 @@ class LayoutGenerator(ImageGenerator):
         painters: int = 1,
         layouts: str = "voronoi",
         class_frequencies: str | Sequence[float] = "uniform",
+        frequency_exponent: float = 1.0,
         class_positions: str = "teacher",
         position_sharpness: float = 2.0,
         recalled: float = 0.0,
@@ -98,6 +101,8 @@ class LayoutGenerator(ImageGenerator):
         choose(dict.fromkeys(("anywhere", "teacher")), class_positions, "generator.class_positions")
         if not isinstance(position_sharpness, (int, float)) or not 0 <= position_sharpness < float("inf"):
             raise InputError(f"generator.position_sharpness is {position_sharpness!r}; it must be a number ≥ 0.")
+        if not isinstance(frequency_exponent, (int, float)) or not 0 <= frequency_exponent <= 1:
+            raise InputError(f"generator.frequency_exponent is {frequency_exponent!r}; it must be a number in [0, 1].")
         if not isinstance(recalled, (int, float)) or not 0 <= recalled < 1:
             raise InputError(f"generator.recalled is {recalled!r}; it must be a number in [0, 1).")
         if label_maps is not None and not (isinstance(label_maps, Tensor) and label_maps.dtype == torch.uint8):
@@ -106,6 +111,7 @@ class LayoutGenerator(ImageGenerator):
                 "tensor (K, H, W) of class ids in Python."
             )
         noise_channels = choose(TEXTURES, texture, "generator.texture")
+        self.frequency_exponent = frequency_exponent
         self.layouts = layouts
         self.kind_of_texture = texture
         self.recalled = recalled
@@ -126,7 +132,7 @@ class LayoutGenerator(ImageGenerator):
         )
         # Buffers: what was learnt travels with the weights.
         self.class_frequencies: Tensor
-        self.register_buffer("class_frequencies", _frequencies(class_frequencies, num_classes))
+        self.register_buffer("class_frequencies", self._evened(_frequencies(class_frequencies, num_classes)))
         self.unasked: Tensor
         self.register_buffer("unasked", torch.full((num_classes, self.ROWS), self.PRIOR_COUNT / num_classes))
         self.answers: Tensor
@@ -183,15 +189,21 @@ class LayoutGenerator(ImageGenerator):
 
     @torch.no_grad()
     def aim(self, class_shares: Tensor) -> None:
-        """Take these (C,) as the frequencies of the random regions, and recall answers accordingly: else the shares of
-        recalled answers would stay what they happened to be in the first ones. Among all chances of the answers under
-        which the expected shares are those aimed at, the ones taken have the largest entropy."""
-        self.class_frequencies.copy_(class_shares)
+        """Take these (C,), with the exponent, as the frequencies of the random regions, and recall answers accordingly:
+        else the shares of recalled answers would stay what they happened to be in the first ones. Among all chances of the
+        answers under which the expected shares are those aimed at, the ones taken have the largest entropy."""
+        self.class_frequencies.copy_(self._evened(class_shares))
         if self.recalled:
             self.tilt.zero_()
             for _ in range(self.TILTS):  # ascent of the dual; few enough to stay finite where no chances would do
                 expected = self._chances_of_answers(self.tilt) @ self.answer_shares
-                self.tilt.add_(2 * (class_shares - expected))
+                self.tilt.add_(2 * (self.class_frequencies - expected))
+
+    def _evened(self, shares: Tensor) -> Tensor:
+        if self.frequency_exponent == 1:
+            return shares
+        powers: Tensor = shares**self.frequency_exponent
+        return powers / powers.sum()
 
     def renew(self, fresh: ImageGenerator) -> None:
         """New looks of the classes; class frequencies, positions and remembered answers stay."""

@@ -116,6 +116,8 @@ def test_options_are_checked():
             build("layout", class_frequencies=wrong)
     with pytest.raises(InputError, match=r"recalled is 1; it must be a number in \[0, 1\)"):
         build("layout", recalled=1)
+    with pytest.raises(InputError, match=r"frequency_exponent is 2; it must be a number in \[0, 1\]"):
+        build("layout", frequency_exponent=2)
     with pytest.raises(InputError, match="position_sharpness is -1"):
         build("layout", position_sharpness=-1)
 
@@ -206,6 +208,16 @@ def test_aimed_at_shares_steer_regions_and_recalled_answers():
     assert (after[1] / after[0]).item() == pytest.approx(3, abs=0.6)
     generator.aim(torch.eye(5)[2] * 0.99 + 0.002)  # beyond what the answers hold: as near as they can be
     assert shares()[2].item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_exponent_evens_out_frequencies():
+    given = [0.64, 0.16, 0.04, 0.09, 0.07]
+    for exponent, expected in ((1.0, given), (0.5, [0.8, 0.4, 0.2, 0.3, 0.07**0.5]), (0.0, [1.0] * 5)):
+        generator = build("layout", class_frequencies=given, frequency_exponent=exponent)
+        expected = torch.tensor(expected) / sum(expected)
+        torch.testing.assert_close(generator.class_frequencies, expected)
+        generator.aim(torch.tensor(given).flip(0))
+        torch.testing.assert_close(generator.class_frequencies, expected.flip(0))
 
 
 def test_renewing_keeps_what_was_learnt_about_the_teacher():
