@@ -190,8 +190,8 @@ class LayoutGenerator(ImageGenerator):
     @torch.no_grad()
     def aim(self, class_shares: Tensor) -> None:
         """Take these (C,), with the exponent, as the frequencies of the random regions, and recall answers accordingly:
-        else the shares of recalled answers would stay what they happened to be in the first ones. Among all chances of the
-        answers under which the expected shares are those aimed at, the ones taken have the largest entropy."""
+        else the shares of recalled answers would stay what they happened to be in the first ones. Among all chances of
+        the answers under which the expected shares are those aimed at, the ones taken have the largest entropy."""
         self.class_frequencies.copy_(self._evened(class_shares))
         if self.recalled:
             self.tilt.zero_()
