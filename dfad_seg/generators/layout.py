@@ -173,7 +173,7 @@ class LayoutGenerator(ImageGenerator):
     def _recall(self, layouts: Tensor, rng: torch.Generator) -> Tensor:
         """Replace some of the layouts by remembered answers, half of them mirrored."""
         draws = torch.rand(3, len(layouts), 1, 1, generator=rng, device=rng.device)
-        chances = self._chances_of_answers(self.tilt).cumsum(dim=0)
+        chances = self._chances_of_answers().cumsum(dim=0)
         places = torch.searchsorted(chances, draws[0].flatten() * chances[-1], right=True)
         chosen = self.answers[places.clamp_max(self.ANSWERS - 1)]
         chosen = F.interpolate(chosen.unsqueeze(1).float(), layouts.shape[1:], mode="nearest").squeeze(1).long()
@@ -182,10 +182,10 @@ class LayoutGenerator(ImageGenerator):
         enough = self.answered >= self.ANSWERS // 8
         return torch.where((draws[2] < self.recalled) & enough, chosen, layouts)
 
-    def _chances_of_answers(self, tilt: Tensor) -> Tensor:
+    def _chances_of_answers(self) -> Tensor:
         """(ANSWERS,) the chance of each remembered answer, proportional to exp(tilt · its class shares)."""
-        there = torch.arange(self.ANSWERS, device=tilt.device) < self.answered
-        return (self.answer_shares @ tilt).masked_fill(~there, -torch.inf).softmax(dim=0).nan_to_num()
+        there = torch.arange(self.ANSWERS, device=self.tilt.device) < self.answered
+        return (self.answer_shares @ self.tilt).masked_fill(~there, -torch.inf).softmax(dim=0).nan_to_num()
 
     @torch.no_grad()
     def aim(self, class_shares: Tensor) -> None:
@@ -196,7 +196,7 @@ class LayoutGenerator(ImageGenerator):
         if self.recalled:
             self.tilt.zero_()
             for _ in range(self.TILTS):  # ascent of the dual; few enough to stay finite where no chances would do
-                expected = self._chances_of_answers(self.tilt) @ self.answer_shares
+                expected = self._chances_of_answers() @ self.answer_shares
                 self.tilt.add_(2 * (self.class_frequencies - expected))
 
     def _evened(self, shares: Tensor) -> Tensor:
