@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from throughput import report
 from throughput.measure import flops_per_image, matmul_rate, peak_memory, resident_memory, time_steps
-from throughput.ours import CHANGES, COMPILE, SPEED_UPS, our_steps
+from throughput.ours import CHANGES, COMPILE, our_steps
 from throughput.pairs import PAIRS
 from throughput.plain import plain_steps
 
@@ -88,7 +88,7 @@ def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def run_all(arguments: argparse.Namespace) -> dict[str, Any]:
     """All variants in turns, each in a process of its own, and what follows from their times."""
-    names = [*SPEED_UPS, COMPILE] if arguments.rows else []
+    names = list(CHANGES) if arguments.rows else []
     variants = ["plain", "ours", *(f"ours-{name}" for name in names)]
     runs: dict[str, list[dict[str, Any]]] = {variant: [] for variant in variants}
     for repeat in range(arguments.repeats):

@@ -169,8 +169,8 @@ class Config(Strict):
     optimize: bool = True
     """Exact rewrites of teacher and student for speed, see `segmentors.optimize_for_distillation`."""
     compile: bool = False
-    """torch.compile the training steps of the network that is trained: a minute or two at the start, faster afterwards.
-    On a CPU it needs a C++ compiler."""
+    """torch.compile the training steps of the network that is trained: a minute or two at the start, afterwards faster
+    on some machines (docs/performance.md). On a CPU it needs a C++ compiler."""
     deterministic: bool = False
     """Only deterministic kernels (CUDA; on a CPU runs are bit-equal anyway)."""
     channels_last: bool = True
