@@ -98,6 +98,9 @@ class Config(Strict):
     memory: cheap where networks enlarge their logits at the end anyway."""
     student_loss: dict[str, Weight] = {"mae": 1.0}
     """Discrepancies that the student minimises, with weights."""
+    logit_adjustment: Weight = 0.0
+    """τ: the student imitates the teacher's logits plus −τ · log(share of the class), so that it does not overlook rare
+    classes; 0.5 suits the mIoU."""
     adversarial_loss: dict[str, Weight] = {"log_mae": 1.0}
     """Discrepancies that the generator maximises, with weights."""
     distillation_temperature: Rate = 1.0
@@ -225,6 +228,7 @@ _GAME = {
     "accumulate",
     "final_student_steps",
     "student_loss",
+    "logit_adjustment",
     "recalibrate_batches",
     "preview_every",
     "mixed_sizes",
@@ -266,7 +270,7 @@ TEMPERED = {"kl", "jensen_shannon", "normalised_kl"}
 # Keys that a method would silently ignore are refused: a setting without effect is a mistake.
 UNUSED = {
     "supervised": _GAME | _GENERATOR | {"distillation_temperature"},
-    "distill_with_data": (_GAME - {"student_loss", "answer_pooling"}) | _GENERATOR | _LABELS,
+    "distill_with_data": (_GAME - {"student_loss", "logit_adjustment", "answer_pooling"}) | _GENERATOR | _LABELS,
     "dfad": _LABELS | _REAL,
     "random_noise": _GENERATOR | _LABELS | _REAL,
 }

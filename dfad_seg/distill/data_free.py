@@ -22,7 +22,7 @@ from dfad_seg.distill.steps import generator_step, pooled, student_step
 from dfad_seg.distill.training import Training, after_iteration, begin, evaluate_pending
 from dfad_seg.distill.world import unwrap
 from dfad_seg.generators import ImageGenerator
-from dfad_seg.objectives import Discrepancy, FeatureMatching, GeneratorObjective, Interpolation
+from dfad_seg.objectives import Discrepancy, FeatureMatching, GeneratorObjective, Interpolation, LogitAdjustment
 
 PREVIEW_IMAGES = 8
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -110,6 +110,7 @@ def distil_data_free(
     fresh_generator: Callable[[], ImageGenerator] | None = None,
     interpolation: Interpolation | None = None,
     features: FeatureMatching | None = None,
+    adjustment: LogitAdjustment | None = None,
     state: dict[str, Any] | None = None,
     hooks: Hooks | None = None,
 ) -> nn.Module:
@@ -131,6 +132,8 @@ def distil_data_free(
         fresh_generator: builds another generator of the same kind; needed for `restart_every`.
         interpolation: of the student's step, see `student_step`.
         features: likewise. The parameters of `features.connectors` belong to `student_optimizer`, too.
+        adjustment: of the teacher's answers in the student's loss; it learns from those on new images. Give it to the
+            objective, too.
         state: what `hooks.save` was given, to continue from.
         hooks: logging, evaluation, saving.
 
@@ -155,6 +158,8 @@ def distil_data_free(
         networks["connectors"] = unwrap(features.connectors)
     if objective is not None and objective.class_shares is not None:
         networks["class_shares"] = objective.class_shares.to(fabric.device)
+    if adjustment is not None:
+        networks["adjustment"] = adjustment.to(fabric.device)
     training = Training(
         networks=networks,
         optimizers={"student": student_optimizer}
@@ -218,6 +223,7 @@ def distil_data_free(
             interpolation=interpolation,
             rng=rng,
             features=features,
+            adjustment=adjustment,
             clip_norm=settings.clip_norm,
             backward=fabric.backward,
             autocast=fabric.autocast,
@@ -270,6 +276,8 @@ def distil_data_free(
             if result is None:
                 continue
             answered, answers = result.pop("teacher_images"), result.pop("teacher_logits")
+            if adjustment is not None:
+                adjustment.observe(answers)
             if settings.replay_size:
                 memory.add(answered if memory.keep_answers else generated, answers, rng)
             training.means.add("train/student_", result)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dfad_seg.distill.norm import batch_norm_mode, no_parameter_gradients
-from dfad_seg.objectives import Discrepancy, FeatureMatching, GeneratorObjective, Interpolation, Lesson
+from dfad_seg.objectives import Discrepancy, FeatureMatching, GeneratorObjective, Interpolation, Lesson, LogitAdjustment
 
 Backward = Callable[[Tensor], None]
 Autocast = Callable[[], AbstractContextManager]
@@ -31,6 +31,7 @@ def student_step(
     interpolation: Interpolation | None = None,
     rng: torch.Generator | None = None,
     features: FeatureMatching | None = None,
+    adjustment: LogitAdjustment | None = None,
     clip_norm: float | None = None,
     backward: Backward = torch.Tensor.backward,
     autocast: Autocast = nullcontext,
@@ -51,6 +52,7 @@ def student_step(
         rng: of the interpolation, on the images' device.
         features: activation regularisers of this teacher and this (unwrapped) student, added to the loss where the
             teacher is asked. Give the parameters of `features.connectors` to the optimiser, too.
+        adjustment: changes the teacher's answers before the student imitates them; it does not learn from them here.
         clip_norm: upper bound on the gradient's norm, or None.
         backward: how to run the backward pass (Fabric's, for mixed precision and several devices).
         autocast: context of both forward passes.
@@ -78,7 +80,8 @@ def student_step(
                 lesson = _lesson(part, logits, teacher, pooling, interpolation, rng)
             with autocast():
                 student_logits = pooled(student(lesson.images), pooling)
-        loss = loss_fn(student_logits, lesson.targets)
+        targets = lesson.targets if adjustment is None else adjustment(lesson.targets)
+        loss = loss_fn(student_logits, targets)
         if matching is not None:
             with autocast():
                 found = matching.terms(lesson.matching)
@@ -87,7 +90,7 @@ def student_step(
         backward(loss * share)
         losses.append(loss.detach() * share)
         lessons.append(lesson)
-        agree = student_logits.detach().argmax(dim=1) == lesson.targets.argmax(dim=1)
+        agree = student_logits.detach().argmax(dim=1) == targets.argmax(dim=1)
         agreements.append(agree.float().mean() * share)
         peaks.append(torch.stack(student_logits.detach().aminmax()).abs().max())
         del loss, student_logits  # their graph must not live beside the next part's

@@ -18,7 +18,7 @@ from dfad_seg.distill.seeds import iteration_rng
 from dfad_seg.distill.steps import student_step, supervised_step
 from dfad_seg.distill.training import Training, after_iteration, begin, evaluate_pending
 from dfad_seg.distill.world import unwrap
-from dfad_seg.objectives import Discrepancy, LabelLoss
+from dfad_seg.objectives import Discrepancy, LabelLoss, LogitAdjustment
 
 Batch = dict[str, Any]
 """`image` (N, 3, H, W) in [0, 1] and `mask` (N, H, W)."""
@@ -31,6 +31,8 @@ class TrainingSettings:
     iterations: int
     clip_norm: float | None = None
     ema_decay: float | None = None
+    answer_pooling: int = 1
+    """Of the distillation's loss, see `student_step`."""
     health: HealthSettings = field(default_factory=HealthSettings)
     seed: int = 0
 
@@ -83,6 +85,7 @@ def distil_with_data(
     student_loss: Discrepancy,
     schedule: Schedule,
     settings: TrainingSettings,
+    adjustment: LogitAdjustment | None = None,
     state: dict[str, Any] | None = None,
     hooks: Hooks | None = None,
 ) -> nn.Module:
@@ -96,14 +99,19 @@ def distil_with_data(
             images=batch["image"],
             optimizer=optimizer,
             loss_fn=student_loss,
+            adjustment=adjustment,
+            pooling=settings.answer_pooling,
             clip_norm=settings.clip_norm,
             backward=fabric.backward,
             autocast=fabric.autocast,
         )
+        if adjustment is not None:
+            adjustment.observe(result["teacher_logits"])
         del result["teacher_logits"], result["teacher_images"]
         return result
 
-    return _train(fabric, student, batches_from, optimizer, step, schedule, settings, state, hooks or Hooks())
+    others: dict[str, nn.Module] = {} if adjustment is None else {"adjustment": adjustment.to(fabric.device)}
+    return _train(fabric, student, batches_from, optimizer, step, schedule, settings, state, hooks or Hooks(), others)
 
 
 def _train(
@@ -116,10 +124,11 @@ def _train(
     settings: TrainingSettings,
     state: dict[str, Any] | None,
     hooks: Hooks,
+    others: dict[str, nn.Module] | None = None,
 ) -> nn.Module:
     wrapped, optimizer = fabric.setup(network, optimizer)
     training = Training(
-        networks={"student": unwrap(wrapped)},
+        networks={"student": unwrap(wrapped)} | (others or {}),
         optimizers={"student": optimizer},
         schedule=schedule,
         iterations=settings.iterations,

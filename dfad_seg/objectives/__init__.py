@@ -9,6 +9,7 @@ from dfad_seg.objectives.discrepancy import DISCREPANCIES, Discrepancy, weighted
 from dfad_seg.objectives.features import FeatureMatching
 from dfad_seg.objectives.generator_objective import GeneratorObjective
 from dfad_seg.objectives.interpolation import Interpolation, Lesson
+from dfad_seg.objectives.logit_adjustment import LogitAdjustment
 from dfad_seg.objectives.priors import PRIORS, BatchNormPrior, build_priors
 from dfad_seg.objectives.supervised import LabelLoss, focal_loss, label_loss
 
@@ -23,6 +24,7 @@ __all__ = [
     "Interpolation",
     "LabelLoss",
     "Lesson",
+    "LogitAdjustment",
     "build_priors",
     "focal_loss",
     "label_loss",

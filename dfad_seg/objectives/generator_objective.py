@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dfad_seg.objectives.class_shares import ClassShares
 from dfad_seg.objectives.discrepancy import Discrepancy
+from dfad_seg.objectives.logit_adjustment import LogitAdjustment
 from dfad_seg.objectives.priors import Prior, Scene, WatchingPrior
 
 
@@ -24,6 +25,7 @@ class GeneratorObjective:
         adversarial_weight: w_a, ≥ 0.
         priors: by name, each with its weight ≥ 0; see `build_priors`.
         class_shares: estimates the class shares of the teacher's training data on the way, for the generator's layouts.
+        adjustment: of the teacher's answers in the discrepancy, as the student learns them; see `student_step`.
     """
 
     def __init__(
@@ -33,11 +35,13 @@ class GeneratorObjective:
         adversarial_weight: float = 1.0,
         priors: Mapping[str, tuple[Prior, float]] | None = None,
         class_shares: ClassShares | None = None,
+        adjustment: LogitAdjustment | None = None,
     ) -> None:
         self.discrepancy = discrepancy
         self.adversarial_weight = adversarial_weight
         self.priors = {name: (prior, weight) for name, (prior, weight) in (priors or {}).items() if weight}
         self.class_shares = class_shares
+        self.adjustment = adjustment
 
     @property
     def watches_teacher(self) -> bool:
@@ -65,7 +69,8 @@ class GeneratorObjective:
         terms: dict[str, Tensor] = {}
         loss = images.new_zeros((), dtype=student_logits.dtype)
         if self.adversarial_weight:
-            terms["discrepancy"] = self.discrepancy(student_logits, teacher_logits)
+            wanted = teacher_logits if self.adjustment is None else self.adjustment(teacher_logits)
+            terms["discrepancy"] = self.discrepancy(student_logits, wanted)
             loss = loss - self.adversarial_weight * terms["discrepancy"]
         for name, (prior, weight) in self.priors.items():
             terms[name] = prior(scene)

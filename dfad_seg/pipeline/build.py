@@ -40,6 +40,7 @@ from dfad_seg.objectives import (
     FeatureMatching,
     GeneratorObjective,
     Interpolation,
+    LogitAdjustment,
     build_priors,
     weighted_discrepancy,
 )
@@ -143,7 +144,7 @@ def build_teacher(config: Config, info: MetaInfo) -> Segmentor:
 
 
 def build_game(
-    config: Config, teacher: nn.Module, num_classes: int
+    config: Config, teacher: nn.Module, num_classes: int, adjustment: LogitAdjustment | None = None
 ) -> tuple[ImageGenerator, GeneratorObjective | None]:
     """The generator and its objective; noise and None for the control."""
     generator = fresh_generator(config, teacher, num_classes)
@@ -158,6 +159,7 @@ def build_game(
             options={"class_balance": {"floor": config.class_balance_floor}},
         ),
         class_shares=_class_shares(config.generator, teacher),
+        adjustment=adjustment,
     )
     return generator, objective
 
@@ -251,6 +253,11 @@ def build_interpolation(config: Config) -> Interpolation | None:
         share=config.interpolation_share,
         labels=config.interpolation_labels,
     )
+
+
+def build_adjustment(config: Config, num_classes: int) -> LogitAdjustment | None:
+    """What shifts the teacher's answers towards rare classes, or None if the config wants nothing of the kind."""
+    return LogitAdjustment(num_classes, config.logit_adjustment) if config.logit_adjustment else None
 
 
 def build_features(config: Config, *, teacher: nn.Module, student: nn.Module) -> FeatureMatching | None:

@@ -12,8 +12,16 @@ from dfad_seg.datasets import MetaInfo
 from dfad_seg.distill.seeds import derived_seed
 from dfad_seg.errors import InputError
 from dfad_seg.generators import ImageGenerator
-from dfad_seg.objectives import Discrepancy, FeatureMatching, GeneratorObjective, weighted_discrepancy
-from dfad_seg.pipeline.build import build_features, build_game, build_network, build_teacher, meta_info, to_layout
+from dfad_seg.objectives import Discrepancy, FeatureMatching, GeneratorObjective, LogitAdjustment, weighted_discrepancy
+from dfad_seg.pipeline.build import (
+    build_adjustment,
+    build_features,
+    build_game,
+    build_network,
+    build_teacher,
+    meta_info,
+    to_layout,
+)
 from dfad_seg.pipeline.optimizers import parameter_groups
 
 
@@ -34,6 +42,8 @@ class Experiment:
     """None for supervised training."""
     features: FeatureMatching | None = None
     """The student's activation regularisers, if the config wants any."""
+    adjustment: LogitAdjustment | None = None
+    """Of the teacher's answers, if the config wants one."""
 
     def networks(self, trained: nn.Module) -> dict[str, nn.Module]:
         """By role, the teacher first, with `trained` in the place of the trained one."""
@@ -66,9 +76,10 @@ def assemble(config: Config, info: MetaInfo, *, teacher: nn.Module, student: nn.
     The networks may be a classifier's, with logits (N, C).
     """
     student_loss = weighted_discrepancy(config.student_loss, temperature=config.distillation_temperature)
-    experiment = Experiment(config, info, teacher, student, student_loss=student_loss)
+    adjustment = build_adjustment(config, info.num_classes)
+    experiment = Experiment(config, info, teacher, student, student_loss=student_loss, adjustment=adjustment)
     if config.data_free:
-        generator, experiment.objective = build_game(config, teacher, info.num_classes)
+        generator, experiment.objective = build_game(config, teacher, info.num_classes, adjustment)
         if config.generator is not None:
             parameter_groups(config.generator_optimizer, generator)
         experiment.generator = to_layout(config, generator)

@@ -246,6 +246,7 @@ def run_method(
         iterations=config.iterations,
         clip_norm=config.clip_norm,
         ema_decay=config.ema_decay,
+        answer_pooling=config.answer_pooling,
         health=health_settings(config),
         seed=config.seed,
     )
@@ -277,6 +278,7 @@ def run_method(
             student_loss=student_loss,
             schedule=schedule,
             settings=with_data,
+            adjustment=experiment.adjustment,
             state=state,
             hooks=hooks,
         )
@@ -299,6 +301,7 @@ def run_method(
         fresh_generator=lambda: to_layout(config, fresh_generator(config, loaded_teacher, experiment.info.num_classes)),
         interpolation=build_interpolation(config),
         features=features,
+        adjustment=experiment.adjustment,
         state=state,
         hooks=hooks,
     )
