@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 
 class LogitAdjustment(nn.Module):
-    """Teacher logits plus −τ log π: what a student is to imitate so that it does not overlook rare classes.
+    """Teacher logits plus −τ log π, up to a constant: what a student is to imitate so that it keeps rare classes.
 
-    After logit adjustment (Menon et al. 2021, equation 9), with π the mean of the teacher's probabilities on the images
-    that teach. A student that is unsure answers the frequent one of two classes, which is right for the share of right
-    pixels and wrong for a mean over classes. With τ = 1 it would answer as if all classes were as frequent; the mIoU,
-    which minds false alarms as well, is best at about half of that. The correction is learnt with everything else, so
-    that the student's form does not change.
+    Logit adjustment (Menon et al. 2021, section 4.1) of the teacher, with π the mean of its probabilities on the images
+    that teach. Where the teacher hesitates, and a student after it, the frequent one of two classes is right for the
+    share of right pixels and wrong for a mean over classes. With τ = 1 all classes would count as equally frequent; the
+    mIoU, which minds false alarms as well, is best at about half of that. The student learns the correction with all
+    the rest, so its form does not change.
 
     Args:
         num_classes: C.

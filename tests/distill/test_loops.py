@@ -18,7 +18,7 @@ from dfad_seg.distill import (
 )
 from dfad_seg.errors import Diverged, Interrupted
 from dfad_seg.generators import LayoutGenerator, NoiseGenerator
-from dfad_seg.objectives import ClassShares, FeatureMatching, GeneratorObjective, Interpolation
+from dfad_seg.objectives import ClassShares, FeatureMatching, GeneratorObjective, Interpolation, LogitAdjustment
 from dfad_seg.objectives.discrepancy import log_mae, mae
 
 GOLDEN = Path(__file__).parent / "golden_dfad.json"
@@ -35,6 +35,7 @@ def play(
     labels="interpolated",
     layouts=False,
     painters=1,
+    adjusted=False,
     **changes,
 ):
     """A small game; returns (kept student, generator, records)."""
@@ -49,6 +50,7 @@ def play(
             teacher=teacher, student=student, image_size=toys.SIZE, boundary_weight=0.1, attention_weight=0.1
         )
         extras = {"interpolation": Interpolation("cutmix", labels=labels), "features": features}
+    adjustment = LogitAdjustment(toys.CLASSES, strength=0.5) if adjusted else None
     learning = torch.nn.ModuleList([student] + ([extras["features"].connectors] if regularised else []))
     records = []
     hooks = hooks or Hooks()
@@ -64,7 +66,8 @@ def play(
         student_optimizer=torch.optim.SGD(learning.parameters(), lr=0.05, momentum=0.9),
         generator_optimizer=torch.optim.Adam(generator.parameters(), lr=1e-3),
         student_loss=mae,
-        objective=GeneratorObjective(log_mae, class_shares=shares),
+        objective=GeneratorObjective(log_mae, class_shares=shares, adjustment=adjustment),
+        adjustment=adjustment,
         schedule=build_schedule("step", iterations=iterations, every=3),
         settings=GameSettings(**settings),
         augment=augment,
@@ -111,6 +114,7 @@ EVERYTHING = dict(
         EVERYTHING,
         EVERYTHING | {"replay_answers": "kept", "labels": "teacher"},
         {"simultaneous": True, "replay_size": 8, "replay_steps": 1, "replay_answers": "kept", "answer_pooling": 4},
+        {"adjusted": True, "replay_size": 8, "replay_steps": 1, "replay_answers": "kept", "ema_decay": 0.5},
         {"layouts": True, "batch_size": 32, "iterations": 6, "painters": 3},
     ],
 )
@@ -132,6 +136,16 @@ def test_class_shares_reach_the_layouts():
     _, generator, _ = play(layouts=True, hooks=hooks)
     assert torch.equal(generator.class_frequencies, saved[5]["networks"]["class_shares"]["shares"])
     assert generator.tilt.any() and (generator.class_frequencies - 1 / toys.CLASSES).abs().max() > 1e-3
+
+
+def test_adjustment_learns_from_new_images_and_changes_the_student():
+    saved = {}
+    hooks = Hooks(save=lambda step, state: saved.setdefault(step, state), save_every=5)
+    adjusted, _, _ = play(adjusted=True, replay_size=8, replay_steps=2, hooks=hooks)
+    state = saved[5]["networks"]["adjustment"]
+    assert state["batches"] == 5 * 2  # remembered ones do not count again
+    assert (state["shares"] - 1 / toys.CLASSES).abs().max() > 1e-3
+    assert not equal_states(adjusted, play(replay_size=8, replay_steps=2)[0])
 
 
 def test_kept_answers_spare_the_teacher(monkeypatch):

@@ -6,7 +6,7 @@ import toys
 from toys import equal_states, fabric, json_like_copy
 
 from dfad_seg.distill import Hooks, TrainingSettings, build_schedule, distil_with_data, train_supervised
-from dfad_seg.objectives import label_loss
+from dfad_seg.objectives import LogitAdjustment, label_loss
 from dfad_seg.objectives.discrepancy import mae
 
 
@@ -20,29 +20,40 @@ def batches(seed=0):
     return from_iteration
 
 
-def with_data(method, *, iterations=6, state=None, hooks=None):
+def with_data(method, *, iterations=6, state=None, hooks=None, **changes):
     network = toys.segmentor(0, dropout=0.2)
     common = dict(
         fabric=fabric(),
         batches_from=batches(),
         optimizer=torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9),
         schedule=build_schedule("poly", iterations=iterations),
-        settings=TrainingSettings(iterations=iterations, seed=3),
+        settings=TrainingSettings(iterations=iterations, seed=3, **changes),
         state=state,
         hooks=hooks,
     )
+    if method == "adjusted":
+        common["adjustment"] = LogitAdjustment(toys.CLASSES, strength=0.5)
     if method == "supervised":
         return train_supervised(network=network, loss_fn=label_loss(), **common)
     return distil_with_data(teacher=toys.teacher(), student=network, student_loss=mae, **common)
 
 
-@pytest.mark.parametrize("method", ["supervised", "distill_with_data"])
+@pytest.mark.parametrize("method", ["supervised", "distill_with_data", "adjusted"])
 def test_training_with_data_resumes_bit_equal(method):
     saved = {}
     hooks = Hooks(save=lambda step, state: saved.update({step: json_like_copy(state)}), save_every=2)
     whole = with_data(method, hooks=hooks)
     assert equal_states(with_data(method, state=saved[4]), whole)
     assert not whole.training and not any(p.requires_grad for p in whole.parameters())
+
+
+def test_distillation_with_data_takes_an_adjustment():
+    assert not equal_states(with_data("adjusted"), with_data("distill_with_data"))
+
+
+def test_distillation_with_data_pools_answers():
+    plain, pooled = (with_data("distill_with_data", answer_pooling=size) for size in (1, 4))
+    assert not equal_states(plain, pooled)
 
 
 def test_distillation_with_data_needs_no_labels():

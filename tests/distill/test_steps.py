@@ -9,7 +9,7 @@ import toys
 
 from dfad_seg.distill import generator_step, student_step, supervised_step
 from dfad_seg.distill.steps import pooled
-from dfad_seg.objectives import FeatureMatching, GeneratorObjective, Interpolation, label_loss
+from dfad_seg.objectives import FeatureMatching, GeneratorObjective, Interpolation, LogitAdjustment, label_loss
 from dfad_seg.objectives.discrepancy import log_mae, mae
 
 
@@ -272,3 +272,21 @@ def test_supervised_step_is_one_optimiser_step_on_the_loss():
     F.cross_entropy(plain.network((images - 0.5) / 0.5), labels).backward()
     optimizer.step()
     torch.testing.assert_close(model.state_dict(), plain.state_dict(), rtol=0, atol=1e-7)
+
+
+def test_student_step_imitates_adjusted_answers_and_gives_back_the_teachers_own():
+    student, teacher, images = toys.segmentor(0).train(), toys.teacher(), torch.rand(4, 3, 16, 16)
+    adjustment, seen = LogitAdjustment(toys.CLASSES, strength=2.0), []
+    adjustment.observe(teacher(images) * 5)
+
+    def spy(student_logits, targets):
+        seen.append(targets)
+        return mae(student_logits, targets)
+
+    result = student_step(
+        student=student, teacher=teacher, images=images, optimizer=sgd(student), loss_fn=spy, adjustment=adjustment
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(seen[0], adjustment(teacher(images)))
+        torch.testing.assert_close(result["teacher_logits"], teacher(images))
+    assert not torch.equal(seen[0], result["teacher_logits"])

@@ -286,6 +286,19 @@ def test_class_shares_by_moments_reach_layouts_and_checkpoints(game):
     assert torch.equal(after, model.state_dict()["class_shares.shares"])
 
 
+def test_logit_adjustment_reaches_both_players_and_checkpoints(game):
+    text = game.read_text()
+    plain, config = build(game)
+    plain.train_step([0], players(plain, config))
+    game.write_text(text.replace("student_steps=", "logit_adjustment=0.5, student_steps="))
+    model, config = build(game)
+    model.train_step([0], players(model, config))
+    assert model.objective.adjustment is model.adjustment
+    assert model.state_dict()["adjustment.batches"] == 2 and "adjustment.shares" not in plain.state_dict()
+    both = zip(plain.student.parameters(), model.student.parameters(), strict=True)
+    assert any(not torch.equal(p, q) for p, q in both)
+
+
 def test_one_optimiser_is_not_enough(game):
     from mmengine.optim import OptimWrapper, build_optim_wrapper
 

@@ -22,7 +22,14 @@ from dfad_seg.errors import InputError, choose
 from dfad_seg.generators import GENERATORS, ImageGenerator
 from dfad_seg.integrations.mmseg.networks import as_segmentor, plain_model
 from dfad_seg.integrations.mmseg.segmentor import DFADSegmentor
-from dfad_seg.objectives import ClassShares, GeneratorObjective, Interpolation, build_priors, weighted_discrepancy
+from dfad_seg.objectives import (
+    ClassShares,
+    GeneratorObjective,
+    Interpolation,
+    LogitAdjustment,
+    build_priors,
+    weighted_discrepancy,
+)
 from dfad_seg.segmentors import Segmentor, build_segmentor, class_frequencies, freeze, last_layers, load_segmentor
 
 for _name, _generator in GENERATORS.items():
@@ -65,6 +72,7 @@ class DataFreeDistiller(BaseModel):
         adversarial_loss: what the generator maximises; default `DFADLoss` with `log_mae`.
         adversarial_weight: of that loss.
         priors: further terms of the generator's loss with their weights, such as `dict(batch_norm_prior=1.0)`.
+        logit_adjustment: τ of `LogitAdjustment`; 0: none.
         batch_size: images per step and process.
         image_size: (H, W) of the generated images.
         student_steps, student_norm, accumulate: as in `GameSettings`.
@@ -84,6 +92,7 @@ class DataFreeDistiller(BaseModel):
         adversarial_loss: Mapping[str, Any] | None = None,
         adversarial_weight: float = 1.0,
         priors: Mapping[str, float] | None = None,
+        logit_adjustment: float = 0.0,
         batch_size: int = 64,
         image_size: Sequence[int] = (128, 128),
         student_steps: int = 5,
@@ -114,8 +123,9 @@ class DataFreeDistiller(BaseModel):
             self.student.classes, self.student.palette = self.teacher.classes, self.teacher.palette
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self.generator = _build_generator(generator, self.teacher, self.image_size)
-        # A sub-module, so that what it has learnt is in their checkpoints.
+        # Sub-modules, so that what they have learnt is in their checkpoints.
         self.class_shares = _class_shares(generator, self.teacher)
+        self.adjustment = LogitAdjustment(self.teacher.num_classes, logit_adjustment) if logit_adjustment else None
         self.student_loss = MODELS.build(student_loss or {"type": "DFADLoss", "discrepancies": {"mae": 1.0}})
         self.adversarial_loss = MODELS.build(adversarial_loss or {"type": "DFADLoss", "discrepancies": {"log_mae": 1}})
         self.objective = GeneratorObjective(
@@ -123,6 +133,7 @@ class DataFreeDistiller(BaseModel):
             adversarial_weight=adversarial_weight,
             priors=build_priors(dict(priors or {}), teacher=self.teacher),
             class_shares=self.class_shares,
+            adjustment=self.adjustment,
         )
         self.interpolation = Interpolation(**interpolation) if interpolation else None
         self.augmentation = ImageAugmentation(**augmentation) if augmentation else None
@@ -165,9 +176,12 @@ class DataFreeDistiller(BaseModel):
                 accumulate=self.accumulate,
                 interpolation=self.interpolation,
                 rng=rng,
+                adjustment=self.adjustment,
                 backward=_backward(player),
                 autocast=partial(player.optim_context, self.student),
             )
+            if self.adjustment is not None:
+                self.adjustment.observe(result["teacher_logits"])
             share = result["classes"].double().clamp_min(1e-12)
             entropy = -(share * share.log()).sum() / torch.log(torch.tensor(float(len(share))))
             shown = {"loss": result["loss"], "agreement": result["agreement"], "class_entropy": entropy}
@@ -190,7 +204,8 @@ class DataFreeDistiller(BaseModel):
         if self.class_shares is not None:
             self.generator.aim(self.class_shares.update(labels))
         del result["images"]
-        _average([statistic for network in (self.student, self.generator) for statistic in _running(network)])
+        shares = [] if self.adjustment is None else [self.adjustment.shares]
+        _average([statistic for network in (self.student, self.generator) for statistic in _running(network)] + shares)
         return sums | {f"generator_{name}": value for name, value in result.items()}
 
     def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
