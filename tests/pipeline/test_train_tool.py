@@ -87,6 +87,20 @@ def test_controls_run(world, method):
     assert (path / "student.pt").exists()
 
 
+@pytest.mark.parametrize("method", ["dfad", "distill_with_data", "random_noise"])
+def test_keys_of_the_students_answers_change_its_training(world, tmp_path, method):
+    losses = []
+    for i, changes in enumerate([{}, {"logit_adjustment": 2.0}, {"answer_pooling": 4}]):
+        config = world.configs[method] | {"iterations": 2, "evaluation": None, "preview_every": 0} | changes
+        values = {
+            key: value for key, value in config.items() if method != "distill_with_data" or key != "preview_every"
+        }
+        run = tmp_path / str(i)
+        assert call_tool("train_seg", write(tmp_path / f"{i}.yaml", values), "--work-dir", run) == 0
+        losses.append(read_metrics(run)[-1]["train/student_loss"])
+    assert len(set(losses)) == 3
+
+
 def test_resume_equals_uninterrupted(dfad_run, world, tmp_path):
     call_tool("train_seg", world.paths["dfad"], "--work-dir", tmp_path / "run")
     # As if it had been killed after its second checkpoint.
