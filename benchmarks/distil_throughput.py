@@ -18,6 +18,7 @@ from throughput.ours import CHANGES, COMPILE, our_steps
 from throughput.pairs import PAIRS
 from throughput.plain import plain_steps
 
+from dfad_seg.environment import cpu_name
 from dfad_seg.files import write_json
 from dfad_seg.runs.summary import put_into
 
@@ -134,8 +135,7 @@ def run_worker(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
 def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    with open("/proc/cpuinfo", encoding="utf-8") as lines:
-        return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "CPU")
+    return cpu_name()
 
 
 if __name__ == "__main__":

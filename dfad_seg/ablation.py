@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import shutil
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,10 @@ from pathlib import Path
 from dfad_seg.config import Config, dump_config, load_config
 from dfad_seg.errors import Diverged, InputError
 from dfad_seg.files import write_json, write_text
-from dfad_seg.pipeline import evaluate_network, load_role, train, train_once
+from dfad_seg.pipeline import evaluate_network, load_role, student_steps, train, train_once
 from dfad_seg.runs import read_metrics
 from dfad_seg.runs.ablation import ablation_plot, ablation_rows, ablation_table
-from dfad_seg.runs.summary import TEST_METRICS, put_into
+from dfad_seg.runs.summary import TEST_METRICS, put_into, write_test_score
 
 MODES = ("one-at-a-time", "grid")
 BASE = "base"
@@ -179,13 +180,14 @@ def _equal_time(
     if missing and table_only:
         raise InputError(f"{file} has no time of {missing[0].name}. Leave --table-only out to measure and run it.")
     first, last = TIMED
-    short = ["evaluation=null", f"iterations={last}", "log_every=1", "preview_every=0", "save_every=0"]
+    short = ["evaluation=null", f"iterations={last}", "log_every=1", "save_every=0"]
     measured: dict[str, list[float]] = {setting.name: [] for setting in missing}
     for _ in range(2):
         for setting in missing:
             run = work_dir / "timing" / setting.folder
             shutil.rmtree(run, ignore_errors=True)
-            train(load_config(config, [*overrides, *setting.overrides, *short]), run)
+            changes = [*overrides, *setting.overrides]
+            train(load_config(config, [*changes, *short, *_steady(load_config(config, changes))]), run)
             elapsed = {line["step"]: line["elapsed_s"] for line in read_metrics(run)}
             measured[setting.name].append((elapsed[last] - elapsed[first]) / (last - first))
     if missing:
@@ -193,6 +195,18 @@ def _equal_time(
         write_json(file, times)
         shutil.rmtree(work_dir / "timing")
     return {setting.name: max(1, round(60 * minutes / times[setting.name])) for setting in settings}
+
+
+def _steady(config: Config) -> list[str]:
+    """Overrides under which a short run's iterations cost what those of the whole run cost on average."""
+    if not config.data_free:
+        return []
+    steps = student_steps(config)
+    new, again = (max(1, round(statistics.mean(kind))) for kind in zip(*steps, strict=True))
+    overrides = ["preview_every=0", f"student_steps={new}", "final_student_steps=null"]
+    if config.replay_size:
+        overrides += [f"replay_steps={again}", "final_replay_steps=null"]
+    return overrides
 
 
 def _score(config: Config, run: Path, command: str) -> None:
@@ -203,8 +217,7 @@ def _score(config: Config, run: Path, command: str) -> None:
     metrics = evaluate_network(
         config, load_role(config, config.trained_role, file), split="test", title=f"scoring {run}"
     )
-    record = {"role": config.trained_role, "checkpoint": str(file), "split": "test", "command": command}
-    write_json(run / TEST_METRICS, record | metrics.to_dict())
+    write_test_score(run, metrics, role=config.trained_role, command=command)
 
 
 def _split(text: str) -> list[str]:

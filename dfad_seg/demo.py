@@ -10,6 +10,7 @@ from dfad_seg.evaluation import SegmentationMetrics, format_comparison
 from dfad_seg.files import write_json, write_text
 from dfad_seg.pipeline import evaluate_network, load_role, train_once
 from dfad_seg.runs import ProgressReport
+from dfad_seg.runs.summary import TEST_METRICS, write_test_score
 from dfad_seg.segmentors import count_parameters
 
 COUNTS = {"train": 600, "val": 60, "test": 120}
@@ -24,7 +25,7 @@ def run_demo(work_dir: str | Path, configs: str | Path, *, overrides: list[str] 
     repeated.
 
     Args:
-        work_dir: gets `data/`, one run directory per stage, `results.json` and `results.md`.
+        work_dir: gets `data/`, one run directory per stage with `test_metrics.json`, `results.json` and `results.md`.
         configs: the folder with `teacher.yaml`, `demo.yaml` and `random_noise.yaml`.
         overrides: `key=value` config overrides of all three stages.
     """
@@ -57,6 +58,8 @@ def run_demo(work_dir: str | Path, configs: str | Path, *, overrides: list[str] 
             show_limit=PICTURES,
             title=f"scoring the {TITLES[name]}",
         )
+        if not (work_dir / name / TEST_METRICS).exists():
+            write_test_score(work_dir / name, scores[TITLES[name]], role=config.trained_role, command="make demo")
     _report(work_dir, scores, parameters)
 
 

@@ -75,6 +75,6 @@ def choose(table: dict, name: str, what: str):
     """`table[name]`, or an `InputError` that lists the known names of `what` and suggests the nearest."""
     try:
         return table[name]
-    except KeyError:
+    except (KeyError, TypeError):  # a list or a mapping is no key
         known = ", ".join(sorted(table))
-        raise InputError(f"unknown {what} '{name}'.{nearest(name, table)} Known: {known}.") from None
+        raise InputError(f"unknown {what} '{name}'.{nearest(str(name), table)} Known: {known}.") from None

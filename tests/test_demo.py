@@ -7,10 +7,12 @@ import pytest
 
 from dfad_seg import demo
 from dfad_seg.config import load_config
+from dfad_seg.pipeline.provenance import trained_steps
+from dfad_seg.runs.summary import summarise
 from dfad_seg.segmentors import load_segmentor
 
 CONFIGS = demo.Path(__file__).parent.parent / "configs" / "street_scenes"
-TINY = ["image_size=[32, 48]", "batch_size=2", "iterations=2", "evaluation.batch_size=2", "evaluation.num_workers=0"]
+TINY = ["image_size=[32, 48]", "batch_size=3", "iterations=2", "evaluation.batch_size=2", "evaluation.num_workers=0"]
 
 
 @pytest.fixture
@@ -24,6 +26,8 @@ def test_demo(small, tmp_path, capsys):
     printed = capsys.readouterr().out
     results = json.loads((tmp_path / "results.json").read_text())
     assert results.keys() == {"teacher", "student", "random noise"}
+    scored = summarise(tmp_path / "student")
+    assert scored.test is not None and scored.test["IoU"] == results["student"]["IoU"]
     for word in ("bicyclist", "recovered", "mIoU", "of the teacher's mIoU", "Pictures:"):
         assert word in printed
     pictures = [demo.Path(line.split(": ")[0].strip()) for line in printed.splitlines() if line.startswith("  /")]
@@ -44,7 +48,7 @@ def test_the_controls_train_as_long_as_the_student():
     student, noise, data = (
         load_config(CONFIGS / f"{name}.yaml") for name in ("demo", "random_noise", "distill_with_data")
     )
-    steps = student.iterations * student.student_steps
-    assert noise.iterations * noise.student_steps == steps == data.iterations
-    for key in ("student", "teacher", "student_loss", "student_optimizer", "batch_size", "image_size", "clip_norm"):
+    assert trained_steps(noise) == trained_steps(student) == trained_steps(data)
+    same = "student teacher student_loss student_optimizer batch_size image_size clip_norm logit_adjustment"
+    for key in same.split():
         assert getattr(noise, key) == getattr(student, key) == getattr(data, key), key

@@ -11,19 +11,21 @@ from dfad_seg.cli import run_tool
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        description="Print the reference of all config keys as Markdown, from the schema. `docs/configuration.md` is "
-        "made so, and a test compares them."
+        description="Print the reference of all config keys as Markdown, from the schema and the options' docstrings. "
+        "`docs/configuration.md` is made so, and a test compares them."
     )
     parser.add_argument("--out", metavar="FILE", help="write it there instead")
     arguments = parser.parse_args(argv)
 
     from dfad_seg.config.reference import config_reference
     from dfad_seg.files import write_text
+    from dfad_seg.pipeline.option_reference import option_reference
 
+    page = config_reference() + "\n" + option_reference()
     if arguments.out is None:
-        print(config_reference(), end="")
+        print(page, end="")
     else:
-        write_text(arguments.out, config_reference())
+        write_text(arguments.out, page)
     return 0
 
 

@@ -55,9 +55,10 @@ def to_markdown(record: dict[str, Any]) -> str:
     plain, ours = record["plain"], record["ours"]
     where = f"{record['device']}, {record['threads']} thread{'s' if record['threads'] > 1 else ''}"
     size = record["size"]
+    repeats = f"median of {record['repeats']} processes" if record["repeats"] > 1 else "one process each"
     lines = [
         f"{LABELS[record['pair']]}, batch {record['batch']}, {size}×{size}, {where}, torch {record['torch']}, "
-        f"fastest step, median of {record['repeats']} processes:",
+        f"fastest step, {repeats}:",
         "",
         "| loop | S-step | G-step | images/s | peak memory | of fp32 matmul rate | of bf16 matmul rate |",
         "|---|---|---|---|---|---|---|",

@@ -27,7 +27,10 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     except OSError as error:
         raise InputError(f"cannot read the config {path}: {error.strerror}.") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not valid YAML: {error}") from None
+        raise InputError(
+            f"{path} is not valid YAML: it is no text ({error.reason}). If it is a network, give its run directory, or "
+            "a config before it."
+        ) from None
     values = safe_yaml(text, str(path))
     if not isinstance(values, dict):
         raise InputError(f"{path} must hold a mapping of config keys, not {type(values).__name__}.")

@@ -19,7 +19,7 @@ values in YAML. A run directory's `config.yaml` holds every key with the value t
 `configs/`.
 
 A default of – means that the key may be left out and then does nothing, or what its description says. The last column
-names the methods that take the key.
+names the methods that take the key. The options of generators and of sources stand at the end.
 """
 
 
@@ -37,7 +37,7 @@ def config_reference() -> str:
         definition = definitions[name]
         parts.append(f"## {_section(keys)}\n")
         if definition.get("description"):
-            parts.append(_flat(definition["description"]) + "\n")
+            parts.append(flat(definition["description"]) + "\n")
         if definition.get("additionalProperties") is True:
             parts.append("Further keys are the options of the chosen type, which checks them itself.\n")
         parts.append(_table(definition, methods=False))
@@ -53,7 +53,7 @@ def _table(schema: Mapping[str, Any], *, methods: bool) -> str:
     lines = [f"| key | type | default | meaning |{last}", "|---|---|---|---|" + ("---|" if methods else "")]
     for key, value in schema["properties"].items():
         default = "needed" if key in schema.get("required", ()) else _default(value)
-        line = f"| `{key}` | {_type(value)} | {default} | {_flat(value.get('description', ''))} |"
+        line = f"| `{key}` | {_type(value)} | {default} | {flat(value.get('description', ''))} |"
         lines.append(line + (f" {_methods(key)} |" if methods else ""))
     return "\n".join(lines) + "\n"
 
@@ -101,6 +101,9 @@ def _bounds(value: Mapping[str, Any]) -> str:
     return " " + ", ".join(found) if found else ""
 
 
-def _flat(text: str) -> str:
+def flat(text: str) -> str:
     """One line that a table cell can hold."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    text = " ".join(text.split()).replace("|", "\\|")
+    # Between backticks, every second part, a browser shows it as it is.
+    parts = [part if i % 2 else part.replace("<", "&lt;") for i, part in enumerate(text.split("`"))]
+    return "`".join(parts)

@@ -6,6 +6,7 @@ the length and is constant by default).
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -81,6 +82,9 @@ class Config(Strict):
     """Strength of colour, contrast, brightness and sharpness changes of the images that the student sees."""
     augment_geometric: bool = False
     """Mirror and zoom the images that the student sees."""
+    augment_surfaces: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the images that the student sees whose surfaces are changed at random: convolved, of another's spectrum,
+    blended with noise, or replaced by random shapes."""
     accumulate: Positive = 1
     """Parts into which each batch is split, one after the other, to save memory; BatchNorm sees the parts."""
     checkpoint_activations: bool = False
@@ -99,7 +103,7 @@ class Config(Strict):
     student_loss: dict[str, Weight] = {"mae": 1.0}
     """Discrepancies that the student minimises, with weights."""
     logit_adjustment: Weight = 0.0
-    """τ: the student imitates the teacher's logits plus −τ · log(share of the class), so that it does not overlook rare
+    """α: the student's logits plus α · log(share of the class) imitate the teacher's, so that it does not overlook rare
     classes; 0.5 suits the mIoU."""
     adversarial_loss: dict[str, Weight] = {"log_mae": 1.0}
     """Discrepancies that the generator maximises, with weights."""
@@ -217,12 +221,11 @@ _FEATURES = {"activation_boundary", "attention_transfer", "teacher_layers", "stu
 # What asks the teacher about other images than those of the generator's own step.
 _ANEW = {
     "generator_image_size",
-    "augment_photometric",
-    "augment_geometric",
     "generator_ema_decay",
     "activation_boundary",
     "attention_transfer",
 }
+_AUGMENT = {"augment_photometric", "augment_geometric", "augment_surfaces"}
 _GAME = {
     "student_steps",
     "accumulate",
@@ -233,13 +236,12 @@ _GAME = {
     "preview_every",
     "mixed_sizes",
     "size_order",
-    "augment_photometric",
-    "augment_geometric",
     "replay_size",
     "replay_steps",
     "final_replay_steps",
     "replay_answers",
     "answer_pooling",
+    *_AUGMENT,
     *_BETWEEN,
     *_FEATURES,
 }
@@ -294,6 +296,11 @@ def _check_method(config: Config) -> None:
         problems.append("method supervised trains one network: give either teacher or student")
     if config.evaluation is not None and config.dataset is None:
         problems.append("evaluation needs dataset")
+    if config.num_classes == 1:
+        problems.append(
+            "num_classes is 1, and a softmax over one class is constant: for a network with one sigmoid output x, give "
+            "two classes with the logits 0 and x, through source: factory"
+        )
     if config.dataset is None and config.num_classes is None:
         problems.append("num_classes is needed where no dataset says it")
     if config.generator is not None and config.generator.type == "noise":
@@ -309,6 +316,13 @@ def _check_method(config: Config) -> None:
         problems.append("final_replay_steps needs replay_size and replay_steps")
     if 0 < config.replay_size < config.batch_size:
         problems.append("replay_size must be at least batch_size, or no remembered batch can be filled")
+    if not config.replay_size and _changed(config, {"replay_answers"}):
+        problems.append("replay_answers needs replay_size and replay_steps")
+    if not config.mixed_sizes and _changed(config, {"size_order"}):
+        problems.append("size_order needs mixed_sizes")
+    for key in ("final_student_steps", "final_replay_steps"):
+        if getattr(config, key) is not None and config.schedule.type == "constant":
+            problems.append(f"{key} needs a schedule that falls, and schedule.type is constant")
     if config.batch_size < 2 * config.accumulate > 2:
         problems.append("accumulate leaves parts of fewer than two images, which BatchNorm needs; raise batch_size")
     if config.batch_size // config.accumulate < config.painters:
@@ -326,17 +340,20 @@ def _check_method(config: Config) -> None:
     if not config.activation_boundary and not config.attention_transfer:
         if changed := _changed(config, _FEATURES):
             problems.append(f"{changed} needs activation_boundary or attention_transfer above 0")
-    elif (
-        config.interpolation != "none" and config.interpolation_labels != "teacher" and config.interpolation_share == 1
-    ):
-        problems.append(
-            "activation_boundary and attention_transfer need images that teacher and student both see: lower "
-            "interpolation_share below 1, or set interpolation_labels: teacher"
-        )
+    elif config.interpolation != "none" and config.interpolation_labels != "teacher":
+        part = config.batch_size // config.accumulate
+        if math.ceil(config.interpolation_share * part) >= part:
+            problems.append(
+                "activation_boundary and attention_transfer need images that teacher and student both see, and with "
+                "this interpolation_share a batch (or a part of one, with accumulate) has none: lower it, or set "
+                "interpolation_labels: teacher"
+            )
     if config.compile and (config.activation_boundary or config.attention_transfer):
         problems.append("compile hides the student's layers, which activation_boundary and attention_transfer look at")
     if config.simultaneous and (changed := _changed(config, _ANEW)):
         problems.append(f"{changed} cannot go with simultaneous, where the generator's own images keep their answers")
+    if config.simultaneous and config.student_steps == 1 and (changed := _changed(config, _AUGMENT)):
+        problems.append(f"{changed} needs student_steps of at least 2, as with simultaneous the first is not augmented")
     for key in ("student_loss", "adversarial_loss"):
         if not any(getattr(config, key).values()):
             problems.append(f"{key} needs at least one discrepancy with a weight above 0")

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dfad_seg.distill.surfaces import change_surfaces
+
 
 @dataclass(frozen=True)
 class ImageAugmentation:
@@ -20,12 +22,14 @@ class ImageAugmentation:
     Args:
         photometric: strength in [0, 1] of changes of saturation, contrast, colour cast, brightness and sharpness, each
             drawn per image; 0 leaves the values alone.
+        surfaces: share in [0, 1] of the images whose surfaces are changed, see `surfaces.change_surfaces`.
         geometric: mirror half of the images, and zoom each by a factor between 2 and 0.6, the scene reflected at its
             borders where it would end.
     """
 
     photometric: float = 0.0
     geometric: bool = False
+    surfaces: float = 0.0
 
     @torch.no_grad()
     def __call__(self, images: Tensor, rng: torch.Generator) -> Tensor:
@@ -33,6 +37,8 @@ class ImageAugmentation:
             images = _zoom_and_mirror(images, rng)
         if self.photometric:
             images = _recolour(images, self.photometric, rng)
+        if changed := round(self.surfaces * len(images)):
+            images = torch.cat([change_surfaces(images[:changed], rng), images[changed:]])
         return images
 
 

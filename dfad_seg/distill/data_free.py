@@ -34,6 +34,8 @@ class GameSettings:
 
     iterations: int = 15_000
     """Each is `student_steps` student steps and one generator step."""
+    warmup: int = 0
+    """First iterations, in which the schedule's factor rises to 1."""
     student_steps: int = 5
     """k student steps per generator step, each on fresh images."""
     final_student_steps: int | None = None
@@ -53,7 +55,7 @@ class GameSettings:
     """(H, W) of the images in the generator's step, if not that of the student's."""
     simultaneous: bool = False
     """The first student step of an iteration takes the generator step's images and the answers that these got, instead
-    of fresh ones: one pass of generator and teacher less. No augmentation and no feature matching then."""
+    of fresh ones: one pass of generator and teacher less. They are not augmented, and no features are matched."""
     student_norm: str = "update"
     """The student's BatchNorm in the generator's step: update, batch or running."""
     clip_norm: float | None = None
@@ -81,13 +83,17 @@ class GameSettings:
     """What is done when training goes wrong."""
     seed: int = 0
 
-    def student_steps_at(self, factor: float) -> int:
-        """k where the schedule's factor on the learning rates is `factor`."""
-        return _grown(self.student_steps, self.final_student_steps, factor)
+    def steps_at(self, iteration: int, schedule: Schedule) -> tuple[int, int]:
+        """The student's steps in an iteration: on new images, and on remembered ones.
 
-    def replay_steps_at(self, factor: float) -> int:
-        """Student steps on remembered images, likewise."""
-        return _grown(self.replay_steps, self.final_replay_steps, factor)
+        Those that grow do so as the schedule's factor on the learning rates falls; a small factor of the warm-up does
+        not count.
+        """
+        factor = schedule(max(iteration, self.warmup - 1))
+        return (
+            _grown(self.student_steps, self.final_student_steps, factor),
+            _grown(self.replay_steps, self.final_replay_steps, factor),
+        )
 
 
 def _grown(first: int, last: int | None, factor: float) -> int:
@@ -132,7 +138,7 @@ def distil_data_free(
         fresh_generator: builds another generator of the same kind; needed for `restart_every`.
         interpolation: of the student's step, see `student_step`.
         features: likewise. The parameters of `features.connectors` belong to `student_optimizer`, too.
-        adjustment: of the teacher's answers in the student's loss; it learns from those on new images. Give it to the
+        adjustment: of the student's logits in its loss; it learns from the teacher's on new images. Give it to the
             objective, too.
         state: what `hooks.save` was given, to continue from.
         hooks: logging, evaluation, saving.
@@ -265,18 +271,19 @@ def distil_data_free(
         size, batch = sizes.at(training.iteration, rng)
         if settings.restart_every and training.iteration and training.iteration % settings.restart_every == 0:
             _restart(generator, generator_optimizer, fresh_generator, settings, training.iteration)
+            training.restart_average("generator")
 
         shared = move_generator(batch, size, rng) if settings.simultaneous else None
-        factor = schedule(training.iteration)
-        for _ in range(settings.student_steps_at(factor)):
+        new, again = settings.steps_at(training.iteration, schedule)
+        for _ in range(new):
             generated, known = (generate(batch, size, rng), None) if shared is None else shared
             shared = None
-            images = generated if augment is None else augment(generated, rng)
+            images = generated if augment is None or known is not None else augment(generated, rng)
             result = attempt(teach, images, rng, known)
             if result is None:
                 continue
             answered, answers = result.pop("teacher_images"), result.pop("teacher_logits")
-            if adjustment is not None:
+            if adjustment is not None and (known is not None or not settings.simultaneous):
                 adjustment.observe(answers)
             if settings.replay_size:
                 memory.add(answered if memory.keep_answers else generated, answers, rng)
@@ -284,7 +291,7 @@ def distil_data_free(
             training.means.add("train/image_", {"mean": generated.mean(), "sd": generated.std()})
 
         if memory.count(size) >= batch:
-            for _ in range(settings.replay_steps_at(factor)):
+            for _ in range(again):
                 images, kept_answers = memory.sample(batch, size, rng)
                 if augment is not None and kept_answers is None:
                     images = augment(images, rng)

@@ -34,6 +34,10 @@ class ImageSizes:
             place = int(torch.randint(len(self.sizes), (), generator=rng, device=rng.device))
         else:
             place = iteration * len(self.sizes) // self.iterations
-        height, width = self.sizes[min(place, len(self.sizes) - 1)]
-        same_pixels = self.batch * self.base[0] * self.base[1] / (height * width)
-        return (height, width), max(1, round(same_pixels))
+        size = self.sizes[min(place, len(self.sizes) - 1)]
+        return size, self.batch_of(size)
+
+    def batch_of(self, size: tuple[int, int]) -> int:
+        """How many images of a size (H, W) have about the pixels of a batch of the base size; at least 1."""
+        same_pixels = self.batch * self.base[0] * self.base[1] / (size[0] * size[1])
+        return max(1, round(same_pixels))

@@ -52,7 +52,7 @@ def student_step(
         rng: of the interpolation, on the images' device.
         features: activation regularisers of this teacher and this (unwrapped) student, added to the loss where the
             teacher is asked. Give the parameters of `features.connectors` to the optimiser, too.
-        adjustment: changes the teacher's answers before the student imitates them; it does not learn from them here.
+        adjustment: of the student's logits before they are compared with the teacher's; it does not learn here.
         clip_norm: upper bound on the gradient's norm, or None.
         backward: how to run the backward pass (Fabric's, for mixed precision and several devices).
         autocast: context of both forward passes.
@@ -80,8 +80,9 @@ def student_step(
                 lesson = _lesson(part, logits, teacher, pooling, interpolation, rng)
             with autocast():
                 student_logits = pooled(student(lesson.images), pooling)
-        targets = lesson.targets if adjustment is None else adjustment(lesson.targets)
-        loss = loss_fn(student_logits, targets)
+        if adjustment is not None:
+            student_logits = adjustment(student_logits)
+        loss = loss_fn(student_logits, lesson.targets)
         if matching is not None:
             with autocast():
                 found = matching.terms(lesson.matching)
@@ -90,7 +91,7 @@ def student_step(
         backward(loss * share)
         losses.append(loss.detach() * share)
         lessons.append(lesson)
-        agree = student_logits.detach().argmax(dim=1) == targets.argmax(dim=1)
+        agree = student_logits.detach().argmax(dim=1) == lesson.targets.argmax(dim=1)
         agreements.append(agree.float().mean() * share)
         peaks.append(torch.stack(student_logits.detach().aminmax()).abs().max())
         del loss, student_logits  # their graph must not live beside the next part's

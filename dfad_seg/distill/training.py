@@ -27,7 +27,8 @@ class Training:
         optimizers: by name.
         schedule: factor on every learning rate, by iteration.
         iterations: how many there will be.
-        ema_decay: by network, the decay per iteration of a moving average of its weights and statistics, or None.
+        ema_decay: by network, the decay per iteration of a moving average of its weights (and, of the student, its
+            statistics), or None.
         memory: generated images to remember, saved with the rest.
         health: policies for what goes wrong; default: those of `HealthSettings`.
     """
@@ -53,8 +54,10 @@ class Training:
         self.memory = memory
         self.health = health or Health(HealthSettings())
         self.health.watch(networks.values(), optimizers.values())
+        # The student's running statistics are averaged, too; a generator's buffers are copied: some are class ids, and
+        # it normalises by the statistics of its batch.
         self.averages = {
-            name: AveragedModel(networks[name], multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+            name: AveragedModel(networks[name], multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=name == "student")
             for name, decay in ema_decay.items()
             if decay is not None
         }
@@ -119,6 +122,12 @@ class Training:
         """The moving average of a network if there is one, or else the network itself."""
         return self.averages[name].module if name in self.averages else self.networks[name]
 
+    def restart_average(self, name: str) -> None:
+        """Let a network's moving average, if there is one, begin with its present weights."""
+        if name in self.averages:
+            self.averages[name].n_averaged.zero_()
+            self.averages[name].update_parameters(self.networks[name])
+
     def kept_student(self) -> nn.Module:
         """A copy of the student as it would be kept now (the average, if there is one), without gradients."""
         return copy.deepcopy(self.steady("student")).eval().requires_grad_(False)
@@ -179,7 +188,9 @@ def after_iteration(
         if _treat(training, trouble, fabric=fabric, hooks=hooks, kept_student=kept_student):
             return True
     if save or training.evaluation_pending:
-        broadcast_buffers(fabric, *training.networks.values(), *training.averages.values())
+        # Not the averages' own counters, which lie on the CPU, where a GPU's processes cannot send them from.
+        averages = [average.module for average in training.averages.values()]
+        broadcast_buffers(fabric, *training.networks.values(), *averages)
     show = preview if is_due(done, hooks.preview_every, last) and not stop else None
     if not stop:
         try:

@@ -36,11 +36,14 @@ class LayoutGenerator(ImageGenerator):
 
     Args:
         num_classes: number of layout classes, the teacher's.
-        style_dim, width, scales: of a painter, see `Painter`.
+        style_dim: length of the style vector, the look of the classes in an image.
+        width: channels of a painter at full resolution; each halving doubles them up to `8 * width`.
+        scales: number of halvings; sizes need not be divisible.
         painters: number of them. A batch (with `accumulate`: each part of it) should have as many images at least.
-        layouts: kind of random layouts, a name of `LAYOUTS` or `"mixed"`.
-        class_frequencies: share of each class in the layouts' regions, C positive numbers, or `"uniform"`;
-            changed by `aim`.
+        layouts: kind of random layouts: `"voronoi"`, `"fields"`, `"horizon"` or `"mixed"`.
+        class_frequencies: share of each class in the layouts' regions, C positive numbers, or `"uniform"`; changed by
+            `aim`. A config may also say `"statistics"` (read off the teacher's weights) or `"moments"` (from there on
+            estimated by its last BatchNorm).
         frequency_exponent: in [0, 1], on these frequencies, given or aimed at: 1 takes them as they are, 0 makes all
             alike. mIoU counts classes alike, and a student that hardly sees a class learns to answer its neighbours.
         class_positions: `"anywhere"`, or `"teacher"`: more often at the heights in the image where the teacher tends to
@@ -51,7 +54,7 @@ class LayoutGenerator(ImageGenerator):
         boxes: most small upright boxes before the regions of a layout.
         label_maps: (K, H, W) uint8 class ids, 255 for none, of which parts serve as layouts instead of random regions.
             A config gives a folder of them.
-        texture: kind of noise, a name of `TEXTURES`.
+        texture: kind of noise inside of the regions: `"white"` or `"structured"`.
 
     Raises:
         InputError: fewer than 2 classes, or an option out of range.
@@ -224,11 +227,12 @@ class LayoutGenerator(ImageGenerator):
         buildings behind both. New random layouts and boxes keep it from settling on few.
         """
         if self.recalled:
-            places = (self.answered + torch.arange(len(labels), device=labels.device)) % self.ANSWERS
-            small = F.interpolate(labels.unsqueeze(1).float(), self.ANSWER_SIZE, mode="nearest").squeeze(1)
+            answers = labels[-self.ANSWERS :]  # of more, two would share a place
+            places = (self.answered + torch.arange(len(answers), device=labels.device)) % self.ANSWERS
+            small = F.interpolate(answers.unsqueeze(1).float(), self.ANSWER_SIZE, mode="nearest").squeeze(1)
             self.answers[places] = small.to(self.answers.dtype)
-            self.answer_shares[places] = self._one_hot(labels).float().mean(dim=(2, 3))
-            self.answered += len(labels)
+            self.answer_shares[places] = self._one_hot(answers).float().mean(dim=(2, 3))
+            self.answered += len(answers)
         if self.class_positions == "anywhere":
             return
         other = ~self._one_hot(latents.layout)
@@ -265,8 +269,8 @@ class LayoutGenerator(ImageGenerator):
 def _frequencies(value: str | Sequence[float], num_classes: int) -> Tensor:
     if value == "uniform":
         return torch.full((num_classes,), 1 / num_classes)
-    numbers = not isinstance(value, str) and all(isinstance(v, (int, float)) and 0 < v < float("inf") for v in value)
-    if not numbers or len(value) != num_classes:
+    listed = isinstance(value, (list, tuple)) and len(value) == num_classes
+    if not listed or not all(isinstance(v, (int, float)) and 0 < v < float("inf") for v in value):
         raise InputError(
             f"generator.class_frequencies is {value!r}; it must be uniform, statistics (read off the "
             f"teacher's weights), moments (estimated on the way), or {num_classes} positive numbers, one per class."

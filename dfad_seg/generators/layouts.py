@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dfad_seg.errors import choose
+from dfad_seg.generators.draws import uniform
 
 NO_CLASS = 255
 """In label maps."""
@@ -55,9 +56,9 @@ def add_boxes(layout: Tensor, by_row: Tensor, rng: torch.Generator, *, boxes: tu
     ys, xs = _centres(height, rng.device), _centres(width, rng.device)
     rare = 1 / by_row.mean(dim=1).clamp_min(0.1 / len(by_row))
     number = torch.randint(boxes[0], most + 1, (batch, 1), generator=rng, device=rng.device)
-    tall = 0.08 + 0.6 * _uniform(rng, batch, most).square()
-    wide = tall * (0.06 + 0.7 * _uniform(rng, batch, most).square())
-    top, left = _uniform(rng, batch, most) * (1 - tall), _uniform(rng, batch, most) - wide / 2
+    tall = 0.08 + 0.6 * uniform(rng, batch, most).square()
+    wide = tall * (0.06 + 0.7 * uniform(rng, batch, most).square())
+    top, left = uniform(rng, batch, most) * (1 - tall), uniform(rng, batch, most) - wide / 2
     box_class = torch.multinomial(rare.expand(batch, -1), most, replacement=True, generator=rng)
     # Drawn in order, so that later ones stand in front.
     for i in range(most):
@@ -81,7 +82,7 @@ def crop_label_maps(
             until it does.
     """
     batch, *size = under.shape
-    draws = _uniform(rng, 5, batch)
+    draws = uniform(rng, 5, batch)
     chosen = maps[(draws[0] * len(maps)).long()].unsqueeze(1).float()
     scale = zoom[0] * (zoom[1] / zoom[0]) ** draws[1]
     scale = scale.clamp_min(max(wanted / there for wanted, there in zip(size, maps.shape[1:], strict=True)))
@@ -114,8 +115,8 @@ def voronoi_cells(
 
     most = cells[1]
     count = torch.randint(cells[0], most + 1, (batch, 1), generator=rng, device=device)
-    centres = _uniform(rng, batch, most, 2)
-    stretch = torch.stack([torch.ones(batch, device=device), 0.3 + 0.7 * _uniform(rng, batch)], dim=1)
+    centres = uniform(rng, batch, most, 2)
+    stretch = torch.stack([torch.ones(batch, device=device), 0.3 + 0.7 * uniform(rng, batch)], dim=1)
     distance = torch.zeros(batch, most, height, width, device=device)
     for axis in range(2):
         gap = grid[:, axis].unsqueeze(1) - centres[:, :, axis, None, None]
@@ -147,14 +148,14 @@ def horizon_bands(
     height, width = size
     most = bands[1]
     count = torch.randint(bands[0], most + 1, (batch, 1), generator=rng, device=device)
-    tops = _uniform(rng, batch, most).sort(dim=1).values
+    tops = uniform(rng, batch, most).sort(dim=1).values
     unused = torch.arange(most, device=device) >= count
     tops = tops.masked_fill(unused, 2.0)  # below the image
     tops[:, 0] = -1  # the furthest band is the background
     smooth = 0.12 * _smooth_noise(batch, most, 6, (1, width), rng)[:, :, 0]
     steps = 0.12 * torch.randn(batch, most, 7, generator=rng, device=device)
     stepped = F.interpolate(steps, width, mode="nearest")
-    skyline = tops[..., None] + torch.where(_uniform(rng, batch, most, 1) < 0.5, smooth, stepped)
+    skyline = tops[..., None] + torch.where(uniform(rng, batch, most, 1) < 0.5, smooth, stepped)
     inside = _centres(height, device)[:, None] >= skyline[:, :, None, :]  # (N, bands, H, W)
     inside[:, 0] = True
     order = torch.arange(1, most + 1, device=device)[:, None, None]
@@ -189,7 +190,3 @@ def _smooth_noise(batch: int, channels: int, nodes: int, size: tuple[int, int], 
 def _centres(length: int, device: torch.device) -> Tensor:
     """Pixel centres along a side of the image, in (0, 1)."""
     return (torch.arange(length, device=device) + 0.5) / length
-
-
-def _uniform(rng: torch.Generator, *shape: int) -> Tensor:
-    return torch.rand(*shape, generator=rng, device=rng.device)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dfad_seg.errors import choose
+from dfad_seg.generators.draws import normal
 
 SMOOTH_STEP = 20
 """Pixels between the nodes of the smooth noise."""
@@ -28,11 +29,11 @@ def texture_noise(kind: str, batch: int, size: tuple[int, int], rng: torch.Gener
         InputError: unknown kind.
     """
     choose(TEXTURES, kind, "generator.texture")
-    white = _normal(rng, batch, 1, *size)
+    white = normal(rng, batch, 1, *size)
     if kind == "white":
         return white
     nodes = [max(2, round(length / SMOOTH_STEP) + 1) for length in size]
-    smooth = F.interpolate(_normal(rng, batch, 1, *nodes), size, mode="bicubic", align_corners=True)
+    smooth = F.interpolate(normal(rng, batch, 1, *nodes), size, mode="bicubic", align_corners=True)
     return torch.cat([white, smooth, *(_cells(batch, size, sides, rng) for sides in CELL_SIDES)], dim=1)
 
 
@@ -45,10 +46,6 @@ def _cells(batch: int, size: tuple[int, int], sides: tuple[float, float], rng: t
         shift = torch.rand(batch, 1, generator=rng, device=device)
         indices.append((torch.arange(length, device=device) / side + shift).long())
         counts.append(int(length / sides[0]) + 2)
-    values = _normal(rng, batch, *counts)
+    values = normal(rng, batch, *counts)
     image = torch.arange(batch, device=device)[:, None, None]
     return values[image, indices[0][:, :, None], indices[1][:, None, :]].unsqueeze(1)
-
-
-def _normal(rng: torch.Generator, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=rng, device=rng.device)

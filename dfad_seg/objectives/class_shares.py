@@ -68,8 +68,11 @@ class ClassShares(nn.Module):
     @torch.no_grad()
     def update(self, labels: Tensor) -> Tensor:
         """Learn from the recorded passes and the teacher's answers (N, H, W) in them; returns the new estimate (C,)."""
-        # Not all of them, if a step was given up on its way.
-        inputs, self._inputs = torch.cat(self._inputs)[-len(labels) :].float(), []
+        passes: list[Tensor] = []
+        while sum(map(len, passes)) < len(labels):  # not those of a step that was given up on its way
+            passes.insert(0, self._inputs.pop())
+        self._inputs.clear()
+        inputs = torch.cat(passes).float()
         norm = self._norm[0]
         assert norm.running_mean is not None and norm.running_var is not None
         # In units of the running statistics, (N, P, F): what is looked for has mean 0 and mean square 1.

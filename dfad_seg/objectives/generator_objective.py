@@ -25,7 +25,7 @@ class GeneratorObjective:
         adversarial_weight: w_a, ≥ 0.
         priors: by name, each with its weight ≥ 0; see `build_priors`.
         class_shares: estimates the class shares of the teacher's training data on the way, for the generator's layouts.
-        adjustment: of the teacher's answers in the discrepancy, as the student learns them; see `student_step`.
+        adjustment: of the student's logits, as in its own loss; see `student_step`.
     """
 
     def __init__(
@@ -65,12 +65,13 @@ class GeneratorObjective:
         self, *, images: Tensor, latents: Any, student_logits: Tensor, teacher_logits: Tensor
     ) -> dict[str, Tensor]:
         """The unweighted terms by name, and their weighted sum as `"loss"`: scalars."""
+        if self.adjustment is not None:
+            student_logits = self.adjustment(student_logits)
         scene = Scene(images, latents, student_logits, teacher_logits)
         terms: dict[str, Tensor] = {}
         loss = images.new_zeros((), dtype=student_logits.dtype)
         if self.adversarial_weight:
-            wanted = teacher_logits if self.adjustment is None else self.adjustment(teacher_logits)
-            terms["discrepancy"] = self.discrepancy(student_logits, wanted)
+            terms["discrepancy"] = self.discrepancy(student_logits, teacher_logits)
             loss = loss - self.adversarial_weight * terms["discrepancy"]
         for name, (prior, weight) in self.priors.items():
             terms[name] = prior(scene)

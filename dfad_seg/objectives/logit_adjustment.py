@@ -1,4 +1,4 @@
-"""Rare classes count in the mIoU as frequent ones do: the teacher's answers, shifted towards them."""
+"""Rare classes count in the mIoU as frequent ones do: a student whose doubts are resolved for them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from torch import Tensor, nn
 
 
 class LogitAdjustment(nn.Module):
-    """Teacher logits plus −τ log π, up to a constant: what a student is to imitate so that it keeps rare classes.
+    """Student logits plus α log π, up to a constant: what is compared with the teacher's in the student's loss.
 
-    Logit adjustment (Menon et al. 2021, section 4.1) of the teacher, with π the mean of its probabilities on the images
-    that teach. Where the teacher hesitates, and a student after it, the frequent one of two classes is right for the
-    share of right pixels and wrong for a mean over classes. With τ = 1 all classes would count as equally frequent; the
-    mIoU, which minds false alarms as well, is best at about half of that. The student learns the correction with all
-    the rest, so its form does not change.
+    The logit-adjusted loss of Menon et al. 2021 (section 4.2), with π the mean of the teacher's probabilities on the
+    images that teach. What the student says itself is then less than the teacher's by α log π: where it hesitates
+    between two classes it names the rarer one. For the share of right pixels that is wrong, and for a mean over classes
+    it is right. With α = 1 all classes would count as equally frequent; the mIoU, which minds false alarms as well, is
+    best at about half of that. A student that learns with the adjustment says what one that learnt without it would
+    say if its logits were shifted afterwards; its form does not change.
+
+    To shift the teacher's answers instead is not the same: the student's doubts are not where the teacher's are.
 
     Args:
         num_classes: C.
-        strength: τ ≥ 0.
+        strength: α ≥ 0.
 
     Attributes:
         shares: (C,) running mean π, uniform before anything was observed; it sums to 1.
@@ -26,7 +29,7 @@ class LogitAdjustment(nn.Module):
     MEMORY = 0.99
     """What is left of a batch's part in `shares` after each further one."""
     FLOOR = 0.1
-    """Of the uniform share: a class that is never answered is not raised without bounds."""
+    """Of the uniform share: a class that is never answered is not favoured without bounds."""
 
     def __init__(self, num_classes: int, strength: float) -> None:
         super().__init__()
@@ -43,8 +46,8 @@ class LogitAdjustment(nn.Module):
         self.batches.add_(1)
         self.shares.lerp_(shares, (1 / self.batches).clamp(min=1 - self.MEMORY))
 
-    def forward(self, teacher_logits: Tensor) -> Tensor:
-        """Logits (N, C, ...) to imitate; their mean over classes is the same."""
-        offsets = -self.strength * self.shares.clamp(min=self.FLOOR / len(self.shares)).log()
+    def forward(self, student_logits: Tensor) -> Tensor:
+        """Logits (N, C, ...) to compare with the teacher's; their mean over classes is the same."""
+        offsets = self.strength * self.shares.clamp(min=self.FLOOR / len(self.shares)).log()
         offsets = offsets - offsets.mean()
-        return teacher_logits + offsets.view(-1, *[1] * (teacher_logits.dim() - 2)).to(teacher_logits.dtype)
+        return student_logits + offsets.view(-1, *[1] * (student_logits.dim() - 2)).to(student_logits.dtype)

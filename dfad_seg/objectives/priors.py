@@ -47,7 +47,7 @@ class BatchNormPrior:
     """How far the teacher's activations on a batch are from its BatchNorm running statistics.
 
     After DeepInversion (Yin et al. 2020, eq. 4), normalised per channel so that every layer counts alike:
-    the mean over layers of  rms_c((μ_c − μ̂_c) / σ_c) + rms_c((σ_c − σ̂_c) / σ_c),  with μ̂, σ̂ the statistics of
+    the mean over layers of  rms_c((μ_c − μ̂_c) / σ̂_c) + rms_c((σ_c − σ̂_c) / σ̂_c),  with μ̂, σ̂ the statistics of
     the teacher's training set kept in the layer and μ, σ those of the batch. Zero for a batch that looks, layer by
     layer, like the training data.
 
@@ -68,8 +68,9 @@ class BatchNormPrior:
         }
         if not self.layers:
             raise InputError(
-                "the BatchNorm prior needs a teacher with BatchNorm layers that keep running statistics, and this "
-                "teacher has none. Set batch_norm_prior: 0, or load the teacher from its Python class."
+                "the BatchNorm prior needs a teacher with BatchNorm layers that keep running statistics, and this one "
+                "has none that can be reached (TorchScript and torch.export files hide their layers). Set "
+                "batch_norm_prior: 0, or load the teacher from its Python class."
             )
         self._terms: list[Tensor] = []
 

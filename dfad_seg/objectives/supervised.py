@@ -30,7 +30,8 @@ def focal_loss(
     target = labels.where(valid, 0)
     log_pt = log_p.gather(1, target.unsqueeze(1)).squeeze(1)
     scale = valid.float() if weight is None else weight.to(log_p)[target] * valid
-    per_pixel = -((1 - log_pt.exp()) ** gamma) * log_pt if gamma else -log_pt
+    # Bounded away from 0, where a power below 1 has no derivative.
+    per_pixel = -((1 - log_pt.exp()).clamp_min(1e-6) ** gamma) * log_pt if gamma else -log_pt
     return (scale * per_pixel).sum() / scale.sum().clamp_min(1e-12)
 
 

@@ -7,6 +7,7 @@ from dfad_seg.pipeline.evaluate_command import evaluate_from_arguments
 from dfad_seg.pipeline.experiment import assemble, build_experiment
 from dfad_seg.pipeline.export_command import export_from_arguments
 from dfad_seg.pipeline.inspect_command import inspect_from_arguments
+from dfad_seg.pipeline.provenance import student_steps
 from dfad_seg.pipeline.run import run_method, train, train_in_process
 from dfad_seg.pipeline.sources import Source, load_role, open_source
 from dfad_seg.pipeline.stages import train_once
@@ -25,6 +26,7 @@ __all__ = [
     "meta_info",
     "open_source",
     "run_method",
+    "student_steps",
     "train",
     "train_from_arguments",
     "train_in_process",

@@ -45,11 +45,13 @@ def with_largest_batch(config: Config) -> Config:
     if first is None or second is None:
         raise InputError(f"--auto-batch: not even a batch of {probes[1]} fits into memory.")
     batch = largest_batch(probes, (first, second), budget, least=least)
+    if config.replay_size:
+        batch = min(batch, config.replay_size)  # more could not be remembered
     while cuda and peak_memory(config, batch) is None and batch > probes[1]:
         batch = batch * 9 // 10 // 2 * 2
     gib = 2**30
     rank_zero_only(print)(f"auto-batch: batch_size {batch}, for {budget / gib:.1f} GiB")
-    return config.model_copy(update={"batch_size": batch})
+    return parse_config(config.model_dump(exclude_unset=True) | {"batch_size": batch})
 
 
 def largest_batch(probes: tuple[int, int], peaks: tuple[int, int], budget: float, *, least: int = 2) -> int:

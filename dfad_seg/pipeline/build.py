@@ -150,11 +150,16 @@ def build_game(
     generator = fresh_generator(config, teacher, num_classes)
     if config.generator is None:
         return generator, None
+    weights = {name: getattr(config, name) for name in PRIORS}
+    if not config.adversarial_weight and not any(weights.values()):
+        raise InputError(
+            f"the generator has nothing to learn: raise adversarial_weight or one of {', '.join(weights)}."
+        )
     objective = GeneratorObjective(
         weighted_discrepancy(config.adversarial_loss, temperature=config.distillation_temperature),
         adversarial_weight=config.adversarial_weight,
         priors=build_priors(
-            {name: getattr(config, name) for name in PRIORS},
+            weights,
             teacher=teacher,
             options={"class_balance": {"floor": config.class_balance_floor}},
         ),
@@ -204,15 +209,17 @@ def fresh_generator(config: Config, teacher: nn.Module, num_classes: int) -> Ima
 
 def image_augmentation(config: Config) -> ImageAugmentation | None:
     """What changes generated images before the student sees them, or None."""
-    if not config.augment_photometric and not config.augment_geometric:
-        return None
-    return ImageAugmentation(photometric=config.augment_photometric, geometric=config.augment_geometric)
+    augmentation = ImageAugmentation(
+        photometric=config.augment_photometric, geometric=config.augment_geometric, surfaces=config.augment_surfaces
+    )
+    return None if augmentation == ImageAugmentation() else augmentation
 
 
 def game_settings(config: Config) -> GameSettings:
     """The numbers of the data-free loop."""
     return GameSettings(
         iterations=config.iterations,
+        warmup=config.schedule.warmup,
         student_steps=config.student_steps,
         final_student_steps=config.final_student_steps,
         simultaneous=config.simultaneous,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import torch
@@ -31,6 +32,9 @@ def train_from_arguments(
 ) -> int:
     """`tools/train_seg.py`; returns the exit code."""
     resolved = load_config(config, overrides)
+    if resolved.dataset is not None and resolved.evaluation is None:
+        note = "note: dataset is given and evaluation is not, so nothing will be scored. Add evaluation: {split: val}."
+        rank_zero_only(print)(note, file=sys.stderr)
     if dry_run:
         print(describe(resolved), end="")
         return 0

@@ -9,6 +9,7 @@ from torch import nn
 
 from dfad_seg.config import Config
 from dfad_seg.datasets import MetaInfo
+from dfad_seg.distill.image_sizes import ImageSizes
 from dfad_seg.distill.seeds import derived_seed
 from dfad_seg.errors import InputError
 from dfad_seg.generators import ImageGenerator
@@ -79,9 +80,28 @@ def assemble(config: Config, info: MetaInfo, *, teacher: nn.Module, student: nn.
     adjustment = build_adjustment(config, info.num_classes)
     experiment = Experiment(config, info, teacher, student, student_loss=student_loss, adjustment=adjustment)
     if config.data_free:
+        check_batches(config)
         generator, experiment.objective = build_game(config, teacher, info.num_classes, adjustment)
         if config.generator is not None:
             parameter_groups(config.generator_optimizer, generator)
         experiment.generator = to_layout(config, generator)
         experiment.features = build_features(config, teacher=teacher, student=student)
     return experiment
+
+
+def check_batches(config: Config) -> None:
+    """Raises InputError if the batches of `mixed_sizes` are too small or too large for other keys."""
+    sizes = ImageSizes(config.image_size, config.batch_size, config.mixed_sizes, config.size_order, config.iterations)
+    for size in config.mixed_sizes:
+        batch = sizes.batch_of(size)
+        least = config.accumulate * max(2 if config.accumulate > 1 else 1, config.painters)
+        if batch < least:
+            raise InputError(
+                f"mixed_sizes: a batch of {size[0]}x{size[1]} has {batch} images, the pixels of {config.batch_size} of "
+                f"image_size, and accumulate and generator.painters need {least}. Raise batch_size."
+            )
+        if 0 < config.replay_size < batch:
+            raise InputError(
+                f"mixed_sizes: a batch of {size[0]}x{size[1]} has {batch} images, and replay_size {config.replay_size} "
+                "is less, so that none could be remembered. Raise replay_size."
+            )

@@ -59,11 +59,13 @@ def provenance(
 
 def trained_steps(config: Config) -> int:
     """Optimiser steps of the trained network in a whole run."""
-    if config.method not in ("dfad", "random_noise"):
-        return config.iterations
+    return sum(map(sum, student_steps(config))) if config.data_free else config.iterations
+
+
+def student_steps(config: Config) -> list[tuple[int, int]]:
+    """The student's steps on new images and on remembered ones, in each iteration of a data-free run."""
     settings, schedule = game_settings(config), schedule_of(config.schedule, config.iterations)
-    factors = [schedule(iteration) for iteration in range(config.iterations)]
-    return sum(settings.student_steps_at(f) + settings.replay_steps_at(f) for f in factors)
+    return [settings.steps_at(iteration, schedule) for iteration in range(config.iterations)]
 
 
 def _identity(config: Config, teacher: nn.Module) -> dict[str, Any]:

@@ -226,6 +226,8 @@ def run_method(
     config, trained, teacher = experiment.config, experiment.trained, experiment.teacher
     schedule = schedule_of(config.schedule, config.iterations)
     features = experiment.features
+    if teacher is not None:
+        teacher.to(fabric.device)  # the loaded one: priors hold parts of it, while the loop may get a rearranged copy
     # The connectors of the regularisers learn with the student, though they are no part of it.
     learning = trained if features is None else nn.ModuleList([trained, features.connectors])
     optimizer = build_optimizer(config.student_optimizer, learning)

@@ -10,6 +10,9 @@ from typing import Any
 from dfad_seg.files import write_whole
 from dfad_seg.runs.summary import summarise
 
+KEPT = ("student.pt", "teacher.pt")
+"""What only a finished run has; one that diverged may have `last_good_student.pt`."""
+
 
 def ablation_rows(settings: Mapping[str, Sequence[Path]]) -> list[dict[str, Any]]:
     """What the finished runs of each setting say, the settings in their order.
@@ -23,7 +26,7 @@ def ablation_rows(settings: Mapping[str, Sequence[Path]]) -> list[dict[str, Any]
     """
     rows = []
     for name, folders in settings.items():
-        finished = [summarise(folder) for folder in folders if any(folder.glob("*.pt"))]
+        finished = [summarise(folder) for folder in folders if any((folder / name).exists() for name in KEPT)]
         rows.append(
             {
                 "setting": name,

@@ -52,7 +52,7 @@ class TensorBoard:
 
     def __init__(self, run: Path, *, step: int) -> None:
         # Events of a run that was killed after its last checkpoint are hidden from there on.
-        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1 if step else None)
+        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
 
     def settings(self, values: Mapping[str, Value], metrics: Sequence[str]) -> None:
         # Not `add_hparams`, which would write into a sub-folder, as a second run.

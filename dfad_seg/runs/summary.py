@@ -11,10 +11,17 @@ from typing import Any
 import yaml
 
 from dfad_seg.errors import InputError
-from dfad_seg.files import write_text
+from dfad_seg.evaluation import SegmentationMetrics
+from dfad_seg.files import write_json, write_text
 from dfad_seg.runs.directory import read_metrics
 
 TEST_METRICS = "test_metrics.json"
+
+
+def write_test_score(run: Path, metrics: SegmentationMetrics, *, role: str, command: str) -> None:
+    """Note a finished run's score on the test split in its directory, as `eval_miou.py --out` does."""
+    record = {"role": role, "checkpoint": str(run / f"{role}.pt"), "split": "test", "command": command}
+    write_json(run / TEST_METRICS, record | metrics.to_dict())
 
 
 @dataclass(frozen=True)

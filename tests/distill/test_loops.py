@@ -216,11 +216,18 @@ def test_generator_restarts_from_fresh_weights():
 
 
 def test_student_steps_follow_the_learning_rate():
-    settings = GameSettings(student_steps=2, final_student_steps=10)
-    assert [settings.student_steps_at(f) for f in (1.0, 0.5, 0.0)] == [2, 6, 10]
-    assert GameSettings(student_steps=3).student_steps_at(0.0) == 3
-    settings = GameSettings(replay_steps=1, final_replay_steps=5)
-    assert [settings.replay_steps_at(f) for f in (1.5, 1.0, 0.5, 0.0)] == [1, 1, 3, 5]
+    falling = build_schedule("poly", iterations=4, power=1.0)  # 1, 3/4, 1/2, 1/4
+    settings = GameSettings(student_steps=2, final_student_steps=10, replay_steps=1, final_replay_steps=5)
+    assert [settings.steps_at(i, falling) for i in range(5)] == [(2, 1), (4, 2), (6, 3), (8, 4), (10, 5)]
+    assert GameSettings(student_steps=3, replay_steps=2).steps_at(4, falling) == (3, 2)
+    assert settings.steps_at(0, lambda iteration: 1.5) == (2, 1)
+
+
+def test_steps_do_not_grow_in_the_warmup():
+    schedule = build_schedule("cosine", iterations=40, warmup=10)
+    settings = GameSettings(warmup=10, replay_steps=2, final_replay_steps=12)
+    again = [settings.steps_at(i, schedule)[1] for i in range(40)]
+    assert set(again[:10]) == {again[9]} and again == sorted(again) and again[-1] == 12
 
 
 def test_resume_between_two_log_points_loses_no_metric():

@@ -1,11 +1,15 @@
 """The reference of config keys is current, complete, and says something about each key."""
 
+import inspect
 import re
 
 from doc_pages import REPOSITORY
 
 from dfad_seg.config import Config, EvaluationConfig
 from dfad_seg.config.reference import config_reference
+from dfad_seg.generators import LayoutGenerator
+from dfad_seg.objectives.discrepancy import DISCREPANCIES
+from dfad_seg.pipeline.option_reference import documented, option_reference
 
 PAGE = REPOSITORY / "docs" / "configuration.md"
 
@@ -16,7 +20,25 @@ def rows(text):
 
 def test_the_committed_page_is_current():
     wrong = "run: python tools/config_reference.py --out docs/configuration.md"
-    assert PAGE.read_text(encoding="utf-8") == config_reference(), wrong
+    assert PAGE.read_text(encoding="utf-8") == config_reference() + "\n" + option_reference(), wrong
+
+
+def test_every_option_is_explained():
+    page = option_reference()
+    sections = {section.splitlines()[0]: rows(section) for section in re.split(r"^## ", page, flags=re.M)[1:]}
+    assert len(sections) == 10
+    layout = sections["`generator`, `type: layout`"]
+    assert set(layout) == set(inspect.signature(LayoutGenerator).parameters) - {"num_classes"}
+    losses = sections["`student_loss`, `adversarial_loss`"]
+    assert set(losses) == set(DISCREPANCIES)
+    assert [name for table in sections.values() for name, cells in table.items() if not cells[-1]] == []
+    assert layout["boxes"] == ["`10`", "most small upright boxes before the regions of a layout."]
+
+
+def test_arguments_of_a_docstring():
+    text = "Does.\n\nArgs:\n    a, b: the first\n        two.\n    c: (N, C): the third.\n\nRaises:\n    Error: never."
+    both = "the first\n        two."
+    assert documented(text) == {"a": both, "b": both, "c": "(N, C): the third."}
 
 
 def test_every_key_is_there_and_explained():

@@ -184,6 +184,16 @@ def test_recalled_layouts_are_earlier_answers():
     assert torch.equal(clone.sample(8, (24, 32), rng(5)).layout, generator.sample(8, (24, 32), rng(5)).layout)
 
 
+def test_of_more_answers_than_can_be_remembered_the_last_count():
+    generator = build("layout", width=4, recalled=0.9, class_positions="anywhere")
+    many = generator.ANSWERS + 44
+    labels = (torch.arange(many) % 5).view(-1, 1, 1).expand(-1, 16, 16)
+    generator.observe(generator.sample(1, (16, 16), rng()), labels)
+    assert generator.answered == generator.ANSWERS
+    assert torch.equal(generator.answer_shares.argmax(dim=1), generator.answers[:, 0, 0].long())
+    assert torch.equal(generator.answers[:, 0, 0].long(), labels[44:, 0, 0])
+
+
 def test_aimed_at_shares_steer_regions_and_recalled_answers():
     generator = build("layout", width=4, recalled=0.99, boxes=0, class_positions="anywhere")
     latents = generator.sample(8, (24, 32), rng())

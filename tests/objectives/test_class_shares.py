@@ -82,6 +82,19 @@ def test_labels_may_be_finer_than_features_and_come_in_parts(norm):
     assert not exact._inputs
 
 
+def test_passes_of_a_step_that_was_given_up_do_not_count(norm):
+    labels = drawn(TRUE)
+    estimates = []
+    for given_up in (False, True):
+        estimator = ClassShares(norm, torch.ones(4) / 4)
+        if given_up:
+            with estimator.watch():
+                norm(features(drawn(TRUE, (3, 8, 24)), seed=3))  # of another size
+        estimates.append(watched(estimator, norm, labels, seed=4).clone())
+        assert not estimator._inputs
+    assert torch.equal(*estimates)
+
+
 def test_its_state_goes_on_where_it_was(norm):
     first, second = (ClassShares(norm, torch.ones(4) / 4) for _ in range(2))
     for i in range(3):

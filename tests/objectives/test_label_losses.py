@@ -35,6 +35,14 @@ def test_focal_loss_against_a_loop(batch):
     assert focal_loss(logits, labels, gamma=2.0).item() == pytest.approx(np.mean(terms), rel=1e-5)
 
 
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_a_certain_answer_has_a_finite_gradient(gamma):
+    """At p = 1 a power below 1 has none of its own."""
+    logits = torch.tensor([[40.0, 0.0], [0.0, 1.0]]).view(2, 2, 1, 1).requires_grad_()
+    focal_loss(logits, torch.zeros(2, 1, 1, dtype=torch.long), gamma=gamma).backward()
+    assert torch.isfinite(logits.grad).all() and logits.grad[1].abs().max() > 0.1
+
+
 def test_nothing_labelled_gives_zero_and_finite_gradients(batch):
     logits = batch[0].requires_grad_()
     loss = focal_loss(logits, torch.full((2, 5, 6), 255))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dfad_seg.objectives import GeneratorObjective, LogitAdjustment
-from dfad_seg.objectives.discrepancy import log_mae
+from dfad_seg.objectives.discrepancy import kl, log_mae
 
 
 def test_by_hand():
@@ -17,7 +17,7 @@ def test_by_hand():
     probabilities = [np.exp(b) / np.exp(b).sum(axis=1, keepdims=True) for b in batches]
     shares = np.mean([p.mean(axis=(0, 2, 3)) for p in probabilities], axis=0)  # the first batches count alike
     np.testing.assert_allclose(adjustment.shares.numpy(), shares, rtol=1e-5)
-    offsets = -0.7 * np.log(shares)
+    offsets = 0.7 * np.log(shares)
     expected = batches[0] + (offsets - offsets.mean())[:, None, None]
     np.testing.assert_allclose(adjustment(torch.from_numpy(batches[0])).numpy(), expected, rtol=1e-5, atol=1e-6)
 
@@ -43,38 +43,47 @@ def test_a_late_batch_moves_the_shares_by_a_hundredth():
     torch.testing.assert_close(adjustment.shares - before, torch.tensor([-0.01, 0.01]))
 
 
-def test_a_class_that_is_never_answered_is_raised_by_a_bounded_amount():
+def test_a_class_that_is_never_answered_is_favoured_by_a_bounded_amount():
     adjustment = LogitAdjustment(4, strength=1.0)
     logits = torch.tensor([50.0, 0.0, 0.0, 0.0]).view(1, 4, 1, 1)
     adjustment.observe(logits)
-    raised = adjustment(logits) - logits
-    assert (raised[:, 1] - raised[:, 0]).item() == pytest.approx(np.log(40), rel=1e-4)  # a tenth of a quarter
+    added = adjustment(logits) - logits
+    assert (added[:, 0] - added[:, 1]).item() == pytest.approx(np.log(40), rel=1e-4)  # a tenth of a quarter
 
 
-def test_an_adjustment_by_the_whole_shares_leaves_no_prior():
-    """A teacher that knows nothing but how often classes occur: at τ = 1 its adjusted answer prefers none of them."""
-    adjustment = LogitAdjustment(3, strength=1.0)
-    logits = torch.tensor([0.5, 0.3, 0.2]).log().view(1, 3, 1, 1).expand(2, 3, 4, 4)
-    adjustment.observe(logits)
-    adjusted = adjustment(logits)
-    torch.testing.assert_close(adjusted, adjusted.mean(dim=1, keepdim=True).expand_as(adjusted))
+def learnt(targets, strength):
+    """Logits (C,) of a student that says the same of every pixel, after learning from teacher logits (N, C, 1, 1)."""
+    adjustment = LogitAdjustment(targets.shape[1], strength)
+    adjustment.observe(targets)
+    said = torch.zeros(targets.shape[1], requires_grad=True)
+    optimizer = torch.optim.LBFGS([said], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = kl(adjustment(said.view(1, -1, 1, 1).expand_as(targets)), targets)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return said.detach() - said.detach().mean()
 
 
-def test_where_the_teacher_hesitates_the_rarer_class_is_named_and_elsewhere_nothing_changes():
-    adjustment = LogitAdjustment(2, strength=0.5)
-    adjustment.observe(torch.tensor([0.9, 0.1]).log().view(1, 2, 1, 1))
-    sure, hesitant = torch.tensor([4.0, 0.0]).view(1, 2, 1, 1), torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
-    assert adjustment(sure).argmax().item() == 0
-    assert adjustment(hesitant).argmax().item() == 1  # log(0.9 / 0.1) / 2 is 1.1
+def test_it_is_the_shift_of_a_finished_student():
+    """The student cannot tell pixels apart of which the teacher is sure; both ways it ends at log π − α log π."""
+    targets = torch.tensor([[9.0, 0.0, 0.0]] * 6 + [[0.0, 9.0, 0.0]] * 3 + [[0.0, 0.0, 9.0]]).view(10, 3, 1, 1)
+    shares = targets.softmax(dim=1).mean(dim=(0, 2, 3)).log()
+    for strength in (0.0, 0.5, 1.0):
+        expected = (1 - strength) * (shares - shares.mean())
+        torch.testing.assert_close(learnt(targets, strength), expected, atol=2e-3, rtol=0)
 
 
-def test_the_generator_looks_for_disagreement_with_the_adjusted_answers():
+def test_the_generator_looks_for_disagreement_beyond_the_adjustment():
     student, teacher = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
     adjustment = LogitAdjustment(3, strength=2.0)
     adjustment.observe(teacher * 3)
-    common = {"images": torch.rand(2, 3, 4, 4), "latents": None, "student_logits": student}
-    adjusted = GeneratorObjective(log_mae, adjustment=adjustment)(teacher_logits=teacher, **common)
-    expected = GeneratorObjective(log_mae)(teacher_logits=adjustment(teacher), **common)
-    plain = GeneratorObjective(log_mae)(teacher_logits=teacher, **common)
+    common = {"images": torch.rand(2, 3, 4, 4), "latents": None, "teacher_logits": teacher}
+    adjusted = GeneratorObjective(log_mae, adjustment=adjustment)(student_logits=student, **common)
+    expected = GeneratorObjective(log_mae)(student_logits=adjustment(student), **common)
+    plain = GeneratorObjective(log_mae)(student_logits=student, **common)
     torch.testing.assert_close(adjusted["loss"], expected["loss"])
     assert adjusted["loss"] != plain["loss"]

@@ -7,10 +7,11 @@ import statistics
 import pytest
 from conftest_pipeline import call_tool, write
 
-from dfad_seg.ablation import build_settings, parse_vary
+from dfad_seg.ablation import _steady, build_settings, parse_vary
+from dfad_seg.config import parse_config
 from dfad_seg.errors import InputError
 from dfad_seg.runs import read_metrics
-from dfad_seg.runs.ablation import ablation_table
+from dfad_seg.runs.ablation import ablation_rows, ablation_table
 
 
 def names(*vary, mode="one-at-a-time"):
@@ -76,6 +77,21 @@ def test_equal_time(world, tmp_path, monkeypatch):
         shutil.rmtree(run)
     assert call_tool("ablate", *command) == 0
     assert [r["iterations"] for r in json.loads((tmp_path / "a" / "ablation.json").read_text())["rows"]] == [2, 2]
+
+
+def test_the_timed_iterations_cost_what_all_do_on_average(world):
+    growing = {"replay_size": 64, "replay_steps": 2, "final_replay_steps": 12, "student_steps": 3}
+    growing |= {"schedule": {"type": "poly", "power": 1.0, "warmup": 5}, "iterations": 100}
+    overrides = _steady(parse_config(world.configs["random_noise"] | growing))
+    assert overrides[1:] == ["student_steps=3", "final_student_steps=null", "replay_steps=7", "final_replay_steps=null"]
+    assert _steady(parse_config(world.configs["distill_with_data"])) == []
+
+
+def test_a_run_that_diverged_counts_as_unfinished(tmp_path):
+    (tmp_path / "config.yaml").write_text("method: dfad\n")
+    (tmp_path / "last_good_student.pt").write_bytes(b"")
+    (row,) = ablation_rows({"base": [tmp_path]})
+    assert row["unfinished"] == 1 and row["seeds"] == []
 
 
 def test_wrong_settings_are_found_before_anything_runs(world, tmp_path, capsys):

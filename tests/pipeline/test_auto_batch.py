@@ -30,6 +30,19 @@ def test_every_painter_gets_an_image(world, monkeypatch):
     assert with_largest_batch(config).batch_size == 24 and tried == [12, 28]
 
 
+def test_no_more_than_the_memory_holds(world, monkeypatch):
+    monkeypatch.setattr(auto_batch, "peak_memory", lambda config, batch: GIB + batch * GIB // 10)
+    monkeypatch.setattr(auto_batch, "free_memory", lambda: 4 * GIB)
+    config = parse_config(world.configs["dfad"] | {"batch_size": 4, "replay_size": 9, "replay_steps": 1})
+    assert with_largest_batch(config).batch_size == 9
+    # On a GPU the chosen batch is tried, which a larger one than that could not be.
+    tried = []
+    monkeypatch.setattr(auto_batch, "peak_memory", lambda config, batch: tried.append(batch) or GIB + batch * GIB // 10)
+    monkeypatch.setattr(auto_batch.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(auto_batch.torch.cuda, "mem_get_info", lambda: (4 * GIB, 4 * GIB))
+    assert with_largest_batch(config).batch_size == 9 and tried == [4, 12, 9]
+
+
 def test_several_processes_and_methods_with_data_are_refused(world):
     dfad = world.configs["dfad"]
     with pytest.raises(InputError, match="one process"):

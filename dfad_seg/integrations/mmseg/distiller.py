@@ -72,7 +72,7 @@ class DataFreeDistiller(BaseModel):
         adversarial_loss: what the generator maximises; default `DFADLoss` with `log_mae`.
         adversarial_weight: of that loss.
         priors: further terms of the generator's loss with their weights, such as `dict(batch_norm_prior=1.0)`.
-        logit_adjustment: τ of `LogitAdjustment`; 0: none.
+        logit_adjustment: α of `LogitAdjustment`; 0: none.
         batch_size: images per step and process.
         image_size: (H, W) of the generated images.
         student_steps, student_norm, accumulate: as in `GameSettings`.
