@@ -39,7 +39,8 @@ def random_convolution(images: Tensor, rng: torch.Generator) -> Tensor:
         padded = F.pad(images.reshape(1, 3 * count, height, width), [side // 2] * 4, mode="replicate")
         filtered = F.conv2d(padded, kernels, groups=count).view_as(images)
         blends.append(torch.lerp(_contrast_of(filtered, images), images, uniform(rng, count, 1, 1, 1)))
-    return torch.where(uniform(rng, count, 1, 1, 1) < 0.5, *blends)
+    fine, coarse = blends
+    return torch.where(uniform(rng, count, 1, 1, 1) < 0.5, fine, coarse)
 
 
 def amplitudes_of_another(images: Tensor, rng: torch.Generator) -> Tensor:
