@@ -12,7 +12,8 @@ from dfad_seg.cli import run_tool
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Write a JSON list of results, one row per entry of a YAML list that says which runs belong to "
-        "which setting. Test numbers are those in RUN/test_metrics.json."
+        "which setting. Test numbers are those in RUN/test_metrics.json. Rows of runs that are not here stay as FILE "
+        "has them."
     )
     parser.add_argument("listing", nargs="?", default="docs/results.yaml", metavar="LIST", help="docs/results.yaml")
     parser.add_argument("--out", default="docs/results.json", metavar="FILE", help="default: docs/results.json")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ NEEDED = {"setting", "runs", "teacher"}
 KEYS = NEEDED | {"method", "command"}
 
 
-def results_rows(listing: str | Path, *, root: str | Path = ".") -> list[dict[str, Any]]:
+def results_rows(
+    listing: str | Path, *, root: str | Path = ".", known: Sequence[dict[str, Any]] = ()
+) -> list[dict[str, Any]]:
     """One row per entry of a YAML list of settings.
 
     Args:
@@ -24,6 +28,7 @@ def results_rows(listing: str | Path, *, root: str | Path = ".") -> list[dict[st
             seed), `teacher` (the teacher's run directory) and, optionally, `method` (a name for the row) and `command`;
             by default they are those that the runs themselves say.
         root: the folder from which the patterns are resolved.
+        known: rows that stand for entries whose runs are not here (any more): those with their `setting` and `method`.
 
     Returns:
         Mappings with `setting`, `method`, `teacher_miou` and `student_miou_mean` on the test split (fractions),
@@ -31,8 +36,9 @@ def results_rows(listing: str | Path, *, root: str | Path = ".") -> list[dict[st
         over seeds), `device` and `command` (of the first seed).
 
     Raises:
-        InputError: the list is malformed; a pattern matches no run; a run has not finished, or has not been scored on
-            the test split; runs of one row differ in method or in the weights that were kept.
+        InputError: the list is malformed; a pattern matches no run, and no known row stands for it; a run has not
+            finished, or has not been scored on the test split; runs of one row differ in method or in the weights that
+            were kept.
     """
     try:
         entries = yaml.safe_load(Path(listing).read_text(encoding="utf-8"))
@@ -42,15 +48,27 @@ def results_rows(listing: str | Path, *, root: str | Path = ".") -> list[dict[st
         raise InputError(f"{listing} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f"{listing} must hold a list of mappings with the keys {', '.join(sorted(KEYS))}.")
-    return [_row(entry, Path(root), str(listing)) for entry in entries]
+    return [_row(entry, Path(root), str(listing), known) for entry in entries]
 
 
 def write_results(listing: str | Path, out: str | Path, *, root: str | Path = ".") -> None:
-    """Write `results_rows` as JSON, whole."""
-    write_json(out, results_rows(listing, root=root))
+    """Write `results_rows` as JSON, whole. Rows of runs that are not here stay as the file has them.
+
+    Raises:
+        InputError: as `results_rows`; the file is there and holds something else.
+    """
+    known: Any = []
+    if Path(out).exists():
+        try:
+            known = json.loads(Path(out).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(f"cannot read {out}: {error}. Choose another --out.") from None
+        if not isinstance(known, list) or not all(isinstance(row, dict) for row in known):
+            raise InputError(f"{out} is there and holds no list of results. Choose another --out.")
+    write_json(out, results_rows(listing, root=root, known=known))
 
 
-def _row(entry: dict[str, Any], root: Path, listing: str) -> dict[str, Any]:
+def _row(entry: dict[str, Any], root: Path, listing: str, known: Sequence[dict[str, Any]]) -> dict[str, Any]:
     missing, unknown = sorted(NEEDED - entry.keys()), sorted(entry.keys() - KEYS)
     if missing or unknown:
         raise InputError(
@@ -60,6 +78,9 @@ def _row(entry: dict[str, Any], root: Path, listing: str) -> dict[str, Any]:
     patterns = [entry["runs"]] if isinstance(entry["runs"], str) else entry["runs"]
     folders = sorted({path for pattern in patterns for path in root.glob(pattern) if path.is_dir()})
     if not folders:
+        for row in known:
+            if (row.get("setting"), row.get("method")) == (entry["setting"], entry.get("method")):
+                return row
         raise InputError(f"{listing}: {entry['setting']}: no run matches {', '.join(patterns)} under {root}.")
     runs = [summarise(folder) for folder in folders]
     teacher = summarise(root / entry["teacher"])

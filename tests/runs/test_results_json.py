@@ -43,6 +43,26 @@ def test_rows(runs):
     }
 
 
+def test_rows_of_runs_that_are_gone_stay(runs):
+    path = listing(runs, ENTRY | {"method": "kept"}, ENTRY | {"runs": "other", "method": "plain"})
+    out = runs / "results.json"
+    write_results(path, out, root=runs)
+    before = json.loads(out.read_text())
+    for seed in (0, 1):
+        (runs / f"s_{seed}").rename(runs / f"gone_{seed}")
+    make_run(runs / "other2", test=0.3)
+    write_results(
+        listing(runs, ENTRY | {"method": "kept"}, ENTRY | {"runs": "other2", "method": "plain"}), out, root=runs
+    )
+    first, second = json.loads(out.read_text())
+    assert first == before[0] and second["student_miou_mean"] == 0.3
+    with pytest.raises(InputError, match="no run matches"):
+        write_results(listing(runs, ENTRY | {"method": "another"}), out, root=runs)
+    out.write_text("{}")
+    with pytest.raises(InputError, match="holds no list of results"):
+        write_results(path, out, root=runs)
+
+
 @pytest.mark.parametrize(
     "entry, message",
     [
