@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"errors"},
     "cli": {"errors"},
     "environment": set(),
-    "main": {"errors", "cli", "environment"},
+    "main": {"errors", "cli", "environment", "config"},
     "pipeline": {
         "errors", "files", "segmentors", "generators", "objectives", "datasets", "evaluation", "runs", "report",
         "distill", "config", "environment", "exporting",

@@ -150,9 +150,14 @@ def _source(
             raise InputError("nothing to score: give CHECKPOINT, a run directory, --predictions or --compare.")
         return open_source(config, config_path)
     # A placeholder section has no architecture to offer; the file must know its own.
-    if role is None and Path(checkpoint).is_file() and config_path is not None:
-        role = config.trained_role
-    return open_source(config, checkpoint, role=role)
+    if role is not None or not Path(checkpoint).is_file() or config_path is None:
+        return open_source(config, checkpoint, role=role)
+    try:
+        return open_source(config, checkpoint, role=config.trained_role)
+    except InputError as error:
+        if config.trained_role == "teacher" or config.teacher is None:
+            raise
+        raise InputError(f"{error} If {checkpoint} is the teacher, say so: --role teacher.") from None
 
 
 def _teacher_role(config: Config, teacher: str) -> str | None:

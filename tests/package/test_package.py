@@ -43,6 +43,14 @@ def test_the_command_names_its_tools(capsys):
     assert "Did you mean 'train'" in capsys.readouterr().err
 
 
+def test_the_configs_are_listed_with_what_they_are(capsys):
+    assert main(["configs"]) == 0
+    printed = capsys.readouterr().out
+    for name in shipped_configs():
+        assert f"{name}\n    " in printed
+    assert "    The paper's method at a size that two CPU cores finish" in printed and "python tools" not in printed
+
+
 def test_a_command_is_its_tool(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["dfad-seg"])
     with pytest.raises(SystemExit) as end:

@@ -296,6 +296,7 @@ def test_evaluation(world, capsys, tmp_path):
     assert "batch size is -1" in evaluated(capsys, supervised, world.teacher, "--batch-size", "-1")
     # The teacher's weights do not fit the student's architecture.
     assert "missing" in evaluated(capsys, dfad, world.teacher, "--role", "student")
+    assert f"If {world.teacher} is the teacher, say so: --role teacher." in evaluated(capsys, dfad, world.teacher)
     # Weights that fit and a normalisation that is not the file's.
     wrong = ["--cfg-options", "teacher.mean=[0.5, 0.5, 0.5]"]
     assert "was trained with mean" in evaluated(capsys, supervised, world.teacher, *wrong)
