@@ -12,7 +12,7 @@ from dfad_seg.runs.summary import summarise
 from dfad_seg.segmentors import load_segmentor
 
 CONFIGS = demo.Path(__file__).parent.parent / "configs" / "street_scenes"
-TINY = ["image_size=[32, 48]", "batch_size=3", "iterations=2", "evaluation.batch_size=2", "evaluation.num_workers=0"]
+TINY = ["batch_size=3", "iterations=2", "evaluation.batch_size=2", "evaluation.num_workers=0"]
 
 
 @pytest.fixture
