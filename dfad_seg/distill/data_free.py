@@ -317,5 +317,8 @@ def _restart(
     if fresh_generator is None or optimizer is None:
         raise ValueError("restart_every needs fresh_generator and a generator that is trained")
     torch.manual_seed(derived_seed(settings.seed, 0, iteration, "initialisation"))
-    generator.renew(fresh_generator())
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": {}})
+    renewed = {id(parameter) for parameter in generator.renew(fresh_generator(), iteration // settings.restart_every - 1)}
+    known = optimizer.state_dict()
+    in_order = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    kept = {place: state for place, state in known["state"].items() if id(in_order[place]) not in renewed}
+    optimizer.load_state_dict(known | {"state": kept})

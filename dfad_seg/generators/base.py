@@ -45,10 +45,19 @@ class ImageGenerator(nn.Module):
     def aim(self, class_shares: Tensor) -> None:
         """Be told the class shares (C,) that generated images should have, as estimated by now; by default ignored."""
 
-    def renew(self, fresh: ImageGenerator) -> None:
+    def renew(self, fresh: ImageGenerator, turn: int = 0) -> list[nn.Parameter]:
         """Start anew from the weights of a `fresh` generator of this kind. What was learnt about the teacher may stay;
-        by default nothing does."""
+        by default nothing does.
+
+        Args:
+            fresh: a generator built by the same options.
+            turn: how often this was called before. A generator of several parts may renew one of them each time.
+
+        Returns:
+            The parameters that are new, whose optimiser should forget the old ones.
+        """
         self.load_state_dict(fresh.state_dict())
+        return list(self.parameters())
 
 
 @contextmanager

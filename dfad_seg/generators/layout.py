@@ -208,10 +208,13 @@ class LayoutGenerator(ImageGenerator):
         powers: Tensor = shares**self.frequency_exponent
         return powers / powers.sum()
 
-    def renew(self, fresh: ImageGenerator) -> None:
-        """New looks of the classes; class frequencies, positions and remembered answers stay."""
-        learnt = dict(self.named_buffers()).keys() & self.state_dict().keys()
-        self.load_state_dict(fresh.state_dict() | {name: self.get_buffer(name) for name in learnt})
+    def renew(self, fresh: ImageGenerator, turn: int = 0) -> list[nn.Parameter]:
+        """New looks of the classes from one of the painters, which take turns, so that the others' images go on to teach.
+        Class frequencies, positions and remembered answers stay."""
+        assert isinstance(fresh, LayoutGenerator)
+        place = turn % len(self.painters)
+        self.painters[place].load_state_dict(fresh.painters[place].state_dict())
+        return list(self.painters[place].parameters())
 
     @torch.no_grad()
     def observe(self, latents: LayoutLatents, labels: Tensor) -> None:

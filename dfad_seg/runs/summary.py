@@ -40,7 +40,7 @@ class RunSummary:
     curve: tuple[tuple[int, float], ...]
     """(iteration, mIoU) on it; the last is that of the kept network."""
     test: dict[str, Any] | None
-    """What `eval_miou.py --out RUN/test_metrics.json` wrote."""
+    """What `eval_miou.py --out RUN/test_metrics.json` wrote; its `split` may be val, where a test split has no labels."""
     parameters: int
     device: str
     commit: str | None
@@ -97,12 +97,20 @@ def results_table(runs: Sequence[str | Path], *, teacher: str | Path) -> str:
     """A Markdown table of runs against their teacher's run, the curves of validation, and where it was measured.
 
     All numbers are of the last (or, where the config says `ema_decay`, the averaged) weights; nothing was selected.
+
+    Raises:
+        InputError: as `summarise`, or the runs were scored on different splits.
     """
     summaries = [summarise(teacher), *(summarise(run) for run in runs)]
     reference = summaries[0].test
+    tested = {s.name: s.test for s in summaries if s.test is not None}
+    splits = sorted({test.get("split", "test") for test in tested.values()}) or ["test"]
+    if len(splits) > 1:
+        raise InputError(f"the runs' scores are of different splits: {', '.join(splits)}. Score them on the same one.")
+    scored = splits[0]
     lines = [
         "| run | method | seed | parameters | steps of the trained network | minutes | last mIoU on the way "
-        "| test mIoU | share of the teacher's test mIoU |",
+        f"| {scored} mIoU | share of the teacher's {scored} mIoU |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for s in summaries:
@@ -115,9 +123,8 @@ def results_table(runs: Sequence[str | Path], *, teacher: str | Path) -> str:
     lines += ["", "mIoU on the way (iteration: mIoU):", ""]
     for s in summaries:
         lines.append(f"- {s.name} ({s.split}): " + ", ".join(f"{step}: {_number(value)}" for step, value in s.curve))
-    tested = {s.name: s.test for s in summaries if s.test is not None}
     if tested:
-        lines += ["", "Test IoU per class:", "", "| class | " + " | ".join(tested) + " |"]
+        lines += ["", f"{scored.capitalize()} IoU per class:", "", "| class | " + " | ".join(tested) + " |"]
         lines.append("|---" * (len(tested) + 1) + "|")
         for i, name in enumerate(next(iter(tested.values()))["classes"]):
             lines.append(f"| {name} | " + " | ".join(_number(test["IoU"][i]) for test in tested.values()) + " |")

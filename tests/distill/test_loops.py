@@ -40,9 +40,13 @@ def play(
 ):
     """A small game; returns (kept student, generator, records)."""
     student, generator, teacher = toys.segmentor(0, dropout=dropout), toys.generator(), toys.teacher()
-    shares = None
+    shares, fresh_generator = None, toys.fresh_generator
     if layouts:
-        generator = LayoutGenerator(num_classes=toys.CLASSES, width=2, scales=1, painters=painters, recalled=0.5)
+
+        def fresh_generator():
+            return LayoutGenerator(num_classes=toys.CLASSES, width=2, scales=1, painters=painters, recalled=0.5)
+
+        generator = fresh_generator()
         shares = ClassShares(teacher.network[1], torch.full((toys.CLASSES,), 1 / toys.CLASSES))
     extras = {}
     if regularised:
@@ -71,7 +75,7 @@ def play(
         schedule=build_schedule("step", iterations=iterations, every=3),
         settings=GameSettings(**settings),
         augment=augment,
-        fresh_generator=toys.fresh_generator,
+        fresh_generator=fresh_generator,
         state=state,
         hooks=hooks,
         **extras,
@@ -213,6 +217,22 @@ def test_generator_restarts_from_fresh_weights():
     steps = {float(entry["step"]) for entry in saved[4]["optimizers"]["generator"]["state"].values()}
     assert (before - after).abs().mean() > 0.01  # two independent draws of N(0, 0.02) lie 0.023 apart
     assert steps == {1.0}
+
+
+def test_painters_restart_one_after_the_other():
+    """Each begins anew with an optimiser that has forgotten it alone."""
+    saved = {}
+    hooks = Hooks(save=lambda step, state: saved.setdefault(step, json_like_copy(state)), save_every=1)
+    play(iterations=5, restart_every=2, layouts=True, painters=2, hooks=hooks)
+
+    def steps(step):
+        entries = saved[step]["optimizers"]["generator"]["state"]
+        counts = [int(entries[place]["step"]) for place in sorted(entries)]
+        half = len(counts) // 2
+        assert len(set(counts[:half])) == len(set(counts[half:])) == 1
+        return counts[0], counts[half]
+
+    assert [steps(step) for step in range(1, 6)] == [(1, 1), (2, 2), (1, 3), (2, 4), (3, 1)]
 
 
 def test_student_steps_follow_the_learning_rate():

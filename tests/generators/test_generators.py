@@ -236,7 +236,7 @@ def test_renewing_keeps_what_was_learnt_about_the_teacher():
     learnt = {name: buffer.clone() for name, buffer in generator.named_buffers()}
     torch.manual_seed(9)
     fresh = type(generator)(num_classes=5, width=4, recalled=generator.recalled)
-    generator.renew(fresh)
+    assert list(map(id, generator.renew(fresh))) == list(map(id, generator.parameters()))
     assert all(torch.equal(a, b) for a, b in zip(generator.parameters(), fresh.parameters(), strict=True))
     assert all(torch.equal(buffer, learnt[name]) for name, buffer in generator.named_buffers())
     plain, other = (build("dcgan") for _ in range(2))
@@ -244,6 +244,23 @@ def test_renewing_keeps_what_was_learnt_about_the_teacher():
         next(other.parameters()).add_(1)
     plain.renew(other)
     assert torch.equal(next(plain.parameters()), next(other.parameters()))
+
+
+def test_painters_are_renewed_in_turn():
+    generator, fresh = (build("layout", painters=3) for _ in range(2))
+
+    def renewed():
+        pairs = zip(generator.painters, fresh.painters, strict=True)
+        return [all(map(torch.equal, a.parameters(), b.parameters())) for a, b in pairs]
+
+    with torch.no_grad():
+        for parameter in fresh.parameters():
+            parameter.add_(1)
+    assert renewed() == [False, False, False]
+    assert list(map(id, generator.renew(fresh, 4))) == list(map(id, generator.painters[1].parameters()))
+    assert renewed() == [False, True, False]
+    generator.renew(fresh, 5)
+    assert renewed() == [False, True, True]
 
 
 def test_what_layouts_ask_for_is_no_evidence():

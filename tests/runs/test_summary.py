@@ -8,7 +8,7 @@ from dfad_seg.errors import InputError
 from dfad_seg.runs.summary import put_into, results_table, summarise
 
 
-def make_run(folder, method="dfad", steps=4, test=None, iterations=4, **config):
+def make_run(folder, method="dfad", steps=4, test=None, iterations=4, scored="test", **config):
     folder.mkdir()
     values = {"method": method, "seed": 3, "iterations": iterations, "evaluation": "{split: val}"} | config
     (folder / "config.yaml").write_text("".join(f"{k}: {v}\n" for k, v in values.items()))
@@ -20,7 +20,7 @@ def make_run(folder, method="dfad", steps=4, test=None, iterations=4, **config):
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     if test is not None:
-        metrics = {"mIoU": test, "classes": ["sky", "car"], "IoU": [test, None]}
+        metrics = {"split": scored, "mIoU": test, "classes": ["sky", "car"], "IoU": [test, None]}
         (folder / "test_metrics.json").write_text(json.dumps(metrics))
     return folder
 
@@ -34,6 +34,15 @@ def test_table(tmp_path):
     assert "- s (val): 2: 0.200, 4: 0.400" in table
     assert "| sky | 0.500 | 0.400 |" in table and "| car | – | – |" in table
     assert "Measured on a CPU. Code: 0123456789ab." in table
+
+
+def test_the_split_that_was_scored_is_named(tmp_path):
+    teacher = make_run(tmp_path / "t", method="supervised", test=0.5, scored="val")
+    table = results_table([make_run(tmp_path / "s", test=0.4, scored="val")], teacher=teacher)
+    assert "| val mIoU | share of the teacher's val mIoU |" in table and "Val IoU per class:" in table
+    assert "test" not in table.lower()
+    with pytest.raises(InputError, match="different splits: test, val"):
+        results_table([make_run(tmp_path / "other", test=0.4)], teacher=teacher)
 
 
 def test_steps_are_those_that_the_run_noted(tmp_path):
