@@ -133,7 +133,8 @@ class Config(Strict):
     """The student's images come from a moving average of the generator with this decay per iteration."""
     generator_restart_every: NonNegative = 0
     """Iterations after which the generator starts anew, with new looks of the classes; 0: never. A layout generator
-    keeps what it learnt about layouts, and its painters take turns: one of them starts anew each time."""
+    keeps what it learnt about layouts, and its painters take turns: one of them starts anew each time. None
+    does once the learning rate has fallen below half of its largest value, by which it would not catch up."""
     interpolation: Literal["none", "mixup", "cutmix"] = "none"
     """Virtual samples between generated images, in place of a part of each batch of the student."""
     interpolation_share: Share = 0.5

@@ -65,7 +65,7 @@ class GameSettings:
     generator_ema_decay: float | None = None
     """Take the student's images from a moving average of the generator, with this decay per iteration."""
     restart_every: int = 0
-    """Iterations after which the generator starts anew from fresh weights; 0: never."""
+    """Iterations after which the generator, or a part of it, starts anew from fresh weights; 0: never. See `restarts_at`."""
     replay_size: int = 0
     """Generated images to remember (per image size); 0: none."""
     replay_steps: int = 0
@@ -94,6 +94,12 @@ class GameSettings:
             _grown(self.student_steps, self.final_student_steps, factor),
             _grown(self.replay_steps, self.final_replay_steps, factor),
         )
+
+    def restarts_at(self, iteration: int, schedule: Schedule) -> bool:
+        """Whether the generator starts anew before an iteration: not once the learning rate has fallen below half of its
+        largest value, as new weights would not catch up any more."""
+        due = self.restart_every > 0 and iteration > 0 and iteration % self.restart_every == 0
+        return due and schedule(iteration) >= 0.5
 
 
 def _grown(first: int, last: int | None, factor: float) -> int:
@@ -269,7 +275,7 @@ def distil_data_free(
         rates = training.set_rates()
         rng = iteration_rng(settings.seed, fabric.global_rank, training.iteration, fabric.device)
         size, batch = sizes.at(training.iteration, rng)
-        if settings.restart_every and training.iteration and training.iteration % settings.restart_every == 0:
+        if settings.restarts_at(training.iteration, schedule):
             _restart(generator, generator_optimizer, fresh_generator, settings, training.iteration)
             training.restart_average("generator")
 
