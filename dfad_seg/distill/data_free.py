@@ -65,7 +65,7 @@ class GameSettings:
     generator_ema_decay: float | None = None
     """Take the student's images from a moving average of the generator, with this decay per iteration."""
     restart_every: int = 0
-    """Iterations after which the generator, or a part of it, starts anew from fresh weights; 0: never. See `restarts_at`."""
+    """Iterations after which the generator, or a part of it, starts anew; 0: never. See `restarts_at`."""
     replay_size: int = 0
     """Generated images to remember (per image size); 0: none."""
     replay_steps: int = 0
@@ -96,8 +96,9 @@ class GameSettings:
         )
 
     def restarts_at(self, iteration: int, schedule: Schedule) -> bool:
-        """Whether the generator starts anew before an iteration: not once the learning rate has fallen below half of its
-        largest value, as new weights would not catch up any more."""
+        """Whether the generator starts anew before an iteration.
+
+        It does not once the learning rate is below half of its largest value, as new weights would not catch up."""
         due = self.restart_every > 0 and iteration > 0 and iteration % self.restart_every == 0
         return due and schedule(iteration) >= 0.5
 
@@ -323,7 +324,8 @@ def _restart(
     if fresh_generator is None or optimizer is None:
         raise ValueError("restart_every needs fresh_generator and a generator that is trained")
     torch.manual_seed(derived_seed(settings.seed, 0, iteration, "initialisation"))
-    renewed = {id(parameter) for parameter in generator.renew(fresh_generator(), iteration // settings.restart_every - 1)}
+    turn = iteration // settings.restart_every - 1
+    renewed = {id(parameter) for parameter in generator.renew(fresh_generator(), turn)}
     known = optimizer.state_dict()
     in_order = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     kept = {place: state for place, state in known["state"].items() if id(in_order[place]) not in renewed}

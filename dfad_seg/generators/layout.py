@@ -209,8 +209,8 @@ class LayoutGenerator(ImageGenerator):
         return powers / powers.sum()
 
     def renew(self, fresh: ImageGenerator, turn: int = 0) -> list[nn.Parameter]:
-        """New looks of the classes from one of the painters, which take turns, so that the others' images go on to teach.
-        Class frequencies, positions and remembered answers stay."""
+        """New looks of the classes from one of the painters, which take turns, so that the others' images go on to
+        teach. Class frequencies, positions and remembered answers stay."""
         assert isinstance(fresh, LayoutGenerator)
         place = turn % len(self.painters)
         self.painters[place].load_state_dict(fresh.painters[place].state_dict())

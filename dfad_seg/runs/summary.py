@@ -40,7 +40,7 @@ class RunSummary:
     curve: tuple[tuple[int, float], ...]
     """(iteration, mIoU) on it; the last is that of the kept network."""
     test: dict[str, Any] | None
-    """What `eval_miou.py --out RUN/test_metrics.json` wrote; its `split` may be val, where a test split has no labels."""
+    """What `eval_miou.py --out RUN/test_metrics.json` wrote; its `split` may be another one."""
     parameters: int
     device: str
     commit: str | None

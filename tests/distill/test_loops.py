@@ -223,7 +223,7 @@ def test_painters_restart_one_after_the_other_while_the_learning_rate_is_high():
     """Each begins anew with an optimiser that has forgotten it alone."""
     saved = {}
     hooks = Hooks(save=lambda step, state: saved.setdefault(step, json_like_copy(state)), save_every=1)
-    play(iterations=5, restart_every=1, layouts=True, painters=2, hooks=hooks)  # from iteration 3 at a tenth of the rate
+    play(iterations=5, restart_every=1, layouts=True, painters=2, hooks=hooks)  # a tenth of the rate from 3 on
 
     def steps(step):
         entries = saved[step]["optimizers"]["generator"]["state"]
