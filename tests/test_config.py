@@ -82,6 +82,10 @@ WRONG = [
     ),
     ({"replay_answers": "kept"}, "replay_answers needs replay_size"),
     ({"size_order": "progressive"}, "size_order needs mixed_sizes"),
+    (
+        {"size_order": "progressive", "mixed_sizes": [[32, 32], [48, 64]], "image_size": [64, 64]},
+        "mixed_sizes ends with 48x64, and image_size is 64x64",
+    ),
     ({"final_student_steps": 9}, "final_student_steps needs a schedule that falls"),
     ({"student_loss": {}}, "student_loss needs at least one discrepancy"),
     ({"student_loss": {"mae": 0}}, "student_loss needs at least one discrepancy"),

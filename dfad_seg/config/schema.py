@@ -77,7 +77,8 @@ class Config(Strict):
     """Size of the images of the generator's own step, for which its gradient through teacher and student is cheaper;
     needs generator.type: layout. Default: that of the student's images."""
     size_order: Literal["mixed", "progressive"] = "mixed"
-    """mixed: one of mixed_sizes at random in each iteration; progressive: one after the other, in equal parts."""
+    """mixed: one of mixed_sizes at random in each iteration; progressive: one after the other, in equal parts, the
+    last of which is image_size."""
     augment_photometric: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Strength of colour, contrast, brightness and sharpness changes of the images that the student sees."""
     augment_geometric: bool = False
@@ -321,6 +322,12 @@ def _check_method(config: Config) -> None:
         problems.append("replay_answers needs replay_size and replay_steps")
     if not config.mixed_sizes and _changed(config, {"size_order"}):
         problems.append("size_order needs mixed_sizes")
+    if config.size_order == "progressive" and config.mixed_sizes and config.mixed_sizes[-1] != config.image_size:
+        last, base = ("x".join(map(str, size)) for size in (config.mixed_sizes[-1], config.image_size))
+        problems.append(
+            f"size_order is progressive, mixed_sizes ends with {last}, and image_size is {base}: let the last be "
+            "image_size, or switch this off with mixed_sizes=[] size_order=mixed"
+        )
     for key in ("final_student_steps", "final_replay_steps"):
         if getattr(config, key) is not None and config.schedule.type == "constant":
             problems.append(f"{key} needs a schedule that falls, and schedule.type is constant")
