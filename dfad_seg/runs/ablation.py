@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,9 @@ def ablation_plot(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     from matplotlib.figure import Figure
 
     shown = [row for row in rows if row["miou"]]
-    figure = Figure(figsize=(8, 1.2 + 0.45 * max(1, len(shown))), layout="constrained")
+    labels = [_label(row["setting"]) for row in shown]
+    height = sum(max(0.45, 0.22 * label.count("\n") + 0.3) for label in labels)
+    figure = Figure(figsize=(8, 1.2 + max(0.45, height)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for place, row in enumerate(shown):
@@ -81,11 +84,16 @@ def ablation_plot(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
         deviation = statistics.stdev(row["miou"]) if len(row["miou"]) > 1 else 0.0
         axes.barh(place, mean, xerr=deviation, color="tab:blue" if place else "tab:gray", alpha=0.5, capsize=3)
         axes.scatter(row["miou"], [place] * len(row["miou"]), color="black", s=14, zorder=3)
-    axes.set_yticks(range(len(shown)), [row["setting"] for row in shown])
+    axes.set_yticks(range(len(shown)), labels, fontsize=9)
     axes.invert_yaxis()
     axes.set_xlabel(f"{shown[0]['split']} mIoU" if shown else "mIoU: no run has finished")
     axes.grid(axis="x", alpha=0.3)
     write_whole(path, lambda handle: figure.savefig(handle, format="png", dpi=110))
+
+
+def _label(setting: str) -> str:
+    """A line for each key that a setting changes, and more for a long one, so that the bars keep their room."""
+    return "\n".join(line for change in setting.split("@") for line in textwrap.wrap(change, 40))
 
 
 def _spread(values: Sequence[float]) -> str:
