@@ -114,7 +114,8 @@ def ablate(
         overrides: `key=value` of all settings.
         test: score every finished network on the test split as well, after all training.
         table_only: train nothing.
-        into, name: put the table between the markers of that name in a Markdown file.
+        into, name: put the table between the markers of that name in a Markdown file, and under it the plot, which
+            goes to `images/NAME.png` beside the file.
         command: noted in the runs' provenance.
 
     Returns:
@@ -160,7 +161,12 @@ def ablate(
     write_text(work_dir / "ablation.md", table)
     ablation_plot(work_dir / "ablation.png", rows)
     if into is not None and name is not None:
-        put_into(into, name, table)
+        picture = Path("images") / (re.sub(r"[^\w.-]", "_", name) + ".png")
+        put_into(
+            into, name, f"{table}\n![mIoU of each setting: mean, standard deviation, seeds]({picture.as_posix()})\n"
+        )
+        (Path(into).parent / picture).parent.mkdir(exist_ok=True)
+        ablation_plot(Path(into).parent / picture, rows)
     return table
 
 

@@ -37,7 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override keys of all runs")
     parser.add_argument("--test", action="store_true", help="score all networks on the test split too, at the end")
     parser.add_argument("--table-only", action="store_true", help="train nothing; write the table of what there is")
-    parser.add_argument("--into", metavar="FILE", help="put the table into this Markdown file as well")
+    parser.add_argument(
+        "--into",
+        metavar="FILE",
+        help="put the table into this Markdown file as well, and the plot into images/ beside it",
+    )
     parser.add_argument("--name", metavar="NAME", help="with --into: between <!-- begin NAME --> and <!-- end NAME -->")
     arguments = parser.parse_args(argv)
     if (arguments.into is None) != (arguments.name is None):

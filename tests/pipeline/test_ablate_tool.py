@@ -51,6 +51,7 @@ def test_ablation(world, tmp_path, capsys):
     scores = [read_metrics(tmp_path / "a" / "base" / f"seed_{s}")[-1]["val/mIoU"] for s in (0, 1)]
     assert rows[0]["miou"] == scores and rows[0]["seeds"] == [0, 1] and len(rows[0]["test_miou"]) == 2
     expected = f"| base | {statistics.mean(scores):.3f} ± {statistics.stdev(scores):.3f} | – |"
+    assert "(images/ours.png)" in page.read_text() and (tmp_path / "images" / "ours.png").exists()
     assert expected in page.read_text() and expected in (tmp_path / "a" / "ablation.md").read_text()
     assert (tmp_path / "a" / "ablation.png").read_bytes()[:4] == b"\x89PNG"
     (tmp_path / "a" / "base" / "seed_1" / "student.pt").unlink()
