@@ -17,7 +17,7 @@ from dfad_seg.files import write_json, write_text
 from dfad_seg.pipeline import evaluate_network, load_role, student_steps, train, train_once
 from dfad_seg.runs import read_metrics
 from dfad_seg.runs.ablation import ablation_plot, ablation_rows, ablation_table
-from dfad_seg.runs.summary import TEST_METRICS, put_into, write_test_score
+from dfad_seg.runs.summary import TEST_METRICS, place_in, put_into, write_test_score
 
 MODES = ("one-at-a-time", "grid")
 BASE = "base"
@@ -122,7 +122,8 @@ def ablate(
         The table, as Markdown.
 
     Raises:
-        InputError: malformed settings, or a config that is wrong in one of them; found before the first run starts.
+        InputError: malformed settings, a config that is wrong in one of them, or no place of that `name`; found
+            before the first run starts.
         Interrupted: the present run has been saved; the same command goes on.
     """
     work_dir = Path(work_dir)
@@ -134,6 +135,8 @@ def ablate(
             settings.append(setting)
     if base.evaluation is None:
         raise InputError(f"{config}: an ablation compares scores, and this config has no evaluation. Add one.")
+    if into is not None and name is not None:
+        place_in(into, name)
     lengths: dict[str, list[str]] = {setting.name: [] for setting in settings}
     if minutes is not None:
         iterations = _equal_time(config, settings, overrides, work_dir, minutes, table_only=table_only)
@@ -162,11 +165,10 @@ def ablate(
     ablation_plot(work_dir / "ablation.png", rows)
     if into is not None and name is not None:
         picture = Path("images") / (re.sub(r"[^\w.-]", "_", name) + ".png")
+        ablation_plot(Path(into).parent / picture, rows)
         put_into(
             into, name, f"{table}\n![mIoU of each setting: mean, standard deviation, seeds]({picture.as_posix()})\n"
         )
-        (Path(into).parent / picture).parent.mkdir(exist_ok=True)
-        ablation_plot(Path(into).parent / picture, rows)
     return table
 
 

@@ -77,8 +77,8 @@ class Config(Strict):
     """Size of the images of the generator's own step, for which its gradient through teacher and student is cheaper;
     needs generator.type: layout. Default: that of the student's images."""
     size_order: Literal["mixed", "progressive"] = "mixed"
-    """mixed: one of mixed_sizes at random in each iteration; progressive: one after the other, in equal parts, the
-    last of which is image_size."""
+    """mixed: one of mixed_sizes at random in each iteration; progressive: one after the other, in equal parts; the
+    last of them must be image_size."""
     augment_photometric: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Strength of colour, contrast, brightness and sharpness changes of the images that the student sees."""
     augment_geometric: bool = False
@@ -134,8 +134,8 @@ class Config(Strict):
     """The student's images come from a moving average of the generator with this decay per iteration."""
     generator_restart_every: NonNegative = 0
     """Iterations after which the generator starts anew, with new looks of the classes; 0: never. A layout generator
-    keeps what it learnt about layouts, and its painters take turns: one of them starts anew each time. None
-    does once the learning rate has fallen below half of its largest value, by which it would not catch up."""
+    keeps what it learnt about layouts, and its painters take turns: one of them starts anew each time. After
+    the learning rate has fallen below half of the configured one, nothing starts anew, as it would not catch up."""
     interpolation: Literal["none", "mixup", "cutmix"] = "none"
     """Virtual samples between generated images, in place of a part of each batch of the student."""
     interpolation_share: Share = 0.5
@@ -311,7 +311,10 @@ def _check_method(config: Config) -> None:
         problems.append("layout_consistency needs generator.type: layout")
     for key in ("mixed_sizes", "generator_image_size"):
         if getattr(config, key) and config.generator is not None and config.generator.type == "dcgan":
-            problems.append(f"{key} needs a generator of any size, such as generator.type: layout")
+            without = "mixed_sizes=[] size_order=mixed" if key == "mixed_sizes" else f"{key}=null"
+            problems.append(
+                f"{key} needs a generator of any size, such as generator.type: layout; without it: {without}"
+            )
     if (config.replay_size > 0) != (config.replay_steps > 0):
         problems.append("replay_size and replay_steps go together: give both, or neither")
     if config.final_replay_steps is not None and not config.replay_size:

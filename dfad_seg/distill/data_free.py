@@ -98,9 +98,11 @@ class GameSettings:
     def restarts_at(self, iteration: int, schedule: Schedule) -> bool:
         """Whether the generator starts anew before an iteration.
 
-        It does not once the learning rate is below half of its largest value, as new weights would not catch up."""
+        It does every `restart_every` iterations, but not once the learning rate has fallen below half of the configured
+        one, as new weights would not catch up; a warm-up does not count as that.
+        """
         due = self.restart_every > 0 and iteration > 0 and iteration % self.restart_every == 0
-        return due and schedule(iteration) >= 0.5
+        return due and schedule(max(iteration, self.warmup - 1)) >= 0.5
 
 
 def _grown(first: int, last: int | None, factor: float) -> int:
@@ -276,9 +278,11 @@ def distil_data_free(
         rates = training.set_rates()
         rng = iteration_rng(settings.seed, fabric.global_rank, training.iteration, fabric.device)
         size, batch = sizes.at(training.iteration, rng)
+        if settings.size_order == "progressive":
+            memory.forget_others(size)  # which will not come again
         if settings.restarts_at(training.iteration, schedule):
-            _restart(generator, generator_optimizer, fresh_generator, settings, training.iteration)
-            training.restart_average("generator")
+            renewed = _restart(generator, generator_optimizer, fresh_generator, settings, training.iteration)
+            training.restart_average("generator", renewed)
 
         shared = move_generator(batch, size, rng) if settings.simultaneous else None
         new, again = settings.steps_at(training.iteration, schedule)
@@ -319,14 +323,16 @@ def _restart(
     fresh_generator: Callable[[], ImageGenerator] | None,
     settings: GameSettings,
     iteration: int,
-) -> None:
-    """Fresh weights, the same on every rank, and an optimiser that has forgotten the old ones."""
+) -> list[nn.Parameter]:
+    """Fresh weights for the part whose turn it is, the same on every rank; the optimiser forgets the old ones.
+
+    Returns:
+        The parameters of that part.
+    """
     if fresh_generator is None or optimizer is None:
         raise ValueError("restart_every needs fresh_generator and a generator that is trained")
     torch.manual_seed(derived_seed(settings.seed, 0, iteration, "initialisation"))
-    turn = iteration // settings.restart_every - 1
-    renewed = {id(parameter) for parameter in generator.renew(fresh_generator(), turn)}
-    known = optimizer.state_dict()
-    in_order = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    kept = {place: state for place, state in known["state"].items() if id(in_order[place]) not in renewed}
-    optimizer.load_state_dict(known | {"state": kept})
+    renewed = generator.renew(fresh_generator(), iteration // settings.restart_every - 1)
+    for parameter in renewed:
+        optimizer.state.pop(parameter, None)
+    return renewed

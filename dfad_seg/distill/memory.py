@@ -62,6 +62,11 @@ class ReplayMemory:
         answers = shelf["answers"][chosen].float() if self.keep_answers else None
         return shelf["images"][chosen].float() / 255, answers
 
+    def forget_others(self, size: tuple[int, int]) -> None:
+        """Forget the images of all sizes but (H, W), and give back their room."""
+        for key in self._shelves.keys() - {_name(size)}:
+            del self._shelves[key], self._counts[key]
+
     def state_dict(self) -> dict[str, Any]:
         """Everything remembered, by size."""
         # Copies, as a file would otherwise hold the empty room, too.

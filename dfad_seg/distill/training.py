@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 from torch import nn
 from torch.optim import Optimizer
@@ -122,11 +123,15 @@ class Training:
         """The moving average of a network if there is one, or else the network itself."""
         return self.averages[name].module if name in self.averages else self.networks[name]
 
-    def restart_average(self, name: str) -> None:
-        """Let a network's moving average, if there is one, begin with its present weights."""
+    @torch.no_grad()
+    def restart_average(self, name: str, renewed: Iterable[nn.Parameter]) -> None:
+        """Let the moving average of some of a network's parameters, if any, begin with their present values."""
         if name in self.averages:
-            self.averages[name].n_averaged.zero_()
-            self.averages[name].update_parameters(self.networks[name])
+            these = {id(parameter) for parameter in renewed}
+            pairs = zip(self.averages[name].module.parameters(), self.networks[name].parameters(), strict=True)
+            for average, parameter in pairs:
+                if id(parameter) in these:
+                    average.copy_(parameter)
 
     def kept_student(self) -> nn.Module:
         """A copy of the student as it would be kept now (the average, if there is one), without gradients."""

@@ -51,10 +51,11 @@ class ImageGenerator(nn.Module):
 
         Args:
             fresh: a generator built by the same options.
-            turn: how often this was called before. A generator of several parts may renew one of them each time.
+            turn: number of the restart, from 0, by iterations, so that a resumed run has the same. A generator of
+                several parts may renew one of them each time.
 
         Returns:
-            The parameters that are new, whose optimiser should forget the old ones.
+            The parameters that are new: optimiser and moving average forget the old ones.
         """
         self.load_state_dict(fresh.state_dict())
         return list(self.parameters())

@@ -12,7 +12,7 @@ import yaml
 
 from dfad_seg.errors import InputError
 from dfad_seg.files import write_json
-from dfad_seg.runs.summary import summarise
+from dfad_seg.runs.summary import scored_split, summarise
 
 NEEDED = {"setting", "runs", "teacher"}
 KEYS = NEEDED | {"method", "command"}
@@ -31,14 +31,14 @@ def results_rows(
         known: rows that stand for entries whose runs are not here (any more): those with their `setting` and `method`.
 
     Returns:
-        Mappings with `setting`, `method`, `teacher_miou` and `student_miou_mean` on the test split (fractions),
-        `student_miou_sd` (over seeds; None for a single one), `seeds`, `selected` (last or ema), `wall_clock_s` (mean
-        over seeds), `device` and `command` (of the first seed).
+        Mappings with `setting`, `method`, `split` (where they were scored), `teacher_miou` and `student_miou_mean`
+        (fractions), `student_miou_sd` (over seeds; None for a single one), `seeds`, `selected` (last or ema),
+        `wall_clock_s` (mean over seeds), `device` and `command` (of the first seed).
 
     Raises:
         InputError: the list is malformed; a pattern matches no run, and no known row stands for it; a run has not
-            finished, or has not been scored on the test split; runs of one row differ in method or in the weights that
-            were kept.
+            finished, or has not been scored, or on another split than the rest; runs of one row differ in method or in
+            the weights that were kept.
     """
     try:
         entries = yaml.safe_load(Path(listing).read_text(encoding="utf-8"))
@@ -97,6 +97,7 @@ def _row(entry: dict[str, Any], root: Path, listing: str, known: Sequence[dict[s
     return {
         "setting": entry["setting"],
         "method": entry.get("method", runs[0].method),
+        "split": scored_split([teacher, *runs]),
         "teacher_miou": None if teacher.test is None else teacher.test["mIoU"],
         "student_miou_mean": statistics.mean(scores),
         "student_miou_sd": statistics.stdev(scores) if len(scores) > 1 else None,

@@ -93,6 +93,18 @@ def summarise(run: str | Path) -> RunSummary:
     )
 
 
+def scored_split(summaries: Sequence[RunSummary]) -> str:
+    """The split of all `test` scores; `test` if there are none.
+
+    Raises:
+        InputError: they are of different splits.
+    """
+    splits = sorted({str(s.test.get("split", "test")) for s in summaries if s.test is not None}) or ["test"]
+    if len(splits) > 1:
+        raise InputError(f"the runs' scores are of different splits: {', '.join(splits)}. Score them on the same one.")
+    return splits[0]
+
+
 def results_table(runs: Sequence[str | Path], *, teacher: str | Path) -> str:
     """A Markdown table of runs against their teacher's run, the curves of validation, and where it was measured.
 
@@ -104,10 +116,7 @@ def results_table(runs: Sequence[str | Path], *, teacher: str | Path) -> str:
     summaries = [summarise(teacher), *(summarise(run) for run in runs)]
     reference = summaries[0].test
     tested = {s.name: s.test for s in summaries if s.test is not None}
-    splits = sorted({test.get("split", "test") for test in tested.values()}) or ["test"]
-    if len(splits) > 1:
-        raise InputError(f"the runs' scores are of different splits: {', '.join(splits)}. Score them on the same one.")
-    scored = splits[0]
+    scored = scored_split(summaries)
     lines = [
         "| run | method | seed | parameters | steps of the trained network | minutes | last mIoU on the way "
         f"| {scored} mIoU | share of the teacher's {scored} mIoU |",
@@ -124,7 +133,7 @@ def results_table(runs: Sequence[str | Path], *, teacher: str | Path) -> str:
     for s in summaries:
         lines.append(f"- {s.name} ({s.split}): " + ", ".join(f"{step}: {_number(value)}" for step, value in s.curve))
     if tested:
-        lines += ["", f"{scored.capitalize()} IoU per class:", "", "| class | " + " | ".join(tested) + " |"]
+        lines += ["", f"{scored[0].upper()}{scored[1:]} IoU per class:", "", "| class | " + " | ".join(tested) + " |"]
         lines.append("|---" * (len(tested) + 1) + "|")
         for i, name in enumerate(next(iter(tested.values()))["classes"]):
             lines.append(f"| {name} | " + " | ".join(_number(test["IoU"][i]) for test in tested.values()) + " |")
@@ -134,23 +143,31 @@ def results_table(runs: Sequence[str | Path], *, teacher: str | Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def put_into(file: str | Path, name: str, text: str) -> None:
-    """Replace what is between `<!-- begin NAME -->` and `<!-- end NAME -->` of a Markdown file by `text`.
+def place_in(file: str | Path, name: str) -> tuple[str, str]:
+    """What stands before and after the lines between `<!-- begin NAME -->` and `<!-- end NAME -->` of a Markdown file.
 
     Raises:
         InputError: the file or its markers are missing.
     """
-    file = Path(file)
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
     try:
-        whole = file.read_text(encoding="utf-8")
+        whole = Path(file).read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}.") from None
-    if begin not in whole or end not in whole.split(begin, 1)[1]:
+    before, found, rest = whole.partition(begin)
+    if not found or end not in rest:
         raise InputError(f"{file} has no place for this table: it needs the lines '{begin}' and '{end}'.")
-    before, rest = whole.split(begin, 1)
-    after = rest.split(end, 1)[1]
-    write_text(file, f"{before}{begin}\n{text}{end}{after}")
+    return f"{before}{begin}\n", end + rest.split(end, 1)[1]
+
+
+def put_into(file: str | Path, name: str, text: str) -> None:
+    """Replace what is between the markers of that name in a Markdown file by `text`.
+
+    Raises:
+        InputError: as `place_in`.
+    """
+    before, after = place_in(file, name)
+    write_text(file, f"{before}{text}{after}")
 
 
 def _last(summary: RunSummary) -> str:

@@ -119,7 +119,14 @@ EVERYTHING = dict(
         EVERYTHING | {"replay_answers": "kept", "labels": "teacher"},
         {"simultaneous": True, "replay_size": 8, "replay_steps": 1, "replay_answers": "kept", "answer_pooling": 4},
         {"adjusted": True, "replay_size": 8, "replay_steps": 1, "replay_answers": "kept", "ema_decay": 0.5},
-        {"layouts": True, "batch_size": 32, "iterations": 6, "painters": 3},
+        {
+            "layouts": True,
+            "batch_size": 32,
+            "iterations": 6,
+            "painters": 3,
+            "restart_every": 1,
+            "generator_ema_decay": 0.5,
+        },
     ],
 )
 def test_resumed_equals_uninterrupted(changes):

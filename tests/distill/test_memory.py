@@ -54,6 +54,10 @@ def test_sizes_have_shelves_of_their_own():
     memory.add(numbered(9, 2, (4, 4)), torch.zeros(2, 1, 4, 4), rng())
     assert (memory.count((2, 3)), memory.count((4, 4)), memory.count((3, 2))) == (3, 2, 0)
     assert numbers(memory.sample(2, (4, 4), rng())[0]) == [9, 10]
+    memory.forget_others((4, 4))
+    assert (memory.count((2, 3)), memory.count((4, 4))) == (0, 2) and list(memory.state_dict()) == ["4x4"]
+    memory.add(numbered(0, 3), torch.zeros(3, 1, 2, 3), rng())
+    assert memory.count((2, 3)) == 3
 
 
 @pytest.mark.parametrize("keep", [False, True])

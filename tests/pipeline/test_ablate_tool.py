@@ -44,6 +44,8 @@ def test_ablation(world, tmp_path, capsys):
     assert call_tool("ablate", *command, "--seeds", "0") == 0
     first = (tmp_path / "a" / "base" / "seed_0" / "student.pt").stat().st_mtime_ns
     more = ["--seeds", "0,1", "--test", "--into", page, "--name", "ours"]
+    assert call_tool("ablate", *command, *more[:-1], "theirs") == 2
+    assert not (tmp_path / "a" / "base" / "seed_1").exists(), "trained although the table has no place"
     assert call_tool("ablate", *command, *more) == 0
     assert (tmp_path / "a" / "base" / "seed_0" / "student.pt").stat().st_mtime_ns == first, "a finished run ran again"
     rows = json.loads((tmp_path / "a" / "ablation.json").read_text())["rows"]

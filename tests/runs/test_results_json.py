@@ -34,11 +34,12 @@ def test_rows(runs):
     first, second = json.loads((runs / "results.json").read_text())
     assert first["student_miou_mean"] == pytest.approx(0.3) and first["teacher_miou"] == 0.5
     assert first["student_miou_sd"] == pytest.approx(0.1 * 2**0.5)  # of two values: their distance over √2
+    assert first["split"] == "test"
     assert first["seeds"] == [0, 1] and first["selected"] == "ema" and first["method"] == "dfad"
     assert first["wall_clock_s"] == 360 and first["device"] == "a CPU"
     assert second["selected"] == "last" and second["student_miou_sd"] is None and second["method"] == "plain"
     assert set(first) == {
-        *("setting", "method", "teacher_miou", "student_miou_mean", "student_miou_sd", "seeds", "selected"),
+        *("setting", "method", "split", "teacher_miou", "student_miou_mean", "student_miou_sd", "seeds", "selected"),
         *("wall_clock_s", "device", "command"),
     }
 
