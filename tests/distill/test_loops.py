@@ -215,33 +215,6 @@ def test_replay_is_logged_and_teaches():
     assert not equal_states(plain, replayed)
 
 
-def test_generator_restarts_from_fresh_weights():
-    saved = {}
-    hooks = Hooks(save=lambda step, state: saved.setdefault(step, json_like_copy(state)), save_every=1)
-    play(iterations=3, restart_every=2, hooks=hooks)
-    weight = "project.weight"
-    before, after = (saved[step]["networks"]["generator"][weight] for step in (2, 3))
-    steps = {float(entry["step"]) for entry in saved[3]["optimizers"]["generator"]["state"].values()}
-    assert (before - after).abs().mean() > 0.01  # two independent draws of N(0, 0.02) lie 0.023 apart
-    assert steps == {1.0}
-
-
-def test_painters_restart_one_after_the_other_while_the_learning_rate_is_high():
-    """Each begins anew with an optimiser that has forgotten it alone."""
-    saved = {}
-    hooks = Hooks(save=lambda step, state: saved.setdefault(step, json_like_copy(state)), save_every=1)
-    play(iterations=5, restart_every=1, layouts=True, painters=2, hooks=hooks)  # a tenth of the rate from 3 on
-
-    def steps(step):
-        entries = saved[step]["optimizers"]["generator"]["state"]
-        counts = [int(entries[place]["step"]) for place in sorted(entries)]
-        half = len(counts) // 2
-        assert len(set(counts[:half])) == len(set(counts[half:])) == 1
-        return counts[0], counts[half]
-
-    assert [steps(step) for step in range(1, 6)] == [(1, 1), (1, 2), (2, 1), (3, 2), (4, 3)]
-
-
 def test_student_steps_follow_the_learning_rate():
     falling = build_schedule("poly", iterations=4, power=1.0)  # 1, 3/4, 1/2, 1/4
     settings = GameSettings(student_steps=2, final_student_steps=10, replay_steps=1, final_replay_steps=5)
