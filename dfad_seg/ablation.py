@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dfad_seg.config import Config, dump_config, load_config
 from dfad_seg.errors import Diverged, InputError
-from dfad_seg.files import write_json, write_text
+from dfad_seg.files import write_json, write_text, write_whole
 from dfad_seg.pipeline import evaluate_network, load_role, student_steps, train, train_once
 from dfad_seg.runs import read_metrics
 from dfad_seg.runs.ablation import ablation_plot, ablation_rows, ablation_table
@@ -165,7 +165,8 @@ def ablate(
     ablation_plot(work_dir / "ablation.png", rows)
     if into is not None and name is not None:
         picture = Path("images") / (re.sub(r"[^\w.-]", "_", name) + ".png")
-        ablation_plot(Path(into).parent / picture, rows)
+        drawn = (work_dir / "ablation.png").read_bytes()
+        write_whole(Path(into).parent / picture, lambda handle: handle.write(drawn))
         put_into(
             into, name, f"{table}\n![mIoU of each setting: mean, standard deviation, seeds]({picture.as_posix()})\n"
         )

@@ -86,10 +86,9 @@ class GameSettings:
     def steps_at(self, iteration: int, schedule: Schedule) -> tuple[int, int]:
         """The student's steps in an iteration: on new images, and on remembered ones.
 
-        Those that grow do so as the schedule's factor on the learning rates falls; a small factor of the warm-up does
-        not count.
+        Those that grow do so as the schedule's factor on the learning rates falls.
         """
-        factor = schedule(max(iteration, self.warmup - 1))
+        factor = self._factor_at(iteration, schedule)
         return (
             _grown(self.student_steps, self.final_student_steps, factor),
             _grown(self.replay_steps, self.final_replay_steps, factor),
@@ -99,10 +98,14 @@ class GameSettings:
         """Whether the generator starts anew before an iteration.
 
         It does every `restart_every` iterations, but not once the learning rate has fallen below half of the configured
-        one, as new weights would not catch up; a warm-up does not count as that.
+        one, as new weights would not catch up.
         """
         due = self.restart_every > 0 and iteration > 0 and iteration % self.restart_every == 0
-        return due and schedule(max(iteration, self.warmup - 1)) >= 0.5
+        return due and self._factor_at(iteration, schedule) >= 0.5
+
+    def _factor_at(self, iteration: int, schedule: Schedule) -> float:
+        """How far the learning rates have fallen: the small factors of the warm-up do not count."""
+        return schedule(max(iteration, self.warmup - 1))
 
 
 def _grown(first: int, last: int | None, factor: float) -> int:

@@ -115,7 +115,7 @@ def results_table(runs: Sequence[str | Path], *, teacher: str | Path) -> str:
     """
     summaries = [summarise(teacher), *(summarise(run) for run in runs)]
     reference = summaries[0].test
-    tested = {s.name: s.test for s in summaries if s.test is not None}
+    tested = [(s.name, s.test) for s in summaries if s.test is not None]
     scored = scored_split(summaries)
     lines = [
         "| run | method | seed | parameters | steps of the trained network | minutes | last mIoU on the way "
@@ -133,10 +133,11 @@ def results_table(runs: Sequence[str | Path], *, teacher: str | Path) -> str:
     for s in summaries:
         lines.append(f"- {s.name} ({s.split}): " + ", ".join(f"{step}: {_number(value)}" for step, value in s.curve))
     if tested:
-        lines += ["", f"{scored[0].upper()}{scored[1:]} IoU per class:", "", "| class | " + " | ".join(tested) + " |"]
+        header = " | ".join(name for name, _ in tested)
+        lines += ["", f"{scored[0].upper()}{scored[1:]} IoU per class:", "", f"| class | {header} |"]
         lines.append("|---" * (len(tested) + 1) + "|")
-        for i, name in enumerate(next(iter(tested.values()))["classes"]):
-            lines.append(f"| {name} | " + " | ".join(_number(test["IoU"][i]) for test in tested.values()) + " |")
+        for i, name in enumerate(tested[0][1]["classes"]):
+            lines.append(f"| {name} | " + " | ".join(_number(test["IoU"][i]) for _, test in tested) + " |")
     devices = sorted({s.device for s in summaries})
     commits = sorted({str(s.commit)[:12] for s in summaries})
     lines += ["", f"Measured on {'; '.join(devices)}. Code: {', '.join(commits)}."]

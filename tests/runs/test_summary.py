@@ -36,6 +36,16 @@ def test_table(tmp_path):
     assert "Measured on a CPU. Code: 0123456789ab." in table
 
 
+def test_runs_of_the_same_folder_name_have_columns_of_their_own(tmp_path):
+    teacher = make_run(tmp_path / "t", method="supervised", test=0.5)
+    runs = []
+    for name, score in (("a", 0.2), ("b", 0.3)):
+        (tmp_path / name).mkdir()
+        runs.append(make_run(tmp_path / name / "seed_0", test=score))
+    table = results_table(runs, teacher=teacher)
+    assert "| class | t | seed_0 | seed_0 |" in table and "| sky | 0.500 | 0.200 | 0.300 |" in table
+
+
 def test_the_split_that_was_scored_is_named(tmp_path):
     teacher = make_run(tmp_path / "t", method="supervised", test=0.5, scored="val")
     table = results_table([make_run(tmp_path / "s", test=0.4, scored="val")], teacher=teacher)
