@@ -6,10 +6,15 @@ from toys import json_like_copy
 from dfad_seg.distill import GameSettings, Hooks, build_schedule
 
 
-def test_generator_restarts_from_fresh_weights():
+def states(**options):
+    """What a game would be resumed from, by iteration."""
     saved = {}
-    hooks = Hooks(save=lambda step, state: saved.setdefault(step, json_like_copy(state)), save_every=1)
-    play(iterations=3, restart_every=2, hooks=hooks)
+    play(hooks=Hooks(save=lambda step, state: saved.setdefault(step, json_like_copy(state)), save_every=1), **options)
+    return saved
+
+
+def test_generator_restarts_from_fresh_weights():
+    saved = states(iterations=3, restart_every=2)
     weight = "project.weight"
     before, after = (saved[step]["networks"]["generator"][weight] for step in (2, 3))
     steps = {float(entry["step"]) for entry in saved[3]["optimizers"]["generator"]["state"].values()}
@@ -19,9 +24,7 @@ def test_generator_restarts_from_fresh_weights():
 
 def test_painters_restart_one_after_the_other_while_the_learning_rate_is_high():
     """Each begins anew with an optimiser that has forgotten it alone."""
-    saved = {}
-    hooks = Hooks(save=lambda step, state: saved.setdefault(step, json_like_copy(state)), save_every=1)
-    play(iterations=5, restart_every=1, layouts=True, painters=2, hooks=hooks)  # a tenth of the rate from 3 on
+    saved = states(iterations=5, restart_every=1, layouts=True, painters=2)  # a tenth of the rate from 3 on
 
     def steps(step):
         entries = saved[step]["optimizers"]["generator"]["state"]
@@ -43,9 +46,7 @@ def test_a_warm_up_does_not_keep_the_generator_from_restarting():
 
 def test_a_restart_renews_the_generators_average():
     """Images between the old weights and the new ones are those of no generator."""
-    saved = {}
-    hooks = Hooks(save=lambda step, state: saved.setdefault(step, json_like_copy(state)), save_every=1)
-    play(iterations=3, restart_every=2, generator_ema_decay=0.99, hooks=hooks)
+    saved = states(iterations=3, restart_every=2, generator_ema_decay=0.99)
     fresh, average = saved[3]["networks"]["generator"], saved[3]["averages"]["generator"]
     name = "project.weight"
     assert (fresh[name] - average[f"module.{name}"]).abs().max() < 0.01  # two independent draws lie 0.1 apart
@@ -53,9 +54,7 @@ def test_a_restart_renews_the_generators_average():
 
 
 def test_the_average_of_the_other_painters_goes_on():
-    saved = {}
-    hooks = Hooks(save=lambda step, state: saved.setdefault(step, json_like_copy(state)), save_every=1)
-    play(iterations=3, restart_every=2, generator_ema_decay=0.99, layouts=True, painters=2, hooks=hooks)
+    saved = states(iterations=3, restart_every=2, generator_ema_decay=0.99, layouts=True, painters=2)
     before, after = (saved[step]["averages"]["generator"] for step in (2, 3))
 
     def moved(painter):
