@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from dfad_seg.errors import InputError, choose
 from dfad_seg.generators.base import ImageGenerator, at_least
-from dfad_seg.generators.layouts import LAYOUTS, add_boxes, crop_label_maps, random_regions
+from dfad_seg.generators.draws import uniform
+from dfad_seg.generators.layouts import LAYOUTS, add_boxes, crop_label_maps, parts, random_regions
 from dfad_seg.generators.painter import Painter
 from dfad_seg.generators.textures import TEXTURES, texture_noise
 
@@ -25,6 +26,8 @@ class LayoutLatents(NamedTuple):
     """(N, style_dim) from N(0, 1): the look of each class in this image."""
     noise: Tensor
     """(N, K, H, W), see `textures.texture_noise`."""
+    zoomed: Tensor
+    """(N,) bool: whether the layout is an enlarged part of a recalled answer."""
 
 
 class LayoutGenerator(ImageGenerator):
@@ -51,6 +54,9 @@ class LayoutGenerator(ImageGenerator):
         position_sharpness: exponent on that tendency, ≥ 0.
         recalled: share in [0, 1) of the layouts whose regions are the teacher's answers to earlier generated images
             instead of random ones, see `observe`.
+        zoom: half of the recalled layouts show a part of an answer, enlarged by up to this factor (≥ 1). Recalled
+            answers come to be views of whole scenes, in which everything is small; a teacher that was trained on parts of
+            images knows its classes larger, and a student should, too. Answers to enlarged layouts are not recalled.
         boxes: most small upright boxes before the regions of a layout.
         label_maps: (K, H, W) uint8 class ids, 255 for none, of which parts serve as layouts instead of random regions.
             A config gives a folder of them.
@@ -87,6 +93,7 @@ class LayoutGenerator(ImageGenerator):
         class_positions: str = "teacher",
         position_sharpness: float = 2.0,
         recalled: float = 0.0,
+        zoom: float = 1.0,
         boxes: int = 10,
         label_maps: Tensor | None = None,
         texture: str = "structured",
@@ -108,6 +115,8 @@ class LayoutGenerator(ImageGenerator):
             raise InputError(f"generator.frequency_exponent is {frequency_exponent!r}; it must be a number in [0, 1].")
         if not isinstance(recalled, (int, float)) or not 0 <= recalled < 1:
             raise InputError(f"generator.recalled is {recalled!r}; it must be a number in [0, 1).")
+        if not isinstance(zoom, (int, float)) or not 1 <= zoom <= 16:
+            raise InputError(f"generator.zoom is {zoom!r}; it must be a number in [1, 16].")
         if label_maps is not None and not (isinstance(label_maps, Tensor) and label_maps.dtype == torch.uint8):
             raise InputError(
                 f"generator.label_maps is {label_maps!r}; it must be a folder of label maps in a config, and a uint8 "
@@ -118,6 +127,7 @@ class LayoutGenerator(ImageGenerator):
         self.layouts = layouts
         self.kind_of_texture = texture
         self.recalled = recalled
+        self.zoom = zoom
         self.boxes = boxes
         self.class_positions = class_positions
         self.position_sharpness = position_sharpness
@@ -169,21 +179,31 @@ class LayoutGenerator(ImageGenerator):
         layouts = random_regions(self.layouts, batch, size, by_row, rng)
         if self.label_maps is not None:
             layouts = crop_label_maps(self.label_maps, layouts, rng)
+        zoomed = torch.zeros(batch, dtype=torch.bool, device=rng.device)
         if self.recalled:
-            layouts = self._recall(layouts, rng)
-        return self.sample_looks(add_boxes(layouts, by_row, rng, boxes=(0, self.boxes)), rng)
+            layouts, zoomed = self._recall(layouts, rng)
+        latents = self.sample_looks(add_boxes(layouts, by_row, rng, boxes=(0, self.boxes)), rng)
+        return latents._replace(zoomed=zoomed)
 
-    def _recall(self, layouts: Tensor, rng: torch.Generator) -> Tensor:
-        """Replace some of the layouts by remembered answers, half of them mirrored."""
+    def _recall(self, layouts: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Replace some of the layouts by remembered answers, half of them mirrored; which ones are enlarged."""
         draws = torch.rand(3, len(layouts), 1, 1, generator=rng, device=rng.device)
         chances = self._chances_of_answers().cumsum(dim=0)
         places = torch.searchsorted(chances, draws[0].flatten() * chances[-1], right=True)
         chosen = self.answers[places.clamp_max(self.ANSWERS - 1)]
         chosen = F.interpolate(chosen.unsqueeze(1).float(), layouts.shape[1:], mode="nearest").squeeze(1).long()
         chosen = torch.where(draws[1] < 0.5, chosen, chosen.flip(2))
+        zoomed = torch.zeros(len(layouts), dtype=torch.bool, device=rng.device)
+        if self.zoom > 1:
+            more = uniform(rng, 4, len(layouts))
+            zoomed = more[0] < 0.5
+            seen = torch.where(zoomed, self.zoom ** -more[1], 1.0).expand(2, -1)
+            size = (chosen.shape[1], chosen.shape[2])
+            chosen = parts(chosen, size, seen, more[2:], torch.zeros_like(zoomed))
         # The first answers are those of an untrained generator: all alike.
         enough = self.answered >= self.ANSWERS // 8
-        return torch.where((draws[2] < self.recalled) & enough, chosen, layouts)
+        recalled = (draws[2] < self.recalled) & enough
+        return torch.where(recalled, chosen, layouts), zoomed & recalled.flatten()
 
     def _chances_of_answers(self) -> Tensor:
         """(ANSWERS,) the chance of each remembered answer, proportional to exp(tilt · its class shares)."""
@@ -229,6 +249,10 @@ class LayoutGenerator(ImageGenerator):
         one's answer again, this is a walk towards arrangements like those of its training data: pavement along a road,
         buildings behind both. New random layouts and boxes keep it from settling on few.
         """
+        layout = latents.layout
+        if self.zoom > 1:
+            whole = ~latents.zoomed
+            layout, labels = layout[whole], labels[whole]
         if self.recalled:
             answers = labels[-self.ANSWERS :]  # of more, two would share a place
             places = (self.answered + torch.arange(len(answers), device=labels.device)) % self.ANSWERS
@@ -238,7 +262,7 @@ class LayoutGenerator(ImageGenerator):
             self.answered += len(answers)
         if self.class_positions == "anywhere":
             return
-        other = ~self._one_hot(latents.layout)
+        other = ~self._one_hot(layout)
         count = len(labels)
         for total, where in ((self.unasked, other & self._one_hot(labels)), (self.chances, other)):
             bands = where.float().mean(dim=(0, 3)).unsqueeze(0)  # (1, C, H)
@@ -254,7 +278,7 @@ class LayoutGenerator(ImageGenerator):
         batch, height, width = layout.shape
         style = torch.randn(batch, self.style_dim, generator=rng, device=rng.device)
         noise = texture_noise(self.kind_of_texture, batch, (height, width), rng)
-        return LayoutLatents(layout, style, noise)
+        return LayoutLatents(layout, style, noise, torch.zeros(batch, dtype=torch.bool, device=layout.device))
 
     def forward(self, latents: LayoutLatents) -> Tensor:
         one_hot = self._one_hot(latents.layout).to(latents.noise.dtype)

@@ -83,19 +83,32 @@ def crop_label_maps(
     """
     batch, *size = under.shape
     draws = uniform(rng, 5, batch)
-    chosen = maps[(draws[0] * len(maps)).long()].unsqueeze(1).float()
+    chosen = maps[(draws[0] * len(maps)).long()]
     scale = zoom[0] * (zoom[1] / zoom[0]) ** draws[1]
-    scale = scale.clamp_min(max(wanted / there for wanted, there in zip(size, maps.shape[1:], strict=True)))
-    affine = torch.zeros(batch, 2, 3, device=maps.device)
-    for axis, (wanted, there) in enumerate(((size[1], maps.shape[2]), (size[0], maps.shape[1]))):
-        view = wanted / (there * scale)  # the share of the map's side that is seen
-        affine[:, axis, axis] = view
-        affine[:, axis, 2] = (2 * draws[2 + axis] - 1) * (1 - view)
-    affine[:, 0, 0] *= torch.where(draws[4] < 0.5, -1.0, 1.0)
-    grid = F.affine_grid(affine, [batch, 1, *size], align_corners=False)
-    layouts = F.grid_sample(chosen, grid, mode="nearest", padding_mode="border", align_corners=False)
-    layouts = layouts.squeeze(1).round().long()
+    ratios = torch.tensor(size, device=maps.device) / torch.tensor(maps.shape[1:], device=maps.device)
+    seen = ratios[:, None] / scale.clamp_min(ratios.max())
+    layouts = parts(chosen, (size[0], size[1]), seen, draws[2:4].flip(0), draws[4] < 0.5)
     return torch.where(layouts == NO_CLASS, under, layouts)
+
+
+def parts(maps: Tensor, size: tuple[int, int], seen: Tensor, places: Tensor, mirrored: Tensor) -> Tensor:
+    """A part of each of the maps (N, h, w) of class ids, at `size` (H, W), by the nearest pixel: long (N, H, W).
+
+    Args:
+        maps: class ids.
+        size: of the result.
+        seen: (2, N) shares in (0, 1] of a map's height and width.
+        places: (2, N) in [0, 1], where in the map: 0 is the top or the left, 1 the bottom or the right.
+        mirrored: (N,) bool.
+    """
+    affine = torch.zeros(len(maps), 2, 3, device=maps.device)
+    for axis in range(2):  # `affine_grid` has x before y
+        affine[:, axis, axis] = seen[1 - axis]
+        affine[:, axis, 2] = (2 * places[1 - axis] - 1) * (1 - seen[1 - axis])
+    affine[:, 0, 0] *= torch.where(mirrored, -1.0, 1.0)
+    grid = F.affine_grid(affine, [len(maps), 1, *size], align_corners=False)
+    found = F.grid_sample(maps.unsqueeze(1).float(), grid, mode="nearest", padding_mode="border", align_corners=False)
+    return found.squeeze(1).round().long()
 
 
 def voronoi_cells(
