@@ -55,8 +55,8 @@ class LayoutGenerator(ImageGenerator):
         recalled: share in [0, 1) of the layouts whose regions are the teacher's answers to earlier generated images
             instead of random ones, see `observe`.
         zoom: half of the recalled layouts show a part of an answer, enlarged by up to this factor (≥ 1). Recalled
-            answers come to be views of whole scenes, in which everything is small; a teacher that was trained on parts of
-            images knows its classes larger, and a student should, too. Answers to enlarged layouts are not recalled.
+            answers come to be views of whole scenes, in which everything is small; a teacher that was trained on parts
+            of images knows its classes larger, and a student should, too. Answers to enlarged layouts are not recalled.
         boxes: most small upright boxes before the regions of a layout.
         label_maps: (K, H, W) uint8 class ids, 255 for none, of which parts serve as layouts instead of random regions.
             A config gives a folder of them.
@@ -251,8 +251,9 @@ class LayoutGenerator(ImageGenerator):
         """
         layout = latents.layout
         if self.zoom > 1:
-            whole = ~latents.zoomed
-            layout, labels = layout[whole], labels[whole]
+            layout, labels = layout[~latents.zoomed], labels[~latents.zoomed]
+            if not len(labels):
+                return
         if self.recalled:
             answers = labels[-self.ANSWERS :]  # of more, two would share a place
             places = (self.answered + torch.arange(len(answers), device=labels.device)) % self.ANSWERS
