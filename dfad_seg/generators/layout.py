@@ -117,6 +117,8 @@ class LayoutGenerator(ImageGenerator):
             raise InputError(f"generator.recalled is {recalled!r}; it must be a number in [0, 1).")
         if not isinstance(zoom, (int, float)) or not 1 <= zoom <= 16:
             raise InputError(f"generator.zoom is {zoom!r}; it must be a number in [1, 16].")
+        if zoom > 1 and not recalled:
+            raise InputError("generator.zoom enlarges recalled layouts: set generator.recalled above 0, or no zoom.")
         if label_maps is not None and not (isinstance(label_maps, Tensor) and label_maps.dtype == torch.uint8):
             raise InputError(
                 f"generator.label_maps is {label_maps!r}; it must be a folder of label maps in a config, and a uint8 "

@@ -81,3 +81,8 @@ def test_answers_to_enlarged_layouts_are_not_recalled():
 def test_a_zoom_out_of_range_is_refused(zoom):
     with pytest.raises(InputError, match=r"generator.zoom is .*; it must be a number in \[1, 16\]"):
         build(zoom)
+
+
+def test_a_zoom_without_recalled_layouts_is_refused():
+    with pytest.raises(InputError, match="zoom enlarges recalled layouts"):
+        build(2.0, recalled=0.0)
