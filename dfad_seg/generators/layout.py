@@ -181,11 +181,10 @@ class LayoutGenerator(ImageGenerator):
         layouts = random_regions(self.layouts, batch, size, by_row, rng)
         if self.label_maps is not None:
             layouts = crop_label_maps(self.label_maps, layouts, rng)
-        zoomed = torch.zeros(batch, dtype=torch.bool, device=rng.device)
+        zoomed = None
         if self.recalled:
             layouts, zoomed = self._recall(layouts, rng)
-        latents = self.sample_looks(add_boxes(layouts, by_row, rng, boxes=(0, self.boxes)), rng)
-        return latents._replace(zoomed=zoomed)
+        return self.sample_looks(add_boxes(layouts, by_row, rng, boxes=(0, self.boxes)), rng, zoomed)
 
     def _recall(self, layouts: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Replace some of the layouts by remembered answers, half of them mirrored; which ones are enlarged."""
@@ -276,12 +275,14 @@ class LayoutGenerator(ImageGenerator):
         ids = torch.arange(self.num_classes, device=labels.device)
         return labels.unsqueeze(1) == ids[:, None, None]
 
-    def sample_looks(self, layout: Tensor, rng: torch.Generator) -> LayoutLatents:
-        """Styles and noise for given layouts (N, H, W)."""
+    def sample_looks(self, layout: Tensor, rng: torch.Generator, zoomed: Tensor | None = None) -> LayoutLatents:
+        """Styles and noise for given layouts (N, H, W), of which by default none counts as enlarged."""
         batch, height, width = layout.shape
         style = torch.randn(batch, self.style_dim, generator=rng, device=rng.device)
         noise = texture_noise(self.kind_of_texture, batch, (height, width), rng)
-        return LayoutLatents(layout, style, noise, torch.zeros(batch, dtype=torch.bool, device=layout.device))
+        if zoomed is None:
+            zoomed = torch.zeros(batch, dtype=torch.bool, device=layout.device)
+        return LayoutLatents(layout, style, noise, zoomed)
 
     def forward(self, latents: LayoutLatents) -> Tensor:
         one_hot = self._one_hot(latents.layout).to(latents.noise.dtype)

@@ -85,8 +85,9 @@ def crop_label_maps(
     draws = uniform(rng, 5, batch)
     chosen = maps[(draws[0] * len(maps)).long()]
     scale = zoom[0] * (zoom[1] / zoom[0]) ** draws[1]
-    ratios = torch.tensor(size, device=maps.device) / torch.tensor(maps.shape[1:], device=maps.device)
-    seen = ratios[:, None] / scale.clamp_min(ratios.max())
+    sides = list(zip(size, maps.shape[1:], strict=True))
+    scale = scale.clamp_min(max(wanted / there for wanted, there in sides))
+    seen = torch.stack([wanted / (there * scale) for wanted, there in sides])
     layouts = parts(chosen, (size[0], size[1]), seen, draws[2:4].flip(0), draws[4] < 0.5)
     return torch.where(layouts == NO_CLASS, under, layouts)
 
