@@ -127,6 +127,8 @@ def ablate(
         Interrupted: the present run has been saved; the same command goes on.
     """
     work_dir = Path(work_dir)
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds {', '.join(map(str, seeds))}: each counts once, so leave the repeated ones out.")
     base = load_config(config, list(overrides))
     settings = []
     for setting in build_settings(vary, mode):

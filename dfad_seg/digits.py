@@ -156,6 +156,8 @@ def run_digits(
     for name, config in named.items():
         if not config.data_free or config.num_classes != 10:
             raise InputError(f"{name}: the digits check wants a data-free method and num_classes: 10.")
+        if config.device not in ("auto", "cpu"):
+            raise InputError(f"{name}: the digits check runs on the CPU, and device is {config.device}. Leave it out.")
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in ("teacher", *named)}
     for seed in seeds:
         teachers: dict[str, tuple[nn.Module, float]] = {}

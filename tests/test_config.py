@@ -67,6 +67,10 @@ WRONG = [
     ({"layout_consistency": 1.0}, "layout_consistency needs generator.type: layout"),
     ({"evaluation": {"split": "val"}}, "evaluation needs dataset"),
     ({"distillation_temperature": 2}, "distillation_temperature has no effect without one of jensen_shannon, kl"),
+    (
+        {"distillation_temperature": 2, "adversarial_loss": {"kl": 1}, "adversarial_weight": 0},
+        "distillation_temperature has no effect",
+    ),
     ({"class_balance_floor": 0.5}, "class_balance_floor needs class_balance above 0"),
     ({"interpolation": "cutmixx"}, "interpolation: input should be 'none', 'mixup' or 'cutmix'"),
     ({"interpolation_alpha": 0.5}, "interpolation_alpha needs interpolation: mixup or cutmix"),
@@ -171,6 +175,8 @@ def test_overrides(tmp_path):
         ("a: [1", "not valid YAML"),
         ("a: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
         ("a: b: c", "not valid YAML"),
+        ("seed: 1\niterations: 2\nseed: 3\n", "not valid YAML: the key 'seed' is there twice .*line 3"),
+        ("student: {source: smp, source: timm}", "the key 'source' is there twice"),
     ],
 )
 def test_broken_files(tmp_path, text, message):

@@ -84,8 +84,8 @@ class Config(Strict):
     augment_geometric: bool = False
     """Mirror and zoom the images that the student sees."""
     augment_surfaces: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the images that the student sees whose surfaces are changed at random: convolved, of another's spectrum,
-    blended with noise, or replaced by random shapes."""
+    """Share (rounded up to whole images) of what the student sees whose surfaces are changed at random: convolved, of
+    another's spectrum, blended with noise, or replaced by random shapes."""
     accumulate: Positive = 1
     """Parts into which each batch is split, one after the other, to save memory; BatchNorm sees the parts."""
     checkpoint_activations: bool = False
@@ -207,6 +207,15 @@ class Config(Strict):
         """Of the generator: each of them needs an image in every (part of a) batch."""
         number = 1 if self.generator is None else self.generator.options().get("painters", 1)
         return number if isinstance(number, int) else 1  # what is wrong with it, the generator says
+
+    def unmixed(self, batch: int) -> int | None:
+        """How many images of a batch, or of its smallest part with `accumulate`, `interpolation` leaves as they are for
+        the activation regularisers, which look at images that both networks see; None where these need none."""
+        regularised = self.activation_boundary or self.attention_transfer
+        if not regularised or self.interpolation == "none" or self.interpolation_labels == "teacher":
+            return None
+        part = batch // self.accumulate
+        return part - math.ceil(self.interpolation_share * part)
 
     @property
     def data_free(self) -> bool:
@@ -343,7 +352,8 @@ def _check_method(config: Config) -> None:
         )
     if not config.class_balance and _changed(config, {"class_balance_floor"}):
         problems.append("class_balance_floor needs class_balance above 0")
-    used = {name for losses in (config.student_loss, config.adversarial_loss) for name, w in losses.items() if w}
+    attack = config.adversarial_loss if config.adversarial_weight else {}
+    used = {name for losses in (config.student_loss, attack) for name, w in losses.items() if w}
     if config.distillation_temperature != 1 and not used & TEMPERED:
         problems.append(f"distillation_temperature has no effect without one of {', '.join(sorted(TEMPERED))}")
     if config.interpolation == "none" and (changed := _changed(config, _BETWEEN)):
@@ -351,14 +361,12 @@ def _check_method(config: Config) -> None:
     if not config.activation_boundary and not config.attention_transfer:
         if changed := _changed(config, _FEATURES):
             problems.append(f"{changed} needs activation_boundary or attention_transfer above 0")
-    elif config.interpolation != "none" and config.interpolation_labels != "teacher":
-        part = config.batch_size // config.accumulate
-        if math.ceil(config.interpolation_share * part) >= part:
-            problems.append(
-                "activation_boundary and attention_transfer need images that teacher and student both see, and with "
-                "this interpolation_share a batch (or a part of one, with accumulate) has none: lower it, or set "
-                "interpolation_labels: teacher"
-            )
+    elif config.unmixed(config.batch_size) == 0:
+        problems.append(
+            "activation_boundary and attention_transfer need images that teacher and student both see, and with "
+            "this interpolation_share a batch (or a part of one, with accumulate) has none: lower it, or set "
+            "interpolation_labels: teacher"
+        )
     if config.compile and (config.activation_boundary or config.attention_transfer):
         problems.append("compile hides the student's layers, which activation_boundary and attention_transfer look at")
     if config.simultaneous and (changed := _changed(config, _ANEW)):

@@ -46,16 +46,33 @@ MAX_VALUES = 100_000
 """Values and keys in a text, each counted as often as aliases repeat it."""
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """PyYAML takes the last of equal keys, so that the others would silently be without effect."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        names: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in names:
+                    raise yaml.composer.ComposerError(
+                        None, None, f"the key '{key.value}' is there twice", key.start_mark
+                    )
+                names.add(key.value)
+        return node
+
+
 def safe_yaml(text: str, what: str) -> Any:
     """The plain values in a YAML text; no tag of it runs code, and aliases cannot make it large.
 
     Raises:
-        InputError: not YAML, longer than `MAX_YAML`, or more than `MAX_VALUES` values; begins with `what`.
+        InputError: not YAML, a key twice in one mapping, longer than `MAX_YAML`, or more than `MAX_VALUES` values; begins
+            with `what`.
     """
     if len(text) > MAX_YAML:
         raise InputError(f"{what} has {len(text)} characters, and at most {MAX_YAML} are read. Is it the right file?")
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, Loader=_UniqueKeys)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
         # ValueError: a date or a number that is none.
         raise InputError(f"{what} is not valid YAML: {_shortened(' '.join(str(error).split()), 300)}") from None

@@ -6,6 +6,7 @@ student is asked, towards what a generator alone would not make.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +23,7 @@ class ImageAugmentation:
     Args:
         photometric: strength in [0, 1] of changes of saturation, contrast, colour cast, brightness and sharpness, each
             drawn per image; 0 leaves the values alone.
-        surfaces: share in [0, 1] of the images whose surfaces are changed, see `surfaces.change_surfaces`.
+        surfaces: share in [0, 1] of the images, rounded up, whose surfaces are changed, see `surfaces.change_surfaces`.
         geometric: mirror half of the images, and zoom each by a factor between 2 and 0.6, the scene reflected at its
             borders where it would end.
     """
@@ -37,7 +38,7 @@ class ImageAugmentation:
             images = _zoom_and_mirror(images, rng)
         if self.photometric:
             images = _recolour(images, self.photometric, rng)
-        if changed := round(self.surfaces * len(images)):
+        if changed := math.ceil(round(self.surfaces * len(images), 6)):
             images = torch.cat([change_surfaces(images[:changed], rng), images[changed:]])
         return images
 

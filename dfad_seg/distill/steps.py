@@ -58,11 +58,10 @@ def student_step(
         autocast: context of both forward passes.
 
     Returns:
-        Detached tensors on the device: the scalars `loss`, `agreement` (share of pixels on which the student answers
-        what it should), `logit_peak` (the size of the student's largest logit) and the regularisers' terms by name;
-        `classes`, (C,) share of each class among the teacher's
-        answers; `teacher_logits`, pooled, (N, C, H, W), or (N, C) of a classifier, and `teacher_images`, to which they
-        belong.
+        Detached tensors on the device: the scalars `loss`, `agreement` (share of pixels on which the student, without
+        the adjustment, answers what it should), `logit_peak` (the size of its largest logit) and the regularisers'
+        terms by name; `classes`, (C,) share of each class among the teacher's answers; `teacher_logits`, pooled,
+        (N, C, H, W), or (N, C) of a classifier, and `teacher_images`, to which they belong.
     """
     images = images.detach()
     optimizer.zero_grad(set_to_none=True)
@@ -80,9 +79,8 @@ def student_step(
                 lesson = _lesson(part, logits, teacher, pooling, interpolation, rng)
             with autocast():
                 student_logits = pooled(student(lesson.images), pooling)
-        if adjustment is not None:
-            student_logits = adjustment(student_logits)
-        loss = loss_fn(student_logits, lesson.targets)
+        compared = student_logits if adjustment is None else adjustment(student_logits)
+        loss = loss_fn(compared, lesson.targets)
         if matching is not None:
             with autocast():
                 found = matching.terms(lesson.matching)
@@ -94,7 +92,7 @@ def student_step(
         agree = student_logits.detach().argmax(dim=1) == lesson.targets.argmax(dim=1)
         agreements.append(agree.float().mean() * share)
         peaks.append(torch.stack(student_logits.detach().aminmax()).abs().max())
-        del loss, student_logits  # their graph must not live beside the next part's
+        del loss, student_logits, compared  # their graph must not live beside the next part's
     _clip(optimizer, clip_norm)
     optimizer.step()
     with torch.no_grad():
@@ -191,7 +189,7 @@ def generator_step(
                 images = generator(part)
                 with objective.watch_teacher():
                     teacher_logits = teacher(images)
-                student_logits = student(images)
+                student_logits = student(images) if objective.adversarial_weight else None
             terms = objective(images=images, latents=part, student_logits=student_logits, teacher_logits=teacher_logits)
             share = len(images) / _count(latents)
             backward(terms["loss"] * share)

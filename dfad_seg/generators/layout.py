@@ -113,6 +113,14 @@ class LayoutGenerator(ImageGenerator):
             raise InputError(f"generator.position_sharpness is {position_sharpness!r}; it must be a number ≥ 0.")
         if not isinstance(frequency_exponent, (int, float)) or not 0 <= frequency_exponent <= 1:
             raise InputError(f"generator.frequency_exponent is {frequency_exponent!r}; it must be a number in [0, 1].")
+        if position_sharpness != 2 and class_positions == "anywhere":
+            raise InputError(
+                "generator.position_sharpness has no effect where class_positions is anywhere: leave it out."
+            )
+        if frequency_exponent != 1 and class_frequencies == "uniform":
+            raise InputError(
+                "generator.frequency_exponent has no effect where class_frequencies is uniform: leave it out."
+            )
         if not isinstance(recalled, (int, float)) or not 0 <= recalled < 1:
             raise InputError(f"generator.recalled is {recalled!r}; it must be a number in [0, 1).")
         if not isinstance(zoom, (int, float)) or not 1 <= zoom <= 16:

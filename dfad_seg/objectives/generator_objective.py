@@ -62,15 +62,19 @@ class GeneratorObjective:
             yield
 
     def __call__(
-        self, *, images: Tensor, latents: Any, student_logits: Tensor, teacher_logits: Tensor
+        self, *, images: Tensor, latents: Any, student_logits: Tensor | None, teacher_logits: Tensor
     ) -> dict[str, Tensor]:
-        """The unweighted terms by name, and their weighted sum as `"loss"`: scalars."""
-        if self.adjustment is not None:
-            student_logits = self.adjustment(student_logits)
-        scene = Scene(images, latents, student_logits, teacher_logits)
+        """The unweighted terms by name, and their weighted sum as `"loss"`: scalars.
+
+        `student_logits` may be None where the adversarial weight is 0: nothing else looks at them.
+        """
+        scene = Scene(images, latents, teacher_logits)
         terms: dict[str, Tensor] = {}
-        loss = images.new_zeros((), dtype=student_logits.dtype)
+        loss = images.new_zeros((), dtype=teacher_logits.dtype)
         if self.adversarial_weight:
+            assert student_logits is not None, "the discrepancy needs the student's answers"
+            if self.adjustment is not None:
+                student_logits = self.adjustment(student_logits)
             terms["discrepancy"] = self.discrepancy(student_logits, teacher_logits)
             loss = loss - self.adversarial_weight * terms["discrepancy"]
         for name, (prior, weight) in self.priors.items():

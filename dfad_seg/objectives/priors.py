@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -25,7 +26,6 @@ class Scene(NamedTuple):
     images: Tensor
     """(N, 3, H, W) in [0, 1], with a graph to the generator."""
     latents: Any
-    student_logits: Tensor
     teacher_logits: Tensor
 
 
@@ -54,8 +54,12 @@ class BatchNormPrior:
     Channels whose running variance is vanishing against their layer's median are dead and left out, and so are
     layers that see a single value per image (image pooling branches), whose batch variance says little.
 
+    Attributes:
+        used: names of the layers that the last watched pass took into the prior.
+
     Raises:
-        InputError: the teacher has no BatchNorm with running statistics (an opaque or a LayerNorm network).
+        InputError: the teacher has no BatchNorm with running statistics (an opaque or a LayerNorm network), or, when
+            the prior is called, none that sees more than a value per image.
     """
 
     DEAD_RATIO = 1e-4  # of the layer's median running variance
@@ -72,13 +76,14 @@ class BatchNormPrior:
                 "has none that can be reached (TorchScript and torch.export files hide their layers). Set "
                 "batch_norm_prior: 0, or load the teacher from its Python class."
             )
-        self._terms: list[Tensor] = []
+        self.used: list[str] = []
+        self._terms: list[Tensor] | None = None
 
     @contextmanager
     def watch(self) -> Iterator[None]:
         """Record the prior during the teacher's next forward pass."""
-        self._terms = []
-        handles = [layer.register_forward_pre_hook(self._record) for layer in self.layers.values()]
+        self.used, self._terms = [], []
+        handles = [layer.register_forward_pre_hook(partial(self._record, name)) for name, layer in self.layers.items()]
         try:
             yield
         finally:
@@ -87,11 +92,17 @@ class BatchNormPrior:
 
     def __call__(self, scene: Scene) -> Tensor:
         """The prior of the forward pass under `watch()`: a scalar with a graph to the images, ≥ 0."""
-        if not self._terms:
+        if self._terms is None:
             raise RuntimeError("no forward pass of the teacher was watched")
+        if not self._terms:
+            raise InputError(
+                "the BatchNorm prior leaves out layers that see a single value per image, and the teacher's "
+                f"({', '.join(self.layers)}) are all of that kind. Set batch_norm_prior: 0."
+            )
         return torch.stack(self._terms).mean()
 
-    def _record(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def _record(self, name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert self._terms is not None
         assert isinstance(layer, _BatchNorm) and layer.running_mean is not None and layer.running_var is not None
         x = inputs[0].float()
         if x[0, 0].numel() == 1:
@@ -102,6 +113,7 @@ class BatchNormPrior:
         sigma = (layer.running_var + layer.eps).sqrt()
         mean_gap = (mean - layer.running_mean) / sigma
         sigma_gap = (variance + layer.eps).sqrt() / sigma - 1
+        self.used.append(name)
         self._terms.append(_rms(mean_gap, live) + _rms(sigma_gap, live))
 
 
@@ -112,12 +124,17 @@ class ActivationMagnitude:
     layer) of the teacher with one output channel per class, auxiliary heads excepted. Unlike the other priors this one
     is negative, and has no lower bound.
 
+    Args:
+        teacher: frozen.
+        num_classes: None: the teacher's own attribute of that name.
+
     Raises:
         InputError: no such layer is found, as in opaque networks.
     """
 
-    def __init__(self, teacher: nn.Module) -> None:
-        heads = [layer for name, layer in teacher.named_modules() if _classifies(layer, teacher) and "aux" not in name]
+    def __init__(self, teacher: nn.Module, *, num_classes: int | None = None) -> None:
+        classes = getattr(teacher, "num_classes", None) if num_classes is None else num_classes
+        heads = [layer for name, layer in teacher.named_modules() if _answers(layer, classes) and "aux" not in name]
         if not heads:
             raise InputError(
                 "activation_magnitude needs the features before the teacher's classifier, and no convolution or "
@@ -193,10 +210,10 @@ def class_balance(teacher_logits: Tensor, *, floor: float = 0.8) -> Tensor:
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """Mean absolute difference of neighbouring pixels of images (N, 3, H, W)."""
-    vertical = (images[..., 1:, :] - images[..., :-1, :]).abs().mean()
-    horizontal = (images[..., :, 1:] - images[..., :, :-1]).abs().mean()
-    return vertical + horizontal
+    """Mean absolute difference of neighbouring pixels of images (N, 3, H, W); along a side of one pixel, 0."""
+    vertical = (images[..., 1:, :] - images[..., :-1, :]).abs()
+    horizontal = (images[..., :, 1:] - images[..., :, :-1]).abs()
+    return vertical.sum() / max(vertical.numel(), 1) + horizontal.sum() / max(horizontal.numel(), 1)
 
 
 def one_hot(teacher_logits: Tensor) -> Tensor:
@@ -258,8 +275,8 @@ def build_priors(
     }
 
 
-def _classifies(layer: nn.Module, teacher: nn.Module) -> bool:
-    classes = getattr(teacher, "num_classes", None)
+def _answers(layer: nn.Module, classes: int | None) -> bool:
+    """Whether it is a convolution or linear layer with one output per class."""
     outputs = getattr(layer, "out_channels", getattr(layer, "out_features", None))
     return isinstance(layer, (nn.Conv2d, nn.Linear)) and classes is not None and outputs == classes
 

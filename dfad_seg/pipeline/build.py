@@ -161,7 +161,10 @@ def build_game(
         priors=build_priors(
             weights,
             teacher=teacher,
-            options={"class_balance": {"floor": config.class_balance_floor}},
+            options={
+                "class_balance": {"floor": config.class_balance_floor},
+                "activation_magnitude": {"num_classes": num_classes},
+            },
         ),
         class_shares=_class_shares(config.generator, teacher),
         adjustment=adjustment,
@@ -198,6 +201,11 @@ def fresh_generator(config: Config, teacher: nn.Module, num_classes: int) -> Ima
     """
     if config.generator is None:
         return build_generator("noise", num_classes=num_classes, image_size=config.image_size)
+    if config.generator.type == "layout" and not isinstance(teacher, Segmentor):
+        raise InputError(
+            "generator.type: layout paints maps of classes for a teacher that answers every pixel, and this one is a "
+            "classifier. Use generator.type: dcgan."
+        )
     options = generator_options(config.generator, num_classes)
     if options.get("class_frequencies") in ("statistics", "moments"):
         assert isinstance(teacher, Segmentor), "frequencies of pixels are asked for, and the teacher is a classifier"
@@ -263,7 +271,7 @@ def build_interpolation(config: Config) -> Interpolation | None:
 
 
 def build_adjustment(config: Config, num_classes: int) -> LogitAdjustment | None:
-    """What shifts the teacher's answers towards rare classes, or None if the config wants nothing of the kind."""
+    """What shifts the student's doubts towards rare classes, or None if the config wants nothing of the kind."""
     return LogitAdjustment(num_classes, config.logit_adjustment) if config.logit_adjustment else None
 
 

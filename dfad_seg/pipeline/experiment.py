@@ -44,7 +44,7 @@ class Experiment:
     features: FeatureMatching | None = None
     """The student's activation regularisers, if the config wants any."""
     adjustment: LogitAdjustment | None = None
-    """Of the teacher's answers, if the config wants one."""
+    """Of the student's logits, if the config wants one."""
 
     def networks(self, trained: nn.Module) -> dict[str, nn.Module]:
         """By role, the teacher first, with `trained` in the place of the trained one."""
@@ -99,6 +99,12 @@ def check_batches(config: Config) -> None:
             raise InputError(
                 f"mixed_sizes: a batch of {size[0]}x{size[1]} has {batch} images, the pixels of {config.batch_size} of "
                 f"image_size, and accumulate and generator.painters need {least}. Raise batch_size."
+            )
+        if config.unmixed(batch) == 0:
+            raise InputError(
+                f"mixed_sizes: a batch of {size[0]}x{size[1]} has {batch} images, and interpolation_share leaves "
+                "none of them (or of a part, with accumulate) for activation_boundary and attention_transfer, which "
+                "need images that both networks see. Lower interpolation_share, or set interpolation_labels: teacher."
             )
         if 0 < config.replay_size < batch:
             raise InputError(

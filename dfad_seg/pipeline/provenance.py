@@ -16,13 +16,20 @@ from torch import nn
 
 from dfad_seg.config import Config, TrainingDataConfig
 from dfad_seg.environment import PACKAGES, cpu_name, version
+from dfad_seg.objectives import BatchNormPrior, GeneratorObjective
 from dfad_seg.pipeline.build import game_settings
 from dfad_seg.pipeline.optimizers import schedule_of
 from dfad_seg.segmentors import count_parameters, file_sha256, state_hash
 
 
 def provenance(
-    config: Config, *, fabric: Fabric, teacher: nn.Module | None, trained: nn.Module, command: str
+    config: Config,
+    *,
+    fabric: Fabric,
+    teacher: nn.Module | None,
+    trained: nn.Module,
+    objective: GeneratorObjective | None,
+    command: str,
 ) -> dict[str, Any]:
     """The record written to `provenance.json` when a run starts."""
     uses: list[dict[str, Any]] = []
@@ -41,6 +48,8 @@ def provenance(
         "seed": config.seed,
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "teacher": None if teacher is None else _identity(config, teacher),
+        "trained_from": _starting_weights(config),
+        "batch_norm_prior_layers": _prior_layers(config, teacher, objective),
         "trained_parameters": count_parameters(trained),
         "trained_steps": trained_steps(config),
         "real_images": uses,
@@ -66,6 +75,26 @@ def student_steps(config: Config) -> list[tuple[int, int]]:
     """The student's steps on new images and on remembered ones, in each iteration of a data-free run."""
     settings, schedule = game_settings(config), schedule_of(config.schedule, config.iterations)
     return [settings.steps_at(iteration, schedule) for iteration in range(config.iterations)]
+
+
+def _starting_weights(config: Config) -> dict[str, Any]:
+    """Where the trained network's weights come from, as far as they are not random."""
+    section = config.teacher if config.trained_role == "teacher" else config.student
+    options = {} if section is None else section.options()
+    found = {name: options[name] for name in ("checkpoint", "encoder_checkpoint", "encoder_weights") if name in options}
+    hashes = {f"{name}_sha256": file_sha256(found[name]) for name in found if name.endswith("checkpoint")}
+    return found | hashes
+
+
+def _prior_layers(config: Config, teacher: nn.Module | None, objective: GeneratorObjective | None) -> list[str] | None:
+    """The teacher's layers that the BatchNorm prior looks at, for images of the config's size."""
+    prior = None if objective is None else objective.priors.get("batch_norm_prior", (None, 0))[0]
+    if not isinstance(prior, BatchNormPrior) or teacher is None:
+        return None
+    image = torch.zeros(1, 3, *config.image_size, device=next(teacher.parameters()).device)
+    with torch.no_grad(), prior.watch():
+        teacher(image)
+    return prior.used
 
 
 def _identity(config: Config, teacher: nn.Module) -> dict[str, Any]:

@@ -131,6 +131,13 @@ def _with_class_name(name: str, classes: Sequence[str]) -> str:
     return f"{head}{found}{classes[int(number)]}" if found else name
 
 
+_METERS = {
+    "student_agreement": "agreement",
+    "replay_agreement": "replay agreement",
+    "student_class_entropy": "class entropy",
+}
+
+
 def _short(name: str) -> str:
     """The name of a scalar in the progress line; empty for those that are not shown there."""
     group, _, rest = name.partition("/")
@@ -138,4 +145,4 @@ def _short(name: str) -> str:
         return f"{group} mIoU"
     if rest.endswith("loss") and group == "train":
         return rest.replace("_", " ")
-    return "agreement" if rest == "student_agreement" else ""
+    return _METERS.get(rest, "")

@@ -125,7 +125,12 @@ def _train(
     try:
         if run is not None and not (run.path / "provenance.json").exists():
             record = provenance(
-                config, fabric=fabric, teacher=experiment.teacher, trained=experiment.trained, command=command
+                config,
+                fabric=fabric,
+                teacher=experiment.teacher,
+                trained=experiment.trained,
+                objective=experiment.objective,
+                command=command,
             )
             run.write_json("provenance.json", record)
         if run is not None:

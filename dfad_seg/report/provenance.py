@@ -26,6 +26,10 @@ def claim(files: RunFiles) -> tuple[bool | None, str]:
             rest = "None was read at all."
             if purposes:
                 rest = f"Real images were read for evaluation only: {_uses(uses)}."
+            began = record.get("trained_from")
+            weights = [value for key, value in began.items() if "sha256" not in key] if isinstance(began, dict) else []
+            if weights:
+                rest += f" The student began with weights from elsewhere: {', '.join(map(str, weights))}."
             if record.get("label_maps"):
                 rest += f" Layouts came from the label maps in {record['label_maps']}."
             return True, f"No real image was read for training. {rest}"

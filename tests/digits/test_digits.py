@@ -64,6 +64,12 @@ def test_the_2021_extensions_learn_within_seconds(tmp_path, capsys):
     assert f"| dfad_2021 | {student['accuracy']:.3f} ± 0.000 |" in capsys.readouterr().out
 
 
+def test_priors_of_a_classifier(capsys):
+    short = ["iterations=2", "schedule.every=1", "activation_magnitude=0.1", "one_hot=0.1", "total_variation=0.1"]
+    digits.run_digits([CONFIGS / "dfad.yaml"], seeds=[0], overrides=short)
+    assert "| dfad | " in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_shipped_configs_at_full_length():
     names = ("dfad", "dfad_2021", "random_noise")
@@ -78,11 +84,15 @@ def test_bad_input(tmp_path, monkeypatch):
     for change, message in (
         (("num_classes: 10", "num_classes: 11"), "num_classes: 10"),
         (("source: factory", "source: smp"), "source: factory, not smp"),
+        (("device: cpu", "device: cuda"), "runs on the CPU, and device is cuda"),
     ):
         path = tmp_path / "c.yaml"
         path.write_text(text.replace(*change))
         with pytest.raises(InputError, match=message):
             digits.run_digits([path], seeds=[0])
+    for generator in ("{type: layout}", "{type: layout, recalled: 0.5}", "{type: layout, class_frequencies: moments}"):
+        with pytest.raises(InputError, match="this one is a classifier. Use generator.type: dcgan"):
+            digits.run_digits([CONFIGS / "dfad.yaml"], seeds=[0], overrides=[f"generator={generator}"])
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(InputError, match="pip install scikit-learn"):
         digits.load_digits("train", (16, 16))

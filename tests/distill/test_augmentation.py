@@ -30,6 +30,13 @@ def test_nothing_asked_nothing_changed():
     assert torch.equal(ImageAugmentation()(images, rng()), images)
 
 
+@pytest.mark.parametrize("share, count, changed", [(0.1, 4, 1), (0.5, 1, 1), (0.75, 8, 6), (0.7, 10, 7), (1, 3, 3)])
+def test_a_share_of_surfaces_is_rounded_up(share, count, changed):
+    images = torch.rand(count, 3, 16, 16, generator=rng(1))
+    other = ImageAugmentation(surfaces=share)(images, rng())
+    assert [not torch.equal(a, b) for a, b in zip(other, images, strict=True)] == [i < changed for i in range(count)]
+
+
 def test_photometric_changes_move_no_edge():
     """A black and a white half stay on their sides, whatever their new colours are."""
     images = torch.zeros(8, 3, 16, 16)

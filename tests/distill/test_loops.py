@@ -44,7 +44,7 @@ def play(
     if layouts:
 
         def fresh_generator():
-            return LayoutGenerator(num_classes=toys.CLASSES, width=2, scales=1, painters=painters, recalled=0.5)
+            return LayoutGenerator(num_classes=toys.CLASSES, width=2, scales=1, painters=painters, recalled=0.5, zoom=3)
 
         generator = fresh_generator()
         shares = ClassShares(teacher.network[1], torch.full((toys.CLASSES,), 1 / toys.CLASSES))
@@ -108,6 +108,7 @@ EVERYTHING = dict(
     augment=ImageAugmentation(photometric=0.5, geometric=True),
     regularised=True,
 )
+MIXED = dict(layouts=True, batch_size=16, iterations=6, mixed_sizes=((8, 8), toys.SIZE), replay_size=64, replay_steps=1)
 
 
 @pytest.mark.parametrize(
@@ -119,14 +120,9 @@ EVERYTHING = dict(
         EVERYTHING | {"replay_answers": "kept", "labels": "teacher"},
         {"simultaneous": True, "replay_size": 8, "replay_steps": 1, "replay_answers": "kept", "answer_pooling": 4},
         {"adjusted": True, "replay_size": 8, "replay_steps": 1, "replay_answers": "kept", "ema_decay": 0.5},
-        {
-            "layouts": True,
-            "batch_size": 32,
-            "iterations": 6,
-            "painters": 3,
-            "restart_every": 1,
-            "generator_ema_decay": 0.5,
-        },
+        dict(layouts=True, batch_size=32, iterations=6, painters=3, restart_every=1, generator_ema_decay=0.5),
+        MIXED | {"augment": ImageAugmentation(surfaces=0.5)},
+        MIXED | {"size_order": "progressive", "simultaneous": True, "replay_answers": "kept"},
     ],
 )
 def test_resumed_equals_uninterrupted(changes):

@@ -9,7 +9,14 @@ import toys
 
 from dfad_seg.distill import generator_step, student_step, supervised_step
 from dfad_seg.distill.steps import pooled
-from dfad_seg.objectives import FeatureMatching, GeneratorObjective, Interpolation, LogitAdjustment, label_loss
+from dfad_seg.objectives import (
+    FeatureMatching,
+    GeneratorObjective,
+    Interpolation,
+    LogitAdjustment,
+    build_priors,
+    label_loss,
+)
 from dfad_seg.objectives.discrepancy import log_mae, mae
 
 
@@ -138,6 +145,23 @@ def test_student_statistics_in_the_generator_step(mode, changes):
         {f"network.1.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")} if changes else set()
     )
     assert all(m.training for m in student.modules())
+
+
+def test_without_an_adversary_the_student_is_not_asked():
+    student, teacher, generator = toys.segmentor(0).train(), toys.teacher(), toys.generator().train()
+    before = copy.deepcopy(student.state_dict())
+    result = generator_step(
+        generator=generator,
+        student=student,
+        teacher=teacher,
+        latents=torch.randn(4, 8),
+        optimizer=adam(generator),
+        objective=GeneratorObjective(
+            log_mae, adversarial_weight=0, priors=build_priors({"one_hot": 2.0}, teacher=teacher)
+        ),
+    )
+    assert result["loss"].item() == pytest.approx(2 * result["one_hot"].item()) and "discrepancy" not in result
+    assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
 
 
 def test_generator_moves_towards_disagreement_and_student_away_from_it():
@@ -291,3 +315,8 @@ def test_student_step_compares_the_adjusted_student_with_the_teachers_answers():
         torch.testing.assert_close(seen[0], adjustment(said))
         torch.testing.assert_close(seen[1], teacher(images))
         torch.testing.assert_close(result["teacher_logits"], teacher(images))
+    # The meters are of the student as it is.
+    own = (said.argmax(dim=1) == seen[1].argmax(dim=1)).float().mean().item()
+    shifted = (seen[0].argmax(dim=1) == seen[1].argmax(dim=1)).float().mean().item()
+    assert result["agreement"].item() == pytest.approx(own) != pytest.approx(shifted, abs=0.05)
+    assert result["logit_peak"].item() == pytest.approx(said.abs().max().item())

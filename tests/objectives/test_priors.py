@@ -65,6 +65,18 @@ def test_dead_channels_and_pooled_layers_are_left_out():
     assert watched(pooled, x).item() == pytest.approx(only_last.item())
 
 
+def test_the_layers_of_the_batch_norm_prior_are_known_and_one_must_be_left():
+    pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3), nn.Upsample(4), nn.BatchNorm2d(3)).eval()
+    prior = BatchNormPrior(pooled)
+    for _ in range(2):
+        with prior.watch():
+            pooled(torch.rand(2, 3, 4, 4))
+        assert prior.used == ["3"] and list(prior.layers) == ["1", "3"]
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(48, 5), nn.BatchNorm1d(5)).eval()
+    with pytest.raises(InputError, match=r"single value per image, and the teacher's \(2\) are all of that kind"):
+        watched(flat, torch.rand(2, 3, 4, 4))
+
+
 def test_batch_norm_prior_reaches_the_image_and_leaves_no_hooks():
     teacher = teacher_with([0.0, 0.0, 0.0], [1.0, 1.0, 1.0])
     images = torch.rand(2, 3, 4, 4, requires_grad=True)
@@ -97,6 +109,7 @@ def test_total_variation_by_hand():
     image = torch.tensor([[0.0, 1.0], [0.5, 0.5]]).view(1, 1, 2, 2)
     # Vertical gaps .5, .5; horizontal gaps 1, 0.
     assert total_variation(image).item() == pytest.approx(0.5 + 0.5)
+    assert total_variation(image[:, :, :1]).item() == pytest.approx(1)
 
 
 def test_objective_is_the_weighted_sum_and_weight_zero_is_not_computed():
@@ -207,6 +220,12 @@ def test_activation_magnitude_finds_the_head_of_real_networks(source, options):
     assert prior(None).item() < 0
 
 
+def test_activation_magnitude_of_a_network_that_does_not_say_its_classes():
+    teacher = nn.Sequential(nn.Flatten(), nn.Linear(12, 7), nn.Linear(7, 5))
+    prior = ActivationMagnitude(teacher, num_classes=5)
+    assert prior.head is teacher[2]
+
+
 def test_activation_magnitude_needs_a_head():
     with pytest.raises(InputError, match="no convolution or linear layer with one output per class"):
         ActivationMagnitude(nn.Sequential(nn.Conv2d(3, 4, 1)))
@@ -214,7 +233,7 @@ def test_activation_magnitude_needs_a_head():
 
 def statistics_of(images, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), **options):
     teacher = Segmentor(nn.Conv2d(3, 2, 1), num_classes=2, mean=mean, std=std, **options)
-    return ImageStatistics(teacher)(Scene(images, None, None, None)).item()
+    return ImageStatistics(teacher)(Scene(images, None, None)).item()
 
 
 def test_image_statistics_by_hand():

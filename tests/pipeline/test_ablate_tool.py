@@ -105,6 +105,9 @@ def test_wrong_settings_are_found_before_anything_runs(world, tmp_path, capsys):
     path = write(tmp_path / "blind.yaml", blind)
     assert call_tool("ablate", path, "--vary", "iterations=1", "--work-dir", tmp_path / "a") == 2
     assert "no evaluation" in capsys.readouterr().err
+    path = world.paths["random_noise"]
+    assert call_tool("ablate", path, "--vary", "iterations=1", "--seeds", "0,1,0", "--work-dir", tmp_path / "a") == 2
+    assert "seeds 0, 1, 0: each counts once" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
 
 

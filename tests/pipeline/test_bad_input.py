@@ -181,6 +181,27 @@ NETWORKS = [
         },
         ["a batch of 16x16 has", "Raise replay_size"],
     ),
+    (
+        {
+            "generator": {"type": "layout"},
+            "mixed_sizes": [[32, 48], [64, 96]],
+            "batch_size": 8,
+            "interpolation": "mixup",
+            "attention_transfer": 0.1,
+            "interpolation_share": 0.6,
+        },
+        [
+            "a batch of 64x96 has 2 images",
+            "interpolation_share leaves",
+            "none of them",
+            "interpolation_labels: teacher",
+        ],
+    ),
+    (
+        {"generator": {"type": "layout", "class_positions": "anywhere", "position_sharpness": 1}},
+        ["no effect", "anywhere"],
+    ),
+    ({"generator": {"type": "layout", "frequency_exponent": 0.5}}, ["no effect where class_frequencies is uniform"]),
     ({"generator": {"type": "layout", "label_maps": "nowhere"}}, ["no label map folder at nowhere"]),
     ({"generator": {"type": "layout", "label_maps": 3}}, ["generator.label_maps is 3", "folder of label maps"]),
     ({"student": {"source": "smp", "arch": "unet", "encoder_name": "resnet18", "classes": 5}}, ["classes is 5"]),

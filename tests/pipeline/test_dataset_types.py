@@ -124,7 +124,7 @@ def test_a_type_trains_and_evaluates(tmp_path, kind):
     assert metrics.iou[1] == pytest.approx(left / (left + wrong))
     assert metrics.iou[0] == pytest.approx(right / (right + wrong))
     record = provenance(
-        config, fabric=Fabric(accelerator="cpu"), teacher=None, trained=Left(2), command="x"
+        config, fabric=Fabric(accelerator="cpu"), teacher=None, trained=Left(2), objective=None, command="x"
     )["real_images"][0]  # fmt: skip
     options = {key: value for key, value in section.items() if key != "type"}
     assert json.loads(json.dumps(record.get("options", {}))) == options

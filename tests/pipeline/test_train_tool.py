@@ -145,6 +145,9 @@ def test_layout_generator_with_all_priors(world, tmp_path):
     last = [r for r in read_metrics(tmp_path / "run") if "train/generator_batch_norm_prior" in r][-1]
     assert last["train/generator_layout_consistency"] > 0
     record = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    layers = record["batch_norm_prior_layers"]
+    assert len(layers) > 5 and all("pool" not in name for name in layers)
+    assert record["trained_from"] == {}
     assert record["label_maps"] == str(world.data / "trainannot") and not record["real_images_used_for_training"]
     assert "Layouts came from the label maps in" in (tmp_path / "run" / "report.md").read_text()
 

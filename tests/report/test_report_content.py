@@ -63,6 +63,12 @@ def test_a_run_that_has_just_begun(tmp_path):
 
 CLAIMS = [
     ({}, True, "No real image was read for training. Real images were read for evaluation only: folders, val split."),
+    (
+        {"trained_from": {"encoder_checkpoint": "imagenet.safetensors", "encoder_checkpoint_sha256": "f00"}},
+        True,
+        "val split. The student began with weights from elsewhere: imagenet.safetensors.",
+    ),
+    ({"trained_from": {}}, True, "evaluation only: folders, val split."),
     ({"real_images": []}, True, "No real image was read for training. None was read at all."),
     (
         {
