@@ -28,7 +28,8 @@ def results_rows(
             seed), `teacher` (the teacher's run directory) and, optionally, `method` (a name for the row) and `command`;
             by default they are those that the runs themselves say.
         root: the folder from which the patterns are resolved.
-        known: rows that stand for entries whose runs are not here (any more): those with their `setting` and `method`.
+        known: rows that stand for entries whose runs are not here (any more): those with their `setting` and `method`;
+            the command is the list's, where it has one.
 
     Returns:
         Mappings with `setting`, `method`, `split` (where they were scored), `teacher_miou` and `student_miou_mean`
@@ -80,7 +81,7 @@ def _row(entry: dict[str, Any], root: Path, listing: str, known: Sequence[dict[s
     if not folders:
         for row in known:
             if (row.get("setting"), row.get("method")) == (entry["setting"], entry.get("method")):
-                return row
+                return row | {"command": entry.get("command", row.get("command"))}
         raise InputError(f"{listing}: {entry['setting']}: no run matches {', '.join(patterns)} under {root}.")
     runs = [summarise(folder) for folder in folders]
     teacher = summarise(root / entry["teacher"])
