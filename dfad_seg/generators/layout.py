@@ -117,10 +117,6 @@ class LayoutGenerator(ImageGenerator):
             raise InputError(
                 "generator.position_sharpness has no effect where class_positions is anywhere: leave it out."
             )
-        if frequency_exponent != 1 and class_frequencies == "uniform":
-            raise InputError(
-                "generator.frequency_exponent has no effect where class_frequencies is uniform: leave it out."
-            )
         if not isinstance(recalled, (int, float)) or not 0 <= recalled < 1:
             raise InputError(f"generator.recalled is {recalled!r}; it must be a number in [0, 1).")
         if not isinstance(zoom, (int, float)) or not 1 <= zoom <= 16:

@@ -201,7 +201,6 @@ NETWORKS = [
         {"generator": {"type": "layout", "class_positions": "anywhere", "position_sharpness": 1}},
         ["no effect", "anywhere"],
     ),
-    ({"generator": {"type": "layout", "frequency_exponent": 0.5}}, ["no effect where class_frequencies is uniform"]),
     ({"generator": {"type": "layout", "label_maps": "nowhere"}}, ["no label map folder at nowhere"]),
     ({"generator": {"type": "layout", "label_maps": 3}}, ["generator.label_maps is 3", "folder of label maps"]),
     ({"student": {"source": "smp", "arch": "unet", "encoder_name": "resnet18", "classes": 5}}, ["classes is 5"]),
