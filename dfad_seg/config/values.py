@@ -66,8 +66,8 @@ def safe_yaml(text: str, what: str) -> Any:
     """The plain values in a YAML text; no tag of it runs code, and aliases cannot make it large.
 
     Raises:
-        InputError: not YAML, a key twice in one mapping, longer than `MAX_YAML`, or more than `MAX_VALUES` values; begins
-            with `what`.
+        InputError: not YAML, a key twice in one mapping, longer than `MAX_YAML`, or more than `MAX_VALUES` values; it
+            begins with `what`.
     """
     if len(text) > MAX_YAML:
         raise InputError(f"{what} has {len(text)} characters, and at most {MAX_YAML} are read. Is it the right file?")
