@@ -172,6 +172,27 @@ def test_the_2021_extensions(world, tmp_path):
     assert not (tmp_path / "wrong").exists()
 
 
+def test_changed_and_interpolated_images_of_several_sizes(world, tmp_path):
+    values = world.configs["dfad"] | {
+        "generator": {"type": "layout", "width": 4, "recalled": 0.5, "zoom": 2},
+        "interpolation": "mixup",
+        "interpolation_labels": "teacher",
+        "attention_transfer": 0.1,
+        "augment_photometric": 0.5,
+        "augment_geometric": True,
+        "augment_surfaces": 0.5,
+        "mixed_sizes": [[32, 48], [64, 96]],
+        "size_order": "progressive",
+        "image_size": [64, 96],
+        "iterations": 2,
+        "evaluation": ...,
+    }
+    path = write(tmp_path / "changed.yaml", {key: value for key, value in values.items() if value is not ...})
+    assert call_tool("train_seg", path, "--work-dir", tmp_path / "run") == 0
+    lines = [r for r in read_metrics(tmp_path / "run") if "train/student_loss" in r]
+    assert len(lines) == 2 and all(line["train/student_attention_transfer"] > 0 for line in lines)
+
+
 def test_without_any_real_image(world, tmp_path):
     values = {k: v for k, v in world.configs["dfad"].items() if k not in ("dataset", "evaluation")}
     path = write(tmp_path / "free.yaml", values | {"num_classes": 11})
