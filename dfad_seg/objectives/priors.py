@@ -211,6 +211,7 @@ def class_balance(teacher_logits: Tensor, *, floor: float = 0.8) -> Tensor:
 
 def total_variation(images: Tensor) -> Tensor:
     """Mean absolute difference of neighbouring pixels of images (N, 3, H, W); along a side of one pixel, 0."""
+    images = images.float()  # half precision has no room for the sums
     vertical = (images[..., 1:, :] - images[..., :-1, :]).abs()
     horizontal = (images[..., :, 1:] - images[..., :, :-1]).abs()
     return vertical.sum() / max(vertical.numel(), 1) + horizontal.sum() / max(horizontal.numel(), 1)
