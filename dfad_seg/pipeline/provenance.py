@@ -81,7 +81,8 @@ def _starting_weights(config: Config) -> dict[str, Any]:
     """Where the trained network's weights come from, as far as they are not random."""
     section = config.teacher if config.trained_role == "teacher" else config.student
     options = {} if section is None else section.options()
-    found = {name: options[name] for name in ("checkpoint", "encoder_checkpoint", "encoder_weights") if name in options}
+    kinds = ("checkpoint", "encoder_checkpoint", "encoder_weights")
+    found = {name: options[name] for name in kinds if options.get(name)}
     hashes = {f"{name}_sha256": file_sha256(found[name]) for name in found if name.endswith("checkpoint")}
     return found | hashes
 
