@@ -108,8 +108,8 @@ def starting_config(found: Inspected, network: Segmentor | None = None) -> str |
         values["generator"]["class_frequencies"] = "uniform"
     remarks = [
         f"# The recipe of configs/{RECIPE}.yaml; docs/method.md explains the keys. All but the teacher",
-        "# is a suggestion: take a larger student, image_size (and last of mixed_sizes) or number of iterations on a",
-        "# larger machine, and give a dataset with an evaluation if there are labelled images to score with.",
+        "# is a suggestion: take a larger student, image_size or number of iterations on a larger machine,",
+        "# and give a dataset with an evaluation if there are labelled images to score with.",
     ]
     if not found.num_classes:
         remarks.append("# num_classes: the file does not show it; write the number here.")
