@@ -207,8 +207,7 @@ def fresh_generator(config: Config, teacher: nn.Module, num_classes: int) -> Ima
             "classifier. Use generator.type: dcgan."
         )
     options = generator_options(config.generator, num_classes)
-    if options.get("class_frequencies") in ("statistics", "moments"):
-        assert isinstance(teacher, Segmentor), "frequencies of pixels are asked for, and the teacher is a classifier"
+    if isinstance(teacher, Segmentor) and options.get("class_frequencies") in ("statistics", "moments"):
         options["class_frequencies"] = class_frequencies(teacher).tolist()
     generator = build_generator(config.generator.type, num_classes=num_classes, image_size=config.image_size, **options)
     generator.checkpoint_activations = config.checkpoint_activations

@@ -93,6 +93,9 @@ def test_bad_input(tmp_path, monkeypatch):
     for generator in ("{type: layout}", "{type: layout, recalled: 0.5}", "{type: layout, class_frequencies: moments}"):
         with pytest.raises(InputError, match="this one is a classifier. Use generator.type: dcgan"):
             digits.run_digits([CONFIGS / "dfad.yaml"], seeds=[0], overrides=[f"generator={generator}"])
+    with pytest.raises(InputError, match="generator.class_frequencies"):
+        overrides = ["generator={type: dcgan, class_frequencies: moments}"]
+        digits.run_digits([CONFIGS / "dfad.yaml"], seeds=[0], overrides=overrides)
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(InputError, match="pip install scikit-learn"):
         digits.load_digits("train", (16, 16))

@@ -57,6 +57,8 @@ def test_rows_of_runs_that_are_gone_stay(runs):
     )
     first, second = json.loads(out.read_text())
     assert first == before[0] and second["student_miou_mean"] == 0.3
+    write_results(listing(runs, ENTRY | {"method": "kept", "command": "make again"}), out, root=runs)
+    assert json.loads(out.read_text()) == [before[0] | {"command": "make again"}]
     with pytest.raises(InputError, match="no run matches"):
         write_results(listing(runs, ENTRY | {"method": "another"}), out, root=runs)
     out.write_text("{}")
