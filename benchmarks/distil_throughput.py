@@ -18,8 +18,8 @@ from throughput.ours import CHANGES, COMPILE, our_steps
 from throughput.pairs import PAIRS
 from throughput.plain import plain_steps
 
-from dfad_seg.environment import cpu_name
-from dfad_seg.files import write_json
+from dfad_seg.common.environment import cpu_name
+from dfad_seg.common.files import write_json
 from dfad_seg.runs.summary import put_into
 
 

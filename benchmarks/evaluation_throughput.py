@@ -25,11 +25,11 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from dfad_seg import parse_config
+from dfad_seg.common.files import write_json
 from dfad_seg.datasets import CAMVID, build_dataset
 from dfad_seg.evaluation import ConfusionMatrix, Inference, metrics_from_confusion
 from dfad_seg.evaluation.inference import label_map
-from dfad_seg.files import write_json
-from dfad_seg.pipeline import Request, evaluate_source
+from dfad_seg.recipes import Request, evaluate_source
 from dfad_seg.segmentors import Segmentor, build_segmentor, load_segmentor
 
 CLASSES = CAMVID.num_classes

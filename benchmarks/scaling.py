@@ -19,8 +19,8 @@ from throughput.pairs import PAIRS, STUDENT_STEPS, build_pair
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from dfad_seg.common.files import write_json
 from dfad_seg.distill import generator_step, student_step
-from dfad_seg.files import write_json
 from dfad_seg.objectives import GeneratorObjective, weighted_discrepancy
 from dfad_seg.segmentors import freeze, optimize_for_distillation
 

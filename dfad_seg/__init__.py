@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 # Resolved on first use: `import dfad_seg` and `--help` should not wait for torch.
 _EXPORTS = {
-    "InputError": "dfad_seg.errors",
+    "InputError": "dfad_seg.common.errors",
     "load_config": "dfad_seg.config",
     "parse_config": "dfad_seg.config",
     "build_segmentor": "dfad_seg.segmentors",
@@ -23,10 +23,10 @@ _EXPORTS = {
     "evaluate_miou": "dfad_seg.api",
     "DataFreeDistiller": "dfad_seg.api",
     "Segmentor": "dfad_seg.segmentors",
-    "export": "dfad_seg.exporting",
-    "evaluate_network": "dfad_seg.pipeline",
-    "load_role": "dfad_seg.pipeline",
-    "train": "dfad_seg.pipeline",
+    "export": "dfad_seg.export",
+    "evaluate_network": "dfad_seg.recipes",
+    "load_role": "dfad_seg.recipes",
+    "train": "dfad_seg.recipes",
 }
 
 __all__ = ["__version__", *_EXPORTS]
@@ -34,18 +34,18 @@ __all__ = ["__version__", *_EXPORTS]
 if TYPE_CHECKING:
     from dfad_seg.api import DataFreeDistiller as DataFreeDistiller
     from dfad_seg.api import evaluate_miou as evaluate_miou
+    from dfad_seg.common.errors import InputError as InputError
     from dfad_seg.config import load_config as load_config
     from dfad_seg.config import parse_config as parse_config
     from dfad_seg.datasets import build_dataset as build_dataset
     from dfad_seg.distill import distil_data_free as distil_data_free
     from dfad_seg.distill import generator_step as generator_step
     from dfad_seg.distill import student_step as student_step
-    from dfad_seg.errors import InputError as InputError
-    from dfad_seg.exporting import export as export
+    from dfad_seg.export import export as export
     from dfad_seg.generators import build_generator as build_generator
-    from dfad_seg.pipeline import evaluate_network as evaluate_network
-    from dfad_seg.pipeline import load_role as load_role
-    from dfad_seg.pipeline import train as train
+    from dfad_seg.recipes import evaluate_network as evaluate_network
+    from dfad_seg.recipes import load_role as load_role
+    from dfad_seg.recipes import train as train
     from dfad_seg.segmentors import Segmentor as Segmentor
     from dfad_seg.segmentors import build_segmentor as build_segmentor
     from dfad_seg.segmentors import freeze as freeze

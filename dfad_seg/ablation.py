@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dfad_seg.common.errors import Diverged, InputError
+from dfad_seg.common.files import write_json, write_text, write_whole
 from dfad_seg.config import Config, dump_config, load_config
-from dfad_seg.errors import Diverged, InputError
-from dfad_seg.files import write_json, write_text, write_whole
-from dfad_seg.pipeline import evaluate_network, load_role, student_steps, train, train_once
+from dfad_seg.recipes import evaluate_network, load_role, student_steps, train, train_once
 from dfad_seg.runs import read_metrics
 from dfad_seg.runs.ablation import ablation_plot, ablation_rows, ablation_table
 from dfad_seg.runs.summary import TEST_METRICS, place_in, put_into, write_test_score

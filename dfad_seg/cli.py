@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from dfad_seg.errors import Diverged, InputError, Interrupted, machine_fault
+from dfad_seg.common.errors import Diverged, InputError, Interrupted, machine_fault
 
 EXIT_BAD_INPUT = 2
 EXIT_DIVERGED = 3

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dfad_seg.common.files import write_json, write_text
 from dfad_seg.config import load_config
 from dfad_seg.datasets import write_street_scenes
 from dfad_seg.evaluation import SegmentationMetrics, format_comparison
-from dfad_seg.files import write_json, write_text
-from dfad_seg.pipeline import evaluate_network, load_role, train_once
+from dfad_seg.recipes import evaluate_network, load_role, train_once
 from dfad_seg.runs import ProgressReport
 from dfad_seg.runs.summary import TEST_METRICS, write_test_score
 from dfad_seg.segmentors import count_parameters

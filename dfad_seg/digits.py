@@ -17,14 +17,14 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from dfad_seg.common.errors import InputError
+from dfad_seg.common.files import write_json
 from dfad_seg.config import Config, SegmentorConfig, load_config
 from dfad_seg.distill import Hooks, supervised_step
 from dfad_seg.distill.seeds import derived_seed
-from dfad_seg.errors import InputError
-from dfad_seg.files import write_json
 from dfad_seg.objectives import label_loss
-from dfad_seg.pipeline import assemble, meta_info, run_method
-from dfad_seg.pipeline.precision import resolve_precision
+from dfad_seg.recipes import assemble, meta_info, run_method
+from dfad_seg.recipes.precision import resolve_precision
 from dfad_seg.segmentors.factory_source import build_factory
 
 SPLITS = ("train", "val", "test")

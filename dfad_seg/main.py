@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dfad_seg.cli import EXIT_BAD_INPUT, run_tool
-from dfad_seg.errors import nearest
+from dfad_seg.common.errors import nearest
 
 TOOLS = {
     "train": "train_seg",
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_usage(tools))
         return 0
     if command == "--version":
-        from dfad_seg.environment import environment  # imports torch
+        from dfad_seg.common.environment import environment  # imports torch
 
         print(environment())
         return 0

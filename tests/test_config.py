@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.config import dump_config, load_config, parse_config
-from dfad_seg.errors import InputError
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.config import dump_config, parse_config, parse_dataset
 from dfad_seg.config.dataset import NEEDS, TAKES, DatasetConfig
 from dfad_seg.datasets import DATASETS
-from dfad_seg.errors import InputError
 
 COCO = {"type": "coco", "root": "r", "annotation_file": "<split>.json", "image_dir": "<split>"}
 FOLDERS = {"type": "folders", "root": "r", "img_dir": "i", "ann_dir": "a", "classes": ["x", "y"]}

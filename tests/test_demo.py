@@ -7,7 +7,7 @@ import pytest
 
 from dfad_seg import demo
 from dfad_seg.config import load_config
-from dfad_seg.pipeline.provenance import trained_steps
+from dfad_seg.recipes.provenance import trained_steps
 from dfad_seg.runs.summary import summarise
 from dfad_seg.segmentors import load_segmentor
 

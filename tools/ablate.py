@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--seeds {arguments.seeds}: whole numbers with commas between them are needed")
 
     from dfad_seg.ablation import ablate  # after --help: importing torch takes seconds
-    from dfad_seg.pipeline.provenance import command_line
+    from dfad_seg.recipes.provenance import command_line
 
     table = ablate(
         arguments.config,

@@ -17,9 +17,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", metavar="FILE", help="write it there instead")
     arguments = parser.parse_args(argv)
 
+    from dfad_seg.common.files import write_text
     from dfad_seg.config.reference import config_reference
-    from dfad_seg.files import write_text
-    from dfad_seg.pipeline.option_reference import option_reference
+    from dfad_seg.recipes.option_reference import option_reference
 
     page = config_reference() + "\n" + option_reference()
     if arguments.out is None:

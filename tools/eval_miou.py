@@ -70,7 +70,7 @@ def parse(argv: Sequence[str] | None) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     values = parse(argv)
 
-    from dfad_seg.pipeline import Request, evaluate_from_arguments  # after --help: importing torch takes seconds
+    from dfad_seg.recipes import Request, evaluate_from_arguments  # after --help: importing torch takes seconds
 
     pop = values.pop
     inference = {

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides", help="override config keys")
     values = vars(parser.parse_args(argv))
 
-    from dfad_seg.pipeline import export_from_arguments  # after --help: importing torch takes seconds
+    from dfad_seg.recipes import export_from_arguments  # after --help: importing torch takes seconds
 
     size = values.pop("size")
     return export_from_arguments(size=None if size is None else tuple(size), **values)

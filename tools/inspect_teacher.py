@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", metavar="CONFIG", help="write the config to this file")
     arguments = parser.parse_args(argv)
 
-    from dfad_seg.pipeline import inspect_from_arguments  # after --help: importing torch takes seconds
+    from dfad_seg.recipes import inspect_from_arguments  # after --help: importing torch takes seconds
 
     return inspect_from_arguments(**vars(arguments))
 

@@ -15,7 +15,7 @@ import argparse
 import sys
 
 from dfad_seg.cli import run_tool
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.size is not None and min(arguments.size) < 1:
         parser.error("--size: positive numbers are needed")
 
-    from dfad_seg.pipeline.generator_sheet import generator_sheet  # after --help: importing torch takes seconds
+    from dfad_seg.recipes.generator_sheet import generator_sheet  # after --help: importing torch takes seconds
 
     table = generator_sheet(
         arguments.run,

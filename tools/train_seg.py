@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
 
-    from dfad_seg.pipeline import train_from_arguments  # after --help: importing torch takes seconds
+    from dfad_seg.recipes import train_from_arguments  # after --help: importing torch takes seconds
 
     return train_from_arguments(
         config=arguments.config,

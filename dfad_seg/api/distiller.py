@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.config import Config, parse_config
 from dfad_seg.datasets import MetaInfo
 from dfad_seg.datasets.metainfo import class_colours
 from dfad_seg.distill import Hooks
 from dfad_seg.distill.seeds import derived_seed
-from dfad_seg.errors import InputError
 from dfad_seg.generators import ImageGenerator
-from dfad_seg.pipeline import assemble, train_in_process
+from dfad_seg.recipes import assemble, train_in_process
 from dfad_seg.runs import ProgressReport
 from dfad_seg.runs.pictures import draw_generated
 from dfad_seg.segmentors import Segmentor, freeze

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from dfad_seg import evaluation
+from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import SegmentationDataset, eval_loader
-from dfad_seg.errors import InputError
 from dfad_seg.evaluation import SegmentationMetrics
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
+from dfad_seg.common.errors import InputError, nearest
 from dfad_seg.config.schema import UNUSED, Config
 from dfad_seg.config.values import MAX_YAML, apply_override, safe_yaml, validate
-from dfad_seg.errors import InputError, nearest
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:

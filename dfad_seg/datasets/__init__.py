@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dfad_seg.common.errors import InputError, choose, nearest
 from dfad_seg.datasets.base import SegmentationDataset, Transform
 from dfad_seg.datasets.camvid import CamVid
 from dfad_seg.datasets.coco import Coco
@@ -21,7 +22,6 @@ from dfad_seg.datasets.nyuv2 import NyuV2
 from dfad_seg.datasets.street_scenes import StreetScenes, draw_scene, write_street_scenes
 from dfad_seg.datasets.transforms import eval_transform, train_transform
 from dfad_seg.datasets.voc import Voc
-from dfad_seg.errors import InputError, choose, nearest
 
 DATASETS: dict[str, type[SegmentationDataset]] = {
     "camvid": CamVid,

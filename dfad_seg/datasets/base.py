@@ -13,8 +13,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset
 
+from dfad_seg.common.errors import InputError, nearest
 from dfad_seg.datasets.metainfo import MetaInfo
-from dfad_seg.errors import InputError, nearest
 
 Transform = Callable[[np.ndarray, np.ndarray, "int | None"], tuple[np.ndarray, np.ndarray]]
 """`(image uint8 (H, W, 3) RGB, mask uint8 (H, W), seed or None) -> (image, mask)`, sizes may change."""

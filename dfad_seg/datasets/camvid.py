@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.datasets.base import (
     Pair,
     SegmentationDataset,
@@ -17,7 +18,6 @@ from dfad_seg.datasets.base import (
 from dfad_seg.datasets.camvid_colours import UNKNOWN, labels_from_colours
 from dfad_seg.datasets.listing import read_listing, require_listed
 from dfad_seg.datasets.metainfo import CAMVID
-from dfad_seg.errors import InputError
 
 ORIGINAL_IMAGES = "701_StillsRaw_full"
 ORIGINAL_MASKS = "LabeledApproved_full"

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dfad_seg.common.errors import InputError, choose
 from dfad_seg.datasets import (
     DATASETS,
     CamVid,
@@ -27,7 +28,6 @@ from dfad_seg.datasets.base import is_image
 from dfad_seg.datasets.download import Progress
 from dfad_seg.datasets.metainfo import MetaInfo
 from dfad_seg.datasets.street_scenes import read_record
-from dfad_seg.errors import InputError, choose
 
 _PUBLISHED: dict[type[SegmentationDataset], Mapping[str, int]] = {
     CamVid: camvid.SPLIT_SIZES,

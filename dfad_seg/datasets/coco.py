@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from pycocotools import mask as rle
 
+from dfad_seg.common.errors import InputError, nearest
 from dfad_seg.datasets.base import Pair, SegmentationDataset, Transform
 from dfad_seg.datasets.coco_file import Annotation, CocoFile, CocoImage, read_coco
 from dfad_seg.datasets.listing import fill, found_splits, list_tree, require_listed
 from dfad_seg.datasets.metainfo import MetaInfo, class_colours
-from dfad_seg.errors import InputError, nearest
 
 BACKGROUND = "background"
 IGNORE = 255

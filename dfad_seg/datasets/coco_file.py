@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.datasets.base import MAX_PIXELS
 from dfad_seg.datasets.listing import check_inside
-from dfad_seg.errors import InputError
 
 MAX_BYTES = 2 * 1024**3
 """Larger annotation files are refused; the largest of COCO 2017 has half a gigabyte."""

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 
 Progress = Callable[[int, "int | None"], None]
 """`progress(done, total)`; `total` is None where it is not known."""

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.datasets.base import Pair, SegmentationDataset, Transform, pair_up, read_index_mask
 from dfad_seg.datasets.listing import fill, found_splits, list_tree, read_listing, require_listed
 from dfad_seg.datasets.metainfo import MetaInfo, class_colours
-from dfad_seg.errors import InputError
 
 Colour = tuple[int, int, int]
 IGNORE = 255

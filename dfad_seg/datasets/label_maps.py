@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.datasets.base import list_images, read_index_mask
-from dfad_seg.errors import InputError
 
 NO_CLASS = 255
 MOST_PIXELS = 2**28

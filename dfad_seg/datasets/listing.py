@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 
 SPLIT = "<split>"
 ALL = "all"

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.datasets.base import SegmentationDataset
-from dfad_seg.errors import InputError
 
 
 def train_loader(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dfad_seg.common.errors import InputError
+from dfad_seg.common.files import write_text, write_whole
 from dfad_seg.datasets.base import Pair, SegmentationDataset, list_images, pair_up, read_index_mask
 from dfad_seg.datasets.listing import read_listing, require_listed
 from dfad_seg.datasets.metainfo import NYUV2_13, bit_palette
 from dfad_seg.datasets.nyuv2_files import LABELLED, SPLITS, NyuFiles, read_splits
-from dfad_seg.errors import InputError
-from dfad_seg.files import write_text, write_whole
 
 SPLIT_SIZES = {"train": 795, "test": 654}
 """Images per split of the published set."""

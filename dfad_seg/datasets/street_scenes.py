@@ -15,12 +15,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from dfad_seg.common.errors import InputError
+from dfad_seg.common.files import write_json
 from dfad_seg.datasets.camvid import CamVid
 from dfad_seg.datasets.street.canvas import Canvas
 from dfad_seg.datasets.street.layout import draw_street
 from dfad_seg.datasets.street.light import Weather, draw_sky, photograph
-from dfad_seg.errors import InputError
-from dfad_seg.files import write_json
 
 VERSION = 1
 """Raised when the drawing changes: folders written by another version are made anew."""

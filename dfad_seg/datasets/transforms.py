@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 
 IGNORE = 255
 """Label of the border that padding adds; every data set here ignores 255."""

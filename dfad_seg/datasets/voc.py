@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.datasets.base import (
     Pair,
     SegmentationDataset,
@@ -16,7 +17,6 @@ from dfad_seg.datasets.base import (
 )
 from dfad_seg.datasets.listing import read_listing, require_listed
 from dfad_seg.datasets.metainfo import VOC
-from dfad_seg.errors import InputError
 
 SPLIT_SIZES = {"train": 1464, "val": 1449, "trainval": 2913, "train_aug": 10582}
 """Images per split of the published sets."""

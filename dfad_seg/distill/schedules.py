@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from dfad_seg.errors import choose
+from dfad_seg.common.errors import choose
 
 Schedule = Callable[[int], float]
 

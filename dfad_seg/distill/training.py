@@ -12,12 +12,12 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from dfad_seg.common.errors import Diverged, InputError, Interrupted
 from dfad_seg.distill.health import NOT_FINITE, Health, HealthSettings, Trouble, all_finite
 from dfad_seg.distill.hooks import Hooks, RunningMeans, is_due
 from dfad_seg.distill.memory import ReplayMemory
 from dfad_seg.distill.schedules import Schedule
 from dfad_seg.distill.world import agree_to_stop, broadcast_buffers, reduced
-from dfad_seg.errors import Diverged, InputError, Interrupted
 
 
 class Training:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 
 FEWEST_POSITIONS = 64
 """Smaller maps keep the running statistics: those of a pooled 1×1 map would be of a single value."""

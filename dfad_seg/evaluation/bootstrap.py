@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95

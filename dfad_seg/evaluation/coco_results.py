@@ -13,9 +13,9 @@ from typing import IO, Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
+from dfad_seg.common.files import open_whole
 from dfad_seg.evaluation.predictions import require_all
-from dfad_seg.files import open_whole
 
 
 class CocoResultsWriter:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.evaluation.histogram import as_bytes, pair_histogram
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.evaluation.adaptive_norm import adaptive_batch_norm
 from dfad_seg.evaluation.confusion import ConfusionMatrix
 from dfad_seg.evaluation.inference import Inference, predict

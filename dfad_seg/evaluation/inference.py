@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 
 Network = Callable[[Tensor], Tensor]
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.evaluation.confusion import ConfusionMatrix
 from dfad_seg.evaluation.histogram import pair_histogram
 

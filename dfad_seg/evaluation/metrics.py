@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfad_seg.errors import InputError, nearest
+from dfad_seg.common.errors import InputError, nearest
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from dfad_seg.errors import InputError
-from dfad_seg.files import write_whole
+from dfad_seg.common.errors import InputError
+from dfad_seg.common.files import write_whole
 
 Palette = Sequence[tuple[int, int, int]]
 Picture = NDArray[np.uint8]

@@ -11,8 +11,8 @@ from types import TracebackType
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from dfad_seg.errors import InputError
-from dfad_seg.files import write_whole
+from dfad_seg.common.errors import InputError
+from dfad_seg.common.files import write_whole
 
 Palette = Sequence[tuple[int, int, int]]
 _WAITING = 16  # label maps that may wait to be written

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
+from dfad_seg.common.files import write_json, write_text
 from dfad_seg.evaluation.bootstrap import Difference, Interval
 from dfad_seg.evaluation.metrics import SegmentationMetrics
 from dfad_seg.evaluation.tables import align, percent
-from dfad_seg.files import write_json, write_text
 
 Row = tuple[str, str, float]
 OUTPUT_SUFFIXES = (".json", ".csv")

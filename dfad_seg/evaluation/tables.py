@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from dfad_seg.errors import InputError, choose
+from dfad_seg.common.errors import InputError, choose
 from dfad_seg.evaluation.metrics import SegmentationMetrics
 
 

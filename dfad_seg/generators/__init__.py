@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from dfad_seg.errors import InputError, choose, nearest
+from dfad_seg.common.errors import InputError, choose, nearest
 from dfad_seg.generators.base import ImageGenerator
 from dfad_seg.generators.dcgan import DCGANGenerator
 from dfad_seg.generators.layout import LayoutGenerator, LayoutLatents

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 
 
 class ImageGenerator(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.generators.base import ImageGenerator, at_least
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dfad_seg.errors import InputError, choose
+from dfad_seg.common.errors import InputError, choose
 from dfad_seg.generators.base import ImageGenerator, at_least
 from dfad_seg.generators.draws import uniform
 from dfad_seg.generators.layouts import LAYOUTS, add_boxes, crop_label_maps, parts, random_regions

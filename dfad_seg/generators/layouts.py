@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfad_seg.errors import choose
+from dfad_seg.common.errors import choose
 from dfad_seg.generators.draws import uniform
 
 NO_CLASS = 255

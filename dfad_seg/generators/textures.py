@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfad_seg.errors import choose
+from dfad_seg.common.errors import choose
 from dfad_seg.generators.draws import normal
 
 SMOOTH_STEP = 20

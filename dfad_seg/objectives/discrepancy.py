@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfad_seg.errors import choose
+from dfad_seg.common.errors import choose
 
 Discrepancy = Callable[..., Tensor]
 """`(student_logits, teacher_logits) -> scalar`."""

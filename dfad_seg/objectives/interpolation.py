@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 
 INTERPOLATIONS = ("mixup", "cutmix")
 LABELS = ("interpolated", "teacher")

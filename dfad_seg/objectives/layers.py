@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dfad_seg.errors import InputError, nearest
+from dfad_seg.common.errors import InputError, nearest
 
 ACTIVATIONS = (
     nn.ReLU,

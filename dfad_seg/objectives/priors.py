@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dfad_seg.errors import InputError, choose
+from dfad_seg.common.errors import InputError, choose
 
 
 class Scene(NamedTuple):

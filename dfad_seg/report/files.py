@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 
 REPORT_DATA = "report.json"
 """Costs, teacher's score and examples: what the pipeline finds out for the report alone."""

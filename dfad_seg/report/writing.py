@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dfad_seg.errors import InputError
-from dfad_seg.files import write_text
+from dfad_seg.common.errors import InputError
+from dfad_seg.common.files import write_text
 from dfad_seg.report.content import read_content
 from dfad_seg.report.html import render_html
 from dfad_seg.report.markdown import render_markdown

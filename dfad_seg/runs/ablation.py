@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dfad_seg.files import write_whole
+from dfad_seg.common.files import write_whole
 from dfad_seg.runs.summary import summarise
 
 KEPT = ("student.pt", "teacher.pt")

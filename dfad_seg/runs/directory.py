@@ -18,8 +18,8 @@ import torch
 import yaml
 from PIL import Image
 
-from dfad_seg.errors import InputError
-from dfad_seg.files import remove_temporaries, write_json, write_text, write_torch
+from dfad_seg.common.errors import InputError
+from dfad_seg.common.files import remove_temporaries, write_json, write_text, write_torch
 from dfad_seg.runs.lock import NAME as LOCK
 from dfad_seg.runs.lock import RunLock
 from dfad_seg.runs.loggers import Logger, check_loggers, flat, open_loggers

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 
 NAME = "run.lock"
 BEAT_SECONDS = 5.0

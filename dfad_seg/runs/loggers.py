@@ -21,8 +21,8 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_events
 
-from dfad_seg.errors import InputError
-from dfad_seg.files import write_json
+from dfad_seg.common.errors import InputError
+from dfad_seg.common.files import write_json
 
 PROJECT = "dfad_seg"
 IDENTITIES = "loggers.json"

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
+from dfad_seg.common.files import write_whole
 from dfad_seg.evaluation.pictures import (
     Palette,
     Picture,
@@ -28,7 +29,6 @@ from dfad_seg.evaluation.pictures import (
     write_line,
     write_png,
 )
-from dfad_seg.files import write_whole
 
 Curve = tuple[list[float], list[float]]
 

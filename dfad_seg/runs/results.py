@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from dfad_seg.errors import InputError
-from dfad_seg.files import write_json
+from dfad_seg.common.errors import InputError
+from dfad_seg.common.files import write_json
 from dfad_seg.runs.summary import scored_split, summarise
 
 NEEDED = {"setting", "runs", "teacher"}

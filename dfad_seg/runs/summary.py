@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
+from dfad_seg.common.files import write_json, write_text
 from dfad_seg.evaluation import SegmentationMetrics
-from dfad_seg.files import write_json, write_text
 from dfad_seg.runs.directory import read_metrics
 
 TEST_METRICS = "test_metrics.json"

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfad_seg.errors import InputError
-from dfad_seg.files import write_torch
+from dfad_seg.common.errors import InputError
+from dfad_seg.common.files import write_torch
 from dfad_seg.segmentors import base
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.mmseg_source import runs_code

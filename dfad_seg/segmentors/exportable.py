@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.convolutions import restore_convolutions
 

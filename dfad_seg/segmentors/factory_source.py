@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from dfad_seg.errors import InputError, nearest
+from dfad_seg.common.errors import InputError, nearest
 
 
 def build_factory(

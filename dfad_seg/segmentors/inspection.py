@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.segmentors.checkpoints import FORMAT
 from dfad_seg.segmentors.sources import build_segmentor
 from dfad_seg.segmentors.weights import find_state_dict, read_file
@@ -119,7 +119,7 @@ def _inspect_program(path: Path, source: str, trust: bool) -> Inspected:
 
 
 def _description(path: Path) -> dict[str, Any] | None:
-    """What `dfad_seg.exporting` put beside a program; it is plain JSON."""
+    """What `dfad_seg.export` put beside a program; it is plain JSON."""
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             if entry.filename.endswith("extra/segmentor.json") and entry.file_size <= _MAX_DESCRIPTION:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 
 
 def build_torchscript(*, num_classes: int, path: str | Path, trust: bool = False) -> tuple[nn.Module, dict[str, Any]]:

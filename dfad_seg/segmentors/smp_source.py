@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from dfad_seg.errors import InputError, choose, nearest
+from dfad_seg.common.errors import InputError, choose, nearest
 from dfad_seg.segmentors.weights import load_encoder
 
 # smp's arguments that are set here, or that would make the answer something else than logits (N, C, H, W).

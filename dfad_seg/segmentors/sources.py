@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from dfad_seg.errors import InputError, choose, nearest
+from dfad_seg.common.errors import InputError, choose, nearest
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.factory_source import build_factory
 from dfad_seg.segmentors.mmseg_source import build_mmseg, recorded_classes

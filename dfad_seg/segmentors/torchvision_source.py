@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from dfad_seg.errors import InputError, choose
+from dfad_seg.common.errors import InputError, choose
 from dfad_seg.segmentors.weights import load_encoder
 
 DEEPLABV3_MOBILENETV2 = "deeplabv3_mobilenetv2"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.inert import inert_logs
 

@@ -14,8 +14,8 @@ from PIL import Image
 from torch import nn
 
 from dfad_seg import DataFreeDistiller, Segmentor, build_dataset, build_generator, evaluate_miou, export
-from dfad_seg.errors import InputError
-from dfad_seg.pipeline import assemble, train_in_process
+from dfad_seg.common.errors import InputError
+from dfad_seg.recipes import assemble, train_in_process
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOTEBOOK = REPOSITORY / "examples" / "distil_in_a_notebook.ipynb"
@@ -147,6 +147,6 @@ def test_the_doctests():
 
 def test_export_is_a_function_also_once_its_layer_is_imported():
     import dfad_seg
-    import dfad_seg.exporting
+    import dfad_seg.export
 
     assert callable(export) and dfad_seg.export is export

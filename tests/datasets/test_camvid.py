@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import CAMVID, CamVid
 from dfad_seg.datasets.camvid import SPLIT_SIZES, standard_split
 from dfad_seg.datasets.camvid_colours import GROUPS, ORIGINAL_COLOURS, UNKNOWN, labels_from_colours
-from dfad_seg.errors import InputError
 
 FRAMES = ("0001TP_006690", "0001TP_008550", "0006R0_f00930", "0016E5_07961", "Seq05VD_f00000")
 

@@ -15,10 +15,10 @@ from coco_samples import OPTIONS, SQUARE, annotation, content, write_set
 from PIL import Image
 
 from dfad_seg.cli import run_tool
+from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import download
 from dfad_seg.datasets.check import inspect_dataset
 from dfad_seg.datasets.prepare import prepare_voc
-from dfad_seg.errors import InputError
 
 PUT = "VOCdevkit/VOC2012"
 

@@ -28,10 +28,10 @@ from hypothesis import strategies as st
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import Coco, build_dataset, dataset_info
 from dfad_seg.datasets.coco import encode, render
 from dfad_seg.datasets.coco_file import decode_counts, parse_coco
-from dfad_seg.errors import InputError
 
 
 def masks_of(root: Path, **options: Any) -> np.ndarray:

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import Coco, build_dataset, coco_file, dataset_info
 from dfad_seg.datasets.coco import map_categories, render
 from dfad_seg.datasets.coco_file import decode_counts, parse_coco, read_coco
-from dfad_seg.errors import InputError
 
 
 def good() -> dict[str, Any]:

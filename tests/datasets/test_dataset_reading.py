@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import CAMVID, CamVid, MetaInfo, build_dataset
-from dfad_seg.errors import InputError
 
 
 def write_pair(root: Path, name: str, image: np.ndarray, mask: np.ndarray, suffix: str = ".png") -> None:

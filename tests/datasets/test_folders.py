@@ -11,9 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import Folders, build_dataset, dataset_info
 from dfad_seg.datasets.folders import label_table
-from dfad_seg.errors import InputError
 
 CITY = {
     "img_dir": "leftImg8bit/<split>",

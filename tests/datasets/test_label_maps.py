@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.datasets.label_maps import read_label_maps
-from dfad_seg.errors import InputError
 
 
 def write_map(path, values):

@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import StreetScenes, eval_loader, train_loader, train_transform, write_street_scenes
 from dfad_seg.datasets.loaders import DataLoader
-from dfad_seg.errors import InputError
 
 
 @pytest.fixture(scope="module")

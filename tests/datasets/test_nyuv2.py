@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import NYUV2_13, NyuV2, build_dataset
 from dfad_seg.datasets.check import check_dataset
 from dfad_seg.datasets.nyuv2_files import FORTY_TO_13, LABELLED, MAPPING_13, MAPPING_40, SPLITS
 from dfad_seg.datasets.prepare import prepare_nyuv2
-from dfad_seg.errors import InputError
 
 h5py = pytest.importorskip("h5py", reason="needs the extra nyuv2")
 savemat = pytest.importorskip("scipy.io", reason="needs the extra nyuv2").savemat

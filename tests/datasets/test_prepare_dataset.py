@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from dfad_seg.cli import run_tool
+from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import download as downloading
 from dfad_seg.datasets.camvid import SPLIT_SIZES
 from dfad_seg.datasets.check import check_dataset
 from dfad_seg.datasets.prepare import prepare_camvid
-from dfad_seg.errors import InputError
 
 FOLDERS = sorted(f"{split}{kind}" for split in SPLIT_SIZES for kind in ("", "annot"))
 

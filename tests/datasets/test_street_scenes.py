@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import CAMVID, StreetScenes, draw_scene, write_street_scenes
-from dfad_seg.errors import InputError
 
 SIZE = (48, 64)
 COUNTS = {"train": 3, "val": 2, "test": 2}

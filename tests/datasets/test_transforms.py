@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import draw_scene, eval_transform, train_transform
-from dfad_seg.errors import InputError
 
 
 def labelled(height: int = 40, width: int = 56) -> tuple[np.ndarray, np.ndarray]:

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import VOC, Voc, build_dataset
 from dfad_seg.datasets.base import read_index_mask, read_mask
 from dfad_seg.datasets.metainfo import bit_palette
 from dfad_seg.datasets.voc import decode_colours, indices_from_colours
-from dfad_seg.errors import InputError
 
 # The first entries of the palette as the VOC development kit documents them.
 KNOWN_COLOURS = {

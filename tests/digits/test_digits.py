@@ -11,8 +11,8 @@ import torch
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn: pip install scikit-learn")
 
 from dfad_seg import digits
+from dfad_seg.common.errors import InputError
 from dfad_seg.distill import student_step
-from dfad_seg.errors import InputError
 from dfad_seg.objectives import DISCREPANCIES, Interpolation, weighted_discrepancy
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "digits"

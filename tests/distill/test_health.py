@@ -7,6 +7,7 @@ import torch
 import toys
 from toys import equal_states, fabric, json_like_copy
 
+from dfad_seg.common.errors import Diverged
 from dfad_seg.distill import (
     GameSettings,
     HealthSettings,
@@ -18,7 +19,6 @@ from dfad_seg.distill import (
 )
 from dfad_seg.distill.health import Health, all_finite
 from dfad_seg.distill.steps import supervised_step
-from dfad_seg.errors import Diverged
 from dfad_seg.objectives import GeneratorObjective
 from dfad_seg.objectives.discrepancy import log_mae, mae
 from dfad_seg.segmentors import freeze

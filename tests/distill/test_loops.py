@@ -8,6 +8,7 @@ import torch
 import toys
 from toys import equal_states, fabric, json_like_copy
 
+from dfad_seg.common.errors import Diverged, Interrupted
 from dfad_seg.distill import (
     GameSettings,
     Hooks,
@@ -16,7 +17,6 @@ from dfad_seg.distill import (
     data_free,
     distil_data_free,
 )
-from dfad_seg.errors import Diverged, Interrupted
 from dfad_seg.generators import LayoutGenerator, NoiseGenerator
 from dfad_seg.objectives import ClassShares, FeatureMatching, GeneratorObjective, Interpolation, LogitAdjustment
 from dfad_seg.objectives.discrepancy import log_mae, mae

@@ -2,9 +2,9 @@ import math
 
 import pytest
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.distill import build_schedule
 from dfad_seg.distill.seeds import derived_seed
-from dfad_seg.errors import InputError
 
 
 def test_values_by_hand():

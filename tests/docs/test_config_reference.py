@@ -9,7 +9,7 @@ from dfad_seg.config import Config, EvaluationConfig
 from dfad_seg.config.reference import config_reference
 from dfad_seg.generators import LayoutGenerator
 from dfad_seg.objectives.discrepancy import DISCREPANCIES
-from dfad_seg.pipeline.option_reference import documented, option_reference
+from dfad_seg.recipes.option_reference import documented, option_reference
 
 PAGE = REPOSITORY / "docs" / "configuration.md"
 

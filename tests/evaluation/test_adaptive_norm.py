@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.evaluation import Inference, evaluate_miou
 from dfad_seg.evaluation.adaptive_norm import adaptive_batch_norm
 

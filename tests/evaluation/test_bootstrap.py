@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.evaluation import miou_difference, miou_interval
 from dfad_seg.evaluation.bootstrap import resampled_miou
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.evaluation import pictures
 from dfad_seg.evaluation.pictures import (
     BLACK,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.evaluation import evaluate_miou
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.evaluation import Inference, evaluate_miou, inference, predict
 from dfad_seg.evaluation.inference import label_map, slide
 

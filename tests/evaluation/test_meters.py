@@ -10,7 +10,7 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassCalibrationError
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.evaluation import Agreement, Answers, BoundaryIoU, CalibrationError, ImageCounts, evaluate_miou
 
 

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.evaluation import CocoResults, CocoResultsWriter, PredictionFolder, PredictionWriter
 from dfad_seg.evaluation.coco_results import _runs
 

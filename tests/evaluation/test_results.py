@@ -9,7 +9,7 @@ import math
 import pytest
 import torch
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.evaluation import (
     Comparison,
     Difference,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.evaluation import format_comparison, format_summary, format_table, metrics_from_confusion
 
 CLASSES = ["road", "car", "sky"]

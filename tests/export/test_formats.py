@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from dfad_seg.errors import InputError
-from dfad_seg.exporting import FORMATS, ExportOptions, OnnxNetwork, export, export_int8
+from dfad_seg.common.errors import InputError
+from dfad_seg.export import FORMATS, ExportOptions, OnnxNetwork, export, export_int8
 from dfad_seg.segmentors import Segmentor, build_segmentor, exportable, load_segmentor, save_segmentor
 
 CLASSES = ("sky", "road", "tree", "car", "pole")

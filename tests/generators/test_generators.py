@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.generators import GENERATORS, build_generator
 from dfad_seg.generators.layouts import LAYOUTS, add_boxes, crop_label_maps, random_regions
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.generators import build_generator
 from dfad_seg.generators.layouts import parts
 

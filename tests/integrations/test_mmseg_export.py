@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import build_dataset, eval_transform
-from dfad_seg.errors import InputError
 from dfad_seg.evaluation import Inference, evaluate_miou
 from dfad_seg.segmentors import build_segmentor, save_segmentor
 
@@ -154,7 +154,7 @@ def test_what_cannot_be_exported(student, tiny_config, tmp_path):
 def test_the_tool_exports_a_run(student, tiny_config, tmp_path, helpers, capsys):
     from mmengine.config import Config
 
-    from dfad_seg.pipeline import export_from_arguments
+    from dfad_seg.recipes import export_from_arguments
 
     network = student("mmseg")
     save_segmentor(tmp_path / "run" / "student.pt", network)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.objectives import BatchNormPrior
 from dfad_seg.segmentors import (
     build_segmentor,

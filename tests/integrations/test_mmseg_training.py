@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 
 GAME = """
 _base_ = "{tiny}"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.objectives import FeatureMatching
 from dfad_seg.objectives.features import activation_boundary, attention_transfer
 from dfad_seg.objectives.layers import watch_layers

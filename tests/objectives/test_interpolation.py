@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.objectives import Interpolation
 from dfad_seg.objectives.interpolation import Mixing, draw_mixing, symmetric_beta
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.config import parse_config
-from dfad_seg.errors import InputError
 from dfad_seg.objectives import PRIORS, BatchNormPrior, GeneratorObjective, build_priors
 from dfad_seg.objectives.discrepancy import log_mae
 from dfad_seg.objectives.priors import (

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.config import find_config, load_config, shipped_configs
-from dfad_seg.errors import InputError
 from dfad_seg.main import TOOLS, main, tool_file
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -23,7 +23,7 @@ def warm():
     import torch
 
     import dfad_seg.datasets.transforms
-    import dfad_seg.pipeline.commands
+    import dfad_seg.recipes.commands
     import dfad_seg.runs.pictures  # noqa: F401
 
     # No backward pass here: a process that has made one cannot make another after a fork.
@@ -85,7 +85,7 @@ def inject(kill_in_write=None, kill_at_rename=None, file_bytes=None, memory_byte
         memory_bytes: how much more memory it may take.
         open_files: how many files it may have open.
     """
-    import dfad_seg.files as files
+    import dfad_seg.common.files as files
 
     if kill_in_write is not None:
         write, count = files._Watched.write, [0]
@@ -125,7 +125,7 @@ def full_disk(at):
 
     Counted are files that are written whole, lines of the metrics, and the lock.
     """
-    import dfad_seg.files as files
+    import dfad_seg.common.files as files
     import dfad_seg.runs.directory as directory
     import dfad_seg.runs.lock as lock
 

@@ -13,9 +13,9 @@ import torch
 from harness import assert_equal_runs, tiny_config
 from server import full_disk
 
-from dfad_seg.errors import InputError
-from dfad_seg.pipeline import train_from_arguments
-from dfad_seg.pipeline.faults import explained
+from dfad_seg.common.errors import InputError
+from dfad_seg.recipes import train_from_arguments
+from dfad_seg.recipes.faults import explained
 
 
 def message(output):

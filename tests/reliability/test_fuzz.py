@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.config import Config, dump_config, load_config
 from dfad_seg.datasets.base import read_image, read_index_mask
 from dfad_seg.datasets.coco import render
 from dfad_seg.datasets.coco_file import read_coco
-from dfad_seg.errors import InputError
 from dfad_seg.segmentors import read_state_dict
 from dfad_seg.segmentors.weights import find_state_dict
 

@@ -14,12 +14,12 @@ from harness import tiny_config
 from PIL import Image
 
 from dfad_seg.cli import run_tool
+from dfad_seg.common.errors import InputError
 from dfad_seg.config import load_config
 from dfad_seg.datasets import download
 from dfad_seg.datasets.base import read_image, read_index_mask
-from dfad_seg.errors import InputError
-from dfad_seg.pipeline import train_from_arguments
-from dfad_seg.pipeline.sources import open_source
+from dfad_seg.recipes import train_from_arguments
+from dfad_seg.recipes.sources import open_source
 from dfad_seg.runs import read_checkpoint
 from dfad_seg.runs.directory import CHECKPOINT_FORMAT, CHECKPOINT_VERSION
 from dfad_seg.segmentors import build_segmentor, load_segmentor, read_state_dict

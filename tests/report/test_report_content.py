@@ -11,7 +11,7 @@ import pytest
 from report_samples import CLASSES, CONFIG, PROVENANCE, evaluation, make_run, training
 
 from dfad_seg.cli import run_tool
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.report import read_content, write_report
 from dfad_seg.report.content import evenly
 from dfad_seg.report.markdown import plain

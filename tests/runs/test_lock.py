@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.runs import lock as module
 from dfad_seg.runs.lock import RunLock, is_held, own_record, refuse_held
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.runs import RunDirectory, loggers
 
 CONFIG = "method: dfad\niterations: 4\nstudent_optimizer: {lr: 0.1}\nevaluation: {split: val}\nimage_size: [32, 48]\n"

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from test_summary import make_run
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.runs.results import results_rows, write_results
 
 

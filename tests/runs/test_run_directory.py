@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from dfad_seg.errors import InputError
-from dfad_seg.files import write_text, write_whole
+from dfad_seg.common.errors import InputError
+from dfad_seg.common.files import write_text, write_whole
 from dfad_seg.runs import RunDirectory, checkpoints, read_checkpoint, read_events, read_metrics
 
 

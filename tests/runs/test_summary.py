@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.runs.summary import put_into, results_table, summarise
 
 

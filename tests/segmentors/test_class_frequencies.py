@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.segmentors import Segmentor, class_frequencies
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.segmentors import Segmentor, build_segmentor, freeze, state_hash
 
 NUM_CLASSES = 5

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.segmentors import build_segmentor, load_segmentor, read_file, read_state_dict, save_segmentor
 from dfad_seg.segmentors.mmseg_source import plain_classes, recorded_classes, runs_code
 

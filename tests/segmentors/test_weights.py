@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.segmentors import (
     Segmentor,
     build_segmentor,

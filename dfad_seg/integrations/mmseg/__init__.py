@@ -5,7 +5,7 @@ generators and data set, and what a runner needs around them: in a config of the
 `custom_imports = dict(imports=["dfad_seg.integrations.mmseg"])`.
 """
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 
 INSTALL = (
     "pip install --no-deps onedl-mmsegmentation==1.4.2 onedl-mmengine==0.10.12 onedl-mmcv==2.3.6 and then"

@@ -16,9 +16,9 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dfad_seg.common.errors import InputError, choose
 from dfad_seg.distill import ImageAugmentation, generator_step, student_step
 from dfad_seg.distill.seeds import iteration_rng
-from dfad_seg.errors import InputError, choose
 from dfad_seg.generators import GENERATORS, ImageGenerator
 from dfad_seg.integrations.mmseg.networks import as_segmentor, plain_model
 from dfad_seg.integrations.mmseg.segmentor import DFADSegmentor

@@ -15,8 +15,8 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from dfad_seg import __version__
-from dfad_seg.errors import InputError
-from dfad_seg.files import write_text, write_torch
+from dfad_seg.common.errors import InputError
+from dfad_seg.common.files import write_text, write_torch
 from dfad_seg.integrations.mmseg.networks import EncodeDecode
 from dfad_seg.integrations.mmseg.segmentor import PREPROCESSOR
 from dfad_seg.integrations.mmseg.source import dataset_classes, read_config

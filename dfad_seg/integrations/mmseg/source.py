@@ -16,7 +16,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import Registry, init_default_scope
 from mmseg.registry import DATASETS, MODELS
 
-from dfad_seg.errors import InputError, nearest
+from dfad_seg.common.errors import InputError, nearest
 from dfad_seg.integrations.mmseg.networks import EncodeDecode, as_segmentor, normalisation, plain_model
 from dfad_seg.segmentors.mmseg_source import plain_classes
 

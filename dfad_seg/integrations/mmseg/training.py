@@ -16,7 +16,7 @@ from mmseg.registry import DATASETS, HOOKS, MODEL_WRAPPERS, OPTIM_WRAPPER_CONSTR
 from torch import nn
 from torch.utils.data import IterableDataset, get_worker_info
 
-from dfad_seg.errors import InputError
+from dfad_seg.common.errors import InputError
 from dfad_seg.integrations.mmseg.distiller import DataFreeDistiller
 from dfad_seg.integrations.mmseg.export import export_mmseg
 

@@ -1,0 +1,104 @@
+"""Format `onnx`: normalisation, padding and cropping inside the graph; checked in ONNX Runtime."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dfad_seg.common.errors import InputError
+from dfad_seg.export.base import (
+    Exported,
+    ExportOptions,
+    as_properties,
+    compare,
+    description,
+    file_whole,
+    require,
+)
+from dfad_seg.export.program import exported_program
+from dfad_seg.segmentors import Segmentor
+
+OPSET = 18
+"""The newest that ONNX Runtime's quantiser, TensorRT and OpenVINO all take; its Resize is antialias-aware."""
+
+
+def export_onnx(segmentor: Segmentor, path: Path, options: ExportOptions) -> Exported:
+    """One .onnx file: input `images`, output `logits`, metadata in its `metadata_props`.
+
+    Raises:
+        InputError: packages are missing, the network cannot be followed, or ONNX Runtime answers otherwise.
+    """
+    require("onnx", "onnxscript", "onnxruntime")
+    import onnx
+
+    program = exported_program(segmentor, options, guarded=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        translated = torch.onnx.export(
+            program,
+            dynamo=True,
+            optimize=True,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=["logits"],
+            verbose=False,
+        )
+    assert translated is not None
+    model = translated.model_proto
+    if options.dynamic:
+        _name_dimensions(model)
+    onnx.helper.set_model_props(model, as_properties(description(segmentor, options)))
+    with file_whole(path) as temporary:
+        onnx.save(model, str(temporary))
+        checks = compare("ONNX", segmentor, OnnxNetwork(temporary), options)
+    notes = ("any batch and image size",) if options.dynamic else ("one image of this size at a time",)
+    return Exported("onnx", path, checks, notes)
+
+
+def _name_dimensions(model: Any) -> None:
+    names = {0: "batch", 2: "height", 3: "width"}
+    for value in (*model.graph.input, *model.graph.output):
+        for place, name in names.items():
+            value.type.tensor_type.shape.dim[place].dim_param = name
+    # Inner shapes speak of the exporter's own symbols; every runtime infers them anew.
+    del model.graph.value_info[:]
+
+
+class OnnxNetwork(nn.Module):
+    """An .onnx file of this program in ONNX Runtime on the CPU, called like a segmentor.
+
+    Args:
+        path: the file.
+        threads: of one operator; default: torch's number.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+        super().__init__()
+        require("onnxruntime")
+        import onnxruntime
+
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = threads or torch.get_num_threads()
+        settings.log_severity_level = 3  # errors
+        self.session = onnxruntime.InferenceSession(os.fspath(path), settings, providers=["CPUExecutionProvider"])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) in [0, 1] to logits (N, C, H, W), on the CPU."""
+        wanted = self.session.get_inputs()[0].shape
+        if any(isinstance(side, int) and side != got for side, got in zip(wanted, images.shape, strict=True)):
+            shape = ", ".join(map(str, wanted))
+            raise InputError(
+                f"this ONNX file takes images of shape ({shape}), and got {tuple(images.shape)}. Export it with"
+                " --dynamic for any size, or with --size for another."
+            )
+        (logits,) = self.session.run(["logits"], {"images": images.contiguous().numpy()})
+        return torch.from_numpy(logits)
+
+    def metadata(self) -> dict[str, str]:
+        """The file's `metadata_props`."""
+        return dict(self.session.get_modelmeta().custom_metadata_map)

@@ -1,0 +1,95 @@
+"""A run's generator, for what needs images after the training: no real one is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dfad_seg.common.errors import InputError
+from dfad_seg.config import Config, load_config
+from dfad_seg.distill import batch_norm_mode
+from dfad_seg.distill.seeds import iteration_rng
+from dfad_seg.generators import ImageGenerator, build_generator
+from dfad_seg.recipes.build import generator_options
+from dfad_seg.runs import checkpoints, read_checkpoint
+
+BATCH = 8
+
+
+def generated_images(
+    run: str | Path, count: int, *, num_classes: int, size: tuple[int, int] | None = None
+) -> Iterator[Tensor]:
+    """Images (1 to 8, 3, H, W) in [0, 1] from the generator in a run's newest checkpoint; `count` in all.
+
+    The same every time. The generator is the moving average where the run keeps one.
+
+    Args:
+        run: a run directory of method dfad, with a checkpoint.
+        count: how many.
+        num_classes: of the run's networks.
+        size: (H, W); default: the run's `image_size`. Some generators make only that.
+
+    Raises:
+        InputError: the run has no trained generator, or it does not make this size. Raised at the call.
+    """
+    config, generator = load_generator(run, num_classes)
+    height, width = size or config.image_size
+    rng = iteration_rng(config.seed, 0, 0, torch.device("cpu"), "calibration")
+
+    def batch() -> Tensor:
+        # As in training: the generator normalises by the statistics of its batch.
+        with torch.no_grad(), batch_norm_mode(generator, "batch"):
+            made = generator(generator.sample(BATCH, (height, width), rng))
+        assert isinstance(made, Tensor)
+        return made
+
+    first = batch()  # now, so that a size that the generator does not make is refused at the call
+
+    def images() -> Iterator[Tensor]:
+        for start in range(0, count, BATCH):
+            yield (batch() if start else first)[: count - start]
+
+    return images()
+
+
+def load_generator(run: str | Path, num_classes: int) -> tuple[Config, ImageGenerator]:
+    """The config and the generator of a run's newest checkpoint, on the CPU, in training mode as it was.
+
+    Raises:
+        InputError: there is none.
+    """
+    run = Path(run)
+    if not (run / "config.yaml").is_file():
+        raise InputError(
+            f"{run} is no run directory, and the generator that makes the images is in one. Give the run directory"
+            " of a data-free distillation."
+        )
+    config = load_config(run / "config.yaml")
+    newest = next(reversed(checkpoints(run)), None)
+    state = None if newest is None else read_checkpoint(newest)
+    if config.generator is None or state is None or "generator" not in state["networks"]:
+        why = "it has no checkpoint" if state is None else f"its method is {config.method}"
+        raise InputError(
+            f"{run} has no trained generator to make images with: {why}. Needed is the run directory of a"
+            " distillation with method dfad, with its checkpoints/."
+        )
+    options = generator_options(config.generator, num_classes)
+    if options.get("class_frequencies") in ("statistics", "moments"):
+        options["class_frequencies"] = "uniform"  # the trained ones are in the checkpoint, and the teacher may be gone
+    generator = build_generator(config.generator.type, num_classes=num_classes, image_size=config.image_size, **options)
+    average = state.get("averages", {}).get("generator")
+    weights = state["networks"]["generator"]
+    if average is not None:
+        prefix = "module."
+        weights = {key[len(prefix) :]: value for key, value in average.items() if key.startswith(prefix)}
+    try:
+        generator.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(
+            f"the generator in {newest} does not fit the run's config ({str(error).splitlines()[0]}): another"
+            " version of this program wrote it."
+        ) from None
+    return config, generator.train()

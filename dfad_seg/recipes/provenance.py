@@ -1,0 +1,136 @@
+"""Where a run's result comes from."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from dfad_seg.common.environment import PACKAGES, cpu_name, version
+from dfad_seg.config import Config, TrainingDataConfig
+from dfad_seg.objectives import BatchNormPrior, GeneratorObjective
+from dfad_seg.recipes.build import game_settings
+from dfad_seg.recipes.optimizers import schedule_of
+from dfad_seg.segmentors import count_parameters, file_sha256, state_hash
+
+
+def provenance(
+    config: Config,
+    *,
+    fabric: Fabric,
+    teacher: nn.Module | None,
+    trained: nn.Module,
+    objective: GeneratorObjective | None,
+    command: str,
+) -> dict[str, Any]:
+    """The record written to `provenance.json` when a run starts."""
+    uses: list[dict[str, Any]] = []
+    if config.dataset is not None:
+        options = config.dataset.options()
+        source: dict[str, Any] = {"dataset": config.dataset.type, "root": config.dataset.root}
+        source |= {"options": options} if options else {}
+        if not config.data_free:
+            split = (config.training_data or TrainingDataConfig()).split
+            uses.append({"purpose": "training", "split": split, **source})
+        if config.evaluation is not None:
+            uses.append({"purpose": "evaluation", "split": config.evaluation.split, **source})
+    return {
+        "command": command,
+        "method": config.method,
+        "seed": config.seed,
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "teacher": None if teacher is None else _identity(config, teacher),
+        "trained_from": _starting_weights(config),
+        "batch_norm_prior_layers": _prior_layers(config, teacher, objective),
+        "trained_parameters": count_parameters(trained),
+        "trained_steps": trained_steps(config),
+        "real_images": uses,
+        "label_maps": None if config.generator is None else config.generator.options().get("label_maps"),
+        "real_images_used_for_training": any(use["purpose"] == "training" for use in uses),
+        "device": device_name(fabric),
+        "processes": fabric.world_size,
+        "precision": fabric.strategy.precision.precision,
+        "torch_threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "dfad_seg": version("dfad-seg"),
+        "git_commit": _git_commit(),
+    }
+
+
+def trained_steps(config: Config) -> int:
+    """Optimiser steps of the trained network in a whole run."""
+    return sum(map(sum, student_steps(config))) if config.data_free else config.iterations
+
+
+def student_steps(config: Config) -> list[tuple[int, int]]:
+    """The student's steps on new images and on remembered ones, in each iteration of a data-free run."""
+    settings, schedule = game_settings(config), schedule_of(config.schedule, config.iterations)
+    return [settings.steps_at(iteration, schedule) for iteration in range(config.iterations)]
+
+
+def _starting_weights(config: Config) -> dict[str, Any]:
+    """Where the trained network's weights come from, as far as they are not random."""
+    section = config.teacher if config.trained_role == "teacher" else config.student
+    options = {} if section is None else section.options()
+    kinds = ("checkpoint", "encoder_checkpoint", "encoder_weights")
+    found = {name: options[name] for name in kinds if options.get(name)}
+    hashes = {f"{name}_sha256": file_sha256(found[name]) for name in found if name.endswith("checkpoint")}
+    return found | hashes
+
+
+def _prior_layers(config: Config, teacher: nn.Module | None, objective: GeneratorObjective | None) -> list[str] | None:
+    """The teacher's layers that the BatchNorm prior looks at, for images of the config's size."""
+    prior = None if objective is None else objective.priors.get("batch_norm_prior", (None, 0))[0]
+    if not isinstance(prior, BatchNormPrior) or teacher is None:
+        return None
+    image = torch.zeros(1, 3, *config.image_size, device=next(teacher.parameters()).device)
+    with torch.no_grad(), prior.watch():
+        teacher(image)
+    return prior.used
+
+
+def _identity(config: Config, teacher: nn.Module) -> dict[str, Any]:
+    options = {} if config.teacher is None else config.teacher.options()
+    checkpoint = options.get("checkpoint") or options.get("path")
+    return {
+        "checkpoint": checkpoint,
+        "file_sha256": None if checkpoint is None else file_sha256(checkpoint),
+        "state_sha256": state_hash(teacher),
+        "parameters": count_parameters(teacher),
+    }
+
+
+def device_name(fabric: Fabric) -> str:
+    """What computes: the GPU's name, or the CPU's with its threads."""
+    if fabric.device.type == "cuda":
+        return torch.cuda.get_device_name(fabric.device)
+    return f"{cpu_name()} ({torch.get_num_threads()} threads)"
+
+
+def _git_commit() -> str | None:
+    """The commit of the source tree this package runs from, with `-dirty` for local changes; None elsewhere."""
+    folder = Path(__file__).resolve().parent
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip() or None if described.returncode == 0 else None
+
+
+def command_line() -> str:
+    """The command that started this process, as one would type it."""
+    return shlex.join(["python", *sys.argv])

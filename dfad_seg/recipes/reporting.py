@@ -1,0 +1,148 @@
+"""What a running experiment tells its run directory and its user, and how it hears that it should stop."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from torch import Tensor
+
+from dfad_seg.config import Config
+from dfad_seg.datasets import MetaInfo
+from dfad_seg.distill import Hooks
+from dfad_seg.distill.hooks import Evaluate
+from dfad_seg.recipes.report_data import refresh_report
+from dfad_seg.runs import ProgressReport, RunDirectory, read_checkpoint
+from dfad_seg.runs.directory import newest_checkpoint
+from dfad_seg.runs.pictures import generated_grid
+
+
+class StopSignals:
+    """Ctrl-C and SIGTERM ask the loop to save and stop; a second one stops at once.
+
+    Outside the main thread, where Python delivers no signals, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def __call__(self) -> bool:
+        return self.number is not None
+
+    def __enter__(self) -> StopSignals:
+        numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        self._previous = {number: signal.signal(number, self._remember) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self.number is not None:
+            raise KeyboardInterrupt
+        self.number = number
+
+
+def build_hooks(
+    config: Config,
+    *,
+    work_dir: Path,
+    run: RunDirectory | None,
+    identity: str,
+    progress: ProgressReport,
+    evaluate: Evaluate | None,
+    stop_requested: StopSignals,
+    info: MetaInfo,
+) -> Hooks:
+    """The loop's callbacks; without a run directory (ranks other than 0) they write nothing.
+
+    `identity` goes into every checkpoint, see `recipes.run.identity_of`.
+    """
+    latest: dict[str, float] = {}
+
+    def log(step: int, scalars: dict[str, float]) -> None:
+        if run is None:
+            return
+        run.log(step, {_with_class_name(name, info.classes): value for name, value in scalars.items()})
+        latest.update(scalars)
+        progress.note(", ".join(f"{_short(k)} {v:.3f}" for k, v in latest.items() if _short(k)))
+        if any(name.endswith("/mIoU") for name in scalars):
+            refresh_report(run.path)
+
+    def preview(step: int, images: Tensor, teacher_labels: Tensor, student_labels: Tensor) -> None:
+        if run is not None:
+            file = run.path / "pictures" / f"generated_{step:08d}.png"
+            generated_grid(
+                file,
+                images,
+                teacher_labels,
+                student_labels,
+                palette=info.palette,
+                classes=info.classes,
+                title=f"generated images after {step} iterations",
+            )
+            run.log_picture("generated", step, file)
+            refresh_report(run.path)
+
+    def save(step: int, state: dict) -> None:
+        if run is not None:
+            run.save_checkpoint(state | {"experiment": identity})
+
+    def load(before: int) -> dict[str, Any] | None:
+        path = newest_checkpoint(work_dir, before)
+        return None if path is None else read_checkpoint(path)
+
+    def rewind(step: int) -> None:
+        progress.advance_to(step)
+        if run is not None:
+            run.rewind(step)
+
+    def event(step: int, record: dict[str, Any]) -> None:
+        if run is not None:
+            run.note(step, record)
+            print(f"iteration {record['found_at']}: {record['event']}: {record['cause']}", file=sys.stderr, flush=True)
+
+    return Hooks(
+        log=log,
+        evaluate=evaluate,
+        save=save,
+        load=load,
+        rewind=rewind,
+        event=event,
+        preview=preview,
+        advance=progress.advance_to,
+        stop_requested=stop_requested,
+        log_every=config.log_every,
+        evaluate_every=0 if config.evaluation is None else config.evaluation.every,
+        save_every=config.save_every,
+        preview_every=config.preview_every,
+    )
+
+
+def _with_class_name(name: str, classes: Sequence[str]) -> str:
+    """`…class_share/3` with the name of class 3 for its number."""
+    head, found, number = name.rpartition("class_share/")
+    return f"{head}{found}{classes[int(number)]}" if found else name
+
+
+_METERS = {
+    "student_agreement": "agreement",
+    "replay_agreement": "replay agreement",
+    "student_class_entropy": "class entropy",
+}
+
+
+def _short(name: str) -> str:
+    """The name of a scalar in the progress line; empty for those that are not shown there."""
+    group, _, rest = name.partition("/")
+    if rest == "mIoU":
+        return f"{group} mIoU"
+    if rest.endswith("loss") and group == "train":
+        return rest.replace("_", " ")
+    return _METERS.get(rest, "")

@@ -1,0 +1,101 @@
+"""What an evaluation reads: images as decoded, labels, and label maps that were predicted before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dfad_seg.common.errors import InputError
+from dfad_seg.config import EvaluationConfig
+from dfad_seg.datasets import SegmentationDataset, eval_loader
+
+
+class Reader(Protocol):
+    """Stored label maps, such as a folder of PNGs or a file of COCO results."""
+
+    def read(self, name: str, image_id: int | str, size: tuple[int, int]) -> np.ndarray:
+        """The labels (H, W), uint8, of one image."""
+
+
+class EvaluationSamples(Dataset):
+    """The samples of a data set as bytes: a quarter of what the processes would have to pass on as floats.
+
+    `samples[i]` is a dict: "image" uint8 (H, W, 3), "mask" uint8 (H, W), "name", "index", and for each of `stored` its
+    label map, uint8 (H, W), at the mask's size. Without `images` no image file is opened.
+    """
+
+    def __init__(
+        self, dataset: SegmentationDataset, stored: Mapping[str, Reader] | None = None, *, images: bool = True
+    ) -> None:
+        self.dataset, self.stored, self.images = dataset, dict(stored or {}), images
+        self._names, self._ids = dataset.names, dataset.ids
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if self.images:
+            image, mask = self.dataset.read(index)
+        else:
+            # The transform resizes pairs; where the image is not wanted, the mask stands in for it.
+            mask = self.dataset.load_labels(index)
+            image = mask
+        if self.dataset.transform is not None:
+            image, mask = self.dataset.transform(image, mask, None)
+        sample: dict[str, Any] = {"mask": _tensor(mask), "name": self._names[index], "index": index}
+        if self.images:
+            sample["image"] = _tensor(image)
+        size = (mask.shape[0], mask.shape[1])
+        for key, reader in self.stored.items():
+            labels = reader.read(self._names[index], self._ids[index], size)
+            sample[key] = _tensor(self._answered(labels, mask, self._names[index]))
+        return sample
+
+    def _answered(self, labels: np.ndarray, mask: np.ndarray, name: str) -> np.ndarray:
+        """Stored labels with class 0 where they have none; that is allowed on ignored pixels, which do not count."""
+        ignore = self.dataset.metainfo.ignore_index
+        missing = labels == ignore
+        unanswered = int(np.count_nonzero(missing & (mask != ignore)))
+        if unanswered:
+            raise InputError(
+                f"the prediction of image '{name}' has no class on {unanswered} pixels that the truth has one for. "
+                "Every evaluated pixel needs a class."
+            )
+        return np.where(missing, np.uint8(0), labels)
+
+
+def evaluation_loader(
+    samples: EvaluationSamples,
+    section: EvaluationConfig,
+    *,
+    batch_size: int | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+) -> DataLoader:
+    """Batches of the samples, each once, in order; lists where sizes differ. Rank `r` takes r, r + world_size, …"""
+    return eval_loader(
+        samples,
+        batch_size=section.batch_size if batch_size is None else batch_size,
+        num_workers=section.num_workers,
+        rank=rank,
+        world_size=world_size,
+        collate=_collate,
+    )
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    batch: dict[str, Any] = {}
+    for key, first in samples[0].items():
+        values = [sample[key] for sample in samples]
+        same = isinstance(first, Tensor) and len({value.shape for value in values}) == 1
+        batch[key] = torch.stack(values) if same else values
+    return batch

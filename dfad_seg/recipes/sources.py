@@ -1,0 +1,151 @@
+"""What can be scored: a network from a file or a run, or predictions that were stored before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dfad_seg.common.errors import InputError
+from dfad_seg.config import Config, SegmentorConfig
+from dfad_seg.datasets import MetaInfo
+from dfad_seg.evaluation import CocoResults, PredictionFolder
+from dfad_seg.recipes.build import build_network, check_classes, meta_info
+from dfad_seg.segmentors import WEIGHT_OPTIONS, Segmentor, count_parameters, file_sha256, read_file
+
+Stored = PredictionFolder | CocoResults
+
+
+@dataclass
+class Source:
+    """One model to score: exactly one of `network` and `stored` is given.
+
+    Attributes:
+        path: where it comes from.
+        network: images in [0, 1] → logits.
+        stored: its label maps.
+        role: of the network in the config, where that decided how it was built.
+    """
+
+    path: Path
+    network: Segmentor | None = None
+    stored: Stored | None = None
+    role: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """What results say about their origin."""
+        if self.network is None:
+            return {"predictions": str(self.path)}
+        record = {"role": self.role} if self.role else {}
+        return record | {
+            "checkpoint": str(self.path),
+            "checkpoint_sha256": file_sha256(self.path),
+            "parameters": count_parameters(self.network),
+        }
+
+
+def open_source(config: Config, item: str | Path, *, role: str | None = None) -> Source:
+    """A run directory, a network file, a folder of predictions, or a JSON file of COCO results.
+
+    Args:
+        config: says the classes and, for files of bare weights, the architecture.
+        item: the path.
+        role: `teacher` or `student`: the section of the config that the file belongs to. Without it, a file that
+            knows its own architecture is built by that, and another is the network that the config trains.
+
+    Raises:
+        InputError: nothing of the kind is there, or it does not fit the config's classes.
+    """
+    path = Path(item)
+    if path.is_dir():
+        return _open_run(config, path) if (path / "config.yaml").is_file() else open_predictions(config, path)
+    if path.suffix.lower() == ".json":
+        return open_predictions(config, path)
+    if role is None and _knows_itself(path):
+        return Source(path, _load_saved(config, path))
+    role = role or config.trained_role
+    return Source(path, load_role(config, role, path), role=role)
+
+
+def open_predictions(config: Config, item: str | Path) -> Source:
+    """A folder of index PNGs, or a JSON file of COCO results; errors as in `open_source`."""
+    path, info = Path(item), meta_info(config)
+    ids = [info.file_id(label) for label in range(info.num_classes)]
+    if path.is_dir():
+        return Source(path, stored=PredictionFolder(path, ids, info.ignore_index))
+    if path.suffix.lower() != ".json":
+        raise InputError(f"{path} holds no predictions: a folder of PNGs or a .json file of COCO results is needed.")
+    background = info.classes.index("background") if "background" in info.classes else None
+    return Source(path, stored=CocoResults(path, ids, background=background, ignore_index=info.ignore_index))
+
+
+def run_config(item: str | Path) -> Path | None:
+    """The config of a run directory, or of the run that a network file lies in; None if there is none."""
+    path = Path(item)
+    candidate = (path if path.is_dir() else path.parent) / "config.yaml"
+    return candidate if candidate.is_file() else None
+
+
+def _open_run(config: Config, path: Path) -> Source:
+    file = next((path / name for name in ("student.pt", "teacher.pt") if (path / name).is_file()), None)
+    if file is None:
+        raise InputError(f"the run {path} has no student.pt or teacher.pt: it has not finished. Resume it first.")
+    return Source(file, _load_saved(config, file))
+
+
+def _load_saved(config: Config, file: Path) -> Segmentor:
+    return build_network(SegmentorConfig(source="saved", checkpoint=str(file)), str(file), meta_info(config))
+
+
+def _knows_itself(path: Path) -> bool:
+    if path.suffix == ".safetensors" or not path.is_file():
+        return False
+    try:
+        content = read_file(path)
+    except InputError:
+        return False  # whoever loads it says what is wrong
+    return isinstance(content, dict) and isinstance(content.get("spec"), dict)
+
+
+def load_role(config: Config, role: str, checkpoint: str | Path) -> Segmentor:
+    """The config's teacher or student with the weights of `checkpoint`, which must fit it strictly.
+
+    Args:
+        config: the experiment; its `role` section says the architecture.
+        role: `"teacher"` or `"student"`.
+        checkpoint: a run's `student.pt` or `teacher.pt`, a bare state dict, or (for TorchScript and
+            `torch.export` sections) the network file itself.
+
+    Raises:
+        InputError: the config has no such section, or the checkpoint does not fit.
+    """
+    info = meta_info(config)
+    section: SegmentorConfig | None = getattr(config, role)
+    if section is None:
+        raise InputError(f"the config has no {role}. Choose the other one with --role.")
+    if section.source == "saved":
+        return build_network(SegmentorConfig(source="saved", checkpoint=str(checkpoint)), role, info)
+    options = {k: v for k, v in section.options().items() if k not in WEIGHT_OPTIONS}
+    key = "path" if section.source in ("torchscript", "torch_export") else "checkpoint"
+    options[key] = str(checkpoint)
+    network = build_network(SegmentorConfig(source=section.source, **options), role, info)
+    if key == "checkpoint":
+        _check_against_file(network, role, checkpoint, info)
+    return network
+
+
+def _check_against_file(network: Segmentor, role: str, checkpoint: str | Path, info: MetaInfo) -> None:
+    """What a file of ours says of its normalisation and classes must agree with the config: weights alone would fit."""
+    content = read_file(checkpoint)
+    if not isinstance(content, dict) or not isinstance(content.get("spec"), dict):
+        return
+    for name, ours in network.preprocessing().items():
+        theirs = content["spec"].get(name, ours)
+        if theirs != ours:
+            raise InputError(
+                f"{role}: {checkpoint} was trained with {name} {theirs}, and the config has {ours}. "
+                f"Set {role}.{name} to the file's value."
+            )
+    if content.get("classes") is not None:
+        network.classes = tuple(content["classes"])
+        check_classes(network, str(checkpoint), info)

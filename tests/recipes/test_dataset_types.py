@@ -1,0 +1,168 @@
+"""Every type of data set through the pipeline: its classes, training batches, evaluation, and the tools."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest_pipeline import STUDENT, call_tool, tiny, write
+from lightning_fabric import Fabric
+from PIL import Image
+
+from dfad_seg.common.errors import InputError
+from dfad_seg.config import parse_config
+from dfad_seg.datasets import NYUV2_13, VOC
+from dfad_seg.recipes.build import meta_info, training_batches
+from dfad_seg.recipes.evaluate import evaluate_network
+from dfad_seg.recipes.provenance import provenance
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
+
+from coco_samples import annotation, compressed  # noqa: E402
+
+SIZE = (32, 48)
+LEFT = np.arange(SIZE[1])[None] < 30
+# Label 1 on the left, label 0 on the right, and a corner that is ignored.
+LABELS = np.where(LEFT, 1, np.zeros(SIZE, int))
+LABELS[:4, :4] = 255
+
+
+def save(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(path)
+
+
+def images(folder, suffix=".jpg", names=("a", "b")):
+    for name in names:
+        save(folder / f"{name}{suffix}", np.random.default_rng(0).integers(0, 256, (*SIZE, 3)))
+
+
+def voc(root):
+    images(root / "JPEGImages")
+    for name in "ab":
+        save(root / "SegmentationClass" / f"{name}.png", LABELS)
+    (root / "ImageSets" / "Segmentation").mkdir(parents=True)
+    for split, name in (("train", "a"), ("val", "b")):
+        (root / "ImageSets" / "Segmentation" / f"{split}.txt").write_text(name)
+    return {"type": "voc"}, VOC.classes
+
+
+def nyuv2(root):
+    images(root / "image", ".png")
+    for name in "ab":
+        save(root / "label13" / f"{name}.png", np.where(LABELS == 255, 0, LABELS + 1))
+    for split, name in (("train", "a"), ("test", "b")):
+        (root / f"{split}.txt").write_text(name)
+    return {"type": "nyuv2"}, NYUV2_13.classes
+
+
+def folders(root):
+    for split in ("train", "val"):
+        images(root / "img" / split / "deep")
+        for name in "ab":
+            save(root / "ann" / split / "deep" / f"{name}_seg.png", np.where(LABELS == 255, 0, LABELS + 1))
+    options = {"img_dir": "img/<split>", "ann_dir": "ann/<split>", "seg_map_suffix": "_seg.png"}
+    return {"type": "folders", "reduce_zero_label": True, "classes": ["right", "left"], **options}, ("right", "left")
+
+
+def coco(root):
+    corner = (LABELS == 255).astype(np.uint8)
+    for split in ("train", "val"):
+        images(root / split)
+        values = {
+            "images": [
+                {"id": i, "file_name": f"{name}.jpg", "height": SIZE[0], "width": SIZE[1]}
+                for i, name in enumerate("ab")
+            ],
+            "categories": [{"id": 5, "name": "left"}, {"id": 9, "name": "odd"}],
+            "annotations": [
+                annotation(2 * i + n, category, compressed(region), image=i)
+                for i in range(2)
+                for n, (category, region) in enumerate(((5, (LABELS == 1).astype(np.uint8)), (9, corner)))
+            ],
+        }
+        (root / f"{split}.json").write_text(json.dumps(values))
+    options = {"annotation_file": "<split>.json", "image_dir": "<split>", "classes": ["left"], "unlisted": "ignore"}
+    return {"type": "coco", **options}, ("background", "left")
+
+
+TYPES = {"voc": voc, "nyuv2": nyuv2, "folders": folders, "coco": coco}
+
+
+class Left(torch.nn.Module):
+    """Answers label 1 on the left half's 24 columns and label 0 elsewhere, whatever it sees."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, images):
+        logits = torch.zeros(len(images), self.classes, *images.shape[-2:])
+        logits[:, 1, :, : images.shape[-1] // 2] = 1
+        logits[:, 0, :, images.shape[-1] // 2 :] = 1
+        return logits
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_type_trains_and_evaluates(tmp_path, kind):
+    section, classes = TYPES[kind](tmp_path)
+    split = "test" if kind == "nyuv2" else "val"
+    values = tiny("supervised", tmp_path, student=STUDENT, training_data={"num_workers": 0, "hflip": False})
+    values |= {"dataset": {**section, "root": str(tmp_path)}, "evaluation": {"split": split, "num_workers": 0}}
+    config = parse_config(values)
+    info = meta_info(config)
+    assert info.classes == classes
+    batch = next(iter(training_batches(config, Fabric(accelerator="cpu", devices=1))(0)))
+    assert batch["image"].shape == (2, 3, *SIZE)
+    np.testing.assert_array_equal(batch["mask"], np.stack([LABELS] * 2))
+    metrics = evaluate_network(config, Left(info.num_classes))
+    # Columns 24-29 are wrong; 16 of the left's 32 x 30 pixels are ignored.
+    left, right, wrong = 32 * 24 - 16, 32 * 18, 32 * 6
+    assert metrics.iou[1] == pytest.approx(left / (left + wrong))
+    assert metrics.iou[0] == pytest.approx(right / (right + wrong))
+    record = provenance(
+        config, fabric=Fabric(accelerator="cpu"), teacher=None, trained=Left(2), objective=None, command="x"
+    )["real_images"][0]  # fmt: skip
+    options = {key: value for key, value in section.items() if key != "type"}
+    assert json.loads(json.dumps(record.get("options", {}))) == options
+    with pytest.raises(InputError, match=f"num_classes is 7, but {kind} has {len(classes)} classes"):
+        meta_info(parse_config(values | {"num_classes": 7}))
+
+
+def test_splits_of_different_classes_are_refused(tmp_path):
+    section, _ = coco(tmp_path)
+    path = tmp_path / "train.json"
+    path.write_text(path.read_text().replace('"odd"', '"strange"'))
+    del section["classes"]
+    values = tiny("supervised", tmp_path, student=STUDENT, evaluation=..., training_data={"num_workers": 0})
+    config = parse_config(values | {"dataset": {**section, "root": str(tmp_path)}})
+    assert meta_info(config).classes == ("background", "left", "odd")  # of the smaller file, val.json
+    with pytest.raises(InputError, match="split 'train' .*has the classes background, left, strange, and another"):
+        training_batches(config, Fabric(accelerator="cpu", devices=1))
+
+
+def test_the_tools_know_the_classes_of_a_described_set(tmp_path, capsys):
+    section, classes = folders(tmp_path / "data")
+    values = tiny("supervised", tmp_path / "data", teacher={**STUDENT}, training_data={"num_workers": 0}, iterations=1)
+    values["dataset"] = {**section, "root": str(tmp_path / "data")}
+    config = write(tmp_path / "c.yaml", values)
+    run = tmp_path / "run"
+    assert call_tool("train_seg", config, "--work-dir", run) == 0
+    assert yaml.safe_load((run / "config.yaml").read_text())["dataset"] == values["dataset"]
+    capsys.readouterr()
+    pictures = tmp_path / "pictures"
+    assert call_tool("eval_miou", config, run / "teacher.pt", "--role", "teacher", "--show-dir", pictures) == 0
+    shown = capsys.readouterr().out
+    assert sorted(path.relative_to(pictures).as_posix() for path in pictures.rglob("*.png")) == [
+        "deep/a.png",
+        "deep/b.png",
+    ]
+    assert all(name in shown for name in classes)
+    # The same network on a set of as many, but other, classes.
+    values["dataset"]["classes"] = ["left", "right"]
+    other = write(tmp_path / "d.yaml", values)
+    assert call_tool("eval_miou", other, run / "teacher.pt", "--role", "teacher") == 2
+    assert "its class 0 is 'right', and this experiment's is 'left'" in capsys.readouterr().err

@@ -1,0 +1,102 @@
+"""tools/export_student.py on a run: files, figures, and images from the run's own generator."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from conftest_pipeline import call_tool
+
+from dfad_seg import evaluate_network, load_config, load_segmentor
+from dfad_seg.recipes.calibration import generated_images, load_generator
+from dfad_seg.segmentors import file_sha256
+
+
+@pytest.fixture(scope="module")
+def run(world, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("distilled") / "run"
+    assert call_tool("train_seg", world.paths["dfad"], "--work-dir", folder) == 0
+    return folder
+
+
+@pytest.mark.slow
+def test_onnx_int8_scores_and_table(run, tmp_path, capsys):
+    out, table = tmp_path / "deploy" / "s.onnx", tmp_path / "table.json"
+    arguments = (
+        "--no-dynamic",
+        "--size",
+        32,
+        48,
+        "--int8",
+        "--calibration-images",
+        12,
+        "--split",
+        "test",
+        "--table",
+        table,
+    )
+    assert call_tool("export_student", run, "--format", "onnx", "--out", out, *arguments) == 0
+    printed = capsys.readouterr().out
+    assert sorted(p.name for p in out.parent.iterdir()) == ["s.onnx", "s_int8.onnx"]
+    metadata = onnxruntime.InferenceSession(str(out)).get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["provenance"])["real_images_used_for_training"] is False
+    assert metadata["source_sha256"] == file_sha256(run / "student.pt")
+    assert json.loads(metadata["classes"])[0] == "sky" and len(json.loads(metadata["palette"])) == 11
+    # The scores are those of the evaluation itself.
+    truth = evaluate_network(load_config(run / "config.yaml"), load_segmentor(run / "student.pt"), split="test").mIoU
+    scores = [float(value) for value in re.findall(r"mIoU on test: ([\d.]+) %", printed)]
+    assert len(scores) == 3 and scores[0] == pytest.approx(100 * truth, abs=1e-3)
+    assert scores[1] == pytest.approx(scores[0], abs=0.1)
+    found = json.loads(table.read_text())
+    names = [(row["model"], row["runtime"], row["precision"]) for row in found["rows"]]
+    assert names == [
+        ("teacher", "PyTorch", "fp32"),
+        ("teacher", "PyTorch", "bf16"),
+        ("student", "PyTorch", "fp32"),
+        ("student", "PyTorch", "bf16"),
+        ("student", "ONNX Runtime", "fp32"),
+        ("student", "ONNX Runtime", "int8"),
+    ]
+    assert all(row["milliseconds"] >= row["fastest"] > 0 and row["miou"] is not None for row in found["rows"])
+    assert found["rows"][4]["megabytes"] == pytest.approx(out.stat().st_size / 1e6)
+    assert found["rows"][2]["miou"] == pytest.approx(truth) and "| student | ONNX Runtime | int8 |" in printed
+
+
+def test_the_default_place_is_beside_the_network(run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "copy")
+    assert call_tool("export_student", tmp_path / "copy" / "student.pt", "--format", "torchscript") == 0
+    assert (tmp_path / "copy" / "student.torchscript").is_file()
+
+
+def test_the_calibration_images_are_the_generators(run):
+    config, generator = load_generator(run, 11)
+    state = torch.load(run / "checkpoints" / "iteration_00000003.pt", weights_only=True)["networks"]["generator"]
+    assert all(torch.equal(value, state[key]) for key, value in generator.state_dict().items())
+    first, again = (list(generated_images(run, 11, num_classes=11)) for _ in range(2))
+    assert [len(batch) for batch in first] == [8, 3] and all(map(torch.equal, first, again))
+    assert first[0].shape[1:] == (3, *config.image_size)
+    assert 0 <= min(b.min() for b in first) and max(b.max() for b in first) <= 1
+    assert not np.array_equal(first[0][0], first[0][1])
+
+
+def test_what_a_user_can_mend(run, world, tmp_path, capsys):
+    def refusal(*arguments):
+        assert call_tool("export_student", *arguments) == 2
+        return capsys.readouterr().err
+
+    onnx = ("--format", "onnx", "--out", tmp_path / "s.onnx")
+    assert "no run directory" in refusal(tmp_path, *onnx)
+    # A copy of the file alone, and a run without a generator, have no images to calibrate on.
+    shutil.copy(run / "student.pt", tmp_path / "lone.pt")
+    assert "is no run directory" in refusal(tmp_path / "lone.pt", *onnx, "--int8")
+    assert "method is supervised" in refusal(world.teacher, *onnx, "--int8")
+    assert "(48, 64) was asked for" in refusal(run, *onnx, "--int8", "--no-dynamic", "--size", 48, 64)
+    assert "not smp" in refusal(run, "--format", "smp", "--int8")
+    assert "--calibration-images 0" in refusal(run, *onnx, "--int8", "--calibration-images", 0)
+    assert "Known: mmseg, onnx" in refusal(run, "--format", "tflite")
+    assert "give --config or --dataset" in refusal(tmp_path / "lone.pt", *onnx, "--split", "test")
+    assert "is a folder" in refusal(run, "--format", "torchscript", "--out", tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["lone.pt"]

@@ -1,0 +1,185 @@
+"""tools/inspect_teacher.py on files of every origin, and the commands and configs of docs/bring_your_own.md."""
+
+import re
+import shlex
+import warnings
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+import yaml
+from conftest_pipeline import REPOSITORY, call_tool
+from torch import nn
+from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+
+from dfad_seg import load_config
+from dfad_seg.common.errors import InputError
+from dfad_seg.export import export
+from dfad_seg.segmentors import build_segmentor, inspect_file
+
+PAGE = (REPOSITORY / "docs" / "bring_your_own.md").read_text(encoding="utf-8")
+YAML = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)]
+
+
+def smp_file(path, arch="DeepLabV3Plus", encoder="resnet18", classes=11, **options):
+    network = getattr(smp, arch)(encoder, encoder_weights=None, classes=classes, **options)
+    torch.save({"state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}, "epoch": 3}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arch", "encoder", "options"),
+    [
+        ("DeepLabV3Plus", "resnet18", {}),
+        ("DeepLabV3Plus", "tu-mobilenetv3_small_050", {"decoder_channels": 16}),
+        ("DeepLabV3", "mobilenet_v2", {"decoder_channels": 32}),
+        ("Unet", "resnet18", {}),
+        ("FPN", "resnet18", {}),
+        ("PSPNet", "resnet18", {}),
+        ("Segformer", "mit_b0", {}),
+        ("PAN", "resnet18", {}),
+        ("UnetPlusPlus", "resnet18", {}),
+    ],
+)
+def test_smp_is_recognised(tmp_path, arch, encoder, options):
+    found = inspect_file(smp_file(tmp_path / "t.pth", arch, encoder, classes=7, **options))
+    assert found.exact and found.num_classes == 7
+    assert found.options == {"arch": arch, "encoder_name": encoder, "checkpoint": str(tmp_path / "t.pth"), **options}
+    network = getattr(smp, arch)(encoder, encoder_weights=None, classes=7, **options)
+    assert found.parameters == sum(p.numel() for p in network.parameters())
+    assert found.batch_norms == sum(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+
+
+def test_an_unusual_smp_network_gets_placeholders(tmp_path):
+    found = inspect_file(smp_file(tmp_path / "t.pth", "Unet", "resnet18", decoder_channels=(64, 32, 16, 8, 8)))
+    assert not found.exact and found.num_classes == 11 and "placeholders" in found.hints[0]
+
+
+def test_other_origins(tmp_path):
+    torch.save(
+        lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=6).state_dict(), tmp_path / "t"
+    )
+    found = inspect_file(tmp_path / "t")
+    assert found.exact and found.num_classes == 6
+    assert found.options["arch"] == "lraspp_mobilenet_v3_large"
+
+    state = {"backbone.conv1.weight": torch.rand(4, 3, 3, 3), "decode_head.conv_seg.weight": torch.rand(3, 4, 1, 1)}
+    config = "data_preprocessor = dict(mean=[123.675, 116.28, 103.53], bgr_to_rgb=True)"
+    meta = {"dataset_meta": {"classes": ("a", "b", "c")}, "cfg": config}
+    torch.save({"state_dict": state, "meta": meta}, tmp_path / "mm.pth")
+    found = inspect_file(tmp_path / "mm.pth")
+    assert found.source is None and found.classes == ("a", "b", "c") and found.num_classes == 3
+    assert any("[123.675, 116.28, 103.53]" in hint for hint in found.hints)
+
+    torch.save({"conv1.weight": torch.rand(4, 3, 3, 3), "fc.weight": torch.rand(9, 4)}, tmp_path / "encoder.pth")
+    assert "encoder_checkpoint" in inspect_file(tmp_path / "encoder.pth").hints[0]
+    torch.save({"mine.weight": torch.rand(2)}, tmp_path / "mine.pth")
+    assert inspect_file(tmp_path / "mine.pth").source == "factory"
+    with pytest.raises(InputError, match="does not exist"):
+        inspect_file(tmp_path / "nowhere.pth")
+
+
+def test_code_in_a_file_is_never_run(tmp_path):
+    witness = tmp_path / "witness"
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(witness), "w"))
+
+    torch.save({"state_dict": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(InputError, match="Python objects"):
+        inspect_file(tmp_path / "evil.pth")
+    assert not witness.exists()
+
+
+def test_programs_are_loaded_only_if_trusted(tmp_path, monkeypatch):
+    scripted(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Softmax(1)), tmp_path / "t.pt")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.jit, "load", None)
+        found = inspect_file(tmp_path / "t.pt")
+    assert found.source == "torchscript" and found.num_classes is None and not found.exact
+    found = inspect_file(tmp_path / "t.pt", trust=True)
+    assert found.num_classes == 4 and found.batch_norms == 1 and any("probabilities" in hint for hint in found.hints)
+
+
+def test_a_file_that_we_exported_says_what_it_is(tmp_path):
+    torch.manual_seed(0)
+    segmentor = build_segmentor("smp", num_classes=3, arch="DeepLabV3Plus", encoder_name="tu-mobilenetv3_small_050")
+    segmentor.classes = ("a", "b", "c")
+    found = inspect_file(export(segmentor, tmp_path / "s.torchscript", format="torchscript").path)
+    assert found.classes == ("a", "b", "c") and found.options["mean"] == [0, 0, 0]
+
+
+def test_the_tool_on_a_file_of_a_run(world, tmp_path, capsys):
+    assert call_tool("inspect_teacher", world.teacher) == 0
+    printed = capsys.readouterr().out
+    assert "a file of this program: smp DeepLabV3Plus mobilenet_v2" in printed and "bicyclist" in printed
+    assert "on noise of 128x128: logits" in printed and "source: saved" in printed
+    values = yaml.safe_load(printed.partition("a config to start from:\n")[2])
+    assert values["teacher"] == {"source": "saved", "checkpoint": str(world.teacher)}
+    (tmp_path / "mine.yaml").write_text("x")
+    assert call_tool("inspect_teacher", world.teacher, "--out", tmp_path / "mine.yaml") == 2
+
+
+def scripted(network, path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(network.eval()), str(path))
+
+
+def shell_commands(section):
+    blocks = re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)
+    return [shlex.split(line, comments=True) for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def run_commands(section):
+    """Each command of a section; what trains is shortened to a dry run, and nothing is scored."""
+    for python, tool, *arguments in shell_commands(section):
+        assert python == "python" and tool.startswith("tools/")
+        name = tool.removeprefix("tools/").removesuffix(".py")
+        if name == "eval_miou":
+            continue
+        if name == "train_seg" and "--dry-run" not in arguments:
+            arguments.append("--dry-run")
+        assert call_tool(name, *arguments) == 0
+
+
+def sections():
+    return re.split(r"^## ", PAGE, flags=re.MULTILINE)
+
+
+def test_the_pages_first_commands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    smp_file(tmp_path / "my_teacher.pth")
+    run_commands(sections()[0])
+    values = yaml.safe_load((tmp_path / "my_experiment.yaml").read_text())
+    assert values["teacher"]["encoder_name"] == "resnet18" and values["num_classes"] == 11
+    assert "# teacher: 1" in capsys.readouterr().out
+
+
+def test_the_pages_torchscript_commands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scripted(nn.Conv2d(3, 11, 1), tmp_path / "my_teacher.pt")
+    run_commands(sections()[3])
+    assert load_config(tmp_path / "my_experiment.yaml").num_classes == 11
+
+
+def test_the_pages_configs(tmp_path, monkeypatch):
+    """(a) to (d) are built with their weights; (e) needs MMSegmentation, and is only read."""
+    monkeypatch.chdir(tmp_path)
+    lraspp = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=21)
+    code = re.search(r"```python\n(# my_model.py.*?)```", PAGE, flags=re.DOTALL).group(1)
+    (tmp_path / "my_model.py").write_text(code)
+    own: dict = {}
+    exec(code, own)  # what the page shows
+    writers = [
+        lambda: smp_file(tmp_path / "my_teacher.pth"),
+        lambda: torch.save(lraspp.state_dict(), tmp_path / "my_teacher.pth"),
+        lambda: scripted(nn.Conv2d(3, 11, 1), tmp_path / "my_teacher.pt"),
+        lambda: torch.save(own["build"]().state_dict(), tmp_path / "my_teacher.pth"),
+    ]
+    assert [config["teacher"]["source"] for config in YAML] == ["smp", "torchvision", "torchscript", "factory", "mmseg"]
+    for write, values in zip(writers, YAML, strict=False):
+        write()
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+        assert call_tool("train_seg", "config.yaml", "--dry-run") == 0

@@ -1,0 +1,122 @@
+"""precision: auto, optimize and --profile."""
+
+import json
+import shutil
+
+import pytest
+import torch
+import yaml
+from conftest_pipeline import call_tool, write
+
+from dfad_seg.config import parse_config
+from dfad_seg.recipes import precision
+from dfad_seg.recipes.precision import bf16_gain, resolve_precision
+from dfad_seg.runs import read_metrics
+
+PLAIN = {"method": "random_noise", "num_classes": 3, "teacher": {"source": "smp"}, "student": {"source": "smp"}}
+
+
+def resolved(monkeypatch, gain, *, cuda=False, decided=None, **values):
+    monkeypatch.setattr(precision, "bf16_gain", lambda: gain)
+    return resolve_precision(parse_config(PLAIN | {"precision": "auto"} | values), cuda=cuda, decided=decided)
+
+
+def test_auto_takes_bf16_only_where_it_is_faster_and_says_so(monkeypatch, capsys):
+    assert resolved(monkeypatch, 0.5) == "32-true"
+    assert "precision auto: 32-true, bf16 autocast is 0.50x as fast as fp32 on this CPU" in capsys.readouterr().out
+    assert resolved(monkeypatch, 3.0) == "bf16-mixed"
+    assert resolved(monkeypatch, 3.0, decided="32-true") == "32-true"
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert resolved(monkeypatch, 3.0, devices=2) == "32-true"
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    assert resolved(monkeypatch, 0.5, cuda=True) == "bf16-mixed"
+
+
+def test_a_named_precision_is_not_measured(monkeypatch):
+    monkeypatch.setattr(precision, "bf16_gain", lambda: pytest.fail("measured"))
+    assert resolve_precision(parse_config(PLAIN | {"precision": "bf16-mixed"}), cuda=False) == "bf16-mixed"
+
+
+def test_the_measurement_is_made_once():
+    bf16_gain.cache_clear()
+    first = bf16_gain()
+    assert first > 0 and bf16_gain() == first and bf16_gain.cache_info().misses == 1
+
+
+def test_a_run_keeps_the_precision_that_it_began_with(world, tmp_path, monkeypatch):
+    config = write(tmp_path / "auto.yaml", world.configs["dfad"] | {"precision": "auto"})
+    monkeypatch.setattr(precision, "bf16_gain", lambda: 9.0)
+    assert call_tool("train_seg", config, "--work-dir", tmp_path / "run") == 0
+    assert json.loads((tmp_path / "run" / "provenance.json").read_text())["precision"] == "bf16-mixed"
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["precision"] == "auto"
+    monkeypatch.setattr(precision, "bf16_gain", lambda: pytest.fail("measured again"))
+    assert call_tool("train_seg", config, "--work-dir", tmp_path / "run", "--resume") == 0
+
+
+def test_the_rewrites_do_not_change_a_run(world, tmp_path):
+    losses = []
+    for optimize in (True, False):
+        config = write(tmp_path / "config.yaml", world.configs["dfad"] | {"optimize": optimize})
+        run = tmp_path / f"run_{optimize}"
+        assert call_tool("train_seg", config, "--work-dir", run) == 0
+        losses.append([r["train/student_loss"] for r in read_metrics(run) if "train/student_loss" in r])
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-4)
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)  # high learning rates on two images enlarge rounding
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("method", ["dfad", "distill_with_data"])
+def test_a_compiled_student_learns_the_same(world, tmp_path, monkeypatch, method):
+    compiled = []
+    original = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network, **kw: compiled.append(kw) or original(network, **kw))
+    losses, keys = [], []
+    for switched in (False, True):
+        config = write(tmp_path / "config.yaml", world.configs[method] | {"compile": switched})
+        run = tmp_path / f"run_{switched}"
+        assert call_tool("train_seg", config, "--work-dir", run) == 0
+        losses.append([r["train/student_loss"] for r in read_metrics(run) if "train/student_loss" in r])
+        keys.append(torch.load(run / "student.pt", weights_only=True)["state_dict"].keys())
+    assert compiled and keys[0] == keys[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)  # dropout draws other random numbers
+
+
+def test_compiling_without_a_compiler_is_refused(world, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    config = write(tmp_path / "config.yaml", world.configs["random_noise"] | {"compile": True, "device": "cpu"})
+    assert call_tool("train_seg", config, "--work-dir", tmp_path / "run") == 2
+    assert "C++ compiler on a CPU, and no-such-compiler is not found" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_profile_leaves_a_trace_and_names_the_operators(world, tmp_path, capsys):
+    config = write(tmp_path / "config.yaml", world.configs["random_noise"] | {"iterations": 4})
+    assert call_tool("train_seg", config, "--work-dir", tmp_path / "run", "--profile", "1") == 0
+    shown = capsys.readouterr().out
+    assert "aten::convolution_backward" in shown and "trace of 1 iterations" in shown
+    assert (
+        len([line for line in shown.splitlines() if line.strip().startswith(("aten::", "Optimizer", "autograd"))]) <= 10
+    )
+    trace = json.loads((tmp_path / "run" / "profile.json").read_text())
+    assert any(
+        event.get("name") == "aten::mkldnn_convolution" or "conv" in event.get("name", "")
+        for event in trace["traceEvents"]
+    )
+    assert [p.name for p in (tmp_path / "run").glob(".*")] == []
+
+
+@pytest.mark.parametrize(("number", "says"), [("-1", "above 0"), ("1", "after 2 iterations, and iterations is 2")])
+def test_a_profile_that_cannot_be_made_is_refused(world, tmp_path, capsys, number, says):
+    config = write(tmp_path / "config.yaml", world.configs["random_noise"] | {"iterations": 2})
+    assert call_tool("train_seg", config, "--work-dir", tmp_path / "run", "--profile", number) == 2
+    assert says in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("frequencies", ["statistics", "moments"])
+def test_a_restart_reads_class_frequencies_off_the_teacher_as_it_was_loaded(world, tmp_path, frequencies):
+    """Without a prior that looks into it, the teacher's BatchNorm is folded away, and the frequencies with it."""
+    generator = {"type": "layout", "width": 4, "class_frequencies": frequencies, "recalled": 0.5}
+    changes = {"generator": generator, "generator_restart_every": 2, "iterations": 3, "optimize": True}
+    config = write(tmp_path / "config.yaml", world.configs["dfad"] | changes)
+    assert call_tool("train_seg", config, "--work-dir", tmp_path / "run") == 0
