@@ -50,7 +50,7 @@ CONFINED: dict[str, set[str]] = {
     "segmentation_models_pytorch": {"segmentors/"},
     "timm": {"segmentors/"},
     "torchvision": {"segmentors/"},
-    "pydantic": {"config/"},
+    "pydantic": {"config/", "common/values.py"},
     "lightning_fabric": {"distill/", "recipes/", "digits.py"},
     "sklearn": {"digits.py"},
     "mlflow": {"runs/loggers.py"},

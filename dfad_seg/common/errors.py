@@ -65,6 +65,16 @@ def machine_fault(error: OSError) -> str | None:
     return None if advice is None else f"{error.strerror}{where}. {advice}."
 
 
+def shortened(text: str, length: int = 60) -> str:
+    """At most `length` characters of a text, for a message."""
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def printable(text: object, length: int = 200) -> str:
+    """A foreign text (a class name, a tensor's key) for a message: one line, no control characters, cut."""
+    return shortened("".join(c if c.isprintable() else "\ufffd" for c in str(text)), length)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A suggestion for a misspelt `name`: `" Did you mean 'x'?"`, or the empty string if nothing is near."""
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

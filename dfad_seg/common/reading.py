@@ -1,0 +1,100 @@
+"""One bounded reader for each format of text: no tag runs code, no alias fills the memory, no key stands twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dfad_seg.common.errors import InputError, shortened
+
+MAX_YAML = 2**20
+"""Characters; longer texts are no configs."""
+MAX_VALUES = 100_000
+"""Values and keys in a YAML text, each counted as often as aliases repeat it."""
+MAX_JSON = 2**26
+"""Bytes of a JSON file of ours; data sets' files may say more."""
+
+
+def read_text(path: str | Path, what: str, *, limit: int) -> str:
+    """A text file of at most `limit` bytes, UTF-8 with or without a byte order mark.
+
+    Raises:
+        InputError: it cannot be read, is no regular file, is longer, or is no text; it begins with `what`.
+    """
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "no regular file"
+            raise InputError(f"{what}: {path} is {kind}, and a file is needed.")
+        with open(path, "rb") as handle:
+            data = handle.read(limit + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{what}: cannot read {shortened(str(path), 200)}: {reason}.") from None
+    if len(data) > limit:
+        raise InputError(f"{what}: {path} has more than {limit} bytes. Is it the right file?")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{what}: {path} is no text ({error.reason}). Is it the right file?") from None
+
+
+def read_json(path: str | Path, what: str, *, limit: int = MAX_JSON) -> Any:
+    """The plain values of a JSON file; raises InputError as `read_text` does, and for what is no JSON."""
+    text = read_text(path, what, limit=limit)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{what}: {path} is no valid JSON ({shortened(str(error), 120)}).") from None
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """PyYAML takes the last of equal keys, so that the others would silently be without effect."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        names: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in names:
+                    raise yaml.composer.ComposerError(
+                        None, None, f"the key '{key.value}' is there twice", key.start_mark
+                    )
+                names.add(key.value)
+        return node
+
+
+def parse_yaml(text: str, what: str) -> Any:
+    """The plain values in a YAML text; no tag of it runs code, and aliases cannot make it large.
+
+    Raises:
+        InputError: not YAML, a key twice in one mapping, longer than `MAX_YAML`, or more than `MAX_VALUES` values; it
+            begins with `what`.
+    """
+    if len(text) > MAX_YAML:
+        raise InputError(f"{what} has {len(text)} characters, and at most {MAX_YAML} are read. Is it the right file?")
+    try:
+        values = yaml.load(text, Loader=_UniqueKeys)
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+        # ValueError: a date or a number that is none.
+        raise InputError(f"{what} is not valid YAML: {shortened(' '.join(str(error).split()), 300)}") from None
+    # Aliases share what they name, so that a few lines can stand for billions of values, or for themselves.
+    todo, count = [values], 0
+    while todo:
+        node = todo.pop()
+        count += 1
+        if isinstance(node, dict):
+            todo += [*node.keys(), *node.values()]
+        elif isinstance(node, (list, tuple, set)):
+            todo += node
+        if count + len(todo) > MAX_VALUES:
+            raise InputError(f"{what} has more than {MAX_VALUES} values, or aliases that repeat without end.")
+    return values
+
+
+def read_yaml(path: str | Path, what: str) -> Any:
+    """The plain values of a YAML file; raises InputError as `read_text` and `parse_yaml` do."""
+    return parse_yaml(read_text(path, what, limit=4 * MAX_YAML), str(path))

@@ -1,0 +1,119 @@
+"""Declared once: options as plain dataclasses with bounds and documentation, checked by pydantic.
+
+A layer declares its numbers in a class under `@options`, one line of documentation below each field:
+
+    @options
+    class Replay:
+        size: NonNegative = 0
+        \"\"\"Generated images to remember, per size.\"\"\"
+
+`validated` makes one from what a file or a command line says, and names every mistake at once. What is built in Python
+is not checked again, but for `__post_init__`, which raises `ValueError` where fields do not go together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+from typing_extensions import dataclass_transform
+
+from dfad_seg.common.errors import InputError, choose, nearest, shortened
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(gt=0, lt=1)]
+Size = tuple[Positive, Positive]
+"""[height, width] in pixels."""
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def options(kind: type[T]) -> type[T]:
+    """A frozen dataclass of keyword arguments that takes no other keys; its fields' docstrings are their meaning."""
+    made: Any = dataclasses.dataclass(frozen=True, kw_only=True)(kind)
+    made.__pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}
+    return made
+
+
+def validated(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+    """`values` as a checked instance of a class under `@options`.
+
+    Raises:
+        InputError: lists every wrong key and value; it begins with `where`.
+    """
+    try:
+        return _adapter(kind).validate_python(values)
+    except ValidationError as error:
+        lines = [_describe(problem, kind) for problem in error.errors(include_url=False)]
+        raise InputError(f"{where}: " + "\n  ".join(["", *lines] if len(lines) > 1 else lines)) from None
+
+
+def plain(value: Any) -> dict[str, Any]:
+    """Options as plain Python that YAML and JSON hold; what is None is left out."""
+    made: dict[str, Any] = _adapter(type(value)).dump_python(value, mode="json", exclude_none=True)
+    return made
+
+
+def schema(kind: type) -> dict[str, Any]:
+    """The JSON schema of a class under `@options`, with the meaning of each key."""
+    return _adapter(kind).json_schema()
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind(Generic[T]):
+    """A line of a table of things that are chosen by name: what it takes, and what makes it from that."""
+
+    options: type
+    """A class under `@options`."""
+    build: Callable[..., T]
+    """`build(options, **context)`; the context is what all of the table's kinds are given."""
+
+
+def build_kind(table: Mapping[str, Kind[T]], name: str, values: Mapping[str, Any], what: str, **context: Any) -> T:
+    """The thing of a table by its name and the values of its options.
+
+    Raises:
+        InputError: an unknown name, or wrong options; `what` names the table, such as `generator`.
+    """
+    kind: Kind[T] = choose(dict(table), name, f"{what}.type" if "." not in what else what)
+    return kind.build(validated(kind.options, values, f"{what} ({name})"), **context)
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _describe(problem: ErrorDetails, kind: type) -> str:
+    key = ".".join(str(part) for part in problem["loc"]) or "config"
+    if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"{key}: unknown key.{nearest(str(problem['loc'][-1]), _known_keys(problem['loc'][:-1], kind))}"
+    if problem["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+        return f"{key}: this key is needed."
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return message if key == "config" else f"{key}: {message}."
+    found = shortened(repr(problem["input"]))
+    return f"{key}: {message[:1].lower()}{message[1:]}, got {found}."
+
+
+def _known_keys(parents: tuple[int | str, ...], kind: Any) -> list[str]:
+    definition = schema(kind)
+    known: dict[str, Any] = definition.get("$defs", {})
+    for part in parents:
+        text = str(definition.get("properties", {}).get(part, ""))
+        name = next((name for name in known if f"'#/$defs/{name}'" in text), None)
+        if name is None:
+            return []
+        definition = known[name]
+    return list(definition.get("properties", {}))
