@@ -1,19 +1,77 @@
-"""Whole-file writes: a reader sees the old file or the new one, never a part."""
+"""Whole-file writes: a reader sees the old file or the new one, never a part, and nothing but a file is replaced."""
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
+from dfad_seg.common.errors import InputError, machine_fault, printable
+
 TEMPORARY = ".tmp"
 """The end of a temporary name; it begins with a dot."""
+
+
+def check_target(path: str | Path, what: str = "", *, folder: bool = False, within: str | Path | None = None) -> None:
+    """Find out before the work whether its result can be written; writes nothing.
+
+    A link to a regular file of the same folder may be replaced, as a file; no other link is.
+
+    Args:
+        path: of the file, or with `folder` of the folder; it and its parents need not exist.
+        what: names it in messages, such as `--out`.
+        within: a folder that no link on the way may lead out of.
+
+    Raises:
+        InputError: it exists and is no regular file (no folder), its name is too long, its parent is no folder, or
+            cannot be written into; it begins with `what`.
+    """
+    place = _check_kind(Path(path), what, folder, None if within is None else Path(within))
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise InputError(f"{_begin(what)}cannot write into {printable(place)}: {error.strerror}.") from None
+
+
+def _check_kind(path: Path, what: str, folder: bool, within: Path | None) -> Path:
+    """The checks of `check_target` that cost nothing; returns the nearest parent that exists."""
+    begin = f"{_begin(what)}{printable(path)}"
+    try:
+        place, missing = Path(os.path.abspath(path)), []
+        while not os.path.lexists(place):
+            missing.append(place.name)
+            place = place.parent
+        if within is not None and not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(within)):
+            raise InputError(f"{begin} leads out of {printable(within)}, by a link. Remove the link.")
+        if missing or folder:
+            if not place.is_dir():
+                raise InputError(f"{begin} cannot be written: {printable(place)} is no folder.")
+            for end in (*missing, Path(*missing[::-1])):  # what is too long does not "exist" either
+                with suppress(FileNotFoundError):
+                    os.lstat(place / end)
+            return place
+        if place.is_dir():
+            raise InputError(f"{begin} is a folder. Give the path of a file.")
+        if not stat.S_ISREG(os.stat(place).st_mode):
+            raise InputError(f"{begin} is no regular file, and only files are replaced. Give the path of a file.")
+        if place.is_symlink() and Path(os.path.realpath(place)).parent != Path(os.path.realpath(place.parent)):
+            raise InputError(f"{begin} is a link to another folder. Give the path of a file, or remove the link.")
+    except (OSError, ValueError) as error:  # a dangling or circular link, a path too long, one that holds a NUL
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{begin} cannot be written: {reason}.") from None
+    return place.parent
+
+
+def _begin(what: str) -> str:
+    return f"{what} " if what else ""
 
 
 @contextmanager
@@ -22,10 +80,22 @@ def open_whole(path: str | Path) -> Iterator[IO[bytes]]:
 
     The data is flushed to the disk before the rename, so that a power cut cannot leave an empty file
     under the final name. On any error in the block the temporary file is removed and the old file stays.
+
+    Raises:
+        InputError: as `check_target`.
+        OSError: a fault of the machine, such as a full disk.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
+    _check_kind(path, "", False, None)
+    made = [folder for folder in path.parents if not folder.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A short name: the file's own may be as long as names can be.
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:30]}.", suffix=TEMPORARY, dir=path.parent)
+    except OSError as error:
+        if machine_fault(error) is None:
+            raise InputError(f"{printable(path)} cannot be written: {error.strerror}.") from None
+        raise
     try:
         with os.fdopen(descriptor, "wb") as handle:
             yield handle
@@ -36,6 +106,9 @@ def open_whole(path: str | Path) -> Iterator[IO[bytes]]:
         _sync_folder(path.parent)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):  # whatever else is in there by now stays
+            for folder in made:
+                folder.rmdir()
         raise
 
 
