@@ -55,14 +55,13 @@ CONFINED: dict[str, set[str]] = {
     "sklearn": {"digits.py"},
     "mlflow": {"runs/loggers.py"},
     "wandb": {"runs/loggers.py"},
-    "mmcv": {"integrations/mmseg/"},
-    "mmengine": {"integrations/mmseg/"},
-    "mmseg": {"integrations/mmseg/"},
+    "mmcv": {"integrations/mmseg/", "segmentors/mmseg_"},
+    "mmengine": {"integrations/mmseg/", "segmentors/mmseg_"},
+    "mmseg": {"integrations/mmseg/", "segmentors/mmseg_"},
 }
 
 # Optional code above, which a module below imports by name when somebody asks for it, and not before.
 PLUGINS: dict[str, str] = {
-    "dfad_seg.segmentors.mmseg_source": "dfad_seg.integrations.mmseg.source",
     "dfad_seg.export.__init__": "dfad_seg.integrations.mmseg.export",
 }
 

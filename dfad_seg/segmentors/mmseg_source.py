@@ -1,4 +1,4 @@
-"""Source `mmseg`: networks of MMSegmentation. What needs its packages lies in `integrations`, and is imported late."""
+"""Source `mmseg`: networks of MMSegmentation. What needs its packages is in `mmseg_networks`, imported late."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+
+from dfad_seg.common.errors import InputError
+
+INSTALL = (
+    "pip install --no-deps onedl-mmsegmentation==1.4.2 onedl-mmengine==0.10.12 onedl-mmcv==2.3.6 and then"
+    " pip install addict termcolor yapf ftfy regex wcwidth prettytable platformdirs terminaltables"
+)
 
 
 def build_mmseg(
@@ -35,9 +42,22 @@ def build_mmseg(
     Raises:
         InputError: the packages are missing, the config cannot be read or built, or answers other classes.
     """
-    # Imported here: nobody else needs MMSegmentation.
-    source = importlib.import_module("dfad_seg.integrations.mmseg.source")
-    return source.build(num_classes=num_classes, config=config, cfg_options=cfg_options, model=model)
+    require_mmseg()
+    from dfad_seg.segmentors import mmseg_networks
+
+    return mmseg_networks.build(num_classes=num_classes, config=config, cfg_options=cfg_options, model=model)
+
+
+def require_mmseg() -> None:
+    """Raises InputError where the packages of MMSegmentation cannot be imported; it says how to install them."""
+    try:
+        importlib.import_module("mmseg.models")
+    except (ImportError, AssertionError) as error:  # MMSegmentation asserts that the versions fit each other
+        raise InputError(
+            f"MMSegmentation cannot be used here ({type(error).__name__}: {str(error).strip().splitlines()[0]})."
+            f" Install it: {INSTALL}. OpenMMLab's own mmsegmentation 1.2.2 serves as well; both have the same import"
+            " names, so an environment holds one of the two."
+        ) from error
 
 
 def recorded_classes(content: Any) -> tuple[list[str] | None, list[list[int]] | None]:
@@ -67,12 +87,14 @@ def plain_classes(classes: Any, palette: Any) -> tuple[list[str] | None, list[li
 
 
 def runs_code(spec: Mapping[str, Any]) -> bool:
-    """Whether rebuilding a stored network would import what its file names: types beyond MMSegmentation's own."""
-    return any("." in name or name == "DFADSegmentor" for name in _types(spec.get("model")))
+    """Whether rebuilding a stored network would import what its file names: types and scopes beyond MMSegmentation."""
+    return any("." in name or name in ("DFADSegmentor", "_scope_") for name in named_types(spec.get("model")))
 
 
-def _types(value: Any) -> list[str]:
+def named_types(value: Any) -> list[str]:
+    """Every `type` in a model's entry, and `_scope_` where an entry changes the registry, which imports a package."""
     if isinstance(value, Mapping):
         own = [str(value["type"])] if "type" in value else []
-        return own + [name for inner in value.values() for name in _types(inner)]
-    return [name for inner in value for name in _types(inner)] if isinstance(value, (list, tuple)) else []
+        own += ["_scope_"] if "_scope_" in value else []
+        return own + [name for inner in value.values() for name in named_types(inner)]
+    return [name for inner in value for name in named_types(inner)] if isinstance(value, (list, tuple)) else []

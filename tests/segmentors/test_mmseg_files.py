@@ -113,6 +113,7 @@ def test_classes_that_are_no_names():
         ({"type": "EncoderDecoder", "backbone": {"type": "os.system"}}, True),
         ({"type": "EncoderDecoder", "heads": [{"type": "mmpretrain.Head"}]}, True),
         ({"type": "DFADSegmentor", "segmentor": {}}, True),
+        ({"type": "EncoderDecoder", "heads": [{"type": "FCNHead", "_scope_": "evil"}]}, True),
     ],
 )
 def test_which_stored_networks_run_code(model, expected):

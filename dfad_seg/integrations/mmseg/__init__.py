@@ -5,21 +5,9 @@ generators and data set, and what a runner needs around them: in a config of the
 `custom_imports = dict(imports=["dfad_seg.integrations.mmseg"])`.
 """
 
-from dfad_seg.common.errors import InputError
+from dfad_seg.segmentors.mmseg_source import require_mmseg
 
-INSTALL = (
-    "pip install --no-deps onedl-mmsegmentation==1.4.2 onedl-mmengine==0.10.12 onedl-mmcv==2.3.6 and then"
-    " pip install addict termcolor yapf ftfy regex wcwidth prettytable platformdirs terminaltables"
-)
-
-try:
-    import mmseg.models  # noqa: F401
-except (ImportError, AssertionError) as error:  # MMSegmentation asserts that the versions fit each other
-    raise InputError(
-        f"MMSegmentation cannot be used here ({type(error).__name__}: {str(error).strip().splitlines()[0]})."
-        f" Install it: {INSTALL}. OpenMMLab's own mmsegmentation 1.2.2 serves as well; both have the same import names,"
-        " so an environment holds one of the two."
-    ) from error
+require_mmseg()
 
 from dfad_seg.integrations.mmseg.distiller import DataFreeDistiller  # noqa: E402
 from dfad_seg.integrations.mmseg.export import export_mmseg  # noqa: E402

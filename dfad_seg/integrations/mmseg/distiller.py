@@ -20,7 +20,6 @@ from dfad_seg.common.errors import InputError, choose
 from dfad_seg.distill import ImageAugmentation, generator_step, student_step
 from dfad_seg.distill.seeds import iteration_rng
 from dfad_seg.generators import GENERATORS, ImageGenerator
-from dfad_seg.integrations.mmseg.networks import as_segmentor, plain_model
 from dfad_seg.integrations.mmseg.segmentor import DFADSegmentor
 from dfad_seg.objectives import (
     ClassShares,
@@ -31,6 +30,7 @@ from dfad_seg.objectives import (
     weighted_discrepancy,
 )
 from dfad_seg.segmentors import Segmentor, build_segmentor, class_frequencies, freeze, last_layers, load_segmentor
+from dfad_seg.segmentors.mmseg_networks import as_segmentor, plain_model
 
 for _name, _generator in GENERATORS.items():
     MODELS.register_module(name=_generator.__name__, module=_generator)

@@ -17,10 +17,9 @@ from torch import Tensor
 from dfad_seg import __version__
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import write_text, write_torch
-from dfad_seg.integrations.mmseg.networks import EncodeDecode
 from dfad_seg.integrations.mmseg.segmentor import PREPROCESSOR
-from dfad_seg.integrations.mmseg.source import dataset_classes, read_config
 from dfad_seg.segmentors import Segmentor, load_segmentor
+from dfad_seg.segmentors.mmseg_networks import EncodeDecode, dataset_classes, read_config
 from dfad_seg.segmentors.mmseg_source import plain_classes
 
 _OURS = "dfad_seg.integrations.mmseg"

@@ -1,0 +1,295 @@
+"""MMSegmentation's networks under this package's contract. Needs its packages, and is imported when it is asked for."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import mmengine.registry
+import mmseg
+import mmseg.models  # noqa: F401
+import mmseg.registry
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import MMLogger
+from mmengine.registry import Registry, init_default_scope
+from mmseg.registry import DATASETS, MODELS
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
+
+from dfad_seg.common.errors import InputError, nearest
+from dfad_seg.segmentors.base import Segmentor
+from dfad_seg.segmentors.mmseg_source import named_types, plain_classes
+
+_OWN = "mmseg::"
+
+
+def build(
+    *,
+    num_classes: int,
+    config: str | Path | None,
+    cfg_options: Mapping[str, Any] | None,
+    model: Mapping[str, Any] | None,
+) -> tuple[EncodeDecode, dict[str, Any]]:
+    """What `mmseg_source.build_mmseg` does."""
+    if (config is None) == (model is None):
+        raise InputError("segmentor source 'mmseg' needs the option 'config': the path of an MMSegmentation config.")
+    classes: list[str] | None = None
+    palette: list[list[int]] | None = None
+    what = "the stored model of MMSegmentation"
+    if config is not None:
+        found = read_config(config, cfg_options)
+        if "model" not in found:
+            raise InputError(f"the config {config} has no entry model. Give a config that describes a network.")
+        entry, what = plain_model(found.model), f"the model of the config {config}"
+        classes, palette = dataset_classes(found)
+    else:
+        assert model is not None
+        if cfg_options:
+            raise InputError("cfg_options change a config, and there is none: change the model's own entries.")
+        entry = plain_model(model)
+        _check_registered(entry)
+    built = build_model(entry, what)
+    if built.num_classes != num_classes:
+        raise InputError(
+            f"{what} answers {built.num_classes} classes, and {num_classes} are needed. Set num_classes of its heads,"
+            f" for example cfg_options: {{model.decode_head.num_classes: {num_classes}}}, or take another config."
+        )
+    segmentor = as_segmentor(built)
+    network = segmentor.network
+    assert isinstance(network, EncodeDecode)
+    options: dict[str, Any] = {
+        **normalisation(built.data_preprocessor),
+        "spec": {"model": entry},
+        "palette": palette if palette is not None and len(palette) == num_classes else None,
+    }
+    if classes is not None and len(classes) == num_classes:
+        options["classes"] = classes
+    return network, options
+
+
+def build_model(entry: Mapping[str, Any], what: str = "the model") -> Any:
+    """A segmentor of theirs with its initial weights, drawn from torch's global generator.
+
+    Raises:
+        InputError: their registry or its constructor refuses the entry.
+    """
+    init_default_scope("mmseg")
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    try:
+        logger.setLevel(logging.WARNING)  # it would list every tensor with how it was initialised
+        built = MODELS.build(ConfigDict(copy.deepcopy(dict(entry))))
+        built.init_weights()
+    except InputError:
+        raise
+    except Exception as error:  # their layers raise what they like
+        raise InputError(f"MMSegmentation cannot build {what} ({_reason(error)}).") from error
+    finally:
+        logger.setLevel(level)
+    return built
+
+
+def read_config(config: str | Path, cfg_options: Mapping[str, Any] | None = None) -> Config:
+    """A config file, or one of the installed package's own as `mmseg::FOLDER/NAME.py`, with entries changed.
+
+    Raises:
+        InputError: no such file, or none that can be read.
+    """
+    path = _own_config(str(config)) if str(config).startswith(_OWN) else Path(config)
+    if not path.is_file():
+        raise InputError(f"the MMSegmentation config {config} does not exist. Check the path, or name one of the "
+                         f"installed package's as {_OWN}FOLDER/NAME.py.")  # fmt: skip
+    try:
+        found = Config.fromfile(str(path))
+        found.merge_from_dict(dict(cfg_options or {}))
+    except Exception as error:  # a config is a program: it can fail in every way
+        raise InputError(f"the MMSegmentation config {config} cannot be read ({_reason(error)}).") from error
+    return found
+
+
+def dataset_classes(config: Mapping[str, Any]) -> tuple[list[str] | None, list[list[int]] | None]:
+    """Class names and colours of a config's test, validation or training data set; None where it says nothing."""
+    for name in ("test_dataloader", "val_dataloader", "train_dataloader"):
+        section = config.get(name)
+        # Wrappers (repeated, concatenated) hold the data set that knows.
+        while isinstance(section, Mapping) and ("dataset" in section or "datasets" in section):
+            section = section.get("dataset") or section["datasets"][0]
+        if not isinstance(section, Mapping):
+            continue
+        meta = section.get("metainfo")
+        if not isinstance(meta, Mapping) or "classes" not in meta:
+            kind = section.get("type")
+            kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+            meta = getattr(kind, "METAINFO", {})
+        classes, palette = plain_classes(meta.get("classes"), meta.get("palette"))
+        if classes:
+            return classes, palette
+    return None, None
+
+
+def _own_config(name: str) -> Path:
+    configs = Path(mmseg.__file__).parent / ".mim" / "configs"
+    short = name.removeprefix(_OWN).removesuffix(".py")
+    path = configs / f"{short}.py"
+    if not path.is_file():
+        known = [file.relative_to(configs).with_suffix("").as_posix() for file in configs.rglob("*.py")]
+        raise InputError(f"the installed MMSegmentation has no config '{short}'.{nearest(short, known)}")
+    return path
+
+
+def _check_registered(entry: Any) -> None:
+    # Their registries import what a type names if they do not know it: a stored network may not ask for that.
+    known = {name for registry in _registries() for name in registry.module_dict}
+    for name in named_types(entry):
+        if "." not in name and name not in (*known, "_scope_"):
+            raise InputError(
+                f"the stored model of MMSegmentation has a part of type '{name}', which is not registered."
+                f"{nearest(name, known)} Build it from its config instead, whose custom_imports bring such parts."
+            )
+
+
+def _registries() -> Iterator[Registry]:
+    for module in (mmengine.registry, mmseg.registry):
+        yield from (value for value in vars(module).values() if isinstance(value, Registry))
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200] if lines else 'no details'}"
+
+
+class EncodeDecode(nn.Module):
+    """The logits of a segmentor of theirs, at the input's resolution: their preprocessor's padding and `encode_decode`.
+
+    Args:
+        model: a segmentor of MMSegmentation.
+        padding: the preprocessor's `test_cfg`: `size` (height, width) or `size_divisor`, to which their tests pad at
+            the right and bottom.
+        pad_value: with which they pad, after normalisation.
+    """
+
+    unused_weights = ("model.auxiliary_head.",)
+    """Names in their checkpoints begin so that belong to parts which this network does without."""
+
+    def __init__(self, model: Any, padding: Mapping[str, Any] | None = None, pad_value: float = 0.0) -> None:
+        super().__init__()
+        self.model: Any = model
+        self.padding = dict(padding or {})
+        self.pad_value = float(pad_value)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits (N, C, H, W) of normalised inputs (N, 3, H, W)."""
+        height, width = inputs.shape[-2:]
+        below, right = self._missing(height, width)
+        padded = F.pad(inputs, (0, right, 0, below), value=self.pad_value) if below or right else inputs
+        meta = {
+            "ori_shape": (height, width),
+            "img_shape": (height, width),
+            "pad_shape": tuple(padded.shape[-2:]),
+            "padding_size": [0, right, 0, below],
+        }
+        logits = self.model.encode_decode(padded, [dict(meta) for _ in range(len(inputs))])
+        return logits if padded is inputs else logits[..., :height, :width]
+
+    def _missing(self, height: int, width: int) -> tuple[int, int]:
+        if self.padding.get("size") is not None:
+            rows, columns = self.padding["size"]
+            return max(rows - height, 0), max(columns - width, 0)
+        divisor = self.padding.get("size_divisor") or 1
+        return -height % divisor, -width % divisor
+
+
+def as_segmentor(model: Any, classes: list[str] | None = None) -> Segmentor:
+    """A segmentor of theirs as one of ours: RGB images in [0, 1] → logits.
+
+    Raises:
+        InputError: it is none that answers logits per class.
+    """
+    name = type(model).__name__
+    if not callable(getattr(model, "encode_decode", None)):
+        raise InputError(f"{name} has no encode_decode, so it is no segmentor of MMSegmentation. Check model.type.")
+    if model.out_channels != model.num_classes:
+        raise InputError(
+            f"{name} answers {model.out_channels} channel for {model.num_classes} classes, by a threshold. Needed is a"
+            " channel per class: set out_channels of its decode_head to its num_classes and train it so."
+        )
+    preprocessor = model.data_preprocessor
+    padding, pad_value = getattr(preprocessor, "test_cfg", None), getattr(preprocessor, "pad_val", 0)
+    network = EncodeDecode(model, padding, pad_value)
+    return Segmentor(network, num_classes=int(model.num_classes), classes=classes, **normalisation(preprocessor))
+
+
+def normalisation(preprocessor: Any) -> dict[str, Any]:
+    """A data preprocessor's normalisation as options of `Segmentor`; their images are read as BGR in [0, 255].
+
+    Whether it swaps the channels is seen in what it makes of an image, as its attributes have other names from release
+    to release.
+
+    Raises:
+        InputError: it does something else than to swap channels, subtract the mean and divide.
+    """
+    mean, std = (_three(getattr(preprocessor, name, None), value) for name, value in (("mean", 0.0), ("std", 1.0)))
+    image = torch.arange(3.0).view(3, 1, 1) + torch.zeros(3, 2, 2)
+    found = preprocessor({"inputs": [image], "data_samples": [SegDataSample()]}, False)["inputs"][0, :, :2, :2].cpu()
+    for channel_order in ("rgb", "bgr"):
+        shown = image.flip(0) if channel_order == "rgb" else image
+        if torch.allclose(found, (shown - mean) / std):
+            return {
+                "mean": mean.flatten().tolist(),
+                "std": std.flatten().tolist(),
+                "input_scale": 255.0,
+                "channel_order": channel_order,
+            }
+    raise InputError(
+        f"the data preprocessor {type(preprocessor).__name__} does something else than to swap channels, subtract the"
+        " mean and divide by std. Use one that does only that, such as SegDataPreProcessor."
+    )
+
+
+def _three(values: Any, default: float) -> Tensor:
+    return values.detach().float().cpu().view(3, 1, 1) if isinstance(values, Tensor) else torch.full((3, 1, 1), default)
+
+
+def plain_model(model: Any, *, keep_training: bool = False) -> dict[str, Any]:
+    """A config's `model` entry as plain values, without its auxiliary heads, which only serve training on labels.
+
+    Args:
+        keep_training: leave the rest as it is. If not, pretrained weights, which would be downloaded, are left out,
+            and synchronised BatchNorm becomes the ordinary one: the same weights, and a CPU can train it.
+
+    Raises:
+        InputError: an entry that is neither plain nor a class.
+    """
+    plain = _plain(model, "model", keep_training)
+    plain.pop("auxiliary_head", None)
+    return plain
+
+
+def _plain(value: Any, name: str, keep: bool) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, name, keep) for item in value if keep or not _is_pretrained(item)]
+    if isinstance(value, Mapping):
+        kept = {key: item for key, item in value.items() if keep or not _names_weights(key, item)}
+        plain = {key: _plain(item, f"{name}.{key}", keep) for key, item in kept.items()}
+        if not keep and plain.get("type") in ("SyncBN", "MMSyncBN"):
+            plain["type"] = "BN"
+        return plain
+    if callable(value):
+        return value.__name__  # a config in pure Python names classes by themselves
+    raise InputError(f"{name} in the config is a {type(value).__name__}: only plain values can be kept.")
+
+
+def _is_pretrained(value: Any) -> bool:
+    kind = value.get("type") if isinstance(value, Mapping) else None
+    return getattr(kind, "__name__", str(kind)).rpartition(".")[2] in ("Pretrained", "PretrainedInit")
+
+
+def _names_weights(key: str, value: Any) -> bool:
+    return (key == "pretrained" and bool(value)) or (key == "init_cfg" and _is_pretrained(value))
