@@ -33,7 +33,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed-runtime ## compress a small network without data, score it, draw it (about 15 minutes)
-	@$(RUN) tools/demo.py --work-dir runs/demo
+	@$(RUN) -m dfad_seg demo --work-dir runs/demo
 
 test: $(VENV)/.installed-test ## run the test suite (up to 10 minutes)
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile

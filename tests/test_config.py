@@ -27,7 +27,7 @@ def changed(**changes):
 def test_shipped_configs_are_valid_and_say_how_to_run_them(path):
     config = load_config(path)
     assert parse_config(yaml.safe_load(dump_config(config))) == config
-    tool = "digits_check" if path.parent.name == "digits" else "train_seg"
+    tool = "train_seg"
     assert f"python tools/{tool}.py {path.relative_to(path.parent.parent.parent)}" in path.read_text()
 
 
@@ -194,7 +194,7 @@ def test_missing_and_binary_files(tmp_path):
         load_config(tmp_path / "b.yaml")
 
 
-SEGMENTATION = [path for path in CONFIGS if path.parent.name != "digits"]
+SEGMENTATION = CONFIGS
 
 
 @pytest.mark.parametrize("path", SEGMENTATION, ids=lambda p: f"{p.parent.name}/{p.stem}")

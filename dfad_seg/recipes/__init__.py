@@ -1,5 +1,6 @@
 """Config to objects to run: the only place that knows everything."""
 
+from dfad_seg.config import shipped_configs
 from dfad_seg.recipes.build import meta_info
 from dfad_seg.recipes.commands import train_from_arguments
 from dfad_seg.recipes.evaluate import Request, evaluate_network, evaluate_source
@@ -26,6 +27,7 @@ __all__ = [
     "meta_info",
     "open_source",
     "run_method",
+    "shipped_configs",
     "student_steps",
     "train",
     "train_from_arguments",

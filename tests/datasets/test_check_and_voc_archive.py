@@ -7,14 +7,13 @@ import io
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from coco_samples import OPTIONS, SQUARE, annotation, content, write_set
 from PIL import Image
 
-from dfad_seg.cli import run_tool
+from dfad_seg.cli import main
 from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import download
 from dfad_seg.datasets.check import inspect_dataset
@@ -146,12 +145,12 @@ def test_a_report_counts_sizes_and_pixels(voc: Path) -> None:
     assert sum(inspect_dataset("voc", voc, any_count=True, sample=1).sizes.values()) == 2  # a of train, c of val
 
 
-def test_all_faults_are_reported_together(voc: Path, tool: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_faults_are_reported_together(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
     masks = voc / PUT / "SegmentationClass"
     (masks / "a.png").write_bytes(png("L", 99))
     (masks / "c.png").write_bytes(b"no")
     (voc / PUT / "ImageSets" / "Segmentation" / "trainval.txt").write_text("z\n")
-    assert run_tool(tool.main, ["check", "--type", "voc", "--root", str(voc)]) == 2
+    assert main(["prepare", "check", "--type", "voc", "--root", str(voc)]) == 2
     captured = capsys.readouterr()
     assert captured.out.splitlines()[0] == f"{voc}: 2 train, 1 val images"
     error = captured.err[captured.err.index("error: ") :]
@@ -172,13 +171,11 @@ def test_missing_lists_are_no_silence(voc: Path) -> None:
     assert any("val.txt" in problem for problem in inspect_dataset("voc", voc, any_count=True).problems)
 
 
-def test_check_takes_the_config_keys_of_a_type(
-    tmp_path: Path, tool: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check_takes_the_config_keys_of_a_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_set(tmp_path, content(annotation(1, 3, [SQUARE])))
     command = ["check", "--type", "coco", "--root", str(tmp_path), "--options"]
     options = [f"{key}={value}" for key, value in OPTIONS.items()]
-    assert run_tool(tool.main, [*command, *options, "classes=[cat]"]) == 0
+    assert main(["prepare", *command, *options, "classes=[cat]"]) == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == f"{tmp_path}: 1 val images" and shown[1] == "  images read: 1 of 30x20"
     assert shown[2].startswith("  pixels: background ") and ", cat " in shown[2] and "dog" not in shown[2]
@@ -189,7 +186,7 @@ def test_check_takes_the_config_keys_of_a_type(
         (["classes"], "--options: 'classes' is not of the form key=value"),
         ([*options, "img_dir=x"], "the type coco does not take img_dir"),
     ):
-        assert run_tool(tool.main, [*command, *wrong]) == 2
+        assert main(["prepare", *command, *wrong]) == 2
         assert message in capsys.readouterr().err
-    assert run_tool(tool.main, ["check", "--type", "cocoo", "--root", str(tmp_path)]) == 2
+    assert main(["prepare", "check", "--type", "cocoo", "--root", str(tmp_path)]) == 2
     assert "unknown data set type 'cocoo'" in capsys.readouterr().err

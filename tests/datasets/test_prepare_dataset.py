@@ -9,13 +9,12 @@ import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from dfad_seg.cli import run_tool
+from dfad_seg.cli import main
 from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import download as downloading
 from dfad_seg.datasets.camvid import SPLIT_SIZES
@@ -113,16 +112,16 @@ def server() -> Iterator[Server]:
 
 
 def test_camvid_is_downloaded_checked_and_kept(
-    server: Server, archive: bytes, tmp_path: Path, tool: ModuleType, capsys: pytest.CaptureFixture[str]
+    server: Server, archive: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.data = archive
     root = tmp_path / "data" / "CamVid"
     command = ["camvid", "--root", str(root), "--url", server.url]
-    assert run_tool(tool.main, command) == 0
+    assert main(["prepare", *command]) == 0
     assert capsys.readouterr().out == f"{root}: 367 train, 101 val, 233 test images\n"
     assert sorted(path.name for path in root.iterdir()) == FOLDERS  # no archive, no part, no README
     assert len(list((root / "testannot").iterdir())) == 233
-    assert run_tool(tool.main, command) == 0
+    assert main(["prepare", *command]) == 0
     assert len(server.requests) == 1  # the second call only checked
 
 
@@ -185,7 +184,7 @@ def test_a_download_has_a_limit(server: Server, tmp_path: Path, monkeypatch: pyt
 
 
 def test_no_server_is_one_line_and_exit_code_2(
-    server: Server, tmp_path: Path, tool: ModuleType, capsys: pytest.CaptureFixture[str]
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     closed = Server()
     closed.http.server_close()
@@ -195,7 +194,7 @@ def test_no_server_is_one_line_and_exit_code_2(
         ("file:///etc/passwd", "only http"),
         ("http://bad host/", "cannot download"),
     ):
-        assert run_tool(tool.main, ["camvid", "--root", str(tmp_path / "new"), "--url", url]) == 2
+        assert main(["prepare", "camvid", "--root", str(tmp_path / "new"), "--url", url]) == 2
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
         assert len(lines) == 1 and message in lines[0]
 
@@ -279,7 +278,7 @@ def test_a_run_stopped_while_putting_folders_in_place_is_finished(
     assert sorted(path.name for path in tmp_path.iterdir()) == FOLDERS and len(server.requests) == 1
 
 
-def test_street_scenes_and_check(tmp_path: Path, tool: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_street_scenes_and_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "street"
     command = [
         "street-scenes",
@@ -295,15 +294,15 @@ def test_street_scenes_and_check(tmp_path: Path, tool: ModuleType, capsys: pytes
         "--test",
         "2",
     ]
-    assert run_tool(tool.main, command) == 0
+    assert main(["prepare", *command]) == 0
     assert capsys.readouterr().out == f"{root}: 3 train, 0 val, 2 test images\n"
     check = ["check", "--type", "street_scenes", "--root", str(root)]
-    assert run_tool(tool.main, check) == 0
+    assert main(["prepare", *check]) == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == f"{root}: 3 train, 2 test images"
     assert shown[1] == "  images read: 5 of 40x32" and shown[2].startswith("  pixels: sky ")
     (root / "street_scenes.json").unlink()
-    assert run_tool(tool.main, check) == 2
+    assert main(["prepare", *check]) == 2
     assert "interrupted" in capsys.readouterr().err
 
 

@@ -11,10 +11,10 @@ import shlex
 import sys
 
 import pytest
+from dfad_seg.main import TOOLS
 from doc_pages import PAGES, REPOSITORY, code_blocks, name
 
 from dfad_seg.config import load_config, parse_config
-from dfad_seg.main import TOOLS
 
 PROGRAMS = {"git", "cd", "make", "pip", "tensorboard", "docker", "mlflow", "apt-get", "conda", "wandb", "playwright"}
 

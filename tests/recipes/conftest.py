@@ -31,5 +31,5 @@ def world(tmp_path_factory, tiny_scenes):
     }
     configs["dfad"]["image_size"] = configs["random_noise"]["image_size"] = [32, 48]
     paths = {name: write(folder / f"{name}.yaml", values) for name, values in configs.items()}
-    assert call_tool("train_seg", paths["supervised"], "--work-dir", teacher_file.parent) == 0
+    assert call_tool("train", paths["supervised"], "--work-dir", teacher_file.parent) == 0
     return SimpleNamespace(folder=folder, configs=configs, paths=paths, teacher=teacher_file, data=tiny_scenes)

@@ -1,12 +1,11 @@
 """Running the tools, and tiny configs for them."""
 
-import importlib.util
 import sys
 from pathlib import Path
 
 import yaml
 
-from dfad_seg.cli import run_tool
+from dfad_seg.cli import main
 
 REPOSITORY = Path(__file__).parent.parent.parent
 STUDENT = {"source": "smp", "arch": "DeepLabV3Plus", "encoder_name": "tu-mobilenetv3_small_050", "decoder_channels": 16}
@@ -17,11 +16,8 @@ def command(tool, *arguments):
 
 
 def call_tool(tool, *arguments):
-    """Run a tool's main in this process, as `tools/TOOL.py` does; returns its exit code."""
-    spec = importlib.util.spec_from_file_location(tool, REPOSITORY / "tools" / f"{tool}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return run_tool(module.main, [str(argument) for argument in arguments])
+    """Run a command in this process; returns its exit code."""
+    return main([tool, *map(str, arguments)])
 
 
 def tiny(method, data, **changes):

@@ -64,8 +64,8 @@ def test_the_choice_is_the_runs_batch_size_and_resuming_keeps_it(world, tmp_path
     config = write(tmp_path / "config.yaml", world.configs["dfad"] | {"iterations": 2})
     monkeypatch.setattr(auto_batch, "peak_memory", lambda config, batch: GIB + batch * GIB // 10)
     monkeypatch.setattr(auto_batch, "free_memory", lambda: 2 * GIB)
-    assert call_tool("train_seg", config, "--work-dir", tmp_path / "run", "--auto-batch") == 0
+    assert call_tool("train", config, "--work-dir", tmp_path / "run", "--auto-batch") == 0
     assert "auto-batch: batch_size 6, for 1.7 GiB" in capsys.readouterr().out
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["batch_size"] == 6
     monkeypatch.setattr(auto_batch, "peak_memory", lambda config, batch: pytest.fail("measured again"))
-    assert call_tool("train_seg", config, "--work-dir", tmp_path / "run", "--auto-batch", "--resume") == 0
+    assert call_tool("train", config, "--work-dir", tmp_path / "run", "--auto-batch", "--resume") == 0

@@ -245,9 +245,9 @@ def test_work_dirs(world, capsys, tmp_path):
 
 def test_checkpoints_of_other_runs_and_teachers(world, capsys, tmp_path):
     run = tmp_path / "run"
-    assert call_tool("train_seg", world.paths["random_noise"], "--work-dir", run) == 0
+    assert call_tool("train", world.paths["random_noise"], "--work-dir", run) == 0
     foreign = write(tmp_path / "other.yaml", world.configs["random_noise"] | {"seed": 1})
-    assert call_tool("train_seg", foreign, "--work-dir", tmp_path / "other") == 0
+    assert call_tool("train", foreign, "--work-dir", tmp_path / "other") == 0
     checkpoint = sorted((tmp_path / "other" / "checkpoints").iterdir())[0]
     before = {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file()}
     capsys.readouterr()
@@ -285,7 +285,7 @@ def test_class_weights_of_another_length(world, capsys, tmp_path):
 def test_divergence_ends_with_its_own_code(world, capsys, tmp_path):
     optimizer = {"type": "sgd", "lr": 1.0e30}
     config = write(tmp_path / "c.yaml", world.configs["random_noise"] | {"student_optimizer": optimizer})
-    assert call_tool("train_seg", config, "--work-dir", tmp_path / "run") == 3
+    assert call_tool("train", config, "--work-dir", tmp_path / "run") == 3
     assert "training diverged: train/student_loss is not finite" in capsys.readouterr().err
 
 
@@ -296,12 +296,12 @@ def test_command_line(world, capsys, tmp_path):
         refused(capsys, tmp_path, "train_seg", world.paths["dfad"], "--device", "cuda", says=["--device cpu"])
     for arguments in (["--devices", "two"], ["--device", "tpu"], ["--unknown"]):
         with pytest.raises(SystemExit) as stop:  # argparse's own way out
-            call_tool("train_seg", world.paths["dfad"], *arguments)
+            call_tool("train", world.paths["dfad"], *arguments)
         assert stop.value.code == 2
 
 
 def evaluated(capsys, *arguments):
-    assert call_tool("eval_miou", *arguments) == 2
+    assert call_tool("eval", *arguments) == 2
     error = capsys.readouterr().err
     assert error.count("error: ") == 1 and "Traceback" not in error
     return error

@@ -150,11 +150,11 @@ def test_the_tools_know_the_classes_of_a_described_set(tmp_path, capsys):
     values["dataset"] = {**section, "root": str(tmp_path / "data")}
     config = write(tmp_path / "c.yaml", values)
     run = tmp_path / "run"
-    assert call_tool("train_seg", config, "--work-dir", run) == 0
+    assert call_tool("train", config, "--work-dir", run) == 0
     assert yaml.safe_load((run / "config.yaml").read_text())["dataset"] == values["dataset"]
     capsys.readouterr()
     pictures = tmp_path / "pictures"
-    assert call_tool("eval_miou", config, run / "teacher.pt", "--role", "teacher", "--show-dir", pictures) == 0
+    assert call_tool("eval", config, run / "teacher.pt", "--role", "teacher", "--show-dir", pictures) == 0
     shown = capsys.readouterr().out
     assert sorted(path.relative_to(pictures).as_posix() for path in pictures.rglob("*.png")) == [
         "deep/a.png",
@@ -164,5 +164,5 @@ def test_the_tools_know_the_classes_of_a_described_set(tmp_path, capsys):
     # The same network on a set of as many, but other, classes.
     values["dataset"]["classes"] = ["left", "right"]
     other = write(tmp_path / "d.yaml", values)
-    assert call_tool("eval_miou", other, run / "teacher.pt", "--role", "teacher") == 2
+    assert call_tool("eval", other, run / "teacher.pt", "--role", "teacher") == 2
     assert "its class 0 is 'right', and this experiment's is 'left'" in capsys.readouterr().err

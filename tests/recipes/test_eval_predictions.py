@@ -20,7 +20,7 @@ def stored(world, tmp_path_factory):
     """The teacher's predictions on the test split, as PNGs and as COCO results, and its metrics."""
     folder = tmp_path_factory.mktemp("stored")
     arguments = ("--split", "test", "--save-predictions", folder / "png", "--save-coco", folder / "r.json")
-    assert call_tool("eval_miou", world.paths["supervised"], world.teacher, *arguments, "--out", folder / "m.json") == 0
+    assert call_tool("eval", world.paths["supervised"], world.teacher, *arguments, "--out", folder / "m.json") == 0
     return folder, json.loads((folder / "m.json").read_text())
 
 
@@ -37,7 +37,7 @@ def test_the_round_trip_gives_the_same_counts(world, stored, tmp_path):
     for name, given in (("png", placed(world)), ("r.json", placed(world)), ("png", (world.paths["dfad"],))):
         extra = () if given[0] == "--dataset" else ("--split", "test")
         arguments = (*given, *extra, "--predictions", folder / name, "--out", tmp_path / "m.json", "--batch-size", 2)
-        assert call_tool("eval_miou", *arguments) == 0
+        assert call_tool("eval", *arguments) == 0
         record = json.loads((tmp_path / "m.json").read_text())
         assert {key: record[key] for key in NUMBERS} == {key: expected[key] for key in NUMBERS}
         assert record["predictions"] == str(folder / name) and "checkpoint" not in record
@@ -50,9 +50,9 @@ def test_predictions_are_scored_without_any_network(world, stored, monkeypatch):
     for name in ("dfad_seg.recipes.sources.build_network", "dfad_seg.recipes.sources.read_file", "torch.load"):
         monkeypatch.setattr(name, refuse)
     for name in ("png", "r.json"):
-        assert call_tool("eval_miou", *placed(world), "--predictions", stored[0] / name) == 0
+        assert call_tool("eval", *placed(world), "--predictions", stored[0] / name) == 0
     with pytest.raises(AssertionError, match="a network was built"):
-        call_tool("eval_miou", world.paths["supervised"], world.teacher)
+        call_tool("eval", world.paths["supervised"], world.teacher)
 
 
 def test_missing_extra_and_wrong_predictions(world, stored, tmp_path, capsys):
@@ -60,7 +60,7 @@ def test_missing_extra_and_wrong_predictions(world, stored, tmp_path, capsys):
     shutil.copytree(stored[0] / "png", folder)
     first = sorted(folder.iterdir())[0]
     shutil.copy(first, folder / "stranger.png")
-    assert call_tool("eval_miou", *placed(world), "--predictions", folder) == 0
+    assert call_tool("eval", *placed(world), "--predictions", folder) == 0
     assert "warning: " in (error := capsys.readouterr().err) and "left out: stranger" in error
     cases = {
         "no prediction for 1 of 3 images": first.unlink,
@@ -71,7 +71,7 @@ def test_missing_extra_and_wrong_predictions(world, stored, tmp_path, capsys):
     }
     for message, spoil in cases.items():
         spoil()
-        assert call_tool("eval_miou", *placed(world), "--predictions", folder, "--out", tmp_path / "m.json") == 2
+        assert call_tool("eval", *placed(world), "--predictions", folder, "--out", tmp_path / "m.json") == 2
         error = capsys.readouterr().err
         assert message in error and "Traceback" not in error
         assert not (tmp_path / "m.json").exists()
@@ -89,7 +89,7 @@ def test_the_truth_itself_is_a_perfect_prediction(world, tmp_path):
         (tmp_path / "png").mkdir(exist_ok=True)
         Image.fromarray(labels).save(tmp_path / "png" / file.name)
     given = ("--dataset", "camvid", "--dataset-root", data, "--split", "test", "--predictions", tmp_path / "png")
-    assert call_tool("eval_miou", *given, "--boundary-iou", "--out", tmp_path / "m.json") == 0
+    assert call_tool("eval", *given, "--boundary-iou", "--out", tmp_path / "m.json") == 0
     record = json.loads((tmp_path / "m.json").read_text())
     assert (record["mIoU"], record["aAcc"], record["boundary_mIoU"]) == (1, 1, 1)
     assert sum(record["support"]) == 3 * 27 * 48
@@ -99,7 +99,7 @@ def test_all_metrics_at_once(world, stored, tmp_path, capsys):
     out = [tmp_path / "m.json", tmp_path / "m.csv"]
     more = ("--ci", 30, "--boundary-iou", "--ece", "--teacher", world.teacher.parent, "--subset", "road, sky")
     arguments = (world.teacher.parent, "--split", "test", *more, "--out", out[0], "--out", out[1])
-    assert call_tool("eval_miou", *arguments) == 0
+    assert call_tool("eval", *arguments) == 0
     record = json.loads(out[0].read_text())
     assert record["mIoU"] == stored[1]["mIoU"] and record["agreement"] == 1.0
     assert 0 <= record["ECE"] <= 1 and 0 <= record["boundary_mIoU"] <= 1
@@ -110,7 +110,7 @@ def test_all_metrics_at_once(world, stored, tmp_path, capsys):
     # Stored predictions can have a teacher too, stored or not.
     for teacher in (stored[0] / "r.json", world.teacher):
         arguments = (*placed(world), "--predictions", stored[0] / "png", "--teacher", teacher, "--out", out[0])
-        assert call_tool("eval_miou", *arguments) == 0
+        assert call_tool("eval", *arguments) == 0
         assert json.loads(out[0].read_text())["agreement"] == 1.0
 
 
@@ -118,9 +118,7 @@ def test_windows_scales_and_flips_from_flags_and_config(world, tmp_path):
     flags = ("--crop", 24, 32, "--stride", 16, 16, "--scales", 0.5, 1, "--flip")
     keys = ["crop_size=[24,32]", "crop_stride=[16,16]", "scales=[0.5,1]", "flip=true"]
     for given in (flags, ("--cfg-options", *(f"evaluation.{key}" for key in keys))):
-        assert (
-            call_tool("eval_miou", world.paths["supervised"], world.teacher, *given, "--out", tmp_path / "m.json") == 0
-        )
+        assert call_tool("eval", world.paths["supervised"], world.teacher, *given, "--out", tmp_path / "m.json") == 0
         record = json.loads((tmp_path / "m.json").read_text())
         assert record["inference"] == {
             "crop_size": [24, 32], "crop_stride": [16, 16], "scales": [0.5, 1.0], "flip": True, "adaptive_norm": 0.0
@@ -132,7 +130,7 @@ def test_adaptive_norm_from_flag_and_config(world, tmp_path):
     scores = []
     for given in (("--adaptive-norm", 0.9), ("--cfg-options", "evaluation.adaptive_norm=0.9"), ()):
         out = tmp_path / "m.json"
-        assert call_tool("eval_miou", world.paths["supervised"], world.teacher, *given, "--out", out) == 0
+        assert call_tool("eval", world.paths["supervised"], world.teacher, *given, "--out", out) == 0
         record = json.loads(out.read_text())
         assert record["inference"]["adaptive_norm"] == (0.9 if given else 0.0)
         scores.append(record["mIoU"])
@@ -173,12 +171,12 @@ def test_training_evaluates_by_the_same_keys(world, tmp_path):
     run = tmp_path / "run"
     values = tiny("random_noise", world.data, student=STUDENT, teacher=world.configs["dfad"]["teacher"])
     config = write(tmp_path / "c.yaml", values | {"evaluation": section, "iterations": 1, "student_steps": 1})
-    assert call_tool("train_seg", config, "--work-dir", run) == 0
+    assert call_tool("train", config, "--work-dir", run) == 0
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
-    assert call_tool("eval_miou", run, "--out", tmp_path / "m.json") == 0
+    assert call_tool("eval", run, "--out", tmp_path / "m.json") == 0
     assert json.loads((tmp_path / "m.json").read_text())["mIoU"] == pytest.approx(last["val/mIoU"], abs=1e-6)
     bad = write(tmp_path / "bad.yaml", values | {"evaluation": section | {"crop_stride": [30, 30]}})
-    assert call_tool("train_seg", bad, "--work-dir", tmp_path / "none") == 2 and not (tmp_path / "none").exists()
+    assert call_tool("train", bad, "--work-dir", tmp_path / "none") == 2 and not (tmp_path / "none").exists()
 
 
 def test_several_models_side_by_side(world, stored, tmp_path, capsys):
@@ -186,7 +184,7 @@ def test_several_models_side_by_side(world, stored, tmp_path, capsys):
     save_segmentor(tmp_path / "other.pt", other, classes=StreetScenes.metainfo.classes)
     out = tmp_path / "c.json"
     arguments = (world.teacher.parent, f"again={stored[0] / 'png'}", stored[0] / "r.json", tmp_path / "other.pt")
-    assert call_tool("eval_miou", "--compare", *arguments, "--split", "test", "--ci", 40, "--out", out) == 0
+    assert call_tool("eval", "--compare", *arguments, "--split", "test", "--ci", 40, "--out", out) == 0
     record = json.loads(out.read_text())
     assert list(record["models"]) == ["teacher_run", "again", "r", "other"]
     for name in ("again", "r"):
@@ -219,14 +217,14 @@ def test_several_models_side_by_side(world, stored, tmp_path, capsys):
 )
 def test_arguments_that_do_not_go_together(world, capsys, arguments, message):
     names = {"config": world.paths["supervised"], "teacher": world.teacher, "data": world.data}
-    assert call_tool("eval_miou", *(str(a).format(**names) for a in arguments)) == 2
+    assert call_tool("eval", *(str(a).format(**names) for a in arguments)) == 2
     error = capsys.readouterr().err
     assert any(part in error for part in message.split("|")), error
     assert "Traceback" not in error
 
 
 def test_calibration_needs_a_network(world, stored, capsys):
-    assert call_tool("eval_miou", *placed(world), "--predictions", stored[0] / "png", "--ece") == 2
+    assert call_tool("eval", *placed(world), "--predictions", stored[0] / "png", "--ece") == 2
     assert "needs probabilities" in capsys.readouterr().err
 
 

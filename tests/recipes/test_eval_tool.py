@@ -30,7 +30,7 @@ def reference(world, split="test"):
 def test_numbers_files_and_pictures(world, tmp_path, capsys):
     out, show = tmp_path / "m.json", tmp_path / "pictures"
     arguments = ("--split", "test", "--out", out, "--show-dir", show, "--batch-size", 2)
-    assert call_tool("eval_miou", world.paths["supervised"], world.teacher, *arguments) == 0
+    assert call_tool("eval", world.paths["supervised"], world.teacher, *arguments) == 0
     metrics = json.loads(out.read_text())
     iou, accuracy = reference(world)
     expected = [None if np.isnan(v) else pytest.approx(v) for v in iou]
@@ -49,14 +49,11 @@ def test_every_kind_of_checkpoint_gives_the_same_numbers(world, tmp_path):
     torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}, "epoch": 3}, tmp_path / "wrapped.pth")
     results = []
     for path in (world.teacher, tmp_path / "bare.pt", tmp_path / "wrapped.pth"):
-        assert call_tool("eval_miou", world.paths["supervised"], path, "--out", tmp_path / "m.json") == 0
+        assert call_tool("eval", world.paths["supervised"], path, "--out", tmp_path / "m.json") == 0
         results.append(json.loads((tmp_path / "m.json").read_text())["IoU"])
     assert results[0] == results[1] == results[2]
     # A distillation config finds its teacher with --role.
-    assert (
-        call_tool("eval_miou", world.paths["dfad"], world.teacher, "--role", "teacher", "--out", tmp_path / "m.json")
-        == 0
-    )
+    assert call_tool("eval", world.paths["dfad"], world.teacher, "--role", "teacher", "--out", tmp_path / "m.json") == 0
     assert json.loads((tmp_path / "m.json").read_text())["IoU"] == results[0]
 
 
@@ -68,6 +65,6 @@ def test_as_functions(world):
 
 def test_evaluation_at_another_size(world, tmp_path):
     arguments = ("--cfg-options", "evaluation.short_side=16", "--out", tmp_path / "m.json")
-    assert call_tool("eval_miou", world.paths["supervised"], world.teacher, *arguments) == 0
+    assert call_tool("eval", world.paths["supervised"], world.teacher, *arguments) == 0
     metrics = json.loads((tmp_path / "m.json").read_text())
     assert metrics["short_side"] == 16 and sum(metrics["support"]) <= 3 * 16 * 24

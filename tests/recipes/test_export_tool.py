@@ -18,7 +18,7 @@ from dfad_seg.segmentors import file_sha256
 @pytest.fixture(scope="module")
 def run(world, tmp_path_factory):
     folder = tmp_path_factory.mktemp("distilled") / "run"
-    assert call_tool("train_seg", world.paths["dfad"], "--work-dir", folder) == 0
+    assert call_tool("train", world.paths["dfad"], "--work-dir", folder) == 0
     return folder
 
 
@@ -38,7 +38,7 @@ def test_onnx_int8_scores_and_table(run, tmp_path, capsys):
         "--table",
         table,
     )
-    assert call_tool("export_student", run, "--format", "onnx", "--out", out, *arguments) == 0
+    assert call_tool("export", run, "--format", "onnx", "--out", out, *arguments) == 0
     printed = capsys.readouterr().out
     assert sorted(p.name for p in out.parent.iterdir()) == ["s.onnx", "s_int8.onnx"]
     metadata = onnxruntime.InferenceSession(str(out)).get_modelmeta().custom_metadata_map
@@ -67,7 +67,7 @@ def test_onnx_int8_scores_and_table(run, tmp_path, capsys):
 
 def test_the_default_place_is_beside_the_network(run, tmp_path, capsys):
     shutil.copytree(run, tmp_path / "copy")
-    assert call_tool("export_student", tmp_path / "copy" / "student.pt", "--format", "torchscript") == 0
+    assert call_tool("export", tmp_path / "copy" / "student.pt", "--format", "torchscript") == 0
     assert (tmp_path / "copy" / "student.torchscript").is_file()
 
 
@@ -84,7 +84,7 @@ def test_the_calibration_images_are_the_generators(run):
 
 def test_what_a_user_can_mend(run, world, tmp_path, capsys):
     def refusal(*arguments):
-        assert call_tool("export_student", *arguments) == 2
+        assert call_tool("export", *arguments) == 2
         return capsys.readouterr().err
 
     onnx = ("--format", "onnx", "--out", tmp_path / "s.onnx")

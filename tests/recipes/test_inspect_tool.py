@@ -111,14 +111,14 @@ def test_a_file_that_we_exported_says_what_it_is(tmp_path):
 
 
 def test_the_tool_on_a_file_of_a_run(world, tmp_path, capsys):
-    assert call_tool("inspect_teacher", world.teacher) == 0
+    assert call_tool("inspect", world.teacher) == 0
     printed = capsys.readouterr().out
     assert "a file of this program: smp DeepLabV3Plus mobilenet_v2" in printed and "bicyclist" in printed
     assert "on noise of 128x128: logits" in printed and "source: saved" in printed
     values = yaml.safe_load(printed.partition("a config to start from:\n")[2])
     assert values["teacher"] == {"source": "saved", "checkpoint": str(world.teacher)}
     (tmp_path / "mine.yaml").write_text("x")
-    assert call_tool("inspect_teacher", world.teacher, "--out", tmp_path / "mine.yaml") == 2
+    assert call_tool("inspect", world.teacher, "--out", tmp_path / "mine.yaml") == 2
 
 
 def scripted(network, path):
@@ -182,4 +182,4 @@ def test_the_pages_configs(tmp_path, monkeypatch):
     for write, values in zip(writers, YAML, strict=False):
         write()
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
-        assert call_tool("train_seg", "config.yaml", "--dry-run") == 0
+        assert call_tool("train", "config.yaml", "--dry-run") == 0

@@ -43,5 +43,5 @@ def test_a_multiplier_of_nothing_is_refused_before_anything_is_written(world, tm
         key = f"{player}_optimizer"
         section = {"type": "adam", "lr": 1e-3, "lr_multipliers": {"nowhere": 0.1}}
         config = write(tmp_path / "config.yaml", values | {key: section})
-        assert call_tool("train_seg", config, "--work-dir", tmp_path / "run") == 2
+        assert call_tool("train", config, "--work-dir", tmp_path / "run") == 2
         assert "'nowhere'" in capsys.readouterr().err and not (tmp_path / "run").exists()

@@ -28,7 +28,7 @@ def reported(world):
 
     report_data.write_report = write_report
     try:
-        assert call_tool("train_seg", world.paths["dfad"], "--work-dir", path) == 0
+        assert call_tool("train", world.paths["dfad"], "--work-dir", path) == 0
     finally:
         report_data.write_report = original
     return path, states
@@ -74,7 +74,7 @@ def test_a_run_without_evaluation_reads_no_image(world, tmp_path):
     removed = ("dataset", "evaluation")
     values = {k: v for k, v in world.configs["dfad"].items() if k not in removed} | {"num_classes": 11, "iterations": 1}
     run = tmp_path / "run"
-    assert call_tool("train_seg", write(tmp_path / "c.yaml", values), "--work-dir", run) == 0
+    assert call_tool("train", write(tmp_path / "c.yaml", values), "--work-dir", run) == 0
     content = read_content(run)
     assert content.data_free is True and content.claim.endswith("None was read at all.")
     assert content.classes is None and content.examples == []
@@ -83,7 +83,7 @@ def test_a_run_without_evaluation_reads_no_image(world, tmp_path):
 
 def test_parts_can_be_left_out(world, tmp_path):
     values = world.configs["dfad"] | {"report": {"latency": False, "teacher": False, "examples": 0}, "iterations": 1}
-    assert call_tool("train_seg", write(tmp_path / "c.yaml", values), "--work-dir", tmp_path / "run") == 0
+    assert call_tool("train", write(tmp_path / "c.yaml", values), "--work-dir", tmp_path / "run") == 0
     data = json.loads((tmp_path / "run" / "report.json").read_text())
     assert data.keys() == {"size", "device", "networks"}
     assert not (tmp_path / "run" / "pictures" / "examples").exists()
@@ -97,7 +97,7 @@ def test_no_run_fails_for_its_report(world, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(report_data, name, broken)
     values = world.configs["dfad"] | {"iterations": 1}
     run = tmp_path / "run"
-    assert call_tool("train_seg", write(tmp_path / "c.yaml", values), "--work-dir", run) == 0
+    assert call_tool("train", write(tmp_path / "c.yaml", values), "--work-dir", run) == 0
     assert (run / "student.pt").is_file() and not (run / "report.html").exists()
     errors = capsys.readouterr().err
     assert "warning: the report could not be written: report broken\n" in errors

@@ -46,11 +46,11 @@ def test_the_measurement_is_made_once():
 def test_a_run_keeps_the_precision_that_it_began_with(world, tmp_path, monkeypatch):
     config = write(tmp_path / "auto.yaml", world.configs["dfad"] | {"precision": "auto"})
     monkeypatch.setattr(precision, "bf16_gain", lambda: 9.0)
-    assert call_tool("train_seg", config, "--work-dir", tmp_path / "run") == 0
+    assert call_tool("train", config, "--work-dir", tmp_path / "run") == 0
     assert json.loads((tmp_path / "run" / "provenance.json").read_text())["precision"] == "bf16-mixed"
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["precision"] == "auto"
     monkeypatch.setattr(precision, "bf16_gain", lambda: pytest.fail("measured again"))
-    assert call_tool("train_seg", config, "--work-dir", tmp_path / "run", "--resume") == 0
+    assert call_tool("train", config, "--work-dir", tmp_path / "run", "--resume") == 0
 
 
 def test_the_rewrites_do_not_change_a_run(world, tmp_path):
@@ -58,7 +58,7 @@ def test_the_rewrites_do_not_change_a_run(world, tmp_path):
     for optimize in (True, False):
         config = write(tmp_path / "config.yaml", world.configs["dfad"] | {"optimize": optimize})
         run = tmp_path / f"run_{optimize}"
-        assert call_tool("train_seg", config, "--work-dir", run) == 0
+        assert call_tool("train", config, "--work-dir", run) == 0
         losses.append([r["train/student_loss"] for r in read_metrics(run) if "train/student_loss" in r])
     assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-4)
     assert losses[0] == pytest.approx(losses[1], rel=0.1)  # high learning rates on two images enlarge rounding
@@ -75,7 +75,7 @@ def test_a_compiled_student_learns_the_same(world, tmp_path, monkeypatch, method
     for switched in (False, True):
         config = write(tmp_path / "config.yaml", world.configs[method] | {"compile": switched})
         run = tmp_path / f"run_{switched}"
-        assert call_tool("train_seg", config, "--work-dir", run) == 0
+        assert call_tool("train", config, "--work-dir", run) == 0
         losses.append([r["train/student_loss"] for r in read_metrics(run) if "train/student_loss" in r])
         keys.append(torch.load(run / "student.pt", weights_only=True)["state_dict"].keys())
     assert compiled and keys[0] == keys[1]
@@ -85,14 +85,14 @@ def test_a_compiled_student_learns_the_same(world, tmp_path, monkeypatch, method
 def test_compiling_without_a_compiler_is_refused(world, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CXX", "no-such-compiler")
     config = write(tmp_path / "config.yaml", world.configs["random_noise"] | {"compile": True, "device": "cpu"})
-    assert call_tool("train_seg", config, "--work-dir", tmp_path / "run") == 2
+    assert call_tool("train", config, "--work-dir", tmp_path / "run") == 2
     assert "C++ compiler on a CPU, and no-such-compiler is not found" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
 def test_profile_leaves_a_trace_and_names_the_operators(world, tmp_path, capsys):
     config = write(tmp_path / "config.yaml", world.configs["random_noise"] | {"iterations": 4})
-    assert call_tool("train_seg", config, "--work-dir", tmp_path / "run", "--profile", "1") == 0
+    assert call_tool("train", config, "--work-dir", tmp_path / "run", "--profile", "1") == 0
     shown = capsys.readouterr().out
     assert "aten::convolution_backward" in shown and "trace of 1 iterations" in shown
     assert (
@@ -109,7 +109,7 @@ def test_profile_leaves_a_trace_and_names_the_operators(world, tmp_path, capsys)
 @pytest.mark.parametrize(("number", "says"), [("-1", "above 0"), ("1", "after 2 iterations, and iterations is 2")])
 def test_a_profile_that_cannot_be_made_is_refused(world, tmp_path, capsys, number, says):
     config = write(tmp_path / "config.yaml", world.configs["random_noise"] | {"iterations": 2})
-    assert call_tool("train_seg", config, "--work-dir", tmp_path / "run", "--profile", number) == 2
+    assert call_tool("train", config, "--work-dir", tmp_path / "run", "--profile", number) == 2
     assert says in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
@@ -119,4 +119,4 @@ def test_a_restart_reads_class_frequencies_off_the_teacher_as_it_was_loaded(worl
     generator = {"type": "layout", "width": 4, "class_frequencies": frequencies, "recalled": 0.5}
     changes = {"generator": generator, "generator_restart_every": 2, "iterations": 3, "optimize": True}
     config = write(tmp_path / "config.yaml", world.configs["dfad"] | changes)
-    assert call_tool("train_seg", config, "--work-dir", tmp_path / "run") == 0
+    assert call_tool("train", config, "--work-dir", tmp_path / "run") == 0

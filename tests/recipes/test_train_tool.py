@@ -25,7 +25,7 @@ def same_weights(a, b):
 @pytest.fixture(scope="module")
 def dfad_run(world):
     path = world.folder / "dfad_run"
-    assert call_tool("train_seg", world.paths["dfad"], "--work-dir", path) == 0
+    assert call_tool("train", world.paths["dfad"], "--work-dir", path) == 0
     return path
 
 
@@ -80,7 +80,7 @@ def test_student_file_is_small_and_knows_itself(dfad_run, world):
 @pytest.mark.parametrize("method", ["distill_with_data", "random_noise"])
 def test_controls_run(world, method):
     path = world.folder / f"{method}_run"
-    assert call_tool("train_seg", world.paths[method], "--work-dir", path) == 0
+    assert call_tool("train", world.paths[method], "--work-dir", path) == 0
     provenance = json.loads((path / "provenance.json").read_text())
     assert provenance["real_images_used_for_training"] is (method == "distill_with_data")
     assert read_metrics(path)[-1]["step"] == 3
@@ -96,17 +96,17 @@ def test_keys_of_the_students_answers_change_its_training(world, tmp_path, metho
             key: value for key, value in config.items() if method != "distill_with_data" or key != "preview_every"
         }
         run = tmp_path / str(i)
-        assert call_tool("train_seg", write(tmp_path / f"{i}.yaml", values), "--work-dir", run) == 0
+        assert call_tool("train", write(tmp_path / f"{i}.yaml", values), "--work-dir", run) == 0
         losses.append(read_metrics(run)[-1]["train/student_loss"])
     assert len(set(losses)) == 3
 
 
 def test_resume_equals_uninterrupted(dfad_run, world, tmp_path):
-    call_tool("train_seg", world.paths["dfad"], "--work-dir", tmp_path / "run")
+    call_tool("train", world.paths["dfad"], "--work-dir", tmp_path / "run")
     # As if it had been killed after its second checkpoint.
     for late in ("student.pt", "checkpoints/iteration_00000003.pt"):
         (tmp_path / "run" / late).unlink()
-    assert call_tool("train_seg", world.paths["dfad"], "--work-dir", tmp_path / "run", "--resume") == 0
+    assert call_tool("train", world.paths["dfad"], "--work-dir", tmp_path / "run", "--resume") == 0
     assert same_weights(tmp_path / "run" / "student.pt", dfad_run / "student.pt")
     strip = [{k: v for k, v in r.items() if k != "elapsed_s"} for r in read_metrics(tmp_path / "run")]
     assert strip == [{k: v for k, v in r.items() if k != "elapsed_s"} for r in read_metrics(dfad_run)]
@@ -114,10 +114,10 @@ def test_resume_equals_uninterrupted(dfad_run, world, tmp_path):
 
 def test_resume_before_the_first_checkpoint_begins_again(dfad_run, world, tmp_path):
     run = tmp_path / "run"
-    call_tool("train_seg", world.paths["dfad"], "--work-dir", run)
+    call_tool("train", world.paths["dfad"], "--work-dir", run)
     for file in [*checkpoints(run), run / "student.pt"]:
         file.unlink()
-    assert call_tool("train_seg", world.paths["dfad"], "--work-dir", run, "--resume") == 0
+    assert call_tool("train", world.paths["dfad"], "--work-dir", run, "--resume") == 0
     assert same_weights(run / "student.pt", dfad_run / "student.pt")
     assert [r["step"] for r in read_metrics(run) if "val/mIoU" in r] == [2, 3]
 
@@ -141,7 +141,7 @@ def test_layout_generator_with_all_priors(world, tmp_path):
         "iterations": 2,
     }
     path = write(tmp_path / "layout.yaml", values)
-    assert call_tool("train_seg", path, "--work-dir", tmp_path / "run") == 0
+    assert call_tool("train", path, "--work-dir", tmp_path / "run") == 0
     last = [r for r in read_metrics(tmp_path / "run") if "train/generator_batch_norm_prior" in r][-1]
     assert last["train/generator_layout_consistency"] > 0
     record = json.loads((tmp_path / "run" / "provenance.json").read_text())
@@ -162,13 +162,13 @@ def test_the_2021_extensions(world, tmp_path):
         "iterations": 2,
     }
     path = write(tmp_path / "extended.yaml", values)
-    assert call_tool("train_seg", path, "--work-dir", tmp_path / "run") == 0
+    assert call_tool("train", path, "--work-dir", tmp_path / "run") == 0
     last = [r for r in read_metrics(tmp_path / "run") if "train/student_activation_boundary" in r][-1]
     assert last["train/student_activation_boundary"] > 0 and last["train/student_attention_transfer"] > 0
     kept = load_segmentor(tmp_path / "run" / "student.pt")
     assert not any("connector" in name for name in kept.state_dict())
     wrong = ["--cfg-options", "teacher_layers=[encodr]", "student_layers=[encoder]"]
-    assert call_tool("train_seg", path, "--work-dir", tmp_path / "wrong", *wrong) == 2
+    assert call_tool("train", path, "--work-dir", tmp_path / "wrong", *wrong) == 2
     assert not (tmp_path / "wrong").exists()
 
 
@@ -188,7 +188,7 @@ def test_changed_and_interpolated_images_of_several_sizes(world, tmp_path):
         "evaluation": ...,
     }
     path = write(tmp_path / "changed.yaml", {key: value for key, value in values.items() if value is not ...})
-    assert call_tool("train_seg", path, "--work-dir", tmp_path / "run") == 0
+    assert call_tool("train", path, "--work-dir", tmp_path / "run") == 0
     lines = [r for r in read_metrics(tmp_path / "run") if "train/student_loss" in r]
     assert len(lines) == 2 and all(line["train/student_attention_transfer"] > 0 for line in lines)
 
@@ -196,12 +196,12 @@ def test_changed_and_interpolated_images_of_several_sizes(world, tmp_path):
 def test_without_any_real_image(world, tmp_path):
     values = {k: v for k, v in world.configs["dfad"].items() if k not in ("dataset", "evaluation")}
     path = write(tmp_path / "free.yaml", values | {"num_classes": 11})
-    assert call_tool("train_seg", path, "--work-dir", tmp_path / "run") == 0
+    assert call_tool("train", path, "--work-dir", tmp_path / "run") == 0
     assert json.loads((tmp_path / "run" / "provenance.json").read_text())["real_images"] == []
     student = tmp_path / "run" / "student.pt"
     assert load_segmentor(student).classes[-1] == "bicyclist"  # from the teacher, as no data set says it
     dataset = ["dataset.type=street_scenes", f"dataset.root={world.data}", "evaluation.num_workers=0"]
-    assert call_tool("eval_miou", path, student, "--cfg-options", *dataset) == 0
+    assert call_tool("eval", path, student, "--cfg-options", *dataset) == 0
 
 
 def test_data_free_training_never_opens_the_training_split(world, tmp_path):
@@ -211,12 +211,12 @@ def test_data_free_training_never_opens_the_training_split(world, tmp_path):
         shutil.rmtree(data / folder)
     dataset = {"type": "street_scenes", "root": str(data)}
     path = write(tmp_path / "c.yaml", world.configs["dfad"] | {"dataset": dataset, "iterations": 1})
-    assert call_tool("train_seg", path, "--work-dir", tmp_path / "run") == 0
+    assert call_tool("train", path, "--work-dir", tmp_path / "run") == 0
     assert "val/mIoU" in read_metrics(tmp_path / "run")[-1]
 
 
 def test_dry_run_prints_costs_and_writes_nothing(world, tmp_path, capsys):
-    assert call_tool("train_seg", world.paths["dfad"], "--work-dir", tmp_path / "run", "--dry-run", "--seed", 5) == 0
+    assert call_tool("train", world.paths["dfad"], "--work-dir", tmp_path / "run", "--dry-run", "--seed", 5) == 0
     printed, noted = capsys.readouterr()
     assert "nothing will be scored" not in noted
     assert yaml.safe_load(printed)["seed"] == 5
@@ -224,7 +224,7 @@ def test_dry_run_prints_costs_and_writes_nothing(world, tmp_path, capsys):
     assert printed.count("GFLOPs") == 3
     assert not (tmp_path / "run").exists()
     blind = write(tmp_path / "blind.yaml", {k: v for k, v in world.configs["dfad"].items() if k != "evaluation"})
-    assert call_tool("train_seg", blind, "--work-dir", tmp_path / "run", "--dry-run") == 0
+    assert call_tool("train", blind, "--work-dir", tmp_path / "run", "--dry-run") == 0
     assert "nothing will be scored. Add evaluation" in capsys.readouterr().err
 
 

@@ -25,6 +25,6 @@ def undisturbed(server, tmp_path_factory, tiny_scenes):
     folder = tmp_path_factory.mktemp("undisturbed")
     config, run = tiny_config(folder, tiny_scenes), folder / "run"
     began = time.monotonic()
-    code, output = server.call("train_seg", config, "--work-dir", run)
+    code, output = server.call("train", config, "--work-dir", run)
     assert code == 0, output
     return SimpleNamespace(config=config, run=run, seconds=time.monotonic() - began, folder=folder)

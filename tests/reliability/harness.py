@@ -160,7 +160,7 @@ def campaign(server, config, run, reference, *, kills, seconds, seed, save_every
         elif kind == "at a rename":
             fault = {"kill_at_rename": chance.randint(1, max(1, writes[1] // 2))}
         resume = ["--resume"] if (Path(run) / "config.yaml").exists() else []
-        number = server.start("train_seg", config, "--work-dir", run, *resume, **fault)
+        number = server.start("train", config, "--work-dir", run, *resume, **fault)
         if not fault:
             time.sleep(chance.uniform(0, seconds))
             os.kill(number, getattr(signal, f"SIG{kind}"))
@@ -176,7 +176,7 @@ def campaign(server, config, run, reference, *, kills, seconds, seed, save_every
         counts[kind] += 1
         assert_little_lost(run, save_every)
     resume = ["--resume"] if (Path(run) / "config.yaml").exists() else []
-    code, output = server.call("train_seg", config, "--work-dir", run, *resume)
+    code, output = server.call("train", config, "--work-dir", run, *resume)
     assert code == 0, output
     assert_equal_runs(run, reference)
     return counts

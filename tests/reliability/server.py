@@ -5,7 +5,6 @@ new process's number, `{"wait": NUMBER}` its exit code (negative: the signal tha
 """
 
 import errno
-import importlib.util
 import json
 import os
 import resource
@@ -55,14 +54,10 @@ def run(request):
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     code = 70
     try:
-        from dfad_seg.cli import run_tool
+        from dfad_seg.cli import main
 
-        path = REPOSITORY / "tools" / f"{request['tool']}.py"
-        spec = importlib.util.spec_from_file_location(request["tool"], path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
         inject(**request["fault"])
-        code = run_tool(module.main, request["arguments"])
+        code = main([request["tool"], *request["arguments"]])
     except SystemExit as end:
         code = end.code
     except BaseException:

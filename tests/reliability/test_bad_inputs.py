@@ -1,7 +1,6 @@
 """Bad input of every kind: exit code 2, a readable message that says what and where, no traceback, nothing written."""
 
 import hashlib
-import importlib.util
 import shutil
 from pathlib import Path
 
@@ -13,18 +12,15 @@ import yaml
 from harness import tiny_config
 from PIL import Image
 
-from dfad_seg.cli import run_tool
+from dfad_seg.cli import main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def call(tool, arguments):
     """A tool's exit code, in this process."""
-    spec = importlib.util.spec_from_file_location(tool, REPOSITORY / "tools" / f"{tool}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     try:
-        return run_tool(module.main, [str(argument) for argument in arguments])
+        return main([tool, *map(str, arguments)])
     except SystemExit as end:  # argparse's way
         return end.code
 
@@ -66,14 +62,14 @@ def write_config(place, data, changes):
 def test_config_values(capsys, place, tiny_scenes, number):
     changes, says = bad_configs.VALUES[number]
     config = write_config(place, tiny_scenes, changes)
-    refused(capsys, place, "train_seg", [config, "--work-dir", place / "run"], says)
+    refused(capsys, place, "train", [config, "--work-dir", place / "run"], says)
 
 
 @pytest.mark.parametrize("case", bad_configs.TEXTS)
 def test_config_texts(capsys, place, case):
     text, says = bad_configs.TEXTS[case]
     (place / "c.yaml").write_bytes(text.encode() if isinstance(text, str) else text)
-    refused(capsys, place, "train_seg", ["c.yaml", "--work-dir", "run"], ["c.yaml", *says])
+    refused(capsys, place, "train", ["c.yaml", "--work-dir", "run"], ["c.yaml", *says])
 
 
 @pytest.mark.parametrize("number", range(len(bad_configs.COMMANDS)))
@@ -96,7 +92,7 @@ def test_checkpoints(capsys, place, tiny_scenes, case):
     config = tiny_config(place, tiny_scenes)
     (place / "teacher_weights.pt").write_bytes(make())
     arguments = [config, "--work-dir", place / "run"]
-    refused(capsys, place, "train_seg", arguments, ["teacher", "teacher_weights.pt", *says])
+    refused(capsys, place, "train", arguments, ["teacher", "teacher_weights.pt", *says])
 
 
 @pytest.fixture
@@ -115,7 +111,7 @@ def test_pixels(capsys, place, broken_scenes, case):
     victim = sorted((broken_scenes / folder).iterdir())[0]
     victim.write_bytes(make())
     arguments = ["check", "--type", "street_scenes", "--root", broken_scenes]
-    refused(capsys, place, "prepare_dataset", arguments, [victim.name, *says])
+    refused(capsys, place, "prepare", arguments, [victim.name, *says])
 
 
 @pytest.mark.parametrize("case", bad_files.SPLIT_FILES)
@@ -129,7 +125,7 @@ def test_split_files(capsys, place, case):
     (place / "all.txt").write_bytes(text)
     options = ["img_dir=images", "ann_dir=masks", "img_suffix=.png", "split_file=all.txt", "classes=[x, y]"]
     arguments = ["check", "--type", "folders", "--root", place, "--options", *options]
-    refused(capsys, place, "prepare_dataset", arguments, ["all.txt", *says])
+    refused(capsys, place, "prepare", arguments, ["all.txt", *says])
 
 
 @pytest.mark.parametrize("case", bad_files.COCO)
@@ -138,7 +134,7 @@ def test_annotation_files(capsys, place, case):
     Image.fromarray(np.zeros((32, 48, 3), np.uint8)).save(place / "a.png")
     (place / "x.json").write_bytes(text)
     arguments = ["check", "--type", "coco", "--root", place, "--options", "annotation_file=x.json", "image_dir=."]
-    refused(capsys, place, "prepare_dataset", arguments, says)
+    refused(capsys, place, "prepare", arguments, says)
 
 
 def test_there_are_enough_of_them():

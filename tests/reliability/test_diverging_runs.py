@@ -28,7 +28,7 @@ def test_stopping_leaves_a_usable_student(server, tmp_path, tiny_scenes):
         ema_decay=...,
     )
     run = tmp_path / "run"
-    code, output = server.call("train_seg", config, "--work-dir", run)
+    code, output = server.call("train", config, "--work-dir", run)
     assert code == 3 and "Traceback" not in output, output
     assert "training diverged" in output and "health" in output
     assert not (run / "student.pt").exists(), "nobody may take it for a finished run"
@@ -43,7 +43,7 @@ def test_stopping_leaves_a_usable_student(server, tmp_path, tiny_scenes):
     assert not any("event" in record for record in read_metrics(run))
     # The policy is no part of the experiment: the same run goes on with another one.
     options = ["--cfg-options", "health.not_finite=roll_back", "health.rate_factor=1.0e-32"]
-    code, output = server.call("train_seg", config, "--work-dir", run, "--resume", *options)
+    code, output = server.call("train", config, "--work-dir", run, "--resume", *options)
     assert code == 0, output
     assert (run / "student.pt").exists() and not (run / "last_good_student.pt").exists()
 
@@ -53,7 +53,7 @@ def rolled_back(server, tmp_path_factory, tiny_scenes):
     folder = tmp_path_factory.mktemp("rolled_back")
     health = {"not_finite": "roll_back", "rate_factor": 1e-32}
     config = tiny_config(folder, tiny_scenes, iterations=12, student_optimizer=RATE, health=health, evaluation=...)
-    code, output = server.call("train_seg", config, "--work-dir", folder / "run")
+    code, output = server.call("train", config, "--work-dir", folder / "run")
     assert code == 0, output
     assert "back to iteration 0" in output
     return config, folder / "run"
@@ -73,8 +73,8 @@ def test_a_kill_around_the_return_changes_nothing(server, rolled_back, tmp_path,
     # Renamed: config, provenance, iteration 0; after the return the metrics, iteration 0 again, iterations 5, 10, 12.
     config, reference = rolled_back
     run = tmp_path / "run"
-    assert server.call("train_seg", config, "--work-dir", run, kill_at_rename=rename)[0] == -signal.SIGKILL
-    code, output = server.call("train_seg", config, "--work-dir", run, "--resume")
+    assert server.call("train", config, "--work-dir", run, kill_at_rename=rename)[0] == -signal.SIGKILL
+    code, output = server.call("train", config, "--work-dir", run, "--resume")
     assert code == 0, output
     assert_equal_runs(run, reference)
     assert len(lines(run)) == 7

@@ -27,20 +27,20 @@ def message(output):
 def test_two_runs_in_one_folder(server, undisturbed, tmp_path, tiny_scenes):
     config = tiny_config(tmp_path, tiny_scenes, iterations=100_000, evaluation=..., dataset=..., num_classes=11)
     run = tmp_path / "run"
-    number = server.start("train_seg", config, "--work-dir", run)
+    number = server.start("train", config, "--work-dir", run)
     deadline = time.monotonic() + 120
     while not list(run.glob("checkpoints/*.pt")) and time.monotonic() < deadline:
         time.sleep(0.1)
     for more in ([], ["--resume"]):
         server.output.write_text("")
-        code, output = server.call("train_seg", config, "--work-dir", run, *more)
+        code, output = server.call("train", config, "--work-dir", run, *more)
         assert code == 2, output
         said = message(output)
         assert ("holds a run already" in said) if not more else (f"process {number} on" in said)
     os.kill(number, signal.SIGKILL)
     assert server.wait(number) == -signal.SIGKILL
     assert (run / "run.lock").exists()
-    number = server.start("train_seg", config, "--work-dir", run, "--resume")
+    number = server.start("train", config, "--work-dir", run, "--resume")
     while "left behind" not in server.output.read_text() and time.monotonic() < deadline:
         time.sleep(0.1)
     os.kill(number, signal.SIGTERM)
@@ -48,20 +48,20 @@ def test_two_runs_in_one_folder(server, undisturbed, tmp_path, tiny_scenes):
 
 
 def test_a_folder_that_cannot_be_written(server, undisturbed):
-    code, output = server.call("train_seg", undisturbed.config, "--work-dir", "/proc/dfad_seg/run")
+    code, output = server.call("train", undisturbed.config, "--work-dir", "/proc/dfad_seg/run")
     assert code == 2 and "cannot write to the work-dir" in message(output)
 
 
 def test_a_limit_on_file_sizes(server, undisturbed, tmp_path):
     run = tmp_path / "run"
-    code, output = server.call("train_seg", undisturbed.config, "--work-dir", run, file_bytes=20_000)
+    code, output = server.call("train", undisturbed.config, "--work-dir", run, file_bytes=20_000)
     assert code == 2 and "File too large" in message(output) and "ulimit -f" in output
     assert not run.exists()
 
 
 def test_too_few_open_files(server, undisturbed, tmp_path):
     options = ["--cfg-options", "evaluation.num_workers=2", "evaluation.every=1"]
-    code, output = server.call("train_seg", undisturbed.config, "--work-dir", tmp_path / "run", *options, open_files=14)
+    code, output = server.call("train", undisturbed.config, "--work-dir", tmp_path / "run", *options, open_files=14)
     # torch's own destructors may complain beside it.
     (line,) = [text for text in output.splitlines() if text.startswith("error: ")]
     assert code == 2 and "ulimit -n" in line, output
@@ -70,7 +70,7 @@ def test_too_few_open_files(server, undisturbed, tmp_path):
 def test_too_little_memory(server, undisturbed, tmp_path):
     options = ["--cfg-options", "batch_size=200000", "replay_size=0", "replay_steps=0"]
     code, output = server.call(
-        "train_seg", undisturbed.config, "--work-dir", tmp_path / "run", *options, memory_bytes=2**29
+        "train", undisturbed.config, "--work-dir", tmp_path / "run", *options, memory_bytes=2**29
     )
     said = message(output)
     assert code == 2 and "out of memory with batch_size 200000 at 16x16" in said, output

@@ -38,7 +38,7 @@ def test_twenty_thousand_steps(server, tmp_path, tiny_scenes):
         tmp_path, tiny_scenes, iterations=ITERATIONS, evaluation=evaluation, save_every=50, log_every=20
     )
     run, began = tmp_path / "run", time.monotonic()
-    number = server.start("train_seg", config, "--work-dir", run)
+    number = server.start("train", config, "--work-dir", run)
     samples = []
     while (now := resources(number)) is not None:
         saved = checkpoints(run)

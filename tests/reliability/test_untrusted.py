@@ -13,7 +13,7 @@ import torch
 from harness import tiny_config
 from PIL import Image
 
-from dfad_seg.cli import run_tool
+from dfad_seg.cli.commands import guarded
 from dfad_seg.common.errors import InputError
 from dfad_seg.config import load_config
 from dfad_seg.datasets import download
@@ -220,6 +220,6 @@ def test_a_checkpoint_of_this_run_with_a_strange_content(tmp_path, tiny_scenes, 
     state = torch.load(newest, weights_only=True)
     for name, damaged in damaged_states(state):
         torch.save(damaged, newest)
-        code = run_tool(lambda argv: train_from_arguments(resume="latest", **arguments))
+        code = guarded(lambda: train_from_arguments(resume="latest", **arguments))
         said = capsys.readouterr().err
         assert code == 2 and "Traceback" not in said and "error: " in said, (name, said)

@@ -8,7 +8,9 @@ from dfad_seg.common.files import write_json, write_text
 from dfad_seg.config import load_config
 from dfad_seg.datasets import write_street_scenes
 from dfad_seg.evaluation import SegmentationMetrics, format_comparison
-from dfad_seg.recipes import evaluate_network, load_role, train_once
+from dfad_seg.recipes.evaluate import evaluate_network
+from dfad_seg.recipes.sources import load_role
+from dfad_seg.recipes.stages import train_once
 from dfad_seg.runs import ProgressReport
 from dfad_seg.runs.summary import TEST_METRICS, write_test_score
 from dfad_seg.segmentors import count_parameters
@@ -18,7 +20,7 @@ TITLES = {"teacher": "teacher", "student": "student", "random_noise": "random no
 PICTURES = 6
 
 
-def run_demo(work_dir: str | Path, configs: str | Path, *, overrides: list[str] | None = None) -> None:
+def run_demo(work_dir: str | Path, *, overrides: list[str] | None = None) -> None:
     """Draw the data, train the teacher, distil, run the random-noise control, score all three, print the table.
 
     A stage that is finished in `work_dir` is kept and an interrupted one is continued, so the command can be
@@ -26,16 +28,15 @@ def run_demo(work_dir: str | Path, configs: str | Path, *, overrides: list[str] 
 
     Args:
         work_dir: gets `data/`, one run directory per stage with `test_metrics.json`, `results.json` and `results.md`.
-        configs: the folder with `teacher.yaml`, `demo.yaml` and `random_noise.yaml`.
         overrides: `key=value` config overrides of all three stages.
     """
-    work_dir, configs = Path(work_dir), Path(configs)
+    work_dir = Path(work_dir)
     data = [f"dataset.root={work_dir / 'data'}", *(overrides or [])]
     teacher_file = [f"teacher.checkpoint={work_dir / 'teacher' / 'teacher.pt'}"]
     stages = {
-        "teacher": load_config(configs / "teacher.yaml", data),
-        "student": load_config(configs / "demo.yaml", data + teacher_file),
-        "random_noise": load_config(configs / "random_noise.yaml", data + teacher_file),
+        "teacher": load_config("street_scenes/teacher", data),
+        "student": load_config("street_scenes/demo", data + teacher_file),
+        "random_noise": load_config("street_scenes/random_noise", data + teacher_file),
     }
     with ProgressReport("drawing street scenes", sum(COUNTS.values()), unit="scene") as progress:
         write_street_scenes(

@@ -1,18 +1,11 @@
-"""Write a trained network in a format for others. See --help and docs/export.md."""
+"""Write a trained network in a format for others, and check what was written against it."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
-
-from dfad_seg.cli import run_tool
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description="Write a trained network in a format for others, and check what was written against it."
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", metavar="RUN_OR_CHECKPOINT", help="run directory, or a student.pt or teacher.pt")
     add("--format", required=True, metavar="F", help="onnx, torchscript, torch-export, safetensors, smp or mmseg")
@@ -34,13 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--dataset", metavar="TYPE", help="... of this data set: camvid, voc, ...")
     add("--dataset-root", metavar="DIR", help="and its folder")
     add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides", help="override config keys")
-    values = vars(parser.parse_args(argv))
 
-    from dfad_seg.recipes import export_from_arguments  # after --help: importing torch takes seconds
 
+def run(arguments: argparse.Namespace) -> int:
+    from dfad_seg.recipes import export_from_arguments
+
+    values = vars(arguments)
     size = values.pop("size")
     return export_from_arguments(size=None if size is None else tuple(size), **values)
-
-
-if __name__ == "__main__":
-    sys.exit(run_tool(main))
