@@ -1,6 +1,33 @@
-"""What a run leaves behind: its directory, checkpoints, metrics, pictures, and the progress on the way."""
+"""What a run leaves behind: one reader, one writer, one report, one comparison, and the progress on the way."""
 
-from dfad_seg.runs.directory import RunDirectory, checkpoints, read_checkpoint, read_events, read_metrics
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dfad_seg.runs.checkpoints import checkpoints, read_checkpoint
+from dfad_seg.runs.directory import RunDirectory, note_score, update_summary
 from dfad_seg.runs.progress import ProgressReport
+from dfad_seg.runs.run import Run
 
-__all__ = ["ProgressReport", "RunDirectory", "checkpoints", "read_checkpoint", "read_events", "read_metrics"]
+__all__ = [
+    "ProgressReport",
+    "Run",
+    "RunDirectory",
+    "checkpoints",
+    "note_score",
+    "read_checkpoint",
+    "read_events",
+    "read_metrics",
+    "update_summary",
+]
+
+
+def read_metrics(run: str | Path) -> list[dict[str, Any]]:
+    """`Run(run).records`; none where no run has begun."""
+    return Run(run).records if (Path(run) / "config.yaml").exists() else []
+
+
+def read_events(run: str | Path) -> list[dict[str, Any]]:
+    """`Run(run).events`."""
+    return Run(run).events

@@ -1,7 +1,7 @@
 """Where a run's metrics go beside `metrics.jsonl`: TensorBoard, MLflow, Weights & Biases.
 
 The latter two keep to the run directory unless their own environment variables name a server: `MLFLOW_TRACKING_URI`,
-and `WANDB_MODE=online`. A server that fails costs a warning and the rest of its log, never the run.
+and `WANDB_MODE=online`. A service that fails costs a warning and the rest of its log, never the run.
 """
 
 from __future__ import annotations
@@ -15,42 +15,30 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_events
 
-from dfad_seg.common.errors import InputError
+from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.files import write_json
+from dfad_seg.common.reading import read_json
 
 PROJECT = "dfad_seg"
+LOGGERS = ("tensorboard",)
 IDENTITIES = "loggers.json"
 """By logger, the name under which it knows this run, so that a resumed run goes on in the same place."""
 
 Value = str | float | int | bool
 
 
-class Logger(Protocol):
-    """One place for metrics."""
-
-    def settings(self, values: Mapping[str, Value], metrics: Sequence[str]) -> None:
-        """The config, flat, and the metrics by which runs are to be compared."""
-
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Finite numbers after an iteration."""
-
-    def picture(self, name: str, step: int, picture: np.ndarray) -> None:
-        """uint8 RGB (H, W, 3)."""
-
-    def close(self) -> None:
-        """Nothing follows."""
-
-
 class TensorBoard:
     """Event files in `tensorboard/`."""
 
-    def __init__(self, run: Path, *, step: int) -> None:
+    identity = None
+
+    def __init__(self, run: Path, identity: str | None, step: int) -> None:
         # Events of a run that was killed after its last checkpoint are hidden from there on.
         self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
 
@@ -73,7 +61,7 @@ class TensorBoard:
 class MLflow:
     """An MLflow run; in the folder `mlflow/` unless `MLFLOW_TRACKING_URI` says where."""
 
-    def __init__(self, run: Path, identity: str | None) -> None:
+    def __init__(self, run: Path, identity: str | None, step: int) -> None:
         # MLflow has put its file store, which needs no server and no data base, behind this switch.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         from mlflow.tracking import MlflowClient
@@ -107,10 +95,9 @@ class MLflow:
 class WeightsAndBiases:
     """A run of Weights & Biases; kept in the folder `wandb/` unless `WANDB_MODE` says otherwise."""
 
-    def __init__(self, run: Path, identity: str | None) -> None:
+    def __init__(self, run: Path, identity: str | None, step: int) -> None:
         import wandb
 
-        mode: Any = os.environ.get("WANDB_MODE", "offline")
         self._wandb: Any = wandb
         self.identity = identity or uuid.uuid4().hex[:16]
         self._run: Any = wandb.init(
@@ -119,7 +106,7 @@ class WeightsAndBiases:
             dir=str(run),
             id=self.identity,
             resume="allow",
-            mode=mode,
+            mode=os.environ.get("WANDB_MODE", "offline"),  # type: ignore[arg-type]
             settings=wandb.Settings(console="off", silent=True),
         )
 
@@ -136,41 +123,41 @@ class WeightsAndBiases:
         self._run.finish()
 
 
-class Forgiving:
-    """A logger whose failures end its log and nothing else."""
+KINDS: dict[str, tuple[str, Callable[[Path, str | None, int], Any]]] = {
+    "tensorboard": ("tensorboard", TensorBoard),
+    "mlflow": ("mlflow", MLflow),
+    "wandb": ("wandb", WeightsAndBiases),
+}
+"""By name: the package, and what opens the log of a run directory, under the name that it had, after a step."""
 
-    def __init__(self, name: str, open_it: Callable[[], Logger]) -> None:
+
+class Logger:
+    """A log whose failures end it and nothing else; it has the methods of the classes above."""
+
+    def __init__(self, name: str, run: Path, identity: str | None, step: int) -> None:
         self.name = name
-        self.inner: Logger | None = None
-        self._try(lambda: setattr(self, "inner", open_it()))
+        self.inner: Any = None
+        self._try(lambda: setattr(self, "inner", KINDS[name][1](run, identity, step)))
 
     def settings(self, values: Mapping[str, Value], metrics: Sequence[str]) -> None:
-        self._pass_on(lambda inner: inner.settings(values, metrics))
+        self._try(lambda: self.inner and self.inner.settings(values, metrics))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        self._pass_on(lambda inner: inner.scalars(step, values))
+        self._try(lambda: self.inner and self.inner.scalars(step, values))
 
     def picture(self, name: str, step: int, picture: np.ndarray) -> None:
-        self._pass_on(lambda inner: inner.picture(name, step, picture))
+        self._try(lambda: self.inner and self.inner.picture(name, step, picture))
 
     def close(self) -> None:
-        self._pass_on(lambda inner: inner.close())
+        self._try(lambda: self.inner and self.inner.close())
 
-    def _pass_on(self, act: Callable[[Logger], None]) -> None:
-        inner = self.inner
-        if inner is not None:
-            self._try(lambda: act(inner))
-
-    def _try(self, act: Callable[[], None]) -> None:
+    def _try(self, act: Callable[[], object]) -> None:
         try:
             act()
         except Exception as error:
             self.inner = None
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = printable(" ".join(str(error).split()) or type(error).__name__)
             print(f"warning: {self.name} failed, and gets nothing more of this run: {reason}", file=sys.stderr)
-
-
-PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
 
 
 def check_loggers(names: Sequence[str]) -> None:
@@ -180,9 +167,9 @@ def check_loggers(names: Sequence[str]) -> None:
         InputError: one is unknown, or its package is not installed.
     """
     for name in names:
-        if name not in PACKAGES:
-            raise InputError(f"loggers names '{name}'. Known: {', '.join(PACKAGES)}.")
-        if importlib.util.find_spec(PACKAGES[name]) is None:
+        if name not in KINDS:
+            raise InputError(f"loggers names '{name}'. Known: {', '.join(KINDS)}.")
+        if importlib.util.find_spec(KINDS[name][0]) is None:
             raise InputError(
                 f"the logger {name} needs a package that is not installed. Install it: pip install 'dfad-seg[{name}]', "
                 f"or remove {name} from loggers."
@@ -190,21 +177,14 @@ def check_loggers(names: Sequence[str]) -> None:
 
 
 def open_loggers(run: Path, names: Sequence[str], *, step: int) -> list[Logger]:
-    """The loggers of a run directory that is at `step`; errors as `check_loggers`."""
-    check_loggers(names)
-    known = _identities(run)
-    loggers: list[Logger] = []
-    for name in dict.fromkeys(names):
-        if name == "tensorboard":
-            loggers.append(TensorBoard(run, step=step))
-            continue
-        build = MLflow if name == "mlflow" else WeightsAndBiases
-        logger = Forgiving(name, lambda build=build, name=name: build(run, known.get(name)))  # type: ignore[misc]
-        identity = getattr(logger.inner, "identity", None)
-        if identity is not None and known.get(name) != identity:
-            known[name] = identity
-            write_json(run / IDENTITIES, known)
-        loggers.append(logger)
+    """The loggers of a run directory that is at `step`."""
+    file = run / IDENTITIES
+    kept = read_json(file, "the loggers' names", limit=4096) if file.exists() else {}
+    known = {name: value for name, value in kept.items() if isinstance(value, str)} if isinstance(kept, dict) else {}
+    loggers = [Logger(name, run, known.get(name), step) for name in dict.fromkeys(names)]
+    found = {logger.name: logger.inner.identity for logger in loggers if getattr(logger.inner, "identity", None)}
+    if found.items() - known.items():
+        write_json(file, known | found)
     return loggers
 
 
@@ -218,14 +198,6 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
         elif value is not None:
             found[name] = value if isinstance(value, (str, float, int, bool)) else json.dumps(value, default=str)
     return found
-
-
-def _identities(run: Path) -> dict[str, str]:
-    try:
-        known = json.loads((run / IDENTITIES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {k: v for k, v in known.items() if isinstance(v, str)} if isinstance(known, dict) else {}
 
 
 def _mlflow_name(name: str) -> str:

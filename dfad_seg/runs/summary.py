@@ -13,7 +13,7 @@ import yaml
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import write_json, write_text
 from dfad_seg.evaluation import SegmentationMetrics
-from dfad_seg.runs.directory import read_metrics
+from dfad_seg.runs.run import Run
 
 TEST_METRICS = "test_metrics.json"
 
@@ -69,7 +69,7 @@ def summarise(run: str | Path) -> RunSummary:
         steps = iterations * (config.get("student_steps", 1) + config.get("replay_steps", 0))  # of older runs
     except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{run} is not a run directory of dfad_seg: {error}.") from None
-    records = read_metrics(run)
+    records = Run(run).records
     if not records or records[-1]["step"] < iterations:
         done = records[-1]["step"] if records else 0
         raise InputError(f"the run {run} has not finished: {done} of {iterations} iterations. Resume it first.")

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from dfad_seg.runs import checkpoints
-from dfad_seg.runs.directory import checkpoint_iteration
+from dfad_seg.runs.checkpoints import checkpoint_iteration
 from dfad_seg.segmentors import read_segmentor_file
 
 HERE = Path(__file__).resolve().parent

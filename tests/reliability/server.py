@@ -118,11 +118,10 @@ def inject(kill_in_write=None, kill_at_rename=None, file_bytes=None, memory_byte
 def full_disk(at):
     """Make the write number `at` of this process, and all after it, find a full disk; returns what undoes it.
 
-    Counted are files that are written whole, lines of the metrics, and the lock.
+    Counted are files that are written whole, and lines of the metrics.
     """
     import dfad_seg.common.files as files
     import dfad_seg.runs.directory as directory
-    import dfad_seg.runs.lock as lock
 
     count = [0]
 
@@ -131,7 +130,7 @@ def full_disk(at):
         if at is not None and count[0] >= at:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    kept = files.os.fsync, directory.RunDirectory._append, lock.os.write
+    kept = files.os.fsync, directory.RunDirectory._append
 
     class Files:
         def __getattr__(self, name):
@@ -142,19 +141,15 @@ def full_disk(at):
                 spend()
             os.fsync(handle)
 
-        def write(self, handle, data):
-            spend()
-            return os.write(handle, data)
-
     def append(self, step, values):
         spend()
         return kept[1](self, step, values)
 
-    files.os = lock.os = Files()
+    files.os = Files()
     directory.RunDirectory._append = append
 
     def undo():
-        files.os = lock.os = os
+        files.os = os
         directory.RunDirectory._append = kept[1]
         return count[0]
 

@@ -21,7 +21,8 @@ from dfad_seg.datasets.base import read_image, read_index_mask
 from dfad_seg.recipes import train_from_arguments
 from dfad_seg.recipes.sources import open_source
 from dfad_seg.runs import read_checkpoint
-from dfad_seg.runs.directory import CHECKPOINT_FORMAT, CHECKPOINT_VERSION
+from dfad_seg.runs.checkpoints import FORMAT as CHECKPOINT_FORMAT
+from dfad_seg.runs.checkpoints import VERSION as CHECKPOINT_VERSION
 from dfad_seg.segmentors import build_segmentor, load_segmentor, read_state_dict
 
 

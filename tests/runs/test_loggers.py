@@ -78,10 +78,10 @@ def test_weights_and_biases_by_its_interface(tmp_path, monkeypatch):
         calls.append(("init", options))
         return Run()
 
-    fake = types.SimpleNamespace(init=init, Settings=dict, Image=lambda pixels: ("image", pixels.shape))
+    fake = types.ModuleType("wandb")
+    fake.__spec__ = importlib.util.spec_from_loader("wandb", None)
+    fake.init, fake.Settings, fake.Image = init, dict, lambda pixels: ("image", pixels.shape)
     monkeypatch.setitem(sys.modules, "wandb", fake)
-    monkeypatch.setattr(loggers, "check_loggers", lambda names: None)
-    monkeypatch.setattr("dfad_seg.runs.directory.check_loggers", lambda names: None)
     monkeypatch.delenv("WANDB_MODE", raising=False)
     log_something(tmp_path / "run", ["wandb"])
     assert calls[0][1]["mode"] == "offline" and calls[0][1]["resume"] == "allow"
@@ -99,7 +99,7 @@ def test_a_failing_service_costs_a_warning_only(tmp_path, monkeypatch, capsys):
     class Broken:
         identity = "x"
 
-        def __init__(self, run, identity):
+        def __init__(self, run, identity, step):
             pass
 
         def settings(self, values, metrics):
@@ -108,7 +108,7 @@ def test_a_failing_service_costs_a_warning_only(tmp_path, monkeypatch, capsys):
         def scalars(self, step, values):
             raise ConnectionError("server\ngone")
 
-    monkeypatch.setattr(loggers, "MLflow", Broken)
+    monkeypatch.setitem(loggers.KINDS, "mlflow", ("mlflow", Broken))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     log_something(tmp_path / "run", ["mlflow", "tensorboard"])
     warning = "warning: mlflow failed, and gets nothing more of this run: server gone\n"

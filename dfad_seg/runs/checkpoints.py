@@ -1,0 +1,95 @@
+"""Checkpoints of a run: whole files with checksums; a damaged one costs the way back to an older one, and no more."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dfad_seg.common.archives import check_archive
+from dfad_seg.common.errors import InputError, printable
+from dfad_seg.common.files import write_torch
+
+FORMAT, VERSION = "dfad_seg/checkpoint", 1
+
+
+def checkpoints(run: str | Path) -> list[Path]:
+    """The run's checkpoints, oldest first."""
+    found = (Path(run) / "checkpoints").glob("iteration_*.pt")
+    return sorted(path for path in found if re.fullmatch(r"iteration_\d{1,12}\.pt", path.name))
+
+
+def checkpoint_iteration(path: Path) -> int:
+    """The iteration after which a checkpoint was saved, by its name."""
+    return int(path.stem.rpartition("_")[2])
+
+
+def write_checkpoint(run: Path, state: dict[str, Any], keep: int) -> Path:
+    """Write `checkpoints/iteration_N.pt` whole, then drop all but the newest `keep`."""
+    target = run / "checkpoints" / f"iteration_{state['iteration']:08d}.pt"
+    write_torch(target, {"format": FORMAT, "version": VERSION, **state})
+    for old in checkpoints(run)[:-keep]:
+        old.unlink()
+    return target
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The state in a checkpoint, on the CPU; nothing in it can run code, and every byte is what was written.
+
+    Raises:
+        InputError: no checkpoint of this program, or damaged; it names an older one that is whole, if there is one.
+    """
+    path = Path(path)
+    try:
+        return _read(path)
+    except InputError as error:
+        older = (other for other in reversed(checkpoints(path.parent.parent)) if other.name < path.name)
+        whole = next((other for other in older if _is_whole(other)), None)
+        advice = "" if whole is None else f" An older one is whole: --resume {whole}."
+        raise InputError(f"{error}{advice}") from None
+
+
+def newest_whole(run: str | Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """The state of the newest checkpoint that is whole, and what was wrong with newer ones; None if there is none.
+
+    Raises:
+        InputError: there are checkpoints, and none is whole.
+    """
+    faults: list[str] = []
+    for path in reversed(checkpoints(run)):
+        try:
+            return _read(path), faults
+        except InputError as error:
+            faults.append(str(error))
+    if faults:
+        raise InputError(f"none of the checkpoints in {run} is whole: {faults[0]} Start anew in another --work-dir.")
+    return None, []
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        _read(path)
+    except InputError:
+        return False
+    return True
+
+
+def _read(path: Path) -> dict[str, Any]:
+    check_archive(path, "the checkpoint")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for what it does not know
+        raise InputError(
+            f"cannot read the checkpoint {path}: it is damaged or not a checkpoint ({type(error).__name__})."
+        ) from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise InputError(f"{path} is not a resumable checkpoint of dfad_seg. Those are in checkpoints/ of a run.")
+    if state.get("version") != VERSION:
+        found = printable(state.get("version"), 20)
+        raise InputError(f"{path} is a checkpoint of version {found}; this program reads {VERSION}.")
+    iteration = state.get("iteration")
+    if type(iteration) is not int or iteration < 0 or not isinstance(state.get("networks"), dict):
+        raise InputError(f"the checkpoint {path} is incomplete: its iteration or its networks are missing.")
+    return state

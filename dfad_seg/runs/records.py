@@ -1,0 +1,210 @@
+"""What the files of a run hold: the one declaration of `summary.json` and `provenance.json`."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Any, Literal
+
+from dfad_seg.common.values import Fraction, NonNegative, Positive, Size, Weight, options
+
+Weights = Literal["start", "last", "ema"]
+"""Of a network: before any training, after the last step, or their moving average."""
+
+
+@options
+class Cost:
+    """What a network is and needs for one image of the summary's `size`."""
+
+    name: str = ""
+    """Architecture."""
+    parameters: NonNegative
+    """How many."""
+    macs: NonNegative | None = None
+    """Multiply-accumulates."""
+    latency_s: Weight | None = None
+    """Seconds in fp32: the fastest of several passes."""
+    scatter: Weight | None = None
+    """By what share the median pass was slower."""
+
+
+@options
+class Score:
+    """The metrics of one network on one split, as fractions."""
+
+    network: Literal["teacher", "student"]
+    """Which."""
+    weights: Weights = "last"
+    """Which of its weights."""
+    split: str
+    """Of the data set."""
+    classes: tuple[str, ...]
+    """In label order."""
+    mIoU: Fraction
+    """Mean over the classes that occur in truth or prediction."""
+    mAcc: Fraction | None = None
+    """Mean accuracy of the classes that occur in the truth."""
+    aAcc: Fraction | None = None
+    """Pixel accuracy."""
+    IoU: tuple[Fraction | None, ...]
+    """By class; none: it occurs nowhere."""
+    Acc: tuple[Fraction | None, ...] = ()
+    """By class."""
+    support: tuple[NonNegative, ...] = ()
+    """Pixels of each class in the truth."""
+    of: str = ""
+    """A digest of weights, data and way of scoring: the same again need not be scored again."""
+    command: str = ""
+    """What measured it."""
+
+    def __post_init__(self) -> None:
+        lengths = {len(values) for values in (self.IoU, self.Acc, self.support) if values} | {len(self.classes)}
+        if len(lengths) > 1:
+            raise ValueError("classes, IoU, Acc and support must be equally many")
+
+    @property
+    def constant(self) -> float | None:
+        """The mIoU of the best constant prediction: its class has an IoU, all others that occur have 0."""
+        present = [pixels for pixels in self.support if pixels]
+        return max(present) / sum(present) / len(present) if present else None
+
+    @property
+    def largest_prediction(self) -> float | None:
+        """The share of the pixels for which the most frequent prediction is given, as far as IoU and Acc tell it."""
+        total, found = sum(self.support), []
+        for iou, accuracy, truth in zip(self.IoU, self.Acc, self.support, strict=False):
+            if iou and accuracy is not None:
+                hits = accuracy * truth  # IoU = hits / (truth + predicted − hits)
+                found.append((hits / iou - truth + hits) / total)
+        return max(found, default=None)
+
+
+@options
+class Example:
+    """One evaluated image, drawn."""
+
+    kind: Literal["worst", "best"]
+    """By its own mIoU."""
+    name: str
+    """Of the image."""
+    file: str
+    """Within the run directory."""
+    miou: Fraction
+    """Of the trained network on this image."""
+    teacher_miou: Fraction | None = None
+    """Of the teacher."""
+
+
+@options
+class Summary:
+    """`summary.json`: what a run is, costs and reaches."""
+
+    role: Literal["teacher", "student"]
+    """Which network is trained."""
+    iterations: NonNegative
+    """Of the whole run."""
+    selected: Literal["last", "ema"] = "last"
+    """Which weights are kept as the result."""
+    split: str | None = None
+    """Scored on the way."""
+    size: Size | None = None
+    """Of one image, for the costs."""
+    device: str = ""
+    """What computed."""
+    costs: dict[Literal["teacher", "student"], Cost] = field(default_factory=dict)
+    """By network."""
+    scores: tuple[Score, ...] = ()
+    """At most one per network, weights and split."""
+    examples: tuple[Example, ...] = ()
+    """Worst and best images."""
+    seen: dict[str, Fraction | None] = field(default_factory=dict)
+    """By class, the share of its pixels in generated layouts where the teacher sees it."""
+
+
+@options
+class Teacher:
+    """Which teacher it was."""
+
+    checkpoint: str | None = None
+    """Its file."""
+    file_sha256: str | None = None
+    """Of the file."""
+    state_sha256: str | None = None
+    """Of the weights."""
+    parameters: NonNegative
+    """How many."""
+
+
+@options
+class Use:
+    """Real images that were read."""
+
+    purpose: Literal["training", "evaluation"]
+    """What for."""
+    split: str
+    """Of the data set."""
+    dataset: str = "images"
+    """Its type."""
+    root: str | None = None
+    """Its folder."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Its other keys."""
+
+
+@options
+class Resumption:
+    """What was another when the run was taken up again."""
+
+    iteration: NonNegative
+    """Where it went on."""
+    started: str
+    """When."""
+    changed: dict[str, Any] = field(default_factory=dict)
+    """By key of the config or fact of the machine: [before, now]."""
+    command: str = ""
+    """What took it up."""
+
+
+@options
+class Provenance:
+    """`provenance.json`: where a run's result comes from."""
+
+    command: str = ""
+    """What started it."""
+    method: str
+    """Of the config."""
+    seed: int
+    """Of all random numbers."""
+    started: str
+    """When."""
+    teacher: Teacher | None = None
+    """Of a distillation."""
+    trained_from: dict[str, str] = field(default_factory=dict)
+    """Where the trained network's weights come from, as far as they are not random, with hashes."""
+    trained_parameters: NonNegative
+    """Of the trained network."""
+    trained_steps: NonNegative
+    """Its optimiser steps in a whole run."""
+    batch_norm_prior_layers: tuple[str, ...] | None = None
+    """The teacher's layers that the prior looks at."""
+    real_images: tuple[Use, ...]
+    """All of them."""
+    real_images_used_for_training: bool
+    """The same in one word."""
+    device: str
+    """What computes."""
+    processes: Positive = 1
+    """That train together."""
+    precision: str
+    """Of training."""
+    torch_threads: Positive = 1
+    """Of each process."""
+    python: str = ""
+    """Version."""
+    packages: dict[str, str | None] = field(default_factory=dict)
+    """Versions of those that results depend on."""
+    dfad_seg: str | None = None
+    """Version of this program."""
+    git_commit: str | None = None
+    """Of its source, where it runs from one."""
+    resumed: tuple[Resumption, ...] = ()
+    """Each time that something was another."""
