@@ -18,8 +18,8 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from typing_extensions import dataclass_transform
 
 from dfad_seg.common.errors import InputError, choose, nearest, shortened
@@ -65,8 +65,14 @@ def plain(value: Any) -> dict[str, Any]:
 
 
 def schema(kind: type) -> dict[str, Any]:
-    """The JSON schema of a class under `@options`, with the meaning of each key."""
-    return _adapter(kind).json_schema()
+    """The JSON schema of a class under `@options`, with the meaning of each key, inherited ones included."""
+    made = _adapter(kind).json_schema()
+    for base in kind.__mro__[1:]:
+        if dataclasses.is_dataclass(base):
+            for name, described in _adapter(base).json_schema()["properties"].items():
+                if "description" in described:
+                    made["properties"][name].setdefault("description", described["description"])
+    return made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,22 +95,69 @@ def build_kind(table: Mapping[str, Kind[T]], name: str, values: Mapping[str, Any
     return kind.build(validated(kind.options, values, f"{what} ({name})"), **context)
 
 
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """A thing chosen by name in a config: the line of a table, and its checked options."""
+
+    name: str
+    options: Any
+
+    def values(self) -> dict[str, Any]:
+        """The options as plain Python; see `plain`."""
+        return plain(self.options)
+
+
+def section(table: Mapping[str, Kind[Any]], key: str) -> Any:
+    """The type of a config's section that chooses a line of `table` by `key` and takes its options beside that."""
+
+    def check(values: Any) -> Chosen:
+        if isinstance(values, Chosen):
+            return values
+        if not isinstance(values, Mapping):
+            raise ValueError(f"a mapping with {key} and its options is needed, got {shortened(repr(values))}")
+        rest = dict(values)
+        name = rest.pop(key, None)
+        if not isinstance(name, str) or name not in table:
+            found = "is missing" if name is None else f"'{shortened(str(name))}' is unknown"
+            raise ValueError(f"{key} {found}.{nearest(str(name), table)} Known: {', '.join(table)}")
+        try:
+            return Chosen(name, _adapter(table[name].options).validate_python(rest))
+        except ValidationError as error:
+            # Said here, where the names of the kind's options are known.
+            named = [_named(problem, table[name].options) for problem in error.errors()]
+            raise ValidationError.from_exception_data(error.title, named) from None
+
+    def write(chosen: Chosen) -> dict[str, Any]:
+        return {key: chosen.name, **chosen.values()}
+
+    return Annotated[Chosen, PlainValidator(check), PlainSerializer(write, return_type=dict)]
+
+
+def _named(problem: ErrorDetails, kind: type) -> InitErrorDetails:
+    text = PydanticCustomError("described", _message(problem, kind))  # type: ignore[arg-type]
+    return {"type": text, "loc": problem["loc"], "input": problem["input"]}
+
+
 @functools.cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
 def _describe(problem: ErrorDetails, kind: type) -> str:
-    key = ".".join(str(part) for part in problem["loc"]) or "config"
+    key, message = ".".join(str(part) for part in problem["loc"]), _message(problem, kind)
+    end = "" if message.endswith((".", "?")) else "."
+    return f"{key}: {message}{end}" if key else f"{message}{end}"
+
+
+def _message(problem: ErrorDetails, kind: type) -> str:
     if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"{key}: unknown key.{nearest(str(problem['loc'][-1]), _known_keys(problem['loc'][:-1], kind))}"
+        return f"unknown key.{nearest(str(problem['loc'][-1]), _known_keys(problem['loc'][:-1], kind))}"
     if problem["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
-        return f"{key}: this key is needed."
+        return "this key is needed"
     message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return message if key == "config" else f"{key}: {message}."
-    found = shortened(repr(problem["input"]))
-    return f"{key}: {message[:1].lower()}{message[1:]}, got {found}."
+    if problem["type"] in ("value_error", "described"):
+        return message
+    return f"{message[:1].lower()}{message[1:]}, got {shortened(repr(problem['input']))}"
 
 
 def _known_keys(parents: tuple[int | str, ...], kind: Any) -> list[str]:
