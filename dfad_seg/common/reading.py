@@ -81,18 +81,35 @@ def parse_yaml(text: str, what: str) -> Any:
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
         # ValueError: a date or a number that is none.
         raise InputError(f"{what} is not valid YAML: {shortened(' '.join(str(error).split()), 300)}") from None
-    # Aliases share what they name, so that a few lines can stand for billions of values, or for themselves.
+    check_values(values, what)
+    return values
+
+
+def check_values(values: Any, what: str, *, limit: int = MAX_VALUES, kind: type = bytearray) -> list[Any]:
+    """Refuse nested values that are more than they look, and numbers too long to be printed; returns those of `kind`.
+
+    Aliases share what they name, so that a few lines or bytes can stand for billions of values, or for themselves.
+
+    Raises:
+        InputError: more than `limit` values and keys, each counted as often as it is reached; an integer of more than
+            128 bits. It begins with `what`.
+    """
     todo, count = [values], 0
+    found = []
     while todo:
         node = todo.pop()
         count += 1
-        if isinstance(node, dict):
+        if isinstance(node, kind):
+            found.append(node)
+        elif isinstance(node, dict):
             todo += [*node.keys(), *node.values()]
         elif isinstance(node, (list, tuple, set)):
             todo += node
-        if count + len(todo) > MAX_VALUES:
-            raise InputError(f"{what} has more than {MAX_VALUES} values, or aliases that repeat without end.")
-    return values
+        elif isinstance(node, int) and node.bit_length() > 128:
+            raise InputError(f"{what} has an integer of {node.bit_length()} bits. Is it the right file?")
+        if count + len(todo) > limit:
+            raise InputError(f"{what} has more than {limit} values, or aliases that repeat without end.")
+    return found
 
 
 def read_yaml(path: str | Path, what: str) -> Any:

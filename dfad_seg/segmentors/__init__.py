@@ -1,5 +1,6 @@
 """Segmentation networks behind one contract, their sources, and their checkpoints."""
 
+from dfad_seg.common.tensors import read_tensors as read_file
 from dfad_seg.segmentors.base import Segmentor, freeze
 from dfad_seg.segmentors.checkpoints import (
     WEIGHT_OPTIONS,
@@ -16,7 +17,7 @@ from dfad_seg.segmentors.exportable import ExportableSegmentor, exportable, is_o
 from dfad_seg.segmentors.inspection import Inspected, inspect_file
 from dfad_seg.segmentors.optimize import optimize_for_distillation
 from dfad_seg.segmentors.sources import SOURCES, build_segmentor, source_options
-from dfad_seg.segmentors.weights import load_weights, read_file, read_state_dict
+from dfad_seg.segmentors.weights import load_weights, read_state_dict
 
 __all__ = [
     "SOURCES",

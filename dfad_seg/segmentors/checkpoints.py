@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import write_torch
+from dfad_seg.common.tensors import digest, read_tensors
 from dfad_seg.segmentors import base
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.mmseg_source import runs_code
 from dfad_seg.segmentors.sources import build_segmentor
-from dfad_seg.segmentors.weights import find_state_dict, load_state, load_weights, read_file, read_state_dict
+from dfad_seg.segmentors.weights import find_state_dict, load_state, load_weights, read_state_dict
 
 __all__ = [
     "FORMAT",
@@ -95,7 +95,7 @@ def read_segmentor_file(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: as `read_state_dict`; a bare state dict; a file of a later version.
     """
-    content = read_file(path)
+    content = read_tensors(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(
             f"{path} is not a segmentor file: it does not say which network it belongs to. Bare weights need"
@@ -169,13 +169,7 @@ def state_hash(module: nn.Module) -> str:
     The same on any device. Of a segmentor, the network's own names count, so it equals that of the plain
     network.
     """
-    state = module.network_state_dict() if isinstance(module, Segmentor) else module.state_dict()
-    digest = hashlib.sha256()
-    for key in sorted(state):
-        value = state[key].detach().cpu().contiguous()
-        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return digest(module.network_state_dict() if isinstance(module, Segmentor) else module.state_dict())
 
 
 def _plain(value: Any, name: str) -> Any:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.tensors import read_tensors
 from dfad_seg.segmentors.checkpoints import FORMAT
 from dfad_seg.segmentors.sources import build_segmentor
-from dfad_seg.segmentors.weights import find_state_dict, read_file
+from dfad_seg.segmentors.weights import find_state_dict
 
 # Encoders that are tried on smp's checkpoints, in the order of how common they are.
 SMP_ENCODERS = (
@@ -70,7 +71,7 @@ def inspect_file(path: str | Path, *, trust: bool = False) -> Inspected:
     program = _program_kind(path)
     if program is not None:
         return _inspect_program(path, program, trust)
-    content = read_file(path)
+    content = read_tensors(path)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return _inspect_own(path, content)
     return _inspect_weights(path, content)

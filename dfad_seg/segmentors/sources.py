@@ -10,13 +10,14 @@ from typing import Any
 from torch import nn
 
 from dfad_seg.common.errors import InputError, choose, nearest
+from dfad_seg.common.tensors import read_tensors
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.factory_source import build_factory
 from dfad_seg.segmentors.mmseg_source import build_mmseg, recorded_classes
 from dfad_seg.segmentors.opaque_sources import build_torch_export, build_torchscript
 from dfad_seg.segmentors.smp_source import build_smp
 from dfad_seg.segmentors.torchvision_source import build_torchvision
-from dfad_seg.segmentors.weights import find_state_dict, load_state, read_file
+from dfad_seg.segmentors.weights import find_state_dict, load_state
 
 # A source: (num_classes, its own options) -> (network, the Segmentor options that this network needs). Among the latter
 # may stand `palette`, and `spec`: its own options as a saved network stores them, where those given name files.
@@ -73,7 +74,7 @@ def build_segmentor(source: str, *, num_classes: int, **options: Any) -> Segment
         segmentor = Segmentor(network, num_classes=num_classes, **{**defaults, **common})
         segmentor.palette = palette
     if checkpoint is not None:
-        content = read_file(checkpoint)
+        content = read_tensors(checkpoint)
         load_state(segmentor.network, find_state_dict(content, checkpoint), checkpoint, num_classes=num_classes)
         if source == "mmseg" and "classes" not in common:
             _take_classes(segmentor, content)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
-import re
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.tensors import read_tensors
 from dfad_seg.segmentors.base import Segmentor
-from dfad_seg.segmentors.inert import inert_logs
 
 # Where training tools put the weights in a larger file, in the order of preference.
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "network", "student")
@@ -27,38 +24,6 @@ _CLASSIFIER_PARTS = ("classifier.", "fc.", "head.", "last_linear.", "conv_head."
 _SHOWN = 5
 
 
-def read_file(path: str | Path) -> Any:
-    """The content of a `.pt`, `.pth` (or any other `torch.save`) or `.safetensors` file, on the CPU.
-
-    Only tensors and plain Python values are accepted; no code from the file runs. Objects in which MMEngine's training
-    checkpoints keep their log are read as placeholders.
-
-    Raises:
-        InputError: no such file, a damaged file, another kind of file, a file with Python objects inside.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"checkpoint {path} does not exist. Check the path.")
-    if not path.is_file():
-        raise InputError(f"checkpoint {path} is not a file. Give the path of a .pt, .pth or .safetensors file.")
-    if path.stat().st_size == 0:
-        raise InputError(f"checkpoint {path} is empty. Write or copy it again.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path, device="cpu")
-        with warnings.catch_warnings():
-            # Remarks about pickle protocols and TorchScript dispatch: the errors below say what matters.
-            warnings.simplefilter("ignore", UserWarning)
-            with inert_logs(path):
-                return torch.load(path, map_location="cpu", weights_only=True)
-    except PermissionError:
-        raise InputError(f"checkpoint {path} cannot be read: permission denied.") from None
-    except Exception as error:  # a damaged file can raise nearly anything inside the unpickler
-        raise InputError(_why_unreadable(path, error)) from error
-
-
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The weights in a checkpoint file, by the network's own key names.
 
@@ -67,9 +32,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     `_orig_mod.` anywhere.
 
     Raises:
-        InputError: as `read_file`, and if there is no state dict in the file.
+        InputError: as `read_tensors`, and if there is no state dict in the file.
     """
-    return find_state_dict(read_file(path), path)
+    return find_state_dict(read_tensors(path), path)
 
 
 def find_state_dict(content: Any, path: str | Path) -> dict[str, Tensor]:
@@ -84,12 +49,6 @@ def find_state_dict(content: Any, path: str | Path) -> dict[str, Tensor]:
         raise InputError(
             f"checkpoint {path} holds no state dict: it is {what}. Needed is a mapping of names to tensors,"
             f" bare or under one of {', '.join(_WRAPPERS)}."
-        )
-    swollen = [key for key, value in found.items() if not _is_stored(value)]
-    if swollen:
-        raise InputError(
-            f"checkpoint {path} has tensors that repeat their values or are not plain: {_some(swollen)}. Save dense "
-            "copies: {name: tensor.contiguous().clone() ...}."
         )
     return strip_prefixes(found)
 
@@ -176,13 +135,6 @@ def _unwrap(content: Any, depth: int = 3) -> dict[str, Tensor] | None:
     return next((found for found in inner if found is not None), None)
 
 
-def _is_stored(value: Tensor) -> bool:
-    """Whether a tensor is dense and as large as its storage: a file of a kilobyte can claim a view of terabytes."""
-    if value.layout != torch.strided or value.is_quantized or value.device.type == "meta":
-        return False
-    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
-
-
 def _shared_prefixes(keys: Iterable[str]) -> str:
     # All wrapper prefixes, one after the other, that every key shares.
     keys = list(keys)
@@ -250,23 +202,3 @@ def _accepts(network: nn.Module, state: dict[str, Tensor]) -> bool:
 
 def _some(items: list[str], separator: str = ", ") -> str:
     return separator.join(items[:_SHOWN]) + (f"{separator}... ({len(items)} in all)" if len(items) > _SHOWN else "")
-
-
-def _why_unreadable(path: Path, error: Exception) -> str:
-    text = str(error)
-    if "TorchScript archive" in text:
-        return (
-            f"{path} is a TorchScript file, not a checkpoint of weights."
-            " Use the segmentor source 'torchscript' with it as path."
-        )
-    blocked = re.search(r"(?:GLOBAL |Unsupported global: GLOBAL )([\w.]+)", text)
-    if isinstance(error, pickle.UnpicklingError) and blocked:
-        return (
-            f"checkpoint {path} holds Python objects ({blocked.group(1)}), which could run any code when"
-            " loaded, so it was refused. Save the weights alone: torch.save(model.state_dict(), path)."
-        )
-    return (
-        f"checkpoint {path} cannot be read: it is damaged, cut off, or no checkpoint at all"
-        f" ({type(error).__name__}: {text.strip().splitlines()[0][:120] if text.strip() else 'no details'})."
-        " Write or copy it again."
-    )
