@@ -14,7 +14,6 @@ model = dict(
         type="LayoutGenerator",
         width=16,
         class_frequencies="statistics",
-        class_positions="anywhere",
         recalled=0.75,
         boxes=6,
     ),

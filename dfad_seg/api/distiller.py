@@ -97,8 +97,6 @@ class DataFreeDistiller:
         section = {"type": generator} if isinstance(generator, str) else generator
         if isinstance(section, ImageGenerator):
             section = {"type": "layout"}  # the section is needed, and its generator is replaced
-            if settings.get("generator_restart_every"):
-                raise InputError("generator_restart_every needs a generator by name, as it builds new ones.")
         self._values = {"method": "dfad", "generator": dict(section), "num_classes": teacher.num_classes, **settings}
         self._last_pictures: tuple[int, Tensor, Tensor, Tensor] | None = None
         self._config(1)

@@ -9,7 +9,6 @@ from dfad_seg.config.schema import Config
 from dfad_seg.config.sections import (
     EvaluationConfig,
     GeneratorConfig,
-    HealthConfig,
     OptimizerConfig,
     ReportConfig,
     ScheduleConfig,
@@ -23,7 +22,6 @@ __all__ = [
     "DatasetConfig",
     "EvaluationConfig",
     "GeneratorConfig",
-    "HealthConfig",
     "OptimizerConfig",
     "ReportConfig",
     "ScheduleConfig",

@@ -7,15 +7,14 @@ the length and is constant by default).
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from dfad_seg.config.dataset import DatasetConfig
 from dfad_seg.config.sections import (
     EvaluationConfig,
     GeneratorConfig,
-    HealthConfig,
     OptimizerConfig,
     ReportConfig,
     ScheduleConfig,
@@ -65,31 +64,14 @@ class Config(Strict):
 
     student_steps: Positive = 5
     """k, student steps per generator step."""
-    final_student_steps: Positive | None = None
-    """k grows to this as the schedule's factor falls to 0."""
     simultaneous: bool = False
     """The first student step of an iteration takes the generator step's images, and the answers they got, instead of
     fresh ones."""
-    mixed_sizes: tuple[Size, ...] = ()
-    """Sizes of generated images to train on instead of image_size, with about as many pixels per batch; needs
-    generator.type: layout."""
-    generator_image_size: Size | None = None
-    """Size of the images of the generator's own step, for which its gradient through teacher and student is cheaper;
-    needs generator.type: layout. Default: that of the student's images."""
-    size_order: Literal["mixed", "progressive"] = "mixed"
-    """mixed: one of mixed_sizes at random in each iteration; progressive: one after the other, in equal parts; the
-    last of them must be image_size."""
-    augment_photometric: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Strength of colour, contrast, brightness and sharpness changes of the images that the student sees."""
-    augment_geometric: bool = False
-    """Mirror and zoom the images that the student sees."""
-    augment_surfaces: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share (rounded up to whole images) of what the student sees whose surfaces are changed at random: convolved, of
-    another's spectrum, blended with noise, or replaced by random shapes."""
+    progressive_sizes: tuple[Size, ...] = ()
+    """Sizes of generated images, one after the other in equal parts of the run, with about as many pixels per batch;
+    the last must be image_size. Needs generator.type: layout."""
     accumulate: Positive = 1
     """Parts into which each batch is split, one after the other, to save memory; BatchNorm sees the parts."""
-    checkpoint_activations: bool = False
-    """The generator computes its activations again in the backward pass instead of keeping them."""
     replay_size: NonNegative = 0
     """Generated images to remember, per size."""
     replay_steps: NonNegative = 0
@@ -109,7 +91,7 @@ class Config(Strict):
     adversarial_loss: dict[str, Weight] = {"log_mae": 1.0}
     """Discrepancies that the generator maximises, with weights."""
     distillation_temperature: Rate = 1.0
-    """Divides both networks' logits in kl, jensen_shannon and normalised_kl, for either player."""
+    """Divides both networks' logits in kl and jensen_shannon, for either player."""
     adversarial_weight: Weight = 1.0
     """Weight of the discrepancy in the generator's loss."""
     batch_norm_prior: Weight = 0.0
@@ -117,25 +99,11 @@ class Config(Strict):
     layout_consistency: Weight = 0.0
     """Weight of the teacher's cross-entropy against the layout; needs generator.type: layout."""
     class_balance: Weight = 0.0
-    """Weight of the class balance hinge."""
-    class_balance_floor: Share = 0.8
-    """Its floor: the share of the greatest entropy of the teacher's classes below which it pulls."""
+    """Weight of what the teacher's class distribution over a batch lacks to the greatest entropy."""
     one_hot: Weight = 0.0
     """Weight of the teacher's cross-entropy to its own most likely class."""
     activation_magnitude: Weight = 0.0
     """Weight of the negated mean size of the teacher's last hidden features."""
-    boundary_support: Weight = 0.0
-    """Weight of the margin between the teacher's two best classes."""
-    image_statistics: Weight = 0.0
-    """Weight of the hinge on mean and contrast of the images, by the teacher's normalisation."""
-    total_variation: Weight = 0.0
-    """Weight of the images' total variation."""
-    generator_ema_decay: Decay | None = None
-    """The student's images come from a moving average of the generator with this decay per iteration."""
-    generator_restart_every: NonNegative = 0
-    """Iterations after which the generator starts anew, with new looks of the classes; 0: never. A layout generator
-    keeps what it learnt about layouts, and its painters take turns: one of them starts anew each time. After
-    the learning rate has fallen below half of the configured one, nothing starts anew, as it would not catch up."""
     interpolation: Literal["none", "mixup", "cutmix"] = "none"
     """Virtual samples between generated images, in place of a part of each batch of the student."""
     interpolation_share: Share = 0.5
@@ -155,16 +123,12 @@ class Config(Strict):
     student_norm: Literal["update", "batch", "running"] = "update"
     """The student's BatchNorm in the generator's step: batch statistics that update the running ones (what the
     paper's code does), batch statistics alone, or running statistics."""
-    recalibrate_batches: NonNegative = 0
-    """Generated batches over which the kept student's BatchNorm statistics are recomputed."""
 
     focal_gamma: Weight = 0.0
     """supervised: 0 is cross-entropy, > 0 focal loss."""
     class_weights: tuple[Weight, ...] | None = None
     """supervised: one per class."""
 
-    health: HealthConfig = HealthConfig()
-    """What is done when training goes wrong."""
     seed: NonNegative = 0
     """Of all random numbers."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -177,9 +141,6 @@ class Config(Strict):
     """auto: bf16-mixed where it is faster, which is measured on a CPU; else 32-true."""
     optimize: bool = True
     """Exact rewrites of teacher and student for speed, see `segmentors.optimize_for_distillation`."""
-    compile: bool = False
-    """torch.compile the training steps of the network that is trained: a minute or two at the start, afterwards faster
-    on some machines (docs/performance.md). On a CPU it needs a C++ compiler."""
     deterministic: bool = False
     """Only deterministic kernels (CUDA; on a CPU runs are bit-equal anyway)."""
     channels_last: bool = True
@@ -231,55 +192,40 @@ _BETWEEN = {"interpolation", "interpolation_share", "interpolation_alpha", "inte
 _FEATURES = {"activation_boundary", "attention_transfer", "teacher_layers", "student_layers"}
 # What asks the teacher about other images than those of the generator's own step.
 _ANEW = {
-    "generator_image_size",
-    "generator_ema_decay",
     "activation_boundary",
     "attention_transfer",
 }
-_AUGMENT = {"augment_photometric", "augment_geometric", "augment_surfaces"}
 _GAME = {
     "student_steps",
     "accumulate",
-    "final_student_steps",
     "student_loss",
     "logit_adjustment",
-    "recalibrate_batches",
     "preview_every",
-    "mixed_sizes",
-    "size_order",
+    "progressive_sizes",
     "replay_size",
     "replay_steps",
     "final_replay_steps",
     "replay_answers",
     "answer_pooling",
-    *_AUGMENT,
     *_BETWEEN,
     *_FEATURES,
 }
 _GENERATOR = {
     "generator",
-    "checkpoint_activations",
     "generator_optimizer",
     "adversarial_loss",
     "adversarial_weight",
     "batch_norm_prior",
     "layout_consistency",
     "class_balance",
-    "class_balance_floor",
     "one_hot",
     "activation_magnitude",
-    "boundary_support",
-    "image_statistics",
-    "total_variation",
-    "generator_ema_decay",
-    "generator_restart_every",
-    "generator_image_size",
     "student_norm",
     "simultaneous",
 }
 _LABELS = {"focal_gamma", "class_weights"}
 _REAL = {"training_data"}
-TEMPERED = {"kl", "jensen_shannon", "normalised_kl"}
+TEMPERED = {"kl", "jensen_shannon"}
 # Keys that a method would silently ignore are refused: a setting without effect is a mistake.
 UNUSED = {
     "supervised": _GAME | _GENERATOR | {"distillation_temperature"},
@@ -318,12 +264,8 @@ def _check_method(config: Config) -> None:
         problems.append("generator.type noise has nothing to train; use method: random_noise without a generator")
     if config.layout_consistency and (config.generator is None or config.generator.type != "layout"):
         problems.append("layout_consistency needs generator.type: layout")
-    for key in ("mixed_sizes", "generator_image_size"):
-        if getattr(config, key) and config.generator is not None and config.generator.type == "dcgan":
-            without = "mixed_sizes=[] size_order=mixed" if key == "mixed_sizes" else f"{key}=null"
-            problems.append(
-                f"{key} needs a generator of any size, such as generator.type: layout; without it: {without}"
-            )
+    if config.progressive_sizes and config.generator is not None and config.generator.type == "dcgan":
+        problems.append("progressive_sizes needs a generator of any size, such as generator.type: layout")
     if (config.replay_size > 0) != (config.replay_steps > 0):
         problems.append("replay_size and replay_steps go together: give both, or neither")
     if config.final_replay_steps is not None and not config.replay_size:
@@ -332,17 +274,11 @@ def _check_method(config: Config) -> None:
         problems.append("replay_size must be at least batch_size, or no remembered batch can be filled")
     if not config.replay_size and _changed(config, {"replay_answers"}):
         problems.append("replay_answers needs replay_size and replay_steps")
-    if not config.mixed_sizes and _changed(config, {"size_order"}):
-        problems.append("size_order needs mixed_sizes")
-    if config.size_order == "progressive" and config.mixed_sizes and config.mixed_sizes[-1] != config.image_size:
-        last, base = ("x".join(map(str, size)) for size in (config.mixed_sizes[-1], config.image_size))
-        problems.append(
-            f"size_order is progressive, mixed_sizes ends with {last}, and image_size is {base}: let the last be "
-            "image_size, or switch this off with mixed_sizes=[] size_order=mixed"
-        )
-    for key in ("final_student_steps", "final_replay_steps"):
-        if getattr(config, key) is not None and config.schedule.type == "constant":
-            problems.append(f"{key} needs a schedule that falls, and schedule.type is constant")
+    if config.progressive_sizes and config.progressive_sizes[-1] != config.image_size:
+        last, base = ("x".join(map(str, size)) for size in (config.progressive_sizes[-1], config.image_size))
+        problems.append(f"progressive_sizes ends with {last}, and image_size is {base}: let the last be image_size")
+    if config.final_replay_steps is not None and config.schedule.type == "constant":
+        problems.append("final_replay_steps needs a schedule that falls, and schedule.type is constant")
     if config.batch_size < 2 * config.accumulate > 2:
         problems.append("accumulate leaves parts of fewer than two images, which BatchNorm needs; raise batch_size")
     if config.batch_size // config.accumulate < config.painters:
@@ -350,8 +286,6 @@ def _check_method(config: Config) -> None:
             f"generator.painters is {config.painters}, and a batch (or a part of one, with accumulate) has fewer "
             "images, so some would never learn; raise batch_size"
         )
-    if not config.class_balance and _changed(config, {"class_balance_floor"}):
-        problems.append("class_balance_floor needs class_balance above 0")
     attack = config.adversarial_loss if config.adversarial_weight else {}
     used = {name for losses in (config.student_loss, attack) for name, w in losses.items() if w}
     if config.distillation_temperature != 1 and not used & TEMPERED:
@@ -367,12 +301,8 @@ def _check_method(config: Config) -> None:
             "this interpolation_share a batch (or a part of one, with accumulate) has none: lower it, or set "
             "interpolation_labels: teacher"
         )
-    if config.compile and (config.activation_boundary or config.attention_transfer):
-        problems.append("compile hides the student's layers, which activation_boundary and attention_transfer look at")
     if config.simultaneous and (changed := _changed(config, _ANEW)):
         problems.append(f"{changed} cannot go with simultaneous, where the generator's own images keep their answers")
-    if config.simultaneous and config.student_steps == 1 and (changed := _changed(config, _AUGMENT)):
-        problems.append(f"{changed} needs student_steps of at least 2, as with simultaneous the first is not augmented")
     for key in ("student_loss", "adversarial_loss"):
         if not any(getattr(config, key).values()):
             problems.append(f"{key} needs at least one discrepancy with a weight above 0")

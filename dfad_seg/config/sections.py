@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dfad_seg.config.values import Decay, NonNegative, Positive, Rate, Share, Size, Strict, Weight
+from dfad_seg.config.values import Decay, NonNegative, Positive, Rate, Size, Strict, Weight
 
 
 class SegmentorConfig(BaseModel):
@@ -89,30 +89,6 @@ class ScheduleConfig(Strict):
         return self
 
 
-class HealthConfig(Strict):
-    """What is done when training goes wrong. It may change when a run is resumed."""
-
-    not_finite: Literal["stop", "skip", "roll_back"] = "stop"
-    """A loss, gradient or weight is not finite: stop, skip the step (looks at the gradients of every step), or go
-    back to the last checkpoint with lower learning rates."""
-    exploding: Literal["ignore", "warn", "roll_back", "stop"] = "warn"
-    """The student's logits are beyond max_logit."""
-    collapse: Literal["ignore", "warn", "roll_back", "stop"] = "warn"
-    """dfad: all of the teacher's answers to generated images are of nearly one class, for `patience` iterations."""
-    dead_student: Literal["ignore", "warn", "roll_back", "stop"] = "warn"
-    """The student agrees with its teacher no better than a constant answer would, for `patience` iterations."""
-    max_logit: Rate = 1e4
-    min_entropy: Share = 0.02
-    """Of the greatest entropy of the teacher's classes; below it the generator counts as collapsed."""
-    patience: Positive = 500
-    roll_backs: Positive = 3
-    """Most returns in one run; then it stops."""
-    rate_factor: Decay = 0.5
-    """Factor on all learning rates at each return."""
-    skips: Positive = 100
-    """Most steps to skip one after the other; then the run stops."""
-
-
 class EvaluationConfig(Strict):
     """How a network is scored on `dataset`."""
 
@@ -120,8 +96,6 @@ class EvaluationConfig(Strict):
     """Of the data set."""
     every: NonNegative = 0
     """Iterations between two evaluations; 0: at the end only. The last one is never skipped."""
-    keep_best: bool | None = None
-    """Also keep the network that scored highest on the split, as best_SPLIT.pt; what counts is still the last one."""
     short_side: Positive | None = None
     """Resize image and labels to this shorter side; none: native size."""
     batch_size: Positive = 8

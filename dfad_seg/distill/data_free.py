@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,13 +10,13 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dfad_seg.distill.health import Health, HealthSettings
+from dfad_seg.distill.health import Health
 from dfad_seg.distill.hooks import Hooks
 from dfad_seg.distill.image_sizes import ImageSizes
 from dfad_seg.distill.memory import ReplayMemory
-from dfad_seg.distill.norm import batch_norm_mode, recalibrate_batch_norm
+from dfad_seg.distill.norm import batch_norm_mode
 from dfad_seg.distill.schedules import Schedule
-from dfad_seg.distill.seeds import derived_seed, iteration_rng
+from dfad_seg.distill.seeds import iteration_rng
 from dfad_seg.distill.steps import generator_step, pooled, student_step
 from dfad_seg.distill.training import Training, after_iteration, begin, evaluate_pending
 from dfad_seg.distill.world import unwrap
@@ -25,7 +24,6 @@ from dfad_seg.generators import ImageGenerator
 from dfad_seg.objectives import Discrepancy, FeatureMatching, GeneratorObjective, Interpolation, LogitAdjustment
 
 PREVIEW_IMAGES = 8
-Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 @dataclass
@@ -38,34 +36,23 @@ class GameSettings:
     """First iterations, in which the schedule's factor rises to 1."""
     student_steps: int = 5
     """k student steps per generator step, each on fresh images."""
-    final_student_steps: int | None = None
-    """k grows to this as the schedule's factor falls from 1 to 0: late in a run, a student with a small learning rate
-    needs more steps to follow a generator. None: k stays."""
     batch_size: int = 64
     """Images per step and rank."""
     accumulate: int = 1
     """Parts into which each batch is split, one after the other, to save memory."""
     image_size: tuple[int, int] = (128, 128)
     """(H, W) of the generated images."""
-    mixed_sizes: tuple[tuple[int, int], ...] = ()
-    """Sizes to train on instead, if any, with about as many pixels per batch; see `ImageSizes`."""
-    size_order: str = "mixed"
-    """How they follow one another: mixed or progressive."""
-    generator_image_size: tuple[int, int] | None = None
-    """(H, W) of the images in the generator's step, if not that of the student's."""
+    progressive_sizes: tuple[tuple[int, int], ...] = ()
+    """Sizes to train on instead, one after the other, with about as many pixels per batch; see `ImageSizes`."""
     simultaneous: bool = False
     """The first student step of an iteration takes the generator step's images and the answers that these got, instead
-    of fresh ones: one pass of generator and teacher less. They are not augmented, and no features are matched."""
+    of fresh ones: one pass of generator and teacher less. No features are matched on them."""
     student_norm: str = "update"
     """The student's BatchNorm in the generator's step: update, batch or running."""
     clip_norm: float | None = None
     """Bound on the gradient norm of either player."""
     ema_decay: float | None = None
     """Keep a moving average of the student's weights with this decay per iteration, and evaluate and keep that."""
-    generator_ema_decay: float | None = None
-    """Take the student's images from a moving average of the generator, with this decay per iteration."""
-    restart_every: int = 0
-    """Iterations after which the generator, or a part of it, starts anew; 0: never. See `restarts_at`."""
     replay_size: int = 0
     """Generated images to remember (per image size); 0: none."""
     replay_steps: int = 0
@@ -76,40 +63,16 @@ class GameSettings:
     answer_pooling: int = 1
     """Side of the squares of pixels over which logits are averaged before the student's loss, and in the memory."""
     replay_answers: str = "anew"
-    """`anew`: the teacher answers remembered images again, newly augmented; `kept`: its logits were stored."""
-    recalibrate_batches: int = 0
-    """Generated batches over which the kept student's BatchNorm statistics are recomputed; 0 keeps them."""
-    health: HealthSettings = field(default_factory=HealthSettings)
-    """What is done when training goes wrong."""
+    """`anew`: the teacher answers remembered images again; `kept`: its logits were stored."""
     seed: int = 0
 
-    def steps_at(self, iteration: int, schedule: Schedule) -> tuple[int, int]:
-        """The student's steps in an iteration: on new images, and on remembered ones.
-
-        Those that grow do so as the schedule's factor on the learning rates falls.
-        """
-        factor = self._factor_at(iteration, schedule)
-        return (
-            _grown(self.student_steps, self.final_student_steps, factor),
-            _grown(self.replay_steps, self.final_replay_steps, factor),
-        )
-
-    def restarts_at(self, iteration: int, schedule: Schedule) -> bool:
-        """Whether the generator starts anew before an iteration.
-
-        It does every `restart_every` iterations, but not once the learning rate has fallen below half of the configured
-        one, as new weights would not catch up.
-        """
-        due = self.restart_every > 0 and iteration > 0 and iteration % self.restart_every == 0
-        return due and self._factor_at(iteration, schedule) >= 0.5
-
-    def _factor_at(self, iteration: int, schedule: Schedule) -> float:
-        """How far the learning rates have fallen: the small factors of the warm-up do not count."""
-        return schedule(max(iteration, self.warmup - 1))
-
-
-def _grown(first: int, last: int | None, factor: float) -> int:
-    return first if last is None else round(first + (last - first) * (1 - min(1.0, factor)))
+    def replay_steps_at(self, iteration: int, schedule: Schedule) -> int:
+        """The student's steps on remembered images in an iteration."""
+        if self.final_replay_steps is None:
+            return self.replay_steps
+        # How far the learning rates have fallen: the small factors of the warm-up do not count.
+        factor = schedule(max(iteration, self.warmup - 1))
+        return round(self.replay_steps + (self.final_replay_steps - self.replay_steps) * (1 - min(1.0, factor)))
 
 
 def distil_data_free(
@@ -124,8 +87,6 @@ def distil_data_free(
     objective: GeneratorObjective | None,
     schedule: Schedule,
     settings: GameSettings,
-    augment: Augment | None = None,
-    fresh_generator: Callable[[], ImageGenerator] | None = None,
     interpolation: Interpolation | None = None,
     features: FeatureMatching | None = None,
     adjustment: LogitAdjustment | None = None,
@@ -146,8 +107,6 @@ def distil_data_free(
         objective: the generator's loss; None with `generator_optimizer=None`.
         schedule: factor on both players' learning rates, by iteration.
         settings: numbers.
-        augment: changes generated images before the student's step: `(images, rng) -> images`.
-        fresh_generator: builds another generator of the same kind; needed for `restart_every`.
         interpolation: of the student's step, see `student_step`.
         features: likewise. The parameters of `features.connectors` belong to `student_optimizer`, too.
         adjustment: of the student's logits in its loss; it learns from the teacher's on new images. Give it to the
@@ -157,7 +116,7 @@ def distil_data_free(
 
     Raises:
         Interrupted: `hooks.stop_requested` said so; the state has been saved.
-        Diverged: as `settings.health` says.
+        Diverged: a loss, a weight or a statistic is not finite.
         InputError: `state` is not of this game.
     """
     hooks = hooks or Hooks()
@@ -184,45 +143,27 @@ def distil_data_free(
         | ({} if generator_optimizer is None else {"generator": generator_optimizer}),
         schedule=schedule,
         iterations=settings.iterations,
-        ema_decay={"student": settings.ema_decay, "generator": settings.generator_ema_decay},
+        ema_decay=settings.ema_decay,
         memory=memory,
-        health=Health(settings.health, trained_generator=generator_optimizer is not None),
+        health=Health(trained_generator=generator_optimizer is not None),
     )
-    begin(training, state, hooks)
-    attempt = training.health.attempt
-    steady_generator = training.steady("generator")
+    begin(training, state)
     student.train()
     generator.train()
-    sizes = ImageSizes(
-        settings.image_size, settings.batch_size, settings.mixed_sizes, settings.size_order, settings.iterations
-    )
+    sizes = ImageSizes(settings.image_size, settings.batch_size, settings.progressive_sizes, settings.iterations)
 
     def generate(count: int, size: tuple[int, int], rng: torch.Generator) -> Tensor:
         latents = generator.sample(count, size, rng)
         with torch.no_grad(), fabric.autocast():
-            images = steady_generator(latents)
+            images = generator(latents)
         assert isinstance(images, Tensor)
         return images
-
-    def recalibration_images() -> Iterator[Tensor]:
-        # Rank 0's stream everywhere, so that every rank keeps the same student.
-        rng = iteration_rng(settings.seed, 0, training.iteration, fabric.device, "recalibration")
-        with batch_norm_mode(steady_generator, "batch"):
-            for _ in range(settings.recalibrate_batches):
-                images = generate(settings.batch_size, settings.image_size, rng)
-                yield images if augment is None else augment(images, rng)
-
-    def kept_student() -> nn.Module:
-        kept = training.kept_student()
-        if settings.recalibrate_batches:
-            recalibrate_batch_norm(kept, recalibration_images())
-        return kept
 
     def preview(kept: nn.Module) -> None:
         if fabric.global_rank == 0:
             # A fixed stream: the same latents every time, so that pictures over time can be compared.
             rng = iteration_rng(settings.seed, 0, 0, fabric.device, "preview")
-            with batch_norm_mode(steady_generator, "batch"):
+            with batch_norm_mode(generator, "batch"):
                 images = generate(PREVIEW_IMAGES, settings.image_size, rng)
             with torch.no_grad():
                 labels = [network(images).argmax(dim=1).cpu() for network in (teacher, kept)]
@@ -251,9 +192,8 @@ def distil_data_free(
         """One step of the generator; its images and the teacher's pooled answers to them, if there was one."""
         if generator_optimizer is None or objective is None:
             return None
-        latents = generator.sample(batch, settings.generator_image_size or size, rng)
-        result = attempt(
-            generator_step,
+        latents = generator.sample(batch, size, rng)
+        result = generator_step(
             generator=generator_wrapped,
             student=student,
             teacher=teacher,
@@ -266,8 +206,6 @@ def distil_data_free(
             backward=fabric.backward,
             autocast=fabric.autocast,
         )
-        if result is None:
-            return None
         images, answers = result.pop("images"), result.pop("teacher_logits")
         labels = answers.argmax(dim=1)
         generator.observe(latents, labels)
@@ -276,26 +214,18 @@ def distil_data_free(
         training.means.add("train/generator_", result)
         return images, pooled(answers, settings.answer_pooling)
 
-    evaluate_pending(training, hooks=hooks, kept_student=kept_student)
+    evaluate_pending(training, hooks=hooks)
     while training.iteration < settings.iterations:
         rates = training.set_rates()
         rng = iteration_rng(settings.seed, fabric.global_rank, training.iteration, fabric.device)
-        size, batch = sizes.at(training.iteration, rng)
-        if settings.size_order == "progressive":
-            memory.forget_others(size)  # which will not come again
-        if settings.restarts_at(training.iteration, schedule):
-            renewed = _restart(generator, generator_optimizer, fresh_generator, settings, training.iteration)
-            training.restart_average("generator", renewed)
+        size, batch = sizes.at(training.iteration)
+        memory.forget_others(size)  # which will not come again
 
         shared = move_generator(batch, size, rng) if settings.simultaneous else None
-        new, again = settings.steps_at(training.iteration, schedule)
-        for _ in range(new):
+        for _ in range(settings.student_steps):
             generated, known = (generate(batch, size, rng), None) if shared is None else shared
             shared = None
-            images = generated if augment is None or known is not None else augment(generated, rng)
-            result = attempt(teach, images, rng, known)
-            if result is None:
-                continue
+            result = teach(generated, rng, known)
             answered, answers = result.pop("teacher_images"), result.pop("teacher_logits")
             if adjustment is not None and (known is not None or not settings.simultaneous):
                 adjustment.observe(answers)
@@ -305,37 +235,12 @@ def distil_data_free(
             training.means.add("train/image_", {"mean": generated.mean(), "sd": generated.std()})
 
         if memory.count(size) >= batch:
-            for _ in range(again):
+            for _ in range(settings.replay_steps_at(training.iteration, schedule)):
                 images, kept_answers = memory.sample(batch, size, rng)
-                if augment is not None and kept_answers is None:
-                    images = augment(images, rng)
-                result = attempt(teach, images, rng, kept_answers)
-                if result is None:
-                    continue
+                result = teach(images, rng, kept_answers)
                 training.means.add("train/replay_", {name: result[name] for name in ("loss", "agreement")})
 
         if not settings.simultaneous:
             move_generator(batch, size, rng)
-        after_iteration(training, fabric=fabric, hooks=hooks, rates=rates, kept_student=kept_student, preview=preview)
-    return kept_student()
-
-
-def _restart(
-    generator: ImageGenerator,
-    optimizer: Optimizer | None,
-    fresh_generator: Callable[[], ImageGenerator] | None,
-    settings: GameSettings,
-    iteration: int,
-) -> list[nn.Parameter]:
-    """Fresh weights for the part whose turn it is, the same on every rank; the optimiser forgets the old ones.
-
-    Returns:
-        The parameters of that part.
-    """
-    if fresh_generator is None or optimizer is None:
-        raise ValueError("restart_every needs fresh_generator and a generator that is trained")
-    torch.manual_seed(derived_seed(settings.seed, 0, iteration, "initialisation"))
-    renewed = generator.renew(fresh_generator(), iteration // settings.restart_every - 1)
-    for parameter in renewed:
-        optimizer.state.pop(parameter, None)
-    return renewed
+        after_iteration(training, fabric=fabric, hooks=hooks, rates=rates, preview=preview)
+    return training.kept_student()

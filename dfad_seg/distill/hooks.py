@@ -20,10 +20,6 @@ def _never() -> bool:
     return False
 
 
-def _no_state(before: int) -> dict[str, Any] | None:
-    return None
-
-
 @dataclass
 class Hooks:
     """Callbacks of a loop; each runs after an iteration whose 1-based number is a multiple of its interval.
@@ -37,10 +33,6 @@ class Hooks:
     """(network) -> scalars such as `val/mIoU`. The loops never see what it evaluates on."""
     save: Callable[[int, dict[str, Any]], None] = _nothing
     """(iteration, state): a resumable state of tensors and plain Python."""
-    load: Callable[[int], dict[str, Any] | None] = _no_state
-    """(iteration): the newest state that `save` was given up to there, or else the oldest there is; or None."""
-    rewind: Callable[[int], None] = _nothing
-    """(iteration): forget everything after it, as training goes on from there."""
     event: Callable[[int, dict[str, Any]], None] = _nothing
     """(iteration, record): something went wrong: `event` (what), `cause` and `found_at` (the iteration)."""
     preview: Callable[[int, Tensor, Tensor, Tensor], None] = _nothing

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 NORM_MODES = ("update", "batch", "running")
@@ -47,28 +46,3 @@ def no_parameter_gradients(network: nn.Module) -> Iterator[None]:
     finally:
         for parameter in trainable:
             parameter.requires_grad_(True)
-
-
-def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Replace the running statistics of BatchNorm by plain averages over `batches` of images (N, 3, H, W).
-
-    In the game these statistics lag behind the generator; an evaluation should see those of its present images.
-    Every sub-module keeps its training mode; dropout is off meanwhile.
-    """
-    modes = {module: module.training for module in network.modules()}
-    layers = [m for m in modes if isinstance(m, _BatchNorm) and m.track_running_stats]
-    momenta = [layer.momentum for layer in layers]
-    try:
-        network.eval()
-        for layer in layers:
-            layer.training = True
-            layer.reset_running_stats()
-            layer.momentum = None  # torch's word for a cumulative average
-        with torch.no_grad():
-            for images in batches:
-                network(images)
-    finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
-        for module, mode in modes.items():
-            module.training = mode

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dfad_seg.distill.health import Health, HealthSettings
 from dfad_seg.distill.hooks import Hooks
 from dfad_seg.distill.schedules import Schedule
 from dfad_seg.distill.seeds import iteration_rng
@@ -33,7 +32,6 @@ class TrainingSettings:
     ema_decay: float | None = None
     answer_pooling: int = 1
     """Of the distillation's loss, see `student_step`."""
-    health: HealthSettings = field(default_factory=HealthSettings)
     seed: int = 0
 
 
@@ -132,22 +130,16 @@ def _train(
         optimizers={"student": optimizer},
         schedule=schedule,
         iterations=settings.iterations,
-        ema_decay={"student": settings.ema_decay},
-        health=Health(settings.health),
+        ema_decay=settings.ema_decay,
     )
-    begin(training, state, hooks)
+    begin(training, state)
     training.networks["student"].train()
-    evaluate_pending(training, hooks=hooks, kept_student=training.kept_student)
-    while left := settings.iterations - training.iteration:
-        for batch in itertools.islice(batches_from(training.iteration), left):
-            rates = training.set_rates()
-            iteration_rng(settings.seed, fabric.global_rank, training.iteration, fabric.device)
-            on_device = {name: batch[name].to(fabric.device, non_blocking=True) for name in ("image", "mask")}
-            result = training.health.attempt(step, wrapped, optimizer, on_device)
-            if result is not None:
-                training.means.add("train/student_", result)
-            if after_iteration(training, fabric=fabric, hooks=hooks, rates=rates, kept_student=training.kept_student):
-                break  # the batches begin again from where the run was taken back to
-        else:
-            break
+    evaluate_pending(training, hooks=hooks)
+    left = settings.iterations - training.iteration
+    for batch in itertools.islice(batches_from(training.iteration), left):
+        rates = training.set_rates()
+        iteration_rng(settings.seed, fabric.global_rank, training.iteration, fabric.device)
+        on_device = {name: batch[name].to(fabric.device, non_blocking=True) for name in ("image", "mask")}
+        training.means.add("train/student_", step(wrapped, optimizer, on_device))
+        after_iteration(training, fabric=fabric, hooks=hooks, rates=rates)
     return training.kept_student()

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dfad_seg.common.errors import InputError, choose
+from dfad_seg.common.errors import InputError
 from dfad_seg.generators.base import ImageGenerator, at_least
-from dfad_seg.generators.draws import uniform
-from dfad_seg.generators.layouts import LAYOUTS, add_boxes, crop_label_maps, parts, random_regions
+from dfad_seg.generators.draws import normal, uniform
+from dfad_seg.generators.layouts import add_boxes, voronoi_cells
 from dfad_seg.generators.painter import Painter
-from dfad_seg.generators.textures import TEXTURES, texture_noise
+from dfad_seg.generators.textures import CHANNELS, texture_noise
 
 
 class LayoutLatents(NamedTuple):
@@ -26,8 +26,6 @@ class LayoutLatents(NamedTuple):
     """(N, style_dim) from N(0, 1): the look of each class in this image."""
     noise: Tensor
     """(N, K, H, W), see `textures.texture_noise`."""
-    zoomed: Tensor
-    """(N,) bool: whether the layout is an enlarged part of a recalled answer."""
 
 
 class LayoutGenerator(ImageGenerator):
@@ -43,41 +41,25 @@ class LayoutGenerator(ImageGenerator):
         width: channels of a painter at full resolution; each halving doubles them up to `8 * width`.
         scales: number of halvings; sizes need not be divisible.
         painters: number of them. A batch (with `accumulate`: each part of it) should have as many images at least.
-        layouts: kind of random layouts: `"voronoi"`, `"fields"`, `"horizon"` or `"mixed"`.
         class_frequencies: share of each class in the layouts' regions, C positive numbers, or `"uniform"`; changed by
             `aim`. A config may also say `"statistics"` (read off the teacher's weights) or `"moments"` (from there on
             estimated by its last BatchNorm).
         frequency_exponent: in [0, 1], on these frequencies, given or aimed at: 1 takes them as they are, 0 makes all
             alike. mIoU counts classes alike, and a student that hardly sees a class learns to answer its neighbours.
-        class_positions: `"anywhere"`, or `"teacher"`: more often at the heights in the image where the teacher tends to
-            see the class, see `observe`.
-        position_sharpness: exponent on that tendency, ≥ 0.
         recalled: share in [0, 1) of the layouts whose regions are the teacher's answers to earlier generated images
             instead of random ones, see `observe`.
-        zoom: half of the recalled layouts show a part of an answer, enlarged by up to this factor (≥ 1). Recalled
-            answers come to be views of whole scenes, in which everything is small; a teacher that was trained on parts
-            of images knows its classes larger, and a student should, too. Answers to enlarged layouts are not recalled.
         boxes: most small upright boxes before the regions of a layout.
-        label_maps: (K, H, W) uint8 class ids, 255 for none, of which parts serve as layouts instead of random regions.
-            A config gives a folder of them.
-        texture: kind of noise inside of the regions: `"white"` or `"structured"`.
 
     Raises:
         InputError: fewer than 2 classes, or an option out of range.
     """
 
-    ROWS = 12
-    """Bands of the image in which positions are learnt."""
-    MEMORY = 0.9995
-    """What is left of an observation after each further image."""
     ANSWERS = 256
     """Answers to remember."""
     TILTS = 30
     """Steps towards remembered answers of the classes aimed at, see `aim`."""
     ANSWER_SIZE = (128, 128)
     """Their resolution; one to 255 classes takes a byte per pixel."""
-    PRIOR_COUNT = 20.0
-    """Images' worth of indifference to begin with."""
 
     def __init__(
         self,
@@ -87,16 +69,10 @@ class LayoutGenerator(ImageGenerator):
         width: int = 24,
         scales: int = 4,
         painters: int = 1,
-        layouts: str = "voronoi",
         class_frequencies: str | Sequence[float] = "uniform",
         frequency_exponent: float = 1.0,
-        class_positions: str = "teacher",
-        position_sharpness: float = 2.0,
         recalled: float = 0.0,
-        zoom: float = 1.0,
         boxes: int = 10,
-        label_maps: Tensor | None = None,
-        texture: str = "structured",
     ) -> None:
         super().__init__()
         if num_classes < 2:
@@ -106,43 +82,19 @@ class LayoutGenerator(ImageGenerator):
         at_least("scales", scales, 0)
         at_least("painters", painters, 1)
         at_least("boxes", boxes, 0)
-        if layouts != "mixed":
-            choose(LAYOUTS, layouts, "generator.layouts")
-        choose(dict.fromkeys(("anywhere", "teacher")), class_positions, "generator.class_positions")
-        if not isinstance(position_sharpness, (int, float)) or not 0 <= position_sharpness < float("inf"):
-            raise InputError(f"generator.position_sharpness is {position_sharpness!r}; it must be a number ≥ 0.")
         if not isinstance(frequency_exponent, (int, float)) or not 0 <= frequency_exponent <= 1:
             raise InputError(f"generator.frequency_exponent is {frequency_exponent!r}; it must be a number in [0, 1].")
-        if position_sharpness != 2 and class_positions == "anywhere":
-            raise InputError(
-                "generator.position_sharpness has no effect where class_positions is anywhere: leave it out."
-            )
         if not isinstance(recalled, (int, float)) or not 0 <= recalled < 1:
             raise InputError(f"generator.recalled is {recalled!r}; it must be a number in [0, 1).")
-        if not isinstance(zoom, (int, float)) or not 1 <= zoom <= 16:
-            raise InputError(f"generator.zoom is {zoom!r}; it must be a number in [1, 16].")
-        if zoom > 1 and not recalled:
-            raise InputError("generator.zoom enlarges recalled layouts: set generator.recalled above 0, or no zoom.")
-        if label_maps is not None and not (isinstance(label_maps, Tensor) and label_maps.dtype == torch.uint8):
-            raise InputError(
-                f"generator.label_maps is {label_maps!r}; it must be a folder of label maps in a config, and a uint8 "
-                "tensor (K, H, W) of class ids in Python."
-            )
-        noise_channels = choose(TEXTURES, texture, "generator.texture")
         self.frequency_exponent = frequency_exponent
-        self.layouts = layouts
-        self.kind_of_texture = texture
         self.recalled = recalled
-        self.zoom = zoom
         self.boxes = boxes
-        self.class_positions = class_positions
-        self.position_sharpness = position_sharpness
         self.num_classes = num_classes
         self.style_dim = style_dim
         self.painters = nn.ModuleList(
             Painter(
                 num_classes=num_classes,
-                noise_channels=noise_channels,
+                noise_channels=CHANNELS,
                 style_dim=style_dim,
                 width=width,
                 scales=scales,
@@ -152,8 +104,6 @@ class LayoutGenerator(ImageGenerator):
         # Buffers: what was learnt travels with the weights.
         self.class_frequencies: Tensor
         self.register_buffer("class_frequencies", self._evened(_frequencies(class_frequencies, num_classes)))
-        self.unasked: Tensor
-        self.register_buffer("unasked", torch.full((num_classes, self.ROWS), self.PRIOR_COUNT / num_classes))
         self.answers: Tensor
         shape = (self.ANSWERS, *self.ANSWER_SIZE) if recalled else (0, 1, 1)
         self.register_buffer("answers", torch.zeros(shape, dtype=torch.uint8 if num_classes < 256 else torch.int32))
@@ -163,52 +113,27 @@ class LayoutGenerator(ImageGenerator):
         self.register_buffer("tilt", torch.zeros(num_classes))
         self.answered: Tensor
         self.register_buffer("answered", torch.zeros((), dtype=torch.int64))
-        # Not saved: they can be large, and lie in the folder that they came from.
-        self.label_maps: Tensor | None
-        self.register_buffer("label_maps", label_maps, persistent=False)
-        self.chances: Tensor
-        self.register_buffer("chances", torch.full((num_classes, self.ROWS), self.PRIOR_COUNT))
-
-    def class_by_row(self) -> Tensor:
-        """(C, ROWS) relative frequency of each class in each band of the layouts, top to bottom."""
-        frequencies = self.class_frequencies.unsqueeze(1).expand(-1, self.ROWS)
-        if self.class_positions == "teacher":
-            tendency = self.unasked / self.chances
-            tendency = tendency / tendency.mean(dim=1, keepdim=True)
-            frequencies = frequencies * tendency.clamp(0.02, 20) ** self.position_sharpness
-        # No class dies out anywhere.
-        return 0.97 * frequencies / frequencies.sum(dim=0) + 0.03 / self.num_classes
 
     def sample(self, batch: int, size: tuple[int, int], rng: torch.Generator) -> LayoutLatents:
         """Random layouts, styles and noise for `batch` images of `size` (H, W), on the rng's device."""
-        by_row = self.class_by_row()
-        layouts = random_regions(self.layouts, batch, size, by_row, rng)
-        if self.label_maps is not None:
-            layouts = crop_label_maps(self.label_maps, layouts, rng)
-        zoomed = None
+        # No class dies out.
+        frequencies = 0.97 * self.class_frequencies / self.class_frequencies.sum() + 0.03 / self.num_classes
+        layouts = voronoi_cells(batch, size, frequencies, rng)
         if self.recalled:
-            layouts, zoomed = self._recall(layouts, rng)
-        return self.sample_looks(add_boxes(layouts, by_row, rng, boxes=(0, self.boxes)), rng, zoomed)
+            layouts = self._recall(layouts, rng)
+        return self.sample_looks(add_boxes(layouts, frequencies, rng, most=self.boxes), rng)
 
-    def _recall(self, layouts: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Replace some of the layouts by remembered answers, half of them mirrored; which ones are enlarged."""
-        draws = torch.rand(3, len(layouts), 1, 1, generator=rng, device=rng.device)
+    def _recall(self, layouts: Tensor, rng: torch.Generator) -> Tensor:
+        """Replace some of the layouts by remembered answers, half of them mirrored."""
+        draws = uniform(rng, 3, len(layouts), 1, 1)
         chances = self._chances_of_answers().cumsum(dim=0)
         places = torch.searchsorted(chances, draws[0].flatten() * chances[-1], right=True)
         chosen = self.answers[places.clamp_max(self.ANSWERS - 1)]
         chosen = F.interpolate(chosen.unsqueeze(1).float(), layouts.shape[1:], mode="nearest").squeeze(1).long()
         chosen = torch.where(draws[1] < 0.5, chosen, chosen.flip(2))
-        zoomed = torch.zeros(len(layouts), dtype=torch.bool, device=rng.device)
-        if self.zoom > 1:
-            more = uniform(rng, 4, len(layouts))
-            zoomed = more[0] < 0.5
-            seen = torch.where(zoomed, self.zoom ** -more[1], 1.0).expand(2, -1)
-            size = (chosen.shape[1], chosen.shape[2])
-            chosen = parts(chosen, size, seen, more[2:], torch.zeros_like(zoomed))
         # The first answers are those of an untrained generator: all alike.
         enough = self.answered >= self.ANSWERS // 8
-        recalled = (draws[2] < self.recalled) & enough
-        return torch.where(recalled, chosen, layouts), zoomed & recalled.flatten()
+        return torch.where((draws[2] < self.recalled) & enough, chosen, layouts)
 
     def _chances_of_answers(self) -> Tensor:
         """(ANSWERS,) the chance of each remembered answer, proportional to exp(tilt · its class shares)."""
@@ -233,60 +158,33 @@ class LayoutGenerator(ImageGenerator):
         powers: Tensor = shares**self.frequency_exponent
         return powers / powers.sum()
 
-    def renew(self, fresh: ImageGenerator, turn: int = 0) -> list[nn.Parameter]:
-        """New looks of the classes from one of the painters, which take turns, so that the others' images go on to
-        teach. Class frequencies, positions and remembered answers stay."""
-        assert isinstance(fresh, LayoutGenerator)
-        place = turn % len(self.painters)
-        self.painters[place].load_state_dict(fresh.painters[place].state_dict())
-        return list(self.painters[place].parameters())
-
     @torch.no_grad()
     def observe(self, latents: LayoutLatents, labels: Tensor) -> None:
-        """Learn from the teacher's answers (N, H, W) to generated images what its world looks like.
+        """Remember the teacher's predictions (N, H, W) on generated images, if some are to be recalled.
 
-        *Positions*: at which heights it tends to see a class. What counts is where it answers a class that the layout
-        does not ask for there. Sky is then above and road below, whatever the layouts have been so far, so that the
-        tendency cannot feed itself.
-
-        *Answers*, with `recalled`: the answer to an image is a layout that the teacher finds more likely than the one
-        asked for, since its receptive field knows what lies next to what. Used as the layout of another image, and that
-        one's answer again, this is a walk towards arrangements like those of its training data: pavement along a road,
-        buildings behind both. New random layouts and boxes keep it from settling on few.
+        The prediction on an image is a layout that the teacher finds more likely than the one asked for, since its
+        receptive field knows what lies next to what. Used as the layout of another image, and that one's prediction
+        again, this is a walk towards arrangements like those of its training data: pavement along a road, buildings
+        behind both. New random layouts and boxes keep it from settling on few.
         """
-        layout = latents.layout
-        if self.zoom > 1:
-            layout, labels = layout[~latents.zoomed], labels[~latents.zoomed]
-            if not len(labels):
-                return
-        if self.recalled:
-            answers = labels[-self.ANSWERS :]  # of more, two would share a place
-            places = (self.answered + torch.arange(len(answers), device=labels.device)) % self.ANSWERS
-            small = F.interpolate(answers.unsqueeze(1).float(), self.ANSWER_SIZE, mode="nearest").squeeze(1)
-            self.answers[places] = small.to(self.answers.dtype)
-            self.answer_shares[places] = self._one_hot(answers).float().mean(dim=(2, 3))
-            self.answered += len(answers)
-        if self.class_positions == "anywhere":
+        if not self.recalled:
             return
-        other = ~self._one_hot(layout)
-        count = len(labels)
-        for total, where in ((self.unasked, other & self._one_hot(labels)), (self.chances, other)):
-            bands = where.float().mean(dim=(0, 3)).unsqueeze(0)  # (1, C, H)
-            total.mul_(self.MEMORY**count).add_(count * F.adaptive_avg_pool1d(bands, self.ROWS).squeeze(0))
+        answers = labels[-self.ANSWERS :]  # of more, two would share a place
+        places = (self.answered + torch.arange(len(answers), device=labels.device)) % self.ANSWERS
+        small = F.interpolate(answers.unsqueeze(1).float(), self.ANSWER_SIZE, mode="nearest").squeeze(1)
+        self.answers[places] = small.to(self.answers.dtype)
+        self.answer_shares[places] = self._one_hot(answers).float().mean(dim=(2, 3))
+        self.answered += len(answers)
 
     def _one_hot(self, labels: Tensor) -> Tensor:
         """(N, H, W) → bool (N, C, H, W). Not `F.one_hot`, which checks the labels and so makes a GPU's queue wait."""
         ids = torch.arange(self.num_classes, device=labels.device)
         return labels.unsqueeze(1) == ids[:, None, None]
 
-    def sample_looks(self, layout: Tensor, rng: torch.Generator, zoomed: Tensor | None = None) -> LayoutLatents:
-        """Styles and noise for given layouts (N, H, W), of which by default none counts as enlarged."""
+    def sample_looks(self, layout: Tensor, rng: torch.Generator) -> LayoutLatents:
+        """Styles and noise for given layouts (N, H, W)."""
         batch, height, width = layout.shape
-        style = torch.randn(batch, self.style_dim, generator=rng, device=rng.device)
-        noise = texture_noise(self.kind_of_texture, batch, (height, width), rng)
-        if zoomed is None:
-            zoomed = torch.zeros(batch, dtype=torch.bool, device=layout.device)
-        return LayoutLatents(layout, style, noise, zoomed)
+        return LayoutLatents(layout, normal(rng, batch, self.style_dim), texture_noise(batch, (height, width), rng))
 
     def forward(self, latents: LayoutLatents) -> Tensor:
         one_hot = self._one_hot(latents.layout).to(latents.noise.dtype)

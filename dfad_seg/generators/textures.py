@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfad_seg.common.errors import choose
 from dfad_seg.generators.draws import normal
 
 SMOOTH_STEP = 20
@@ -14,24 +13,17 @@ SMOOTH_STEP = 20
 CELL_SIDES = ((12.0, 32.0), (4.0, 10.0))
 """Shortest and longest side of the cells in pixels, by channel."""
 
-TEXTURES = {"white": 1, "structured": 2 + len(CELL_SIDES)}
-"""Kinds of noise, and their channels."""
+CHANNELS = 2 + len(CELL_SIDES)
 
 
-def texture_noise(kind: str, batch: int, size: tuple[int, int], rng: torch.Generator) -> Tensor:
-    """Noise (batch, K, H, W) of zero mean and a standard deviation near 1, on the rng's device.
+def texture_noise(batch: int, size: tuple[int, int], rng: torch.Generator) -> Tensor:
+    """Noise (batch, CHANNELS, H, W) of zero mean and a standard deviation near 1, on the rng's device.
 
-    `"white"` is one channel of independent pixels. `"structured"` adds a smooth field and rectangular cells of two
-    sizes, for what real surfaces have and convolutions do not easily make of white noise: slow changes of light,
-    straight edges, repeated parts. Lengths are in pixels, whatever the image's size, as a receptive field's are.
-
-    Raises:
-        InputError: unknown kind.
+    One channel of independent pixels, one smooth field, and rectangular cells of two sizes, for what real textures have
+    and convolutions do not easily make of white noise: slow changes of light, straight edges, repeated parts. Lengths
+    are in pixels, whatever the image's size, as a receptive field's are.
     """
-    choose(TEXTURES, kind, "generator.texture")
     white = normal(rng, batch, 1, *size)
-    if kind == "white":
-        return white
     nodes = [max(2, round(length / SMOOTH_STEP) + 1) for length in size]
     smooth = F.interpolate(normal(rng, batch, 1, *nodes), size, mode="bicubic", align_corners=True)
     return torch.cat([white, smooth, *(_cells(batch, size, sides, rng) for sides in CELL_SIDES)], dim=1)

@@ -63,83 +63,17 @@ def jensen_shannon(student_logits: Tensor, teacher_logits: Tensor, *, temperatur
     return temperature**2 * (0.5 * (student_part + teacher_part)).mean().clamp_min(0)
 
 
-def cosine(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """1 − cosine of the two class vectors, mean over samples and pixels, in [0, 2]: direction without length."""
-    # As half the squared distance of the unit vectors, which is exactly 0 at equality, for zero vectors too.
-    student, teacher = (F.normalize(logits.float(), dim=1) for logits in (student_logits, teacher_logits))
-    return 0.5 * (student - teacher).square().sum(dim=1).mean()
-
-
-def balanced_mae(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """MAE with each position weighted by the inverse frequency of the teacher's class there.
-
-    The MAE over the positions of each class that the teacher answers in the batch, averaged over these classes: a
-    class on a hundredth of the pixels counts as much as one on half of them. A single position can come to count as
-    much as a class, so the gradient is noisier than MAE's.
-    """
-    gaps = (student_logits.float() - teacher_logits.float()).abs().mean(dim=1).flatten()
-    labels = teacher_logits.argmax(dim=1).flatten()
-    counts = gaps.new_zeros(teacher_logits.shape[1]).scatter_add_(0, labels, torch.ones_like(gaps))
-    return (gaps / counts[labels]).sum() / (counts > 0).sum()
-
-
-def normalised_mae(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """MAE of logits standardised over the classes at each position.
-
-    After logit standardisation (Sun et al. 2024, eq. 5): the student need not copy the scale and the offset of the
-    teacher's logits, only the relations among its classes.
-    """
-    return F.l1_loss(standardised(student_logits), standardised(teacher_logits))
-
-
-def normalised_kl(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """`kl` of logits standardised over the classes at each position (Sun et al. 2024, algorithm 1)."""
-    return kl(standardised(student_logits), standardised(teacher_logits), temperature=temperature)
-
-
-def boundary_mae(student_logits: Tensor, teacher_logits: Tensor, *, radius: int = 2, factor: float = 5.0) -> Tensor:
-    """MAE in which positions near a boundary between the teacher's labels count `factor` times.
-
-    Near is: another label within `radius` pixels, along the axes or diagonally. The weights are divided by their sum.
-    A classifier's logits (N, C) have no neighbours, and this is MAE.
-    """
-    gaps = (student_logits.float() - teacher_logits.float()).abs().mean(dim=1)
-    if gaps.dim() == 1:
-        return gaps.mean()
-    pool = {2: F.max_pool1d, 3: F.max_pool2d, 4: F.max_pool3d}[gaps.dim()]
-    labels = teacher_logits.argmax(dim=1, keepdim=True).float()
-    # A maximum and a minimum over the window: kernel, stride and padding.
-    highest, lowest = (sign * pool(sign * labels, 2 * radius + 1, 1, radius) for sign in (1, -1))
-    near = (highest != lowest).squeeze(1)
-    weights = 1 + (factor - 1) * near.float()
-    return (weights * gaps).sum() / weights.sum()
-
-
-def standardised(logits: Tensor) -> Tensor:
-    """Logits (N, C, ...) with mean 0 and standard deviation 1 over the classes at each position."""
-    logits = logits.float()
-    variance, mean = torch.var_mean(logits, dim=1, correction=0, keepdim=True)
-    # Inside the root, so that equal logits have a finite gradient.
-    return (logits - mean) / (variance + 1e-6).sqrt()
-
-
 DISCREPANCIES: dict[str, Discrepancy] = {
     "mae": mae,
     "log_mae": log_mae,
     "mse": mse,
     "kl": kl,
     "jensen_shannon": jensen_shannon,
-    "cosine": cosine,
-    "balanced_mae": balanced_mae,
-    "normalised_mae": normalised_mae,
-    "normalised_kl": normalised_kl,
-    "boundary_mae": boundary_mae,
 }
 
 TEMPERED: dict[str, Callable[..., Tensor]] = {
     "kl": kl,
     "jensen_shannon": jensen_shannon,
-    "normalised_kl": normalised_kl,
 }
 """Those of them that take a `temperature`."""
 

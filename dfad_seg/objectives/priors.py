@@ -163,58 +163,19 @@ class ActivationMagnitude:
         return self._value
 
 
-class ImageStatistics:
-    """A hinge on each channel's mean and contrast over a batch, in the teacher's own units.
-
-    A teacher's normalisation, which its file carries, tells the mean and standard deviation of the images that it (or
-    its encoder) was trained on. Of the normalised batch, |mean| above 0.5 costs its excess, and so does the logarithm
-    of a standard deviation below 1/3 or above 1.5. The slack is wide, as one data set differs from another, and as
-    some networks are normalised to [−1, 1], not to a standard deviation of 1.
-
-    Raises:
-        InputError: the teacher does not know its normalisation.
-    """
-
-    MEAN_SLACK = 0.5
-    CONTRAST = (1 / 3, 1.5)
-
-    def __init__(self, teacher: nn.Module) -> None:
-        normalise = getattr(teacher, "normalise", None)
-        if normalise is None:
-            raise InputError("image_statistics needs a teacher that knows its normalisation. Wrap it in a Segmentor.")
-        self.normalise: Callable[[Tensor], Tensor] = normalise
-
-    def __call__(self, scene: Scene) -> Tensor:
-        normalised = self.normalise(scene.images.float())
-        variance, mean = torch.var_mean(normalised, dim=(0, 2, 3), correction=0)
-        log_contrast = 0.5 * (variance + 1e-6).log()
-        low, high = (math.log(bound) for bound in self.CONTRAST)
-        too_far = (mean.abs() - self.MEAN_SLACK).clamp_min(0)
-        return (too_far + (low - log_contrast).clamp_min(0) + (log_contrast - high).clamp_min(0)).mean()
-
-
 def layout_consistency(teacher_logits: Tensor, layout: Tensor) -> Tensor:
     """Cross-entropy of the teacher's answer (N, C, H, W) against the layout (N, H, W) it should show, in nats."""
     return F.cross_entropy(teacher_logits.float(), layout)
 
 
-def class_balance(teacher_logits: Tensor, *, floor: float = 0.8) -> Tensor:
-    """Hinge on the entropy of the teacher's mean class distribution over the batch.
+def class_balance(teacher_logits: Tensor) -> Tensor:
+    """1 − H(p̄) / log C with p̄ the teacher's mean class distribution over the batch: in [0, 1], 0 where it is uniform.
 
-    max(0, floor − H(p̄) / log C): zero while the classes are spread at least as evenly as `floor` (in [0, 1]),
-    positive when the generator collapses onto few classes. A hinge, because real scenes are not uniform either.
+    DAFL's information entropy loss (Chen et al. 2019, eq. 5) but for scale and offset: it keeps a generator from
+    collapsing onto few classes.
     """
     mean = teacher_logits.float().softmax(dim=1).transpose(0, 1).flatten(1).mean(dim=1)
-    entropy = -(mean * mean.clamp_min(1e-12).log()).sum() / torch.log(torch.tensor(float(mean.numel())))
-    return (floor - entropy).clamp_min(0)
-
-
-def total_variation(images: Tensor) -> Tensor:
-    """Mean absolute difference of neighbouring pixels of images (N, 3, H, W); along a side of one pixel, 0."""
-    images = images.float()  # half precision has no room for the sums
-    vertical = (images[..., 1:, :] - images[..., :-1, :]).abs()
-    horizontal = (images[..., :, 1:] - images[..., :, :-1]).abs()
-    return vertical.sum() / max(vertical.numel(), 1) + horizontal.sum() / max(horizontal.numel(), 1)
+    return 1 + (mean * mean.clamp_min(1e-12).log()).sum() / math.log(mean.numel())
 
 
 def one_hot(teacher_logits: Tensor) -> Tensor:
@@ -222,17 +183,6 @@ def one_hot(teacher_logits: Tensor) -> Tensor:
     eq. 3). In nats, ≥ 0; small where the teacher is sure.
     """
     return -F.log_softmax(teacher_logits.float(), dim=1).amax(dim=1).mean()
-
-
-def boundary_support(teacher_logits: Tensor) -> Tensor:
-    """log(1 + margin), mean over samples and pixels: margin is that between the teacher's two best logits, ≥ 0.
-
-    Pulls images to the teacher's decision boundaries, where its answer says most about their place. DeepInversion's
-    competition (Yin et al. 2020, eq. 8), which looks for boundaries of the teacher that the student does not share, is
-    `adversarial_loss: {jensen_shannon: 1}`. The logarithm bounds the pull of pixels of which the teacher is sure.
-    """
-    best = teacher_logits.float().topk(2, dim=1).values
-    return torch.log1p(best[:, 0] - best[:, 1]).mean()
 
 
 def _teacherless(function: Callable[..., Tensor]) -> Callable[..., Prior]:
@@ -245,12 +195,9 @@ def _teacherless(function: Callable[..., Tensor]) -> Callable[..., Prior]:
 PRIORS: dict[str, Callable[..., Prior]] = {
     "batch_norm_prior": BatchNormPrior,
     "layout_consistency": _teacherless(lambda scene: layout_consistency(scene.teacher_logits, scene.latents.layout)),
-    "class_balance": _teacherless(lambda scene, **o: class_balance(scene.teacher_logits, **o)),
+    "class_balance": _teacherless(lambda scene: class_balance(scene.teacher_logits)),
     "one_hot": _teacherless(lambda scene: one_hot(scene.teacher_logits)),
     "activation_magnitude": ActivationMagnitude,
-    "boundary_support": _teacherless(lambda scene: boundary_support(scene.teacher_logits)),
-    "image_statistics": ImageStatistics,
-    "total_variation": _teacherless(lambda scene: total_variation(scene.images)),
 }
 """`(teacher, **options) -> prior`, by the config key that is the prior's weight."""
 

@@ -27,9 +27,8 @@ from dfad_seg.datasets import (
     train_loader,
     train_transform,
 )
-from dfad_seg.datasets.label_maps import read_label_maps
 from dfad_seg.datasets.metainfo import bit_palette
-from dfad_seg.distill import GameSettings, HealthSettings, ImageAugmentation
+from dfad_seg.distill import GameSettings
 from dfad_seg.distill.hooks import Evaluate
 from dfad_seg.distill.world import reduced
 from dfad_seg.evaluation import Inference, SegmentationMetrics, evaluate_miou
@@ -162,7 +161,6 @@ def build_game(
             weights,
             teacher=teacher,
             options={
-                "class_balance": {"floor": config.class_balance_floor},
                 "activation_magnitude": {"num_classes": num_classes},
             },
         ),
@@ -180,19 +178,6 @@ def _class_shares(section: GeneratorConfig, teacher: nn.Module) -> ClassShares |
     return ClassShares(norm, class_frequencies(teacher).to(norm.weight.device))
 
 
-def generator_options(section: GeneratorConfig, num_classes: int) -> dict[str, Any]:
-    """The options of a generator's type, with the label maps read where there is a folder of them.
-
-    Raises:
-        InputError: the folder is missing or not of label maps.
-    """
-    options = section.options()
-    folder = options.get("label_maps")
-    if isinstance(folder, str):
-        options["label_maps"] = torch.from_numpy(read_label_maps(folder, num_classes))
-    return options
-
-
 def fresh_generator(config: Config, teacher: nn.Module, num_classes: int) -> ImageGenerator:
     """The config's generator with new weights; uniform noise for the control.
 
@@ -206,20 +191,10 @@ def fresh_generator(config: Config, teacher: nn.Module, num_classes: int) -> Ima
             "generator.type: layout paints maps of classes for a teacher that answers every pixel, and this one is a "
             "classifier. Use generator.type: dcgan."
         )
-    options = generator_options(config.generator, num_classes)
+    options = config.generator.options()
     if isinstance(teacher, Segmentor) and options.get("class_frequencies") in ("statistics", "moments"):
         options["class_frequencies"] = class_frequencies(teacher).tolist()
-    generator = build_generator(config.generator.type, num_classes=num_classes, image_size=config.image_size, **options)
-    generator.checkpoint_activations = config.checkpoint_activations
-    return generator
-
-
-def image_augmentation(config: Config) -> ImageAugmentation | None:
-    """What changes generated images before the student sees them, or None."""
-    augmentation = ImageAugmentation(
-        photometric=config.augment_photometric, geometric=config.augment_geometric, surfaces=config.augment_surfaces
-    )
-    return None if augmentation == ImageAugmentation() else augmentation
+    return build_generator(config.generator.type, num_classes=num_classes, image_size=config.image_size, **options)
 
 
 def game_settings(config: Config) -> GameSettings:
@@ -228,33 +203,21 @@ def game_settings(config: Config) -> GameSettings:
         iterations=config.iterations,
         warmup=config.schedule.warmup,
         student_steps=config.student_steps,
-        final_student_steps=config.final_student_steps,
         simultaneous=config.simultaneous,
         batch_size=config.batch_size,
         accumulate=config.accumulate,
         image_size=config.image_size,
-        generator_image_size=config.generator_image_size,
-        mixed_sizes=config.mixed_sizes,
-        size_order=config.size_order,
+        progressive_sizes=config.progressive_sizes,
         student_norm=config.student_norm,
         clip_norm=config.clip_norm,
         ema_decay=config.ema_decay,
-        generator_ema_decay=config.generator_ema_decay,
-        restart_every=config.generator_restart_every,
         replay_size=config.replay_size,
         replay_steps=config.replay_steps,
         final_replay_steps=config.final_replay_steps,
         replay_answers=config.replay_answers,
         answer_pooling=config.answer_pooling,
-        recalibrate_batches=config.recalibrate_batches,
-        health=health_settings(config),
         seed=config.seed,
     )
-
-
-def health_settings(config: Config) -> HealthSettings:
-    """The policies for what goes wrong in training."""
-    return HealthSettings(**config.health.model_dump())
 
 
 def build_interpolation(config: Config) -> Interpolation | None:

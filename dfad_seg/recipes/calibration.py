@@ -13,7 +13,6 @@ from dfad_seg.config import Config, load_config
 from dfad_seg.distill import batch_norm_mode
 from dfad_seg.distill.seeds import iteration_rng
 from dfad_seg.generators import ImageGenerator, build_generator
-from dfad_seg.recipes.build import generator_options
 from dfad_seg.runs import checkpoints, read_checkpoint
 
 BATCH = 8
@@ -24,7 +23,7 @@ def generated_images(
 ) -> Iterator[Tensor]:
     """Images (1 to 8, 3, H, W) in [0, 1] from the generator in a run's newest checkpoint; `count` in all.
 
-    The same every time. The generator is the moving average where the run keeps one.
+    The same every time.
 
     Args:
         run: a run directory of method dfad, with a checkpoint.
@@ -76,17 +75,12 @@ def load_generator(run: str | Path, num_classes: int) -> tuple[Config, ImageGene
             f"{run} has no trained generator to make images with: {why}. Needed is the run directory of a"
             " distillation with method dfad, with its checkpoints/."
         )
-    options = generator_options(config.generator, num_classes)
+    options = config.generator.options()
     if options.get("class_frequencies") in ("statistics", "moments"):
         options["class_frequencies"] = "uniform"  # the trained ones are in the checkpoint, and the teacher may be gone
     generator = build_generator(config.generator.type, num_classes=num_classes, image_size=config.image_size, **options)
-    average = state.get("averages", {}).get("generator")
-    weights = state["networks"]["generator"]
-    if average is not None:
-        prefix = "module."
-        weights = {key[len(prefix) :]: value for key, value in average.items() if key.startswith(prefix)}
     try:
-        generator.load_state_dict(weights)
+        generator.load_state_dict(state["networks"]["generator"])
     except RuntimeError as error:
         raise InputError(
             f"the generator in {newest} does not fit the run's config ({str(error).splitlines()[0]}): another"

@@ -90,24 +90,25 @@ def assemble(config: Config, info: MetaInfo, *, teacher: nn.Module, student: nn.
 
 
 def check_batches(config: Config) -> None:
-    """Raises InputError if the batches of `mixed_sizes` are too small or too large for other keys."""
-    sizes = ImageSizes(config.image_size, config.batch_size, config.mixed_sizes, config.size_order, config.iterations)
-    for size in config.mixed_sizes:
+    """Raises InputError if the batches of `progressive_sizes` are too small or too large for other keys."""
+    sizes = ImageSizes(config.image_size, config.batch_size, config.progressive_sizes, config.iterations)
+    for size in config.progressive_sizes:
         batch = sizes.batch_of(size)
         least = config.accumulate * max(2 if config.accumulate > 1 else 1, config.painters)
         if batch < least:
             raise InputError(
-                f"mixed_sizes: a batch of {size[0]}x{size[1]} has {batch} images, the pixels of {config.batch_size} of "
-                f"image_size, and accumulate and generator.painters need {least}. Raise batch_size."
+                f"progressive_sizes: a batch of {size[0]}x{size[1]} has {batch} images, the pixels of "
+                f"{config.batch_size} of image_size, and accumulate and generator.painters need {least}. "
+                "Raise batch_size."
             )
         if config.unmixed(batch) == 0:
             raise InputError(
-                f"mixed_sizes: a batch of {size[0]}x{size[1]} has {batch} images, and interpolation_share leaves "
+                f"progressive_sizes: a batch of {size[0]}x{size[1]} has {batch} images, and interpolation_share leaves "
                 "none of them (or of a part, with accumulate) for activation_boundary and attention_transfer, which "
                 "need images that both networks see. Lower interpolation_share, or set interpolation_labels: teacher."
             )
         if 0 < config.replay_size < batch:
             raise InputError(
-                f"mixed_sizes: a batch of {size[0]}x{size[1]} has {batch} images, and replay_size {config.replay_size} "
-                "is less, so that none could be remembered. Raise replay_size."
+                f"progressive_sizes: a batch of {size[0]}x{size[1]} has {batch} images, and replay_size "
+                f"{config.replay_size} is less, so that none could be remembered. Raise replay_size."
             )

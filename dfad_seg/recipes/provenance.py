@@ -53,7 +53,6 @@ def provenance(
         "trained_parameters": count_parameters(trained),
         "trained_steps": trained_steps(config),
         "real_images": uses,
-        "label_maps": None if config.generator is None else config.generator.options().get("label_maps"),
         "real_images_used_for_training": any(use["purpose"] == "training" for use in uses),
         "device": device_name(fabric),
         "processes": fabric.world_size,
@@ -74,7 +73,7 @@ def trained_steps(config: Config) -> int:
 def student_steps(config: Config) -> list[tuple[int, int]]:
     """The student's steps on new images and on remembered ones, in each iteration of a data-free run."""
     settings, schedule = game_settings(config), schedule_of(config.schedule, config.iterations)
-    return [settings.steps_at(iteration, schedule) for iteration in range(config.iterations)]
+    return [(config.student_steps, settings.replay_steps_at(i, schedule)) for i in range(config.iterations)]
 
 
 def _starting_weights(config: Config) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -17,8 +16,7 @@ from dfad_seg.datasets import MetaInfo
 from dfad_seg.distill import Hooks
 from dfad_seg.distill.hooks import Evaluate
 from dfad_seg.recipes.report_data import refresh_report
-from dfad_seg.runs import ProgressReport, RunDirectory, read_checkpoint
-from dfad_seg.runs.directory import newest_checkpoint
+from dfad_seg.runs import ProgressReport, RunDirectory
 from dfad_seg.runs.pictures import generated_grid
 
 
@@ -52,7 +50,6 @@ class StopSignals:
 def build_hooks(
     config: Config,
     *,
-    work_dir: Path,
     run: RunDirectory | None,
     identity: str,
     progress: ProgressReport,
@@ -94,15 +91,6 @@ def build_hooks(
         if run is not None:
             run.save_checkpoint(state | {"experiment": identity})
 
-    def load(before: int) -> dict[str, Any] | None:
-        path = newest_checkpoint(work_dir, before)
-        return None if path is None else read_checkpoint(path)
-
-    def rewind(step: int) -> None:
-        progress.advance_to(step)
-        if run is not None:
-            run.rewind(step)
-
     def event(step: int, record: dict[str, Any]) -> None:
         if run is not None:
             run.note(step, record)
@@ -112,8 +100,6 @@ def build_hooks(
         log=log,
         evaluate=evaluate,
         save=save,
-        load=load,
-        rewind=rewind,
         event=event,
         preview=preview,
         advance=progress.advance_to,

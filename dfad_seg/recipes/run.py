@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +26,10 @@ from dfad_seg.distill import (
     train_supervised,
 )
 from dfad_seg.objectives import label_loss
-from dfad_seg.recipes.best import keep_best
 from dfad_seg.recipes.build import (
     build_evaluate,
     build_interpolation,
-    fresh_generator,
     game_settings,
-    health_settings,
-    image_augmentation,
-    to_layout,
     training_batches,
 )
 from dfad_seg.recipes.experiment import Experiment, build_experiment
@@ -80,7 +73,7 @@ def train(
             anything is written, and a new run that fails before its first checkpoint leaves nothing behind. Also
             faults of the machine: no memory, no space, another run in the folder.
         Interrupted: Ctrl-C or SIGTERM; the run has been saved and can be resumed.
-        Diverged: training went wrong, see the config's `health`; the last checkpoint is from before, and its network
+        Diverged: training went wrong; the last checkpoint is from before, and its network
             is in `last_good_student.pt` (or `last_good_teacher.pt`).
     """
     work_dir = Path(work_dir)
@@ -89,12 +82,11 @@ def train(
     # Before the processes meet: all of them find the same fault and end alike.
     check_folder(work_dir, dump_config(config), resume=resume is not None)
     check_loggers(config.loggers)
-    check_compiler(config)
     refuse_held(work_dir)
     height, width = config.image_size
     lower = "Lower batch_size or image_size"
     if config.data_free:
-        lower += ", raise accumulate, set checkpoint_activations, or find the batch with --auto-batch"
+        lower += ", raise accumulate, or find the batch with --auto-batch"
     with (
         _torch_settings(config),
         explained(
@@ -139,7 +131,6 @@ def _train(
         with progress, stop_requested:
             hooks = build_hooks(
                 config,
-                work_dir=work_dir,
                 run=run,
                 identity=identity,
                 progress=progress,
@@ -147,9 +138,6 @@ def _train(
                 stop_requested=stop_requested,
                 info=experiment.info,
             )
-            if run is not None and config.evaluation is not None and config.evaluation.keep_best:
-                split, save = config.evaluation.split, partial(_save_network, experiment)
-                keep_best(hooks, run=run.path, split=split, start=start, save=save)
             if run is not None and profile:
                 profiler = IterationProfile(run.path / "profile.json", profile)
                 hooks.advance = _both(hooks.advance, profiler)
@@ -213,17 +201,6 @@ def identity_of(experiment: Experiment) -> str:
     return hashlib.sha256(json.dumps([parts, teacher], sort_keys=True).encode()).hexdigest()
 
 
-def check_compiler(config: Config) -> None:
-    """Raises InputError if `compile` needs a C++ compiler and there is none."""
-    cuda = config.device != "cpu" and torch.cuda.is_available()
-    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++"]
-    if config.compile and not cuda and not any(map(shutil.which, names)):
-        raise InputError(
-            f"compile: true needs a C++ compiler on a CPU, and {' or '.join(names)} is not found. Install one, name it "
-            "in the environment variable CXX, or set compile: false."
-        )
-
-
 def run_method(
     experiment: Experiment, fabric: Fabric, batches_from: Any, state: dict[str, Any] | None, hooks: Hooks
 ) -> nn.Module:
@@ -246,15 +223,11 @@ def run_method(
             fast = optimize_for_distillation(teacher, config.image_size, trainable=False, fold_batch_norm=not watched)
             assert isinstance(fast, Segmentor)
             teacher = fast
-    if config.compile:
-        # The compiled one is for the training steps; the loops go on with the plain one within.
-        trained = torch.compile(trained)  # type: ignore[assignment]
     with_data = TrainingSettings(
         iterations=config.iterations,
         clip_norm=config.clip_norm,
         ema_decay=config.ema_decay,
         answer_pooling=config.answer_pooling,
-        health=health_settings(config),
         seed=config.seed,
     )
     if config.method == "supervised":
@@ -273,8 +246,8 @@ def run_method(
             state=state,
             hooks=hooks,
         )
-    student_loss, loaded_teacher = experiment.student_loss, experiment.teacher
-    assert teacher is not None and loaded_teacher is not None and student_loss is not None
+    student_loss = experiment.student_loss
+    assert teacher is not None and student_loss is not None
     if config.method == "distill_with_data":
         return distil_with_data(
             fabric=fabric,
@@ -303,9 +276,6 @@ def run_method(
         objective=objective,
         schedule=schedule,
         settings=game_settings(config),
-        augment=image_augmentation(config),
-        # Of the teacher as it was loaded: class frequencies are read off its BatchNorm.
-        fresh_generator=lambda: to_layout(config, fresh_generator(config, loaded_teacher, experiment.info.num_classes)),
         interpolation=build_interpolation(config),
         features=features,
         adjustment=experiment.adjustment,

@@ -30,8 +30,6 @@ def claim(files: RunFiles) -> tuple[bool | None, str]:
             weights = [value for key, value in began.items() if "sha256" not in key] if isinstance(began, dict) else []
             if weights:
                 rest += f" The student began with weights from elsewhere: {', '.join(map(str, weights))}."
-            if record.get("label_maps"):
-                rest += f" Layouts came from the label maps in {record['label_maps']}."
             return True, f"No real image was read for training. {rest}"
         return False, (
             "The records contradict each other: provenance.json names no real training image, and the method "

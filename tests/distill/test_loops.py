@@ -12,7 +12,6 @@ from dfad_seg.common.errors import Diverged, Interrupted
 from dfad_seg.distill import (
     GameSettings,
     Hooks,
-    ImageAugmentation,
     build_schedule,
     data_free,
     distil_data_free,
@@ -40,13 +39,9 @@ def play(
 ):
     """A small game; returns (kept student, generator, records)."""
     student, generator, teacher = toys.segmentor(0, dropout=dropout), toys.generator(), toys.teacher()
-    shares, fresh_generator = None, toys.fresh_generator
+    shares = None
     if layouts:
-
-        def fresh_generator():
-            return LayoutGenerator(num_classes=toys.CLASSES, width=2, scales=1, painters=painters, recalled=0.5, zoom=3)
-
-        generator = fresh_generator()
+        generator = LayoutGenerator(num_classes=toys.CLASSES, width=2, scales=1, painters=painters, recalled=0.5)
         shares = ClassShares(teacher.network[1], torch.full((toys.CLASSES,), 1 / toys.CLASSES))
     extras = {}
     if regularised:
@@ -60,7 +55,6 @@ def play(
     hooks = hooks or Hooks()
     hooks.log = lambda step, scalars: records.append({"step": step, **scalars})
     hooks.log_every = 1
-    augment = changes.pop("augment", None)
     settings = dict(iterations=iterations, student_steps=2, batch_size=4, image_size=toys.SIZE, seed=7) | changes
     kept = distil_data_free(
         fabric=fabric(precision),
@@ -74,8 +68,6 @@ def play(
         adjustment=adjustment,
         schedule=build_schedule("step", iterations=iterations, every=3),
         settings=GameSettings(**settings),
-        augment=augment,
-        fresh_generator=fresh_generator,
         state=state,
         hooks=hooks,
         **extras,
@@ -98,17 +90,15 @@ def test_golden_curve():
 
 EVERYTHING = dict(
     ema_decay=0.5,
-    generator_ema_decay=0.5,
-    recalibrate_batches=2,
     student_norm="batch",
     replay_size=6,
     replay_steps=1,
-    restart_every=2,
-    final_student_steps=4,
-    augment=ImageAugmentation(photometric=0.5, geometric=True),
+    final_replay_steps=3,
     regularised=True,
 )
-MIXED = dict(layouts=True, batch_size=16, iterations=6, mixed_sizes=((8, 8), toys.SIZE), replay_size=64, replay_steps=1)
+SIZES = dict(
+    layouts=True, batch_size=16, iterations=6, progressive_sizes=((8, 8), toys.SIZE), replay_size=64, replay_steps=1
+)
 
 
 @pytest.mark.parametrize(
@@ -120,9 +110,8 @@ MIXED = dict(layouts=True, batch_size=16, iterations=6, mixed_sizes=((8, 8), toy
         EVERYTHING | {"replay_answers": "kept", "labels": "teacher"},
         {"simultaneous": True, "replay_size": 8, "replay_steps": 1, "replay_answers": "kept", "answer_pooling": 4},
         {"adjusted": True, "replay_size": 8, "replay_steps": 1, "replay_answers": "kept", "ema_decay": 0.5},
-        dict(layouts=True, batch_size=32, iterations=6, painters=3, restart_every=1, generator_ema_decay=0.5),
-        MIXED | {"augment": ImageAugmentation(surfaces=0.5)},
-        MIXED | {"size_order": "progressive", "simultaneous": True, "replay_answers": "kept"},
+        dict(layouts=True, batch_size=32, iterations=6, painters=3),
+        SIZES | {"simultaneous": True, "replay_answers": "kept"},
     ],
 )
 def test_resumed_equals_uninterrupted(changes):
@@ -173,16 +162,6 @@ def test_kept_answers_spare_the_teacher(monkeypatch):
         assert len(calls) == expected + 1
 
 
-def test_the_generators_step_may_have_its_own_size(monkeypatch):
-    sizes = []
-    teacher = toys.teacher()
-    teacher.register_forward_hook(lambda _, inputs, __: sizes.append(tuple(inputs[0].shape[2:])))
-    monkeypatch.setattr(toys, "teacher", lambda: teacher)
-    _, generator, records = play(layouts=True, generator_image_size=(8, 12), hooks=Hooks(preview_every=0))
-    assert sizes == 5 * [toys.SIZE, toys.SIZE, (8, 12)] + [toys.SIZE]
-    assert generator.answered > 0 and all("train/generator_loss" in record for record in records)
-
-
 def test_simultaneous_updates_share_images_and_answers(monkeypatch):
     teacher = toys.teacher()
     calls, lessons = [], []
@@ -211,18 +190,18 @@ def test_replay_is_logged_and_teaches():
     assert not equal_states(plain, replayed)
 
 
-def test_student_steps_follow_the_learning_rate():
+def test_replay_steps_follow_the_learning_rate():
     falling = build_schedule("poly", iterations=4, power=1.0)  # 1, 3/4, 1/2, 1/4
-    settings = GameSettings(student_steps=2, final_student_steps=10, replay_steps=1, final_replay_steps=5)
-    assert [settings.steps_at(i, falling) for i in range(5)] == [(2, 1), (4, 2), (6, 3), (8, 4), (10, 5)]
-    assert GameSettings(student_steps=3, replay_steps=2).steps_at(4, falling) == (3, 2)
-    assert settings.steps_at(0, lambda iteration: 1.5) == (2, 1)
+    settings = GameSettings(replay_steps=1, final_replay_steps=5)
+    assert [settings.replay_steps_at(i, falling) for i in range(5)] == [1, 2, 3, 4, 5]
+    assert GameSettings(replay_steps=2).replay_steps_at(4, falling) == 2
+    assert settings.replay_steps_at(0, lambda iteration: 1.5) == 1
 
 
 def test_steps_do_not_grow_in_the_warmup():
     schedule = build_schedule("cosine", iterations=40, warmup=10)
     settings = GameSettings(warmup=10, replay_steps=2, final_replay_steps=12)
-    again = [settings.steps_at(i, schedule)[1] for i in range(40)]
+    again = [settings.replay_steps_at(i, schedule) for i in range(40)]
     assert set(again[:10]) == {again[9]} and again == sorted(again) and again[-1] == 12
 
 
@@ -337,8 +316,8 @@ def test_divergence_is_reported_and_not_saved():
 
 
 def test_evaluation_does_not_disturb_the_game():
-    with_evaluation = play(hooks=Hooks(evaluate=lambda n: {"val/mIoU": 0.0}, evaluate_every=1), recalibrate_batches=2)
-    without = play(recalibrate_batches=2)
+    with_evaluation = play(hooks=Hooks(evaluate=lambda n: {"val/mIoU": 0.0}, evaluate_every=1))
+    without = play()
     assert equal_states(with_evaluation[0], without[0])
 
 
@@ -358,11 +337,12 @@ def test_average_is_the_exponential_one():
     weights = []
 
     hooks = Hooks(save=lambda step, state: weights.append(json_like_copy(state)["networks"]["student"]), save_every=1)
-    kept, _, _ = play(iterations=3, hooks=hooks, ema_decay=0.9)
+    kept, _, _ = play(iterations=5, hooks=hooks, ema_decay=0.3)
     name = "network.0.weight"
     expected = weights[0][name]  # the average starts at the first weights it sees
-    for later in weights[1:]:
-        expected = 0.9 * expected + 0.1 * later[name]
+    for t, later in enumerate(weights[1:], start=1):
+        decay = min(0.3, (1 + t) / (10 + t))  # 2/11, 3/12, 0.3, 0.3
+        expected = decay * expected + (1 - decay) * later[name]
     torch.testing.assert_close(kept.state_dict()[name], expected)
 
 

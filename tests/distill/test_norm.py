@@ -1,13 +1,11 @@
-"""BatchNorm modes and recalibration."""
-
-import copy
+"""BatchNorm modes."""
 
 import pytest
 import torch
 import toys
 from torch import nn
 
-from dfad_seg.distill import batch_norm_mode, recalibrate_batch_norm
+from dfad_seg.distill import batch_norm_mode
 from dfad_seg.distill.norm import no_parameter_gradients
 
 
@@ -32,24 +30,6 @@ def test_modes_are_undone_after_an_error_and_leave_frozen_layers_alone():
     assert network[0].training and not network[1].training
     with pytest.raises(ValueError, match="unknown BatchNorm mode"), batch_norm_mode(network, "off"):
         pass
-
-
-def test_recalibration_is_the_plain_average_over_batches():
-    network = toys.segmentor(0, dropout=0.5).train()
-    network.network[1].running_mean += 100
-    batches = [torch.rand(4, 3, 16, 16) for _ in range(3)]
-    weights = copy.deepcopy(dict(network.named_parameters()))
-    with torch.no_grad():
-        features = [network.network[0](network.normalise(x)) for x in batches]
-    recalibrate_batch_norm(network, iter(batches))
-    norm = network.network[1]
-    mean = torch.stack([f.mean((0, 2, 3)) for f in features]).mean(0)
-    var = torch.stack([f.var((0, 2, 3)) for f in features]).mean(0)
-    torch.testing.assert_close(norm.running_mean, mean)
-    torch.testing.assert_close(norm.running_var, var)
-    assert norm.momentum == 0.1
-    assert all(m.training for m in network.modules())
-    assert all(torch.equal(p, weights[n]) for n, p in network.named_parameters())
 
 
 def test_no_parameter_gradients_restores_only_what_it_took():

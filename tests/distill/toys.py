@@ -31,10 +31,6 @@ def teacher(seed: int = 100) -> Segmentor:
 
 def generator(seed: int = 200) -> DCGANGenerator:
     torch.manual_seed(seed)
-    return fresh_generator()
-
-
-def fresh_generator() -> DCGANGenerator:
     return DCGANGenerator(image_size=SIZE, latent_dim=8)
 
 

@@ -27,8 +27,8 @@ def test_configs_are_found_by_name(tmp_path, monkeypatch):
     (tmp_path / "camvid").mkdir()
     (tmp_path / "camvid" / "dfad_cpu").write_text("mine")
     assert find_config("camvid/dfad_cpu").read_text() == "mine"
-    with pytest.raises(InputError, match="Did you mean 'camvid/dfad_layout_cpu'"):
-        find_config("camvid/dfad_layout_cup")
+    with pytest.raises(InputError, match="Did you mean 'camvid/dfad_cpu'"):
+        find_config("camvid/dfad_cup")
     with pytest.raises(InputError, match="cannot read the config nowhere.yaml"):
         load_config("nowhere.yaml")
 

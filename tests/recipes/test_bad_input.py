@@ -145,6 +145,7 @@ def test_bad_teacher_checkpoints(world, capsys, tmp_path, case):
     assert not run.exists() and not (tmp_path / "owned").exists()
 
 
+LAYOUT = {"type": "layout"}
 NETWORKS = [
     ({"teacher": {"source": "smp", "arch": "unet", "encoder_name": "resnet18"}}, ["no checkpoint", "random"]),
     ({"teacher": {"source": "saved"}}, ["source saved needs checkpoint"]),
@@ -163,18 +164,20 @@ NETWORKS = [
     ({"generator": {"type": "layout", "scales": -1}}, ["generator.scales is -1"]),
     ({"generator": {"type": "layout", "class_frequencies": 0.5}}, ["generator.class_frequencies is 0.5"]),
     ({"generator": {"type": "layout", "class_frequencies": None}}, ["generator.class_frequencies is None"]),
-    ({"generator": {"type": "layout", "layouts": ["voronoi"]}}, ["unknown generator.layouts '['voronoi']'"]),
-    ({"generator": {"type": "layout", "texture": 3}}, ["unknown generator.texture '3'"]),
-    ({"generator": {"type": "layout", "class_positions": True}}, ["unknown generator.class_positions 'True'"]),
     ({"adversarial_weight": 0}, ["the generator has nothing to learn", "batch_norm_prior"]),
     (
-        {"generator": {"type": "layout"}, "mixed_sizes": [[160, 160]], "batch_size": 8, "accumulate": 4},
+        {
+            "generator": {"type": "layout"},
+            "progressive_sizes": [[160, 160], [64, 96]],
+            "batch_size": 8,
+            "accumulate": 4,
+        },
         ["a batch of 160x160 has", "need 8. Raise batch_size"],
     ),
     (
         {
             "generator": {"type": "layout"},
-            "mixed_sizes": [[16, 16]],
+            "progressive_sizes": [[16, 16], [64, 96]],
             "replay_size": 6,
             "batch_size": 6,
             "replay_steps": 1,
@@ -184,7 +187,7 @@ NETWORKS = [
     (
         {
             "generator": {"type": "layout"},
-            "mixed_sizes": [[32, 48], [64, 96]],
+            "progressive_sizes": [[32, 48], [64, 96]],
             "batch_size": 8,
             "interpolation": "mixup",
             "attention_transfer": 0.1,
@@ -197,12 +200,6 @@ NETWORKS = [
             "interpolation_labels: teacher",
         ],
     ),
-    (
-        {"generator": {"type": "layout", "class_positions": "anywhere", "position_sharpness": 1}},
-        ["no effect", "anywhere"],
-    ),
-    ({"generator": {"type": "layout", "label_maps": "nowhere"}}, ["no label map folder at nowhere"]),
-    ({"generator": {"type": "layout", "label_maps": 3}}, ["generator.label_maps is 3", "folder of label maps"]),
     ({"student": {"source": "smp", "arch": "unet", "encoder_name": "resnet18", "classes": 5}}, ["classes is 5"]),
     ({"student": {"source": "smp", "arch": "unet", "encoder_name": "resnet18", "encoder_checkpoint": 5}}, ["path"]),
     ({"student_optimizer": {"type": "adam", "lr": 0.1, "momentum": 0.5}}, ["adam optimiser does not take momentum"]),

@@ -1,7 +1,6 @@
 """precision: auto, optimize and --profile."""
 
 import json
-import shutil
 
 import pytest
 import torch
@@ -64,32 +63,6 @@ def test_the_rewrites_do_not_change_a_run(world, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=0.1)  # high learning rates on two images enlarge rounding
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize("method", ["dfad", "distill_with_data"])
-def test_a_compiled_student_learns_the_same(world, tmp_path, monkeypatch, method):
-    compiled = []
-    original = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda network, **kw: compiled.append(kw) or original(network, **kw))
-    losses, keys = [], []
-    for switched in (False, True):
-        config = write(tmp_path / "config.yaml", world.configs[method] | {"compile": switched})
-        run = tmp_path / f"run_{switched}"
-        assert call_tool("train", config, "--work-dir", run) == 0
-        losses.append([r["train/student_loss"] for r in read_metrics(run) if "train/student_loss" in r])
-        keys.append(torch.load(run / "student.pt", weights_only=True)["state_dict"].keys())
-    assert compiled and keys[0] == keys[1]
-    assert losses[0] == pytest.approx(losses[1], rel=0.05)  # dropout draws other random numbers
-
-
-def test_compiling_without_a_compiler_is_refused(world, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    config = write(tmp_path / "config.yaml", world.configs["random_noise"] | {"compile": True, "device": "cpu"})
-    assert call_tool("train", config, "--work-dir", tmp_path / "run") == 2
-    assert "C++ compiler on a CPU, and no-such-compiler is not found" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
-
-
 def test_profile_leaves_a_trace_and_names_the_operators(world, tmp_path, capsys):
     config = write(tmp_path / "config.yaml", world.configs["random_noise"] | {"iterations": 4})
     assert call_tool("train", config, "--work-dir", tmp_path / "run", "--profile", "1") == 0
@@ -111,12 +84,3 @@ def test_a_profile_that_cannot_be_made_is_refused(world, tmp_path, capsys, numbe
     config = write(tmp_path / "config.yaml", world.configs["random_noise"] | {"iterations": 2})
     assert call_tool("train", config, "--work-dir", tmp_path / "run", "--profile", number) == 2
     assert says in capsys.readouterr().err and not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("frequencies", ["statistics", "moments"])
-def test_a_restart_reads_class_frequencies_off_the_teacher_as_it_was_loaded(world, tmp_path, frequencies):
-    """Without a prior that looks into it, the teacher's BatchNorm is folded away, and the frequencies with it."""
-    generator = {"type": "layout", "width": 4, "class_frequencies": frequencies, "recalled": 0.5}
-    changes = {"generator": generator, "generator_restart_every": 2, "iterations": 3, "optimize": True}
-    config = write(tmp_path / "config.yaml", world.configs["dfad"] | changes)
-    assert call_tool("train", config, "--work-dir", tmp_path / "run") == 0

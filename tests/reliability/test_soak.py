@@ -8,7 +8,6 @@ import pytest
 from harness import lines, tiny_config
 
 from dfad_seg.runs import checkpoints
-from dfad_seg.segmentors import read_segmentor_file
 
 ITERATIONS = 7000
 STEPS = ITERATIONS * (2 + 1)
@@ -33,7 +32,7 @@ def size(folder):
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 def test_twenty_thousand_steps(server, tmp_path, tiny_scenes):
-    evaluation = {"split": "val", "every": 100, "batch_size": 3, "num_workers": 0, "short_side": 16, "keep_best": True}
+    evaluation = {"split": "val", "every": 100, "batch_size": 3, "num_workers": 0, "short_side": 16}
     config = tiny_config(
         tmp_path, tiny_scenes, iterations=ITERATIONS, evaluation=evaluation, save_every=50, log_every=20
     )
@@ -71,6 +70,3 @@ def test_twenty_thousand_steps(server, tmp_path, tiny_scenes):
     records = lines(run)
     steps = [record["step"] for record in records if "train/student_loss" in record]
     assert steps == list(range(20, ITERATIONS + 1, 20))
-    scores = {r["step"]: r["val/mIoU"] for r in records if "val/mIoU" in r}
-    best = read_segmentor_file(run / "best_val.pt")["extra"]
-    assert best["selected_on"] == "val" and best["mIoU"] == max(scores.values()) == scores[best["iteration"]]

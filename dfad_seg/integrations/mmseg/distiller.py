@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfad_seg.common.errors import InputError, choose
-from dfad_seg.distill import ImageAugmentation, generator_step, student_step
+from dfad_seg.distill import generator_step, student_step
 from dfad_seg.distill.seeds import iteration_rng
 from dfad_seg.generators import GENERATORS, ImageGenerator
 from dfad_seg.integrations.mmseg.segmentor import DFADSegmentor
@@ -76,7 +76,7 @@ class DataFreeDistiller(BaseModel):
         batch_size: images per step and process.
         image_size: (H, W) of the generated images.
         student_steps, student_norm, accumulate: as in `GameSettings`.
-        interpolation, augmentation: options of `Interpolation` and of `ImageAugmentation`; default: none.
+        interpolation: options of `Interpolation`; default: none.
         seed: of the noise; with the number of the iteration and the rank it fixes every latent.
 
     Raises:
@@ -99,7 +99,6 @@ class DataFreeDistiller(BaseModel):
         student_norm: str = "update",
         accumulate: int = 1,
         interpolation: Mapping[str, Any] | None = None,
-        augmentation: Mapping[str, Any] | None = None,
         seed: int = 0,
         init_cfg: Any = None,
     ) -> None:
@@ -136,7 +135,6 @@ class DataFreeDistiller(BaseModel):
             adjustment=self.adjustment,
         )
         self.interpolation = Interpolation(**interpolation) if interpolation else None
-        self.augmentation = ImageAugmentation(**augmentation) if augmentation else None
         self.batch_size = batch_size
         self.student_steps = student_steps
         self.student_norm = student_norm
@@ -170,7 +168,7 @@ class DataFreeDistiller(BaseModel):
             result = student_step(
                 student=self.student,
                 teacher=self.teacher,
-                images=images if self.augmentation is None else self.augmentation(images, rng),
+                images=images,
                 optimizer=player,
                 loss_fn=self.student_loss,
                 accumulate=self.accumulate,
