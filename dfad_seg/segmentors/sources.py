@@ -12,6 +12,7 @@ from torch import nn
 from dfad_seg.common.errors import InputError, choose, nearest
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.segmentors.base import Segmentor
+from dfad_seg.segmentors.cut import build_cut
 from dfad_seg.segmentors.factory_source import build_factory
 from dfad_seg.segmentors.mmseg_source import build_mmseg, recorded_classes
 from dfad_seg.segmentors.opaque_sources import build_torch_export, build_torchscript
@@ -30,6 +31,7 @@ SOURCES: dict[str, Source] = {
     "torch_export": build_torch_export,
     "factory": build_factory,
     "mmseg": build_mmseg,
+    "cut": build_cut,
 }
 
 # Options that every source takes: those of Segmentor, and `checkpoint`.

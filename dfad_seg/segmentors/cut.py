@@ -1,0 +1,245 @@
+"""A student cut out of its teacher: the same network with fewer channels."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dfad_seg.common.errors import InputError
+from dfad_seg.common.values import Positive, Share, Weight, options
+from dfad_seg.segmentors.base import Segmentor, pad_to_stride
+from dfad_seg.segmentors.convolutions import restore_convolutions
+from dfad_seg.segmentors.cut_compensate import compensate
+from dfad_seg.segmentors.cut_importance import by_agreement, by_weights
+from dfad_seg.segmentors.cut_search import find_drops
+from dfad_seg.segmentors.cut_widths import MATRICES, Rows, Width, find_widths, same_width
+
+WEIGHT_OPTIONS = ("checkpoint", "encoder_checkpoint", "encoder_weights")
+
+
+@options
+class CutOptions:
+    """A student that is its teacher with fewer channels."""
+
+    macs: Share | None = None
+    """Multiply-accumulates of an image of `image_size` to keep, as a share of the teacher's."""
+    parameters: Share | None = None
+    """Parameters to keep, as a share of the teacher's; in place of `macs`."""
+    encoder_cost: Weight = 10.0
+    """How much dearer a channel of the encoder is than one of the decoder: what is left whole keeps what the teacher
+    knows about real images. 1: alike."""
+    importance: Literal["agreement", "magnitude", "batch_norm"] = "agreement"
+    """Which channels go first: those whose loss changes the teacher's predictions on generated images least; those with
+    the smallest weights; those with the smallest BatchNorm scales."""
+    compensate: bool = True
+    """Refit the layers that read dropped channels, on generated images, before any training."""
+    images: Positive = 128
+    """Generated images for importance and compensation."""
+
+    def __post_init__(self) -> None:
+        if (self.macs is None) == (self.parameters is None):
+            raise ValueError("a cut needs one budget: macs or parameters, the share of the teacher's to keep")
+
+
+class Cut(NamedTuple):
+    """A cut student, and what it kept."""
+
+    student: Segmentor
+    rows: Rows
+    """Channels of the teacher that stay, per layer and side that lost some."""
+    macs_share: float
+    parameters_share: float
+
+
+def cut(teacher: Segmentor, options: CutOptions, image_size: tuple[int, int], images: Tensor | None = None) -> Cut:
+    """Cut a student out of its teacher, which is left as it is.
+
+    Args:
+        image_size: (H, W) for which the multiply-accumulates count.
+        images: (N, 3, H, W) in [0, 1], generated; needed for importance by agreement and to compensate.
+
+    Raises:
+        InputError: no layers that could be cut, or a budget that cannot be met.
+    """
+    if teacher.spec is None:
+        raise InputError("a teacher that was built by hand cannot be cut, as the student could not be saved.")
+    widths, costs = find_widths(teacher, image_size)
+    what, share = ("macs", options.macs) if options.macs is not None else ("parameters", options.parameters)
+    assert share is not None
+    if share == 1:
+        prices = by_weights(teacher, widths, norms=False)
+    elif options.importance == "agreement":
+        prices = by_agreement(_plain_copy(teacher), widths, _needed(images))
+    else:
+        prices = by_weights(teacher, widths, norms=options.importance == "batch_norm")
+    first = encoder_of([width.name for width in widths])
+    dear = {width.name: options.encoder_cost for width in widths if first(width.name)}
+    drops = find_drops(widths, costs, prices, what=what, share=share, weights=dear)
+    kept = {name: prices[name].order[count:].sort().values for name, count in drops.items()}
+    student = _plain_copy(teacher)
+    rows = narrow(student.network, dropped_rows(widths, kept))
+    student.spec = {
+        "source": "cut",
+        "num_classes": teacher.num_classes,
+        "of": {name: value for name, value in teacher.spec.items() if name not in WEIGHT_OPTIONS},
+        "widths": {name: list(channels(layer)) for name, layer in _layers(student.network) if _touched(name, rows)},
+    }
+    _check(student, image_size)
+    if options.compensate and rows:
+        inside = (padded_input(net, _needed(images)) for net in (teacher,))
+        compensate(student.network, _plain_copy(teacher).network, rows, next(inside))
+    after, before = costs.total(drops), costs.total({})
+    return Cut(student, rows, after[0] / before[0], after[1] / before[1])
+
+
+def build_cut(
+    *, num_classes: int, of: dict[str, Any], widths: dict[str, list[int]]
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A cut network as a file stores it: the teacher's own options, and the layers that are narrower.
+
+    Raises:
+        InputError: `of` cannot be built, or has no such layers.
+    """
+    from dfad_seg.segmentors.sources import build_segmentor
+
+    whole = build_segmentor(**{name: value for name, value in of.items() if name not in WEIGHT_OPTIONS})
+    layers = dict(_layers(whole.network))
+    gone: Rows = {}
+    for name, wanted in widths.items():
+        if name not in layers:
+            raise InputError(f"a cut network names the layer '{name}', which the network it was cut from has not.")
+        for side, want, have in zip(("out", "in"), wanted, channels(layers[name]), strict=True):
+            if not 1 <= want <= have:
+                raise InputError(f"a cut network's layer '{name}' has {have} channels; {want} of them cannot stay.")
+            if want < have and not (side == "in" and same_width(layers[name])):
+                gone[f"{name}:{side}"] = torch.arange(want, have)
+    narrow(whole.network, gone)
+    own = {"of": of, "widths": widths}
+    return whole.network, {
+        **whole.preprocessing(), "output": whole.output, "classes": whole.classes, "palette": whole.palette, "spec": own
+    }  # fmt: skip
+
+
+def encoder_of(names: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a layer belongs to the encoder: to the first of the parts into which its modules' names divide."""
+    paths = [name.split(".") for name in names]
+    depth = 0
+    while all(len(path) > depth + 1 for path in paths) and len({path[depth] for path in paths}) == 1:
+        depth += 1
+    return lambda name: name.split(".")[: depth + 1] == paths[0][: depth + 1]
+
+
+def padded_input(segmentor: Segmentor, images: Tensor) -> Tensor:
+    """What the network inside sees of images."""
+    return pad_to_stride(segmentor.normalise(images), segmentor.stride)
+
+
+def _needed(images: Tensor | None) -> Tensor:
+    if images is None:
+        raise InputError("this cut needs generated images: without any, take importance: magnitude, compensate: false.")
+    return images
+
+
+def _plain_copy(teacher: Segmentor) -> Segmentor:
+    """A copy that can be trained, without the rewrites that make a fixed network faster."""
+    copied = copy.deepcopy(teacher)
+    copied._frozen = False
+    restore_convolutions(copied)
+    return copied.requires_grad_(True).eval()
+
+
+def _layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    return [(name, m) for name, m in network.named_modules() if isinstance(m, (*MATRICES, nn.BatchNorm2d))]
+
+
+def _touched(name: str, rows: Rows) -> bool:
+    return f"{name}:out" in rows or f"{name}:in" in rows
+
+
+def _check(student: Segmentor, image_size: tuple[int, int]) -> None:
+    try:
+        with torch.no_grad():
+            student(torch.zeros(1, 3, *image_size))
+    except RuntimeError as error:
+        raise InputError(
+            f"the teacher's channels do not go together as its graph says ({str(error).splitlines()[0]}), so it cannot"
+            " be cut. Take another student."
+        ) from error
+
+
+def dropped_rows(widths: Sequence[Width], kept: Mapping[str, Tensor]) -> Rows:
+    """Per layer and side that loses channels, which ones go, given the channels that stay of each named width."""
+    gone: dict[str, Tensor] = {}
+    sizes: dict[str, int] = {}
+    for width in widths:
+        stays = torch.zeros(width.size, dtype=torch.bool)
+        stays[kept.get(width.name, torch.arange(width.size))] = True
+        for member in width.members:
+            key = f"{member.layer}:{member.side}"
+            gone.setdefault(key, torch.zeros(0, dtype=torch.long))
+            gone[key] = torch.cat([gone[key], member.rows[~stays[member.of]]])
+            sizes[key] = max(sizes.get(key, 0), int(member.rows.max()) + 1)
+    return {key: dropped for key, dropped in gone.items() if len(dropped)}
+
+
+def narrow(network: nn.Module, gone: Rows) -> Rows:
+    """Drop channels from a network's layers, in place. Returns those that stay, per layer and side."""
+    rows: Rows = {}
+    layers = dict(network.named_modules())
+    for key, dropped in gone.items():
+        name, side = key.rsplit(":", 1)
+        layer = layers[name]
+        count = channels(layer)[0 if side == "out" else 1]
+        stays = torch.ones(count, dtype=torch.bool)
+        stays[dropped] = False
+        rows[key] = stays.nonzero().flatten()
+        _select(layer, side, rows[key])
+    return rows
+
+
+def channels(layer: nn.Module) -> tuple[int, int]:
+    """(outputs, inputs) of a layer."""
+    if isinstance(layer, nn.BatchNorm2d):
+        return layer.num_features, layer.num_features
+    if isinstance(layer, nn.Linear):
+        return layer.out_features, layer.in_features
+    assert isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
+    return layer.out_channels, layer.in_channels
+
+
+def _select(layer: nn.Module, side: str, rows: Tensor) -> None:
+    def take(name: str, axis: int) -> None:
+        old = getattr(layer, name)
+        if old is None:
+            return
+        new = old.detach().index_select(axis, rows.to(old.device)).clone()
+        setattr(layer, name, nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new)
+
+    count = len(rows)
+    if isinstance(layer, nn.BatchNorm2d):
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            take(name, 0)
+        layer.num_features = count
+    elif isinstance(layer, nn.Linear):
+        take("weight", 0 if side == "out" else 1)
+        if side == "out":
+            take("bias", 0)
+            layer.out_features = count
+        else:
+            layer.in_features = count
+    else:
+        assert isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
+        transposed = isinstance(layer, nn.ConvTranspose2d)
+        depthwise = layer.groups > 1
+        take("weight", 0 if (side == "out") != transposed else 1)
+        if side == "out":
+            take("bias", 0)
+            layer.out_channels = count
+        if side == "in" or depthwise:
+            layer.in_channels = count
+        if depthwise:
+            layer.groups = count

@@ -1,0 +1,249 @@
+"""Which channels of a network belong together, and what they cost: the widths that a cut may change."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from dfad_seg.common.errors import InputError
+from dfad_seg.segmentors.base import Segmentor
+from dfad_seg.segmentors.cost import count_flops, count_parameters
+
+MATRICES = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+"""Layers with a weight matrix per position: those that produce and read channels."""
+
+Rows = dict[str, Tensor]
+"""Per layer and side (`"name:out"` or `"name:in"`), indices of channels, (n,), ascending."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One side of a layer in a width: its channels, and for each the channel of the width that it goes with."""
+
+    layer: str
+    side: str
+    """`out` or `in`."""
+    rows: Tensor
+    of: Tensor
+
+
+@dataclass(frozen=True)
+class Width:
+    """Channels that can only be dropped together: where they are made, normalised and read."""
+
+    name: str
+    """Of the layer that makes them; the first one, where several are summed."""
+    size: int
+    members: tuple[Member, ...]
+
+    def side(self, side: str) -> list[Member]:
+        return [member for member in self.members if member.side == side]
+
+
+@dataclass
+class Costs:
+    """Multiply-accumulates of one image and parameters, as functions of how many channels each width loses."""
+
+    positions: dict[str, int]
+    """Output positions of each layer at the image size in question."""
+    shapes: dict[str, tuple[int, int, int, int]]
+    """(outputs, inputs, taps of the kernel, extra parameters per output) by layer; inputs 0: depthwise."""
+    fixed_macs: int = 0
+    fixed_parameters: int = 0
+    loss: dict[str, list[tuple[str, str, float]]] = field(default_factory=dict)
+    """Per width: (layer, side, channels that the layer loses per channel of the width)."""
+
+    def layer(self, name: str, lost: Mapping[tuple[str, str], float]) -> tuple[float, float]:
+        """(MACs, parameters) of a layer."""
+        outputs, inputs, taps, extra = self.shapes[name]
+        outputs -= lost.get((name, "out"), 0)
+        inputs = inputs - lost.get((name, "in"), 0) if inputs else 1
+        weights = outputs * inputs * taps
+        return weights * self.positions.get(name, 0), weights + outputs * extra
+
+    def total(self, drops: Mapping[str, int]) -> tuple[float, float]:
+        """(MACs, parameters) of the network when each named width loses so many channels."""
+        lost: Counter[tuple[str, str]] = Counter()
+        for width, count in drops.items():
+            for name, side, each in self.loss[width]:
+                lost[name, side] += each * count
+        parts = [self.layer(name, lost) for name in self.shapes]
+        return self.fixed_macs + sum(p[0] for p in parts), self.fixed_parameters + sum(p[1] for p in parts)
+
+
+def find_widths(segmentor: Segmentor, image_size: tuple[int, int]) -> tuple[list[Width], Costs]:
+    """The widths that a cut may change, by Torch-Pruning's dependency graph (Fang et al. 2023), and the costs.
+
+    Left out are the classes, and channels that a layer touches which cannot be made narrower without changing what it
+    computes (group convolutions, attention, normalisation over channels) or that is used several times.
+
+    Raises:
+        InputError: the network is opaque, or has no such width.
+    """
+    if any(isinstance(m, (torch.jit.ScriptModule, torch.fx.GraphModule)) for m in segmentor.modules()):
+        raise InputError(
+            "this network has no Python layers whose channels could be dropped (TorchScript, torch.export). Cut the"
+            " network that it was made from, or take another student."
+        )
+    traced = copy.deepcopy(segmentor.network).cpu().float().eval().requires_grad_(True)
+    height, width = (side + -side % segmentor.stride for side in image_size)
+    example = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    calls, positions = _watch(traced, example)
+    names = {module: name for name, module in traced.named_modules()}
+    shared = _shared(traced)
+    several = {m for m, count in calls.items() if count > 1} | shared
+    widths = [
+        width for group in _groups(segmentor, traced, example) for width in _widths(group, traced, names, several)
+    ]
+    places = {name: place for place, name in enumerate(names.values())}
+    widths.sort(key=lambda width: places[width.name.split("#")[0]])
+    if not widths:
+        raise InputError(
+            "no channel of this network can be dropped: all of them pass through layers that need their number (group"
+            " convolutions, attention, the classes), or through several uses of one layer. Take another student."
+        )
+    return widths, _costs(segmentor, traced, image_size, positions, widths)
+
+
+def _watch(network: nn.Module, example: Tensor) -> tuple[Counter[nn.Module], dict[str, int]]:
+    """How often each layer is used, and its output positions per image."""
+    calls: Counter[nn.Module] = Counter()
+    positions: dict[str, int] = {}
+
+    def hook(name: str, module: nn.Module) -> None:
+        def record(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            calls[module] += 1
+            channels = output.shape[-1] if isinstance(module, nn.Linear) else output.shape[1]
+            tensor = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
+            count = tensor[0, 0].numel() if tensor is not output else output.numel() // channels
+            positions[name] = positions.get(name, 0) + count
+
+        handles.append(module.register_forward_hook(record))
+
+    handles: list = []
+    for name, module in network.named_modules():
+        if isinstance(module, (*MATRICES, nn.BatchNorm2d)):
+            hook(name, module)
+    with torch.no_grad():
+        network(example)
+    for handle in handles:
+        handle.remove()
+    return calls, positions
+
+
+def _shared(network: nn.Module) -> set[nn.Module]:
+    """Layers that share a parameter with another one."""
+    owners: dict[nn.Parameter, set[nn.Module]] = {}
+    for module in network.modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(parameter, set()).add(module)
+    return {module for group in owners.values() if len(group) > 1 for module in group}
+
+
+def _groups(segmentor: Segmentor, traced: nn.Module, example: Tensor) -> list:
+    # Imported here: it takes a second, and only cutting needs it.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import torch_pruning
+
+        graph = torch_pruning.DependencyGraph()
+        try:
+            graph.build_dependency(
+                traced,
+                example,
+                forward_fn=lambda network, images: segmentor.take_logits(network(images), 1),
+                verbose=False,
+            )
+            return list(graph.get_all_groups(root_module_types=list(MATRICES)))
+        except InputError:
+            raise
+        except Exception as error:  # whatever a graph that it does not understand raises
+            raise InputError(
+                f"Torch-Pruning cannot follow the channels of this network ({type(error).__name__}: {error})."
+                " Take another student."
+            ) from error
+
+
+def _widths(group: list, network: nn.Module, names: dict[nn.Module, str], several: set[nn.Module]) -> list[Width]:
+    """A group of Torch-Pruning as widths; none if it has to keep its channels."""
+    from torch_pruning import ops
+
+    members: dict[tuple[str, str], Member] = {}
+    for index in range(len(group)):
+        dependency, rows = group[index]
+        module, kind = dependency.target.module, dependency.target.type
+        if kind in (ops.OPTYPE.ELEMENTWISE, ops.OPTYPE.CONCAT):
+            continue
+        if not _resizable(module) or module in several:
+            return []
+        # Layers that are as wide in front as behind have one function for both sides.
+        side = "in" if dependency.handler.__name__ == "prune_in_channels" and not same_width(module) else "out"
+        chosen, of = torch.tensor(rows).sort()
+        members.setdefault(
+            (names[module], side), Member(names[module], side, chosen, torch.tensor(group[index].root_idxs)[of])
+        )
+    # Channels that are made in different places, and meet only where they are concatenated, go independently.
+    size = len(group[0].idxs)
+    makers = [m for m in members.values() if m.side == "out" and not same_width(network.get_submodule(m.layer))]
+    makers.sort(key=lambda m: list(names.values()).index(m.layer))
+    made = torch.zeros(size, len(makers), dtype=torch.bool)
+    for column, member in enumerate(makers):
+        made[member.of, column] = True
+    kinds, kind_of = made.unique(dim=0, return_inverse=True)
+    found = []
+    for number, by in enumerate(kinds):
+        channels = (kind_of == number).nonzero().flatten()
+        place = torch.full((size,), -1)
+        place[channels] = torch.arange(len(channels))
+        parts = []
+        for member in members.values():
+            inside = place[member.of] >= 0
+            if inside.any():
+                parts.append(Member(member.layer, member.side, member.rows[inside], place[member.of][inside]))
+        if len(channels) > 1 and by.any() and any(part.side == "in" for part in parts):
+            name = makers[int(by.nonzero()[0])].layer
+            taken = sum(width.name.split("#")[0] == name for width in found)
+            found.append(Width(name + (f"#{taken + 1}" if taken else ""), len(channels), tuple(parts)))
+    return found
+
+
+def same_width(module: nn.Module) -> bool:
+    """Whether a layer takes each channel for itself: BatchNorm, depthwise convolutions."""
+    return isinstance(module, nn.BatchNorm2d) or (isinstance(module, nn.Conv2d) and module.groups > 1)
+
+
+def _resizable(module: object) -> bool:
+    if isinstance(module, nn.Conv2d):
+        return module.groups in (1, module.in_channels) and (module.groups == 1 or module.groups == module.out_channels)
+    if isinstance(module, nn.ConvTranspose2d):
+        return module.groups == 1
+    return isinstance(module, (nn.Linear, nn.BatchNorm2d))
+
+
+def _costs(
+    segmentor: Segmentor, traced: nn.Module, image_size: tuple[int, int], positions: dict[str, int], widths: list[Width]
+) -> Costs:
+    shapes = {}
+    for name, module in traced.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            shapes[name] = (module.num_features, 0, 0, 2 if module.affine else 0)
+        elif isinstance(module, MATRICES):
+            weight = module.weight
+            outputs, inputs = (weight.shape[1], weight.shape[0]) if isinstance(module, nn.ConvTranspose2d) else (
+                weight.shape[0], weight.shape[1])  # fmt: skip
+            depthwise = isinstance(module, nn.Conv2d) and module.groups > 1 and module.groups == module.out_channels
+            taps = weight.numel() // (outputs * inputs)
+            shapes[name] = (outputs, 0 if depthwise else inputs, taps, 0 if module.bias is None else 1)
+    costs = Costs(positions, shapes)
+    for width in widths:
+        costs.loss[width.name] = [(m.layer, m.side, len(m.rows) / width.size) for m in width.members]
+    macs, parameters = costs.total({})
+    costs.fixed_macs = max(0, round(count_flops(segmentor, image_size) / 2 - macs))
+    costs.fixed_parameters = round(count_parameters(segmentor.network) - parameters)
+    return costs
