@@ -26,6 +26,11 @@ def export_smp(segmentor: Segmentor, path: Path, options: ExportOptions) -> Expo
         InputError: the network is none of smp's.
     """
     network = segmentor.network
+    if segmentor.spec is not None and segmentor.spec["source"] == "cut":
+        raise InputError(
+            "format smp cannot hold a network that was cut: smp.from_pretrained builds it with all of its channels."
+            " Use another format."
+        )
     save = getattr(network, "save_pretrained", None)
     if save is None or not type(network).__module__.startswith("segmentation_models_pytorch."):
         raise InputError(

@@ -13,6 +13,7 @@ from dfad_seg.segmentors.checkpoints import (
 from dfad_seg.segmentors.class_frequencies import class_frequencies, last_layers
 from dfad_seg.segmentors.convolutions import restore_convolutions
 from dfad_seg.segmentors.cost import count_flops, count_parameters
+from dfad_seg.segmentors.cut import Cut, CutOptions, cut, intact_layers
 from dfad_seg.segmentors.exportable import ExportableSegmentor, exportable, is_opaque
 from dfad_seg.segmentors.inspection import Inspected, inspect_file
 from dfad_seg.segmentors.optimize import optimize_for_distillation
@@ -22,6 +23,8 @@ from dfad_seg.segmentors.weights import load_weights, read_state_dict
 __all__ = [
     "SOURCES",
     "WEIGHT_OPTIONS",
+    "Cut",
+    "CutOptions",
     "ExportableSegmentor",
     "Inspected",
     "Segmentor",
@@ -29,10 +32,12 @@ __all__ = [
     "class_frequencies",
     "count_flops",
     "count_parameters",
+    "cut",
     "exportable",
     "file_sha256",
     "freeze",
     "inspect_file",
+    "intact_layers",
     "is_opaque",
     "last_layers",
     "load_segmentor",

@@ -133,9 +133,10 @@ def load_segmentor(path: str | Path, *, freeze: bool = False, trust: bool = Fals
     content = read_segmentor_file(path)
     # A file from elsewhere may name further files or downloads; its own weights are all that is wanted.
     spec = {name: value for name, value in content["spec"].items() if name not in WEIGHT_OPTIONS}
-    if (spec["source"] in _CODE_SOURCES or runs_code(spec)) and not trust:
+    origin = spec["of"] if spec["source"] == "cut" and isinstance(spec.get("of"), dict) else spec
+    if (origin.get("source") in _CODE_SOURCES or runs_code(origin)) and not trust:
         raise InputError(
-            f"{path} is rebuilt by the source '{spec['source']}', which runs code that the file names. If"
+            f"{path} is rebuilt by the source '{origin.get('source')}', which runs code that the file names. If"
             " you trust the file, pass trust=True."
         )
     segmentor = build_segmentor(**spec)

@@ -82,16 +82,11 @@ def cut(teacher: Segmentor, options: CutOptions, image_size: tuple[int, int], im
     kept = {name: prices[name].order[count:].sort().values for name, count in drops.items()}
     student = _plain_copy(teacher)
     rows = narrow(student.network, dropped_rows(widths, kept))
-    student.spec = {
-        "source": "cut",
-        "num_classes": teacher.num_classes,
-        "of": {name: value for name, value in teacher.spec.items() if name not in WEIGHT_OPTIONS},
-        "widths": {name: list(channels(layer)) for name, layer in _layers(student.network) if _touched(name, rows)},
-    }
+    student.spec = _spec(teacher.spec, student.network, rows)
     _check(student, image_size)
     if options.compensate and rows:
-        inside = (padded_input(net, _needed(images)) for net in (teacher,))
-        compensate(student.network, _plain_copy(teacher).network, rows, next(inside))
+        inside = pad_to_stride(teacher.normalise(_needed(images)), teacher.stride)
+        compensate(student.network, _plain_copy(teacher).network, rows, inside)
     after, before = costs.total(drops), costs.total({})
     return Cut(student, rows, after[0] / before[0], after[1] / before[1])
 
@@ -101,27 +96,41 @@ def build_cut(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """A cut network as a file stores it: the teacher's own options, and the layers that are narrower.
 
+    Args:
+        of: the options of `build_segmentor` of the network that it was cut from.
+        widths: (outputs, inputs) of the layers that lost channels, by name.
+
     Raises:
         InputError: `of` cannot be built, or has no such layers.
     """
+    # Imported here, as the table of sources holds this one.
     from dfad_seg.segmentors.sources import build_segmentor
 
+    if not isinstance(of, dict) or of.get("source") in (None, "cut") or not isinstance(widths, dict):
+        raise InputError(
+            "a cut network is described by of, the options of the network that it was cut from, and widths, the"
+            " channels of its layers; a run writes both. In a config give macs or parameters instead."
+        )
     whole = build_segmentor(**{name: value for name, value in of.items() if name not in WEIGHT_OPTIONS})
     layers = dict(_layers(whole.network))
     gone: Rows = {}
     for name, wanted in widths.items():
         if name not in layers:
-            raise InputError(f"a cut network names the layer '{name}', which the network it was cut from has not.")
-        for side, want, have in zip(("out", "in"), wanted, channels(layers[name]), strict=True):
-            if not 1 <= want <= have:
-                raise InputError(f"a cut network's layer '{name}' has {have} channels; {want} of them cannot stay.")
-            if want < have and not (side == "in" and same_width(layers[name])):
-                gone[f"{name}:{side}"] = torch.arange(want, have)
+            raise InputError(f"a cut network has the layer '{name}', which the network that it was cut from has not.")
+        have = channels(layers[name])
+        if not _two(wanted) or not all(isinstance(w, int) and 1 <= w <= h for w, h in zip(wanted, have, strict=True)):
+            raise InputError(f"a cut network's layer '{name}' cannot have the widths {wanted}: it was cut from {have}.")
+        for side, want, count in zip(("out", "in"), wanted, have, strict=True):
+            if want < count and not (side == "in" and same_width(layers[name])):
+                gone[f"{name}:{side}"] = torch.arange(want, count)
     narrow(whole.network, gone)
-    own = {"of": of, "widths": widths}
     return whole.network, {
-        **whole.preprocessing(), "output": whole.output, "classes": whole.classes, "palette": whole.palette, "spec": own
-    }  # fmt: skip
+        **whole.preprocessing(),
+        "output": whole.output,
+        "classes": whole.classes,
+        "palette": whole.palette,
+        "spec": {"of": of, "widths": widths},
+    }
 
 
 def encoder_of(names: Sequence[str]) -> Callable[[str], bool]:
@@ -133,9 +142,40 @@ def encoder_of(names: Sequence[str]) -> Callable[[str], bool]:
     return lambda name: name.split(".")[: depth + 1] == paths[0][: depth + 1]
 
 
-def padded_input(segmentor: Segmentor, images: Tensor) -> Tensor:
-    """What the network inside sees of images."""
-    return pad_to_stride(segmentor.normalise(images), segmentor.stride)
+def intact_layers(segmentor: Segmentor) -> list[str]:
+    """The layers of a cut network that are its teacher's as they were: none of their channels is gone.
+
+    BatchNorm counts with the layer before it.
+    """
+    assert segmentor.spec is not None
+    found: list[str] = []
+    before = False
+    for name, layer in _layers(segmentor.network):
+        whole = name not in segmentor.spec["widths"]
+        if isinstance(layer, nn.BatchNorm2d):
+            whole &= before
+        else:
+            before = whole
+        if whole:
+            found.append(name)
+    return found
+
+
+def _spec(teacher: dict[str, Any], network: nn.Module, rows: Rows) -> dict[str, Any]:
+    # What is cut twice is described by what was cut first.
+    of = teacher["of"] if teacher["source"] == "cut" else teacher
+    widths = dict(teacher["widths"]) if teacher["source"] == "cut" else {}
+    touched = {key.rsplit(":", 1)[0] for key in rows}
+    return {
+        "source": "cut",
+        "num_classes": teacher["num_classes"],
+        "of": {name: value for name, value in of.items() if name not in WEIGHT_OPTIONS},
+        "widths": widths | {name: list(channels(layer)) for name, layer in _layers(network) if name in touched},
+    }
+
+
+def _two(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 2
 
 
 def _needed(images: Tensor | None) -> Tensor:
@@ -154,10 +194,6 @@ def _plain_copy(teacher: Segmentor) -> Segmentor:
 
 def _layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(name, m) for name, m in network.named_modules() if isinstance(m, (*MATRICES, nn.BatchNorm2d))]
-
-
-def _touched(name: str, rows: Rows) -> bool:
-    return f"{name}:out" in rows or f"{name}:in" in rows
 
 
 def _check(student: Segmentor, image_size: tuple[int, int]) -> None:

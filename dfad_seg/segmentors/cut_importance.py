@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,10 +12,12 @@ from torch import Tensor, nn
 
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.cut_compensate import hooks, read_inputs, refittable
-from dfad_seg.segmentors.cut_widths import Width
+from dfad_seg.segmentors.cut_widths import Member, Width
 
 ROUNDS = 24
-"""Most rounds in which the channels of a width are ordered; in each the cheapest ones go."""
+"""Most numbers of channels that are tried per width."""
+LARGE = 1536
+"""Inputs of a layer from which on its channels are ordered by rounds."""
 
 
 @dataclass(frozen=True)
@@ -64,77 +67,86 @@ def by_weights(segmentor: Segmentor, widths: Sequence[Width], *, norms: bool) ->
 def by_agreement(
     segmentor: Segmentor, widths: Sequence[Width], images: Tensor, *, ridge: float = 0.01
 ) -> dict[str, Price]:
-    """Cost: how much the logits are expected to change on images, after the layers behind were refitted.
+    """Cost: how much the predictions are expected to change on images, once the layers behind are refitted.
 
-    Where a layer reads x and answers W x, dropping inputs and refitting the others changes its outputs by the least
-    squares of the layer (optimal brain surgeon, in blocks); each output counts by the mean square of the gradient of
-    the log-probability of classes that are drawn from the network's own prediction, so that the sum over outputs and
-    positions is the divergence of predictions to second order (Fisher). Greedy: a few of a width's channels go at a
-    time, those that then cost least.
+    Where a layer reads x and its outputs are W x, dropping inputs and refitting the others changes these by the least
+    squares of the layer (optimal brain surgeon, in blocks). Each output counts by the mean square of the gradient of
+    the log-probability of classes that are drawn from the network's own prediction (Fisher), so that the sum over
+    outputs and positions is the divergence of predictions to second order. Greedy: a few of a width's channels go at
+    a time, those that then cost least.
 
     Args:
         images: (N, 3, H, W) in [0, 1].
     """
     readers = {member.layer for width in widths for member in width.side("in")}
     grams, fishers = _statistics(segmentor, readers, images)
+    inverses = {}
+    for name, gram in grams.items():
+        gram.diagonal().add_(ridge * gram.diagonal().mean() + 1e-12)
+        inverses[name] = torch.linalg.inv(gram)
     layers = dict(segmentor.network.named_modules())
     prices = {}
     for width in widths:
-        state = []
-        for member in width.side("in"):
-            if member.layer not in grams:
-                continue
-            weight = layers[member.layer].weight.detach().flatten(2) if layers[member.layer].weight.ndim > 2 else (
-                layers[member.layer].weight.detach()[..., None])  # fmt: skip
-            gram = grams[member.layer].clone()
-            gram.diagonal().add_(ridge * gram.diagonal().mean() + 1e-12)
-            inverse = torch.linalg.inv(gram)
-            state.append(
-                (
-                    member,
-                    weight.flatten(1).double().clone(),
-                    inverse.double(),
-                    fishers[member.layer].double(),
-                    weight.shape[-1],
-                )
-            )
-        prices[width.name] = _eliminate(width, state)
+        read = [member for member in width.side("in") if member.layer in grams]
+        prices[width.name] = _eliminate(
+            width, [_Fit(member, layers[m], inverses[m], fishers[m]) for member in read for m in [member.layer]]
+        )
     return prices
 
 
-def _eliminate(width: Width, state: list) -> Price:
-    alive = torch.ones(width.size, dtype=torch.bool)
+class _Fit:
+    """A layer as inputs go and the others make up for them: its weights, and the inverse of its inputs' covariance."""
+
+    def __init__(self, member: Member, layer: nn.Module, inverse: Tensor, fisher: Tensor) -> None:
+        self.member, self.inverse, self.fisher = member, inverse.clone(), fisher.double()
+        self.weight = _weight(layer).flatten(1).double()  # (outputs, inputs × taps)
+        self.taps = _weight(layer)[0, 0].numel()
+
+    def scores(self, size: int) -> Tensor:
+        """What each channel of the width costs this layer if it goes alone."""
+        columns = self._columns(self.member.rows)
+        each = (self.fisher @ self.weight[:, columns].square()) / self.inverse.diagonal()[columns]
+        return _spread(each.view(-1, self.taps).sum(1), self.member.of, size)
+
+    def drop(self, channels: Tensor) -> float:
+        """Take channels of the width off, and say what it costs."""
+        columns = self._columns(self.member.rows[torch.isin(self.member.of, channels)])
+        if not len(columns):
+            return 0.0
+        block = self.inverse[columns][:, columns]
+        solved = torch.linalg.solve(block, self.weight[:, columns].T).T
+        cost = float((self.fisher * (self.weight[:, columns] * solved).sum(1)).sum())
+        self.weight -= solved @ self.inverse[columns]
+        self.inverse -= self.inverse[:, columns] @ torch.linalg.solve(block, self.inverse[columns])
+        self.weight[:, columns] = 0
+        self.inverse[columns] = 0
+        self.inverse[:, columns] = 0
+        self.inverse[columns, columns] = 1  # nothing: the weights are 0
+        return max(cost, 0.0)
+
+    def _columns(self, rows: Tensor) -> Tensor:
+        return (rows[:, None] * self.taps + torch.arange(self.taps)).flatten()
+
+
+def _eliminate(width: Width, fits: list[_Fit]) -> Price:
+    stay = torch.ones(width.size, dtype=torch.bool)
     order: list[Tensor] = []
     costs = [0.0]
     counts = _counts(width.size)
-    for before, after in zip(counts, counts[1:], strict=False):
-        score = torch.zeros(width.size, dtype=torch.float64)
-        for member, weight, inverse, fisher, taps in state:
-            columns = (member.rows[:, None] * taps + torch.arange(taps)).flatten()
-            each = (fisher @ weight[:, columns].square()) / inverse.diagonal()[columns].clamp_min(1e-30)
-            score += _spread(each.view(-1, taps).sum(1), member.of, width.size)
-        score[~alive] = torch.inf
-        go = score.argsort()[: after - before]
-        alive[go] = False
-        order.append(go)
+    # One at a time, as two that can stand in for each other must not go together; large layers for which that would
+    # take minutes by rounds.
+    at_once = 1 if all(len(fit.inverse) <= LARGE for fit in fits) else counts[1]
+    for before, after in itertools.pairwise(counts):
         cost = 0.0
-        for index, (member, weight, inverse, fisher, taps) in enumerate(state):
-            rows = member.rows[torch.isin(member.of, go)]
-            columns = (rows[:, None] * taps + torch.arange(taps)).flatten()
-            block = inverse[columns][:, columns]
-            block.diagonal().add_(1e-12)
-            solved = torch.linalg.solve(block, weight[:, columns].T)  # (b, o)
-            cost += float((fisher * (weight[:, columns] * solved.T).sum(1)).sum())
-            weight = weight - solved.T @ inverse[columns]
-            inverse = inverse - inverse[:, columns] @ torch.linalg.solve(block, inverse[columns])
-            weight[:, columns] = 0
-            inverse[columns] = 0
-            inverse[:, columns] = 0
-            inverse[columns, columns] = 1e30
-            state[index] = (member, weight, inverse, fisher, taps)
-        costs.append(costs[-1] + max(cost, 0.0))
-    rest = alive.nonzero().flatten()
-    return Price(torch.cat([*order, rest]), counts, tuple(costs))
+        for first in range(before, after, at_once):
+            scores = torch.stack([fit.scores(width.size) for fit in fits]).sum(0) if fits else torch.zeros(width.size)
+            scores[~stay] = torch.inf
+            go = scores.argsort()[: min(at_once, after - first)]
+            stay[go] = False
+            order.append(go)
+            cost += sum(fit.drop(go) for fit in fits)
+        costs.append(costs[-1] + cost)
+    return Price(torch.cat([*order, stay.nonzero().flatten()]), counts, tuple(costs))
 
 
 def _statistics(segmentor: Segmentor, readers: set[str], images: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -176,14 +188,13 @@ def _statistics(segmentor: Segmentor, readers: set[str], images: Tensor) -> tupl
     for name, (total, count) in sums.items():
         mean = total / count
         grams[name] = (grams[name] / count - mean[:, None] * mean).double()
-        fishers.setdefault(name, torch.zeros(len(layers_weight(network, name))))
+        fishers.setdefault(name, torch.zeros(len(_weight(network.get_submodule(name)))))
     return grams, fishers
 
 
-def layers_weight(network: nn.Module, name: str) -> Tensor:
-    weight = network.get_submodule(name).weight
-    assert isinstance(weight, Tensor)
-    return weight
+def _weight(layer: nn.Module) -> Tensor:
+    assert isinstance(layer.weight, Tensor)
+    return layer.weight.detach()
 
 
 def _counts(size: int) -> tuple[int, ...]:

@@ -41,7 +41,8 @@ def find_drops(
     if narrowest > target * (1 + TOLERANCE):
         raise InputError(
             f"{what}: {share:g} of the teacher's cannot be reached: with an eighth of all channels that can be dropped,"
-            f" {narrowest / whole:.2f} is left. Ask for at least {narrowest / whole + 0.01:.2f}, or take another student."
+            f" {narrowest / whole:.2f} is left. Ask for at least {narrowest / whole + 0.01:.2f}, or take"
+            " another student."
         )
     touched = {width.name: {layer for layer, _, _ in costs.loss[width.name]} for width in widths}
 

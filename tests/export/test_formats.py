@@ -234,3 +234,23 @@ def test_the_segmentor_is_left_as_it_was(small, tmp_path):
     assert small.training and all(parameter.requires_grad for parameter in small.parameters())
     small.eval()
     assert all(np.array_equal(before[key], value) for key, value in small.network_state_dict().items())
+
+
+def test_a_cut_network_goes_into_every_format_but_smps(tmp_path):
+    from dfad_seg.segmentors import CutOptions, cut
+
+    torch.manual_seed(0)
+    teacher = build_segmentor("smp", num_classes=5, arch="Unet", encoder_name="resnet18").eval()
+    options = CutOptions(macs=0.3, importance="magnitude", compensate=False)
+    student = cut(teacher, options, (64, 64)).student
+    shown = images(1, 3, 64, 96)
+    for name in ("onnx", "torchscript", "torch-export"):
+        written = export(student, tmp_path / FORMATS[name].name, format=name, options=ExportOptions(size=(64, 64)))
+        assert (FORMATS[name].load(written.path)(shown) - student(shown)).abs().max() < 1e-3
+    export_int8(tmp_path / "student.onnx", tmp_path / "int8.onnx", [images(4, 3, 64, 64)], segmentor=student)
+    folder = export(student, tmp_path / "safetensors", format="safetensors").path
+    spec = json.loads((folder / "segmentor.json").read_text())["spec"]
+    rebuilt = build_segmentor(**spec, checkpoint=folder / "model.safetensors").eval()
+    assert torch.equal(rebuilt(shown), student(shown))
+    with pytest.raises(InputError, match="cannot hold a network that was cut"):
+        export(student, tmp_path / "smp", format="smp")

@@ -1,0 +1,260 @@
+"""Students cut out of their teachers: widths, budgets, compensation, files."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dfad_seg.common.errors import InputError
+from dfad_seg.common.values import validated
+from dfad_seg.segmentors import (
+    Cut,
+    CutOptions,
+    Segmentor,
+    build_segmentor,
+    count_flops,
+    count_parameters,
+    cut,
+    freeze,
+    intact_layers,
+    load_segmentor,
+    save_segmentor,
+)
+from dfad_seg.segmentors.cut import dropped_rows, narrow
+from dfad_seg.segmentors.cut_compensate import compensate
+from dfad_seg.segmentors.cut_importance import by_agreement
+from dfad_seg.segmentors.cut_widths import find_widths
+
+SIZE = (64, 64)
+PLAIN: dict[str, Any] = {"importance": "magnitude", "compensate": False}
+
+
+class Blocks(nn.Module):
+    """An encoder with a sum and a depthwise convolution, a decoder with a concatenation."""
+
+    def __init__(self, groups: int = 1, shared: bool = False) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU())
+        self.block = nn.Sequential(
+            nn.Conv2d(16, 32, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
+            nn.Conv2d(32, 32, 3, 1, 1, groups=32, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
+            nn.Conv2d(32, 16, 1, bias=False), nn.BatchNorm2d(16),
+        )  # fmt: skip
+        self.left = nn.Conv2d(16, 8, 3, padding=1, groups=groups)
+        self.right = self.left if shared else nn.Conv2d(16, 12, 1, groups=min(groups, 4))
+        self.head = nn.Conv2d(16 if shared else 20, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = torch.relu(x + self.block(x))
+        return self.head(torch.cat([self.left(x), self.right(x)], 1))
+
+
+def used(segmentor: Segmentor) -> Segmentor:
+    """With BatchNorm statistics and scales that are not the initial ones, frozen."""
+    rng = torch.Generator().manual_seed(1)
+    for module in segmentor.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.copy_(torch.randn(module.num_features, generator=rng) * 0.1)
+            module.running_var.copy_(torch.rand(module.num_features, generator=rng) + 0.5)
+            module.weight.data.copy_(torch.rand(module.num_features, generator=rng) + 0.5)
+    return freeze(segmentor)
+
+
+def blocks(**options: Any) -> Segmentor:
+    torch.manual_seed(0)
+    segmentor = Segmentor(Blocks(**options), num_classes=5, stride=2)
+    segmentor.spec = {"source": "factory", "num_classes": 5, "factory": "networks:Blocks", "mean": [0.5] * 3}
+    return used(segmentor)
+
+
+def images(count: int = 2, size: tuple[int, int] = SIZE) -> Tensor:
+    return torch.rand(count, 3, *size, generator=torch.Generator().manual_seed(2))
+
+
+def muted(teacher: Segmentor, made: Cut) -> Segmentor:
+    """The whole teacher in which nothing reads the channels that the cut dropped: an independent reference."""
+    copied = copy.deepcopy(teacher)
+    for key, stays in made.rows.items():
+        name, side = key.rsplit(":", 1)
+        if side == "in":
+            layer = copied.network.get_submodule(name)
+            gone = torch.ones(layer.weight.shape[1], dtype=torch.bool)
+            gone[stays] = False
+            layer.weight.data[:, gone] = 0
+    return copied
+
+
+NETWORKS = {
+    "blocks": None,
+    "deeplabv3plus": {"source": "smp", "arch": "DeepLabV3Plus", "encoder_name": "mobilenet_v2"},
+    "unet": {"source": "smp", "arch": "Unet", "encoder_name": "resnet18", "decoder_channels": [32, 32, 16, 16, 8]},
+    "fpn": {"source": "smp", "arch": "FPN", "encoder_name": "timm-mobilenetv3_small_100"},
+    "torchvision": {"source": "torchvision", "arch": "lraspp_mobilenet_v3_large"},
+    "convnext": {"source": "smp", "arch": "Unet", "encoder_name": "tu-convnext_atto"},
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_cut_computes_what_the_teacher_without_those_channels_does_and_meets_its_budget(name: str) -> None:
+    options = NETWORKS[name]
+    torch.manual_seed(0)
+    teacher = blocks() if options is None else used(build_segmentor(num_classes=5, **options))
+    before = {key: value.clone() for key, value in teacher.state_dict().items()}
+    made = cut(teacher, CutOptions(macs=0.7, **PLAIN), SIZE)
+    shown = images(size=(50, 70))
+    with torch.no_grad():
+        expected, found = muted(teacher, made)(shown), made.student(shown)
+    assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+    share = count_flops(made.student, SIZE) / count_flops(teacher, SIZE)
+    assert 0.7 * 0.97 <= share <= 0.7 * 1.001 and made.macs_share == pytest.approx(share, abs=1e-3)
+    assert made.parameters_share == pytest.approx(count_parameters(made.student) / count_parameters(teacher), abs=1e-3)
+    assert not made.student.is_frozen and all(p.requires_grad for p in made.student.parameters())
+    assert all(torch.equal(before[key], value) for key, value in teacher.state_dict().items())
+
+
+def test_nothing_to_cut_is_the_teacher_to_the_last_bit() -> None:
+    teacher = blocks()
+    made = cut(teacher, CutOptions(macs=1.0), SIZE)
+    assert torch.equal(made.student(images()), teacher(images())) and not made.rows
+
+
+@pytest.mark.parametrize("importance", ["agreement", "magnitude", "batch_norm"])
+def test_parameters_are_a_budget_too_and_every_importance_meets_it(importance: str) -> None:
+    teacher = blocks()
+    made = cut(teacher, CutOptions(parameters=0.6, importance=importance), SIZE, images(4))
+    assert 0.6 * 0.97 <= count_parameters(made.student) / count_parameters(teacher) <= 0.6
+
+
+def test_the_encoder_is_cut_last_and_the_classes_never() -> None:
+    torch.manual_seed(0)
+    teacher = used(build_segmentor("smp", num_classes=5, arch="DeepLabV3Plus", encoder_name="mobilenet_v2"))
+    made = cut(teacher, CutOptions(macs=0.7, **PLAIN, encoder_cost=1e6), SIZE)
+    assert all(key.startswith(("decoder.", "segmentation_head.")) for key in made.rows)
+    assert "segmentation_head.0:out" not in made.rows
+    whole = intact_layers(made.student)
+    assert {"encoder.features.18.0", "encoder.features.18.1", "decoder.block1.0"} <= set(whole)
+    assert not set(whole) & {key.rsplit(":", 1)[0] for key in made.rows}
+
+
+def test_channels_that_others_can_stand_in_for_go_first_and_nothing_is_lost() -> None:
+    # Half of the block's hidden channels are twins of the other half, so least squares loses nothing.
+    teacher = blocks()
+    block = teacher.network.block
+    for layer in (block[0], block[1], block[3], block[4]):
+        for value in (layer.weight, layer.bias, *(getattr(layer, n, None) for n in ("running_mean", "running_var"))):
+            if value is not None:
+                value.data[16:] = value.data[:16]
+    shown = images(8)
+    widths, _ = find_widths(teacher, SIZE)
+    price = by_agreement(teacher, widths, shown, ridge=1e-9)["block.0"]
+    half = price.counts.index(16)
+    assert price.costs[half] < 1e-6 * price.costs[-1]
+    made = cut(teacher, CutOptions(macs=0.75, **PLAIN), SIZE)
+    plain = (made.student(shown) - teacher(shown)).abs().mean()
+    copied = copy.deepcopy(teacher)
+    copied._frozen = False
+    rows = narrow(copied.network, dropped_rows(widths, {"block.0": price.order[16:].sort().values}))
+    compensate(copied.network, teacher.network, rows, teacher.normalise(shown), ridge=1e-9)
+    assert (copied(shown) - teacher(shown)).abs().max() < 1e-3
+    assert plain > 1e-2
+
+
+def test_compensation_brings_the_predictions_nearer() -> None:
+    teacher, shown = blocks(), images(16)
+    found = {}
+    for name, compensated in (("without", False), ("with", True)):
+        options = CutOptions(macs=0.5, importance="magnitude", compensate=compensated)
+        made = cut(teacher, options, SIZE, shown)
+        found[name] = float((made.student(images(4)) - teacher(images(4))).detach().square().mean())
+    assert found["with"] < 0.5 * found["without"]
+
+
+def test_a_cut_student_is_rebuilt_from_its_file(tmp_path: Any) -> None:
+    torch.manual_seed(0)
+    teacher = used(build_segmentor("smp", num_classes=5, arch="Unet", encoder_name="resnet18", mean=[0.1, 0.2, 0.3]))
+    student = cut(teacher, CutOptions(macs=0.5, **PLAIN), SIZE).student.eval()
+    again = cut(freeze(student), CutOptions(macs=0.5, **PLAIN), SIZE).student.eval()  # what is cut can be cut again
+    for number, network in enumerate((student, again)):
+        save_segmentor(tmp_path / f"{number}.pt", network, classes=list("abcde"))
+        loaded = load_segmentor(tmp_path / f"{number}.pt")
+        assert torch.equal(loaded(images()), network(images())) and loaded.classes == tuple("abcde")
+    assert count_flops(again, SIZE) == pytest.approx(0.25 * count_flops(teacher, SIZE), rel=0.06)
+
+
+def test_a_cut_of_code_needs_trust(tmp_path: Any) -> None:
+    save_segmentor(tmp_path / "cut.pt", cut(blocks(), CutOptions(macs=0.5, **PLAIN), SIZE).student)
+    with pytest.raises(InputError, match="runs code"):
+        load_segmentor(tmp_path / "cut.pt")
+
+
+def spec_of(**changes: Any) -> dict[str, Any]:
+    of = {"source": "smp", "num_classes": 5, "arch": "Unet", "encoder_name": "resnet18"}
+    return {"num_classes": 5, "of": of, "widths": {"encoder.conv1": [8, 3]}} | changes
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (spec_of(widths={"encoder.nothing": [8, 3]}), "has the layer 'encoder.nothing'"),
+        (spec_of(widths={"encoder.conv1": [65, 3]}), "cannot have the widths"),
+        (spec_of(widths={"encoder.conv1": [0, 3]}), "cannot have the widths"),
+        (spec_of(widths={"encoder.conv1": 8}), "cannot have the widths"),
+        (spec_of(of={"source": "cut"}), "described by of"),
+        (spec_of(of="teacher.pt"), "described by of"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(spec: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build_segmentor("cut", **spec)
+
+
+def opaque() -> Segmentor:
+    class Halved(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, :1].expand(-1, 5, -1, -1) * 0.5
+
+    segmentor = Segmentor(torch.jit.trace(Halved(), images()), num_classes=5)  # type: ignore[no-untyped-call]
+    segmentor.spec = {"source": "torchscript", "num_classes": 5}
+    return segmentor
+
+
+@pytest.mark.parametrize(
+    ("teacher", "options", "message"),
+    [
+        (opaque, {"macs": 0.5}, "no Python layers"),
+        (blocks, {"macs": 0.01}, "cannot be reached.*at least"),
+        (lambda: blocks(groups=4), {"macs": 0.2}, "cannot be reached"),
+        (lambda: Segmentor(Blocks(), num_classes=5), {"macs": 0.5}, "built by hand"),
+        (blocks, {"macs": 0.5, "compensate": True}, "needs generated images"),
+    ],
+)
+def test_what_cannot_be_cut_says_why(teacher: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        cut(teacher(), CutOptions(**(PLAIN | options)), SIZE)
+
+
+def test_group_convolutions_and_shared_layers_keep_their_width() -> None:
+    grouped = {width.name for width in find_widths(blocks(groups=4), SIZE)[0]}
+    assert grouped == {"block.0"}
+    shared = {width.name for width in find_widths(blocks(shared=True), SIZE)[0]}
+    assert shared == {"block.0"}
+
+
+def test_options_are_checked() -> None:
+    for values in ({}, {"macs": 0.5, "parameters": 0.5}):
+        with pytest.raises(InputError, match="one budget"):
+            validated(CutOptions, values, "student")
+
+
+def test_held_layers_stay_as_they_are() -> None:
+    student = cut(blocks(), CutOptions(macs=0.7, **PLAIN), SIZE).student
+    student.hold(["stem.0", "stem.1"], parameters=True)
+    copy.deepcopy(student).train()
+    student.train()
+    assert not student.network.stem[1].training and student.network.block[1].training
+    assert not student.network.stem[0].weight.requires_grad and student.network.left.weight.requires_grad
