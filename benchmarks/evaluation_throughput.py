@@ -28,7 +28,7 @@ from dfad_seg import parse_config
 from dfad_seg.common.files import write_json
 from dfad_seg.datasets import CAMVID, build_dataset
 from dfad_seg.evaluation import ConfusionMatrix, Inference, metrics_from_confusion
-from dfad_seg.evaluation.inference import label_map
+from dfad_seg.common.labels import labels_of
 from dfad_seg.recipes import Request, evaluate_source
 from dfad_seg.segmentors import Segmentor, build_segmentor, load_segmentor
 
@@ -236,8 +236,8 @@ def measure_evaluation(
 
 def measure_labels(repeats: int) -> list[dict[str, Any]]:
     scores = torch.randn(4, CLASSES, 360, 480, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(label_map(scores).long(), scores.argmax(1))
-    seconds = take_turns({"torch argmax": lambda: scores.argmax(1), "dfad_seg": lambda: label_map(scores)}, repeats)
+    assert torch.equal(labels_of(scores).long(), scores.argmax(1))
+    seconds = take_turns({"torch argmax": lambda: scores.argmax(1), "dfad_seg": lambda: labels_of(scores)}, repeats)
     pixels = scores.numel() / CLASSES / 1e6
     return [
         {"what": "label map of logits", "candidate": name, "seconds": value, "megapixels_per_s": pixels / value}

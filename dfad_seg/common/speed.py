@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,14 +22,31 @@ SCATTER = 1.25
 def denormals_as_zero() -> Iterator[None]:
     """Count numbers below 1e-38 as zero inside the block: weights that decayed so far slow a processor forty times.
 
-    The setting of the calling thread is restored at the end.
+    The setting belongs to a thread: it is made for the caller's and for those that torch shares work out to, and taken
+    back at the end. Where the caller's thread counts so already, as in every command, nothing is changed.
     """
-    before = not bool(torch.tensor(1e-40) * 1)
-    torch.set_flush_denormal(True)
+    if not bool(torch.tensor(1e-40) * 1) or not torch.set_flush_denormal(True):  # a processor without the setting
+        yield
+        return
     try:
+        _in_worker_threads(True)
         yield
     finally:
-        torch.set_flush_denormal(before)
+        torch.set_flush_denormal(False)
+        _in_worker_threads(False)
+
+
+def _in_worker_threads(on: bool) -> None:
+    """Make the setting in torch's OpenMP threads, which have it from their maker, as it was when they were made.
+
+    Other libraries of threads than GNU's are left as they are.
+    """
+    folder = Path(torch.__file__).parent
+    libraries = [*(folder / "lib").glob("libgomp*.so*"), *(folder.parent / "torch.libs").glob("libgomp*.so*")]
+    if torch.get_num_threads() == 1 or not libraries:
+        return
+    work = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: torch.set_flush_denormal(on) and None)
+    ctypes.CDLL(str(libraries[0])).GOMP_parallel(work, None, torch.get_num_threads(), 0)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, get_type_hints
 
 from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
@@ -40,6 +40,12 @@ T = TypeVar("T")
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def options(kind: type[T]) -> type[T]:
     """A frozen dataclass of keyword arguments that takes no other keys; its fields' docstrings are their meaning."""
+    for base in kind.__mro__[1:]:
+        if dataclasses.is_dataclass(base):  # pydantic reads the docstrings of the class itself only
+            hints, meaning = get_type_hints(base, include_extras=True), schema(base)["properties"]
+            for field in dataclasses.fields(base):
+                described = Field(description=meaning[field.name].get("description"))
+                kind.__annotations__.setdefault(field.name, Annotated[hints[field.name], described])
     made: Any = dataclasses.dataclass(frozen=True, kw_only=True)(kind)
     made.__pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}
     return made

@@ -110,10 +110,8 @@ class EvaluationConfig(Strict):
     """Sizes at which each image is answered; the probabilities are averaged."""
     flip: bool = False
     """Also answer the mirrored image, and average."""
-    precision: Literal["fp32", "bf16", "fp16"] | None = None
-    """Of the forward pass; default: as in training, and fp32 in eval_miou.py."""
-    adaptive_norm: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Weight of each image's own statistics in the network's BatchNorm layers, beside the running ones."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Of the forward pass; auto: that of a training around it, else bf16 where this machine is faster so, else fp32."""
 
 
 class TrainingDataConfig(Strict):

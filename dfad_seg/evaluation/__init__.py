@@ -4,9 +4,10 @@ from dfad_seg.evaluation.bootstrap import Difference, Interval, miou_difference,
 from dfad_seg.evaluation.coco_results import CocoResults, CocoResultsWriter
 from dfad_seg.evaluation.confusion import ConfusionMatrix
 from dfad_seg.evaluation.evaluator import STORED, evaluate_miou
-from dfad_seg.evaluation.inference import Inference, predict
-from dfad_seg.evaluation.meters import Agreement, Answers, BoundaryIoU, CalibrationError, ImageCounts, Meter
+from dfad_seg.evaluation.inference import predict
+from dfad_seg.evaluation.meters import Agreement, BoundaryIoU, CalibrationError, ImageCounts, Meter, Predicted
 from dfad_seg.evaluation.metrics import SegmentationMetrics, metrics_from_confusion
+from dfad_seg.evaluation.options import EvaluationOptions, Inference
 from dfad_seg.evaluation.predictions import PredictionFolder, PredictionWriter
 from dfad_seg.evaluation.results import Comparison, Evaluation, write_result
 from dfad_seg.evaluation.tables import format_comparison, format_summary, format_table
@@ -14,7 +15,6 @@ from dfad_seg.evaluation.tables import format_comparison, format_summary, format
 __all__ = [
     "STORED",
     "Agreement",
-    "Answers",
     "BoundaryIoU",
     "CalibrationError",
     "CocoResults",
@@ -24,9 +24,11 @@ __all__ = [
     "Difference",
     "Evaluation",
     "ImageCounts",
+    "EvaluationOptions",
     "Inference",
     "Interval",
     "Meter",
+    "Predicted",
     "PredictionFolder",
     "PredictionWriter",
     "SegmentationMetrics",

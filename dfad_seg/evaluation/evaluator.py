@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.evaluation.adaptive_norm import adaptive_batch_norm
+from dfad_seg.common.speed import denormals_as_zero
 from dfad_seg.evaluation.confusion import ConfusionMatrix
-from dfad_seg.evaluation.inference import Inference, predict
-from dfad_seg.evaluation.meters import Answers, Meter
+from dfad_seg.evaluation.inference import OnScores, predict
+from dfad_seg.evaluation.meters import Meter, Predicted
 from dfad_seg.evaluation.metrics import SegmentationMetrics, metrics_from_confusion
+from dfad_seg.evaluation.options import Inference
 
 STORED = "prediction"
 """The key of a batch under which a data set delivers label maps that were predicted before."""
@@ -37,17 +39,17 @@ def evaluate_miou(
 ) -> SegmentationMetrics:
     """The metrics of `model` over all `batches`, from one dataset-level confusion matrix.
 
-    The model is in evaluation mode meanwhile; afterwards each submodule has its former mode again, also
-    after an error. Logits of another size than the mask are resized bilinearly to the mask's size before
-    the argmax, so that the truth is always evaluated at its own resolution. Images of one size in a batch go
-    through the model together (large ones one by one on a CPU, which is faster there); none is padded.
+    The model is in evaluation mode meanwhile, and denormal numbers count as zero; afterwards each submodule has its
+    former mode again, also after an error. Logits of another size than the mask are resized bilinearly to the mask's
+    size before the argmax, so that the truth is always evaluated at its own resolution. Images of one size in a batch
+    go through the model together (large ones one by one on a CPU, which is faster there); none is padded.
 
     Args:
         model: images `(N, 3, H, W)` in [0, 1] → logits `(N, num_classes, h, w)`. Without one the batches hold the
             label maps to evaluate under "prediction", integers in [0, num_classes) as the masks.
         batches: dictionaries with "image": RGB, float `(N, 3, H, W)` in [0, 1], or uint8 `(N, H, W, 3)` as files are
             decoded, which is a quarter of the bytes; and "mask": integer `(N, H, W)`, labels in [0, num_classes) or
-            `ignore_index`. Either may be a list of N tensors without the first dimension.
+            `ignore_index`. Either may be a list of N tensors without the first dimension. "name" names the images.
         num_classes: the number of classes.
         classes: class names for the result; "0", "1", … by default.
         ignore_index: label of pixels that are not evaluated.
@@ -62,44 +64,54 @@ def evaluate_miou(
             not summed.
 
     Raises:
-        InputError: the model's class count is not `num_classes`, a label is out of range, images and masks
-            do not belong together, there is no pixel to evaluate, or `inference.adaptive_norm` has no BatchNorm to
-            adapt.
+        InputError: the model's class count is not `num_classes`, its logits are not finite, a label is out of range,
+            images and masks do not belong together, or there is no pixel to evaluate.
     """
-    names = tuple(classes) if classes is not None else tuple(str(label) for label in range(num_classes))
-    if len(names) != num_classes:
-        raise InputError(f"{len(names)} class names given for {num_classes} classes: {', '.join(names)}.")
+    classes = tuple(classes) if classes is not None else tuple(str(label) for label in range(num_classes))
+    if len(classes) != num_classes:
+        raise InputError(f"{len(classes)} class names given for {num_classes} classes: {', '.join(classes)}.")
     device = torch.device(device) if device is not None else _device_of(model)
     inference = inference or Inference()
     matrix = ConfusionMatrix(num_classes, ignore_index, device)
-    want_scores = any(meter.needs_scores for meter in meters)
     network = None if model is None else _checked(model, num_classes, autocast)
 
-    with evaluating(model), adaptive_batch_norm(model, inference.adaptive_norm), torch.inference_mode():
+    with evaluating(model), denormals_as_zero(), torch.inference_mode():
         for batch in batches:
-            predictions: list[Tensor | None] = [None] * len(_entry(batch, "mask"))
+            predictions: dict[int, Tensor] = {}
+            known = batch.get("name", range(len(_entry(batch, "mask"))))
             for places, truth, images, stored in _equal_sizes(batch, device, needs_images=network is not None):
+                seen = Predicted([str(known[place]) for place in places], torch.empty(0), truth, images, stored=stored)
                 if network is None:
-                    labels, scores = stored[STORED], None
+                    labels = stored[STORED]
                 else:
                     assert images is not None
+                    on_scores = _scores_for(meters, seen)
                     size = (truth.shape[-2], truth.shape[-1])
-                    labels, scores = predict(network, images, size, inference, want_scores=want_scores)
+                    labels = predict(network, images, size, inference, names=seen.names, on_scores=on_scores)
                 matrix.update(labels, truth)
-                if meters:
-                    known = batch.get("name", range(len(predictions)))
-                    answers = Answers([str(known[i]) for i in places], labels, truth, images, scores, stored)
-                    for meter in meters:
-                        meter.update(answers)
-                for place, label in zip(places, labels, strict=True):
-                    predictions[place] = label
+                for meter in meters:
+                    if not meter.needs_scores:
+                        meter.update(replace(seen, labels=labels))
+                predictions |= zip(places, labels, strict=True)
             if on_batch is not None:
-                on_batch(batch, [label for label in predictions if label is not None])
+                on_batch(batch, [predictions[place] for place in sorted(predictions)])
             if progress is not None:
                 progress(len(predictions))
     if all_reduce is not None:
         matrix.sync(all_reduce)
-    return metrics_from_confusion(matrix.compute(), names)
+    return metrics_from_confusion(matrix.compute(), classes, ignored=matrix.ignored)
+
+
+def _scores_for(meters: Sequence[Meter], seen: Predicted) -> OnScores | None:
+    """What hands the probabilities to the meters that want them, strip by strip."""
+    wanting = [meter for meter in meters if meter.needs_scores]
+
+    def hand_on(rows: slice, labels: Tensor, scores: Tensor) -> None:
+        strip = replace(seen, labels=labels, truth=seen.truth[:, rows], scores=scores)
+        for meter in wanting:
+            meter.update(strip)
+
+    return hand_on if wanting else None
 
 
 @contextmanager
@@ -170,7 +182,7 @@ def _equal_sizes(batch: Mapping[str, Any], device: torch.device, *, needs_images
             together = parts if whole else torch.stack([parts[place] for place in places])
             return together.to(device, non_blocking=True)
 
-        together = None if images is None else _as_float(gather(images))
+        together = None if images is None else gather(images)
         yield places, gather(masks), together, {key: gather(parts) for key, parts in stored.items()}
 
 
@@ -185,15 +197,6 @@ def _in_cache(groups: Mapping[Any, list[int]], device: torch.device) -> Iterator
         if device.type == "cpu":
             most = max(1, _PIXELS_AT_ONCE_ON_A_CPU // max(1, size.numel()))
         yield from (places[start : start + most] for start in range(0, len(places), most))
-
-
-def _as_float(images: Tensor) -> Tensor:
-    """Decoded files, uint8 `(N, H, W, 3)`, become `(N, 3, H, W)` in [0, 1]; the bytes' order stays: channels last."""
-    if images.dtype != torch.uint8:
-        return images
-    if images.shape[-1] != 3:
-        raise InputError(f"8-bit images must be (N, H, W, 3), got {tuple(images.shape)}.")
-    return images.permute(0, 3, 1, 2).float().div_(255)
 
 
 def _check_logits(logits: Any, batch_size: int, num_classes: int) -> None:

@@ -1,171 +1,192 @@
-"""From images to label maps: whole images, sliding windows, several scales and flips, reduced precision."""
+"""From images to label maps: whole images or sliding windows, several scales and flips, from top to bottom.
+
+With windows no more than a row of them is held as floats, whatever the size of the image, the scales and the flips.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.labels import labels_of
+from dfad_seg.evaluation.options import Inference
 
 Network = Callable[[Tensor], Tensor]
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+OnScores = Callable[[slice, Tensor, Tensor], None]
+"""(rows, their labels (N, rows, W), their float32 probabilities (N, C, rows, W))."""
 
-
-@dataclass(frozen=True)
-class Inference:
-    """How a network is applied to an image.
-
-    With the defaults an image goes through the network whole and once. With several `scales` or `flip`, the softmax of
-    each variant's logits, resized to the truth's size, is averaged, as MMSegmentation's `SegTTAModel` does.
-
-    Attributes:
-        crop_size: height and width of a sliding window, or None for whole images. Windows are placed, and their logits
-            averaged where they overlap, as by MMSegmentation's `slide_inference`.
-        crop_stride: rows and columns between two windows; two thirds of the window by default.
-        scales: factors on the image's height and width.
-        flip: also the mirrored image, at each scale.
-        precision: fp32; bf16 or fp16 run under autocast.
-        adaptive_norm: weight in [0, 1] of each image's own statistics in BatchNorm; `evaluate_miou` sees to it, see
-            `adaptive_norm.adaptive_batch_norm`.
-
-    Raises:
-        InputError: a stride without a window or larger than it, no scale, one that is not positive, an unknown
-            precision, or a weight outside its range.
-    """
-
-    crop_size: tuple[int, int] | None = None
-    crop_stride: tuple[int, int] | None = None
-    scales: tuple[float, ...] = (1.0,)
-    flip: bool = False
-    precision: str = "fp32"
-    adaptive_norm: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.crop_size is None and self.crop_stride is not None:
-            raise InputError(f"the stride {_pair(self.crop_stride)} needs a window: give the crop's size too.")
-        if self.crop_size is not None:
-            if min(self.crop_size) < 1 or min(self.stride) < 1:
-                raise InputError(
-                    f"windows of {_pair(self.crop_size)} pixels every {_pair(self.stride)}: 1 is the least for each."
-                )
-            if any(step > side for step, side in zip(self.stride, self.crop_size, strict=True)):
-                raise InputError(
-                    f"windows of {_pair(self.crop_size)} pixels every {_pair(self.stride)} leave gaps: "
-                    "the stride must not exceed the crop."
-                )
-        if not self.scales or not all(0 < scale < 100 for scale in self.scales):
-            raise InputError(f"scales are {list(self.scales)}: at least one is needed, each above 0 and below 100.")
-        if self.precision not in PRECISIONS:
-            raise InputError(f"precision is '{self.precision}'. Known: {', '.join(PRECISIONS)}.")
-        if not 0 <= self.adaptive_norm <= 1:
-            raise InputError(f"adaptive_norm is {self.adaptive_norm}; it must be in [0, 1].")
-
-    @property
-    def stride(self) -> tuple[int, int]:
-        """Rows and columns between two windows."""
-        assert self.crop_size is not None
-        return self.crop_stride or (max(1, 2 * self.crop_size[0] // 3), max(1, 2 * self.crop_size[1] // 3))
-
-    @property
-    def augmented(self) -> bool:
-        """Whether several variants of an image are averaged."""
-        return self.flip or len(self.scales) > 1 or self.scales[0] != 1
-
-    def autocast(self, device: torch.device) -> AbstractContextManager:
-        """The context of each forward pass."""
-        dtype = PRECISIONS[self.precision]
-        return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+_STRIP = 2**19  # pixels whose probabilities are held at once
+_RESIZED_WHOLE = 2**24  # windows over larger images are resized row by row, which rounds the last bit another way
 
 
 def predict(
-    network: Network, images: Tensor, size: tuple[int, int], mode: Inference, *, want_scores: bool = False
-) -> tuple[Tensor, Tensor | None]:
+    network: Network,
+    images: Tensor,
+    size: tuple[int, int],
+    mode: Inference,
+    *,
+    names: Sequence[str] | None = None,
+    on_scores: OnScores | None = None,
+) -> Tensor:
     """Label maps of images of one size.
 
-    The logits (with several scales or flips, the averaged softmax) are resized bilinearly to `size` before the argmax.
-    Sliding windows over an image of the wanted size hold the logits of one row of windows at a time, so that memory
-    does not grow with the image's height.
+    The logits are resized bilinearly to `size` before the argmax; with several scales or flips, so is each variant,
+    and the softmax is averaged.
 
     Args:
         network: images (N, 3, H, W) in [0, 1] → logits (N, C, h, w).
-        images: float (N, 3, H, W), RGB in [0, 1], on the network's device.
+        images: RGB on the network's device, float (N, 3, H, W) in [0, 1], or uint8 (N, H, W, 3) as decoded.
         size: height and width of the wanted label maps.
         mode: how the network is applied.
-        want_scores: also the probabilities.
+        names: of the images, for messages.
+        on_scores: called for each strip of rows, from top to bottom, with the probabilities.
 
     Returns:
-        Labels (N, *size), uint8 for up to 256 classes and int64 for more; and float32 probabilities (N, C, *size), or
-        None where they are not wanted.
+        Labels (N, *size), uint8 for up to 256 classes and int64 for more.
+
+    Raises:
+        InputError: logits that are not finite.
     """
+    images = _planes(images)
+    augmented = mode.flip or len(mode.scales) > 1 or mode.scales[0] != 1
+    rows = max(1, _STRIP // size[1]) if augmented or on_scores or mode.crop_size else size[0]
     with mode.autocast(images.device):
-        if mode.augmented:
-            scores = _averaged(network, images, size, mode)
-            return label_map(scores), scores if want_scores else None
-        if mode.crop_size is not None and not want_scores and size == tuple(images.shape[-2:]):
-            return torch.cat([label_map(band) for band in slide(network, images, mode)], dim=1), None
-        logits = resized(_logits(network, images, mode), size)
-        labels = label_map(logits)
-        return labels, logits.float().softmax(dim=1) if want_scores else None
+        variants = [
+            _regrouped(_variant(network, images, size, mode, scale, flipped, rows), rows)
+            for scale in mode.scales
+            for flipped in ((False, True) if mode.flip else (False,))
+        ]
+        labels = torch.empty(0)
+        top = 0
+        for strips in zip(*variants, strict=True):
+            scores = strips[0]
+            if augmented:
+                scores = _averaged(strips)
+            found = labels_of(scores, names)
+            strip = slice(top, top + found.shape[1])
+            if top == 0:
+                labels = found if found.shape[1] == size[0] else found.new_empty(len(found), *size)
+            labels[:, strip] = found
+            if on_scores is not None:
+                on_scores(strip, found, scores if augmented else scores.float().softmax(dim=1))
+            top = strip.stop
+    return labels
 
 
-def _logits(network: Network, images: Tensor, mode: Inference) -> Tensor:
-    return network(images) if mode.crop_size is None else torch.cat(list(slide(network, images, mode)), dim=2)
+def _averaged(strips: Sequence[Tensor]) -> Tensor:
+    total = strips[0].float().softmax(dim=1)
+    for strip in strips[1:]:
+        total += strip.float().softmax(dim=1)
+    return total / len(strips)
 
 
-def _averaged(network: Network, images: Tensor, size: tuple[int, int], mode: Inference) -> Tensor:
-    total: Tensor | None = None
+def _planes(images: Tensor) -> Tensor:
+    """uint8 (N, H, W, 3) becomes (N, 3, H, W), still bytes: floats are made of what is worked on."""
+    if images.dtype != torch.uint8:
+        return images
+    if images.shape[-1] != 3:
+        raise InputError(f"8-bit images must be (N, H, W, 3), got {tuple(images.shape)}.")
+    return images.permute(0, 3, 1, 2)
+
+
+def _floats(images: Tensor) -> Tensor:
+    return images.float().div_(255) if images.dtype == torch.uint8 else images
+
+
+def _variant(
+    network: Network,
+    images: Tensor,
+    size: tuple[int, int],
+    mode: Inference,
+    scale: float,
+    flipped: bool,
+    rows: int,
+) -> Iterator[Tensor]:
+    """The logits of one scale, mirrored or not, at the wanted size, in strips from top to bottom."""
     height, width = images.shape[-2:]
-    for scale in mode.scales:
-        # Rounded as MMCV rounds, half up.
-        scaled = resized(images, (max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))))
-        for flipped in (False, True) if mode.flip else (False,):
-            logits = _logits(network, scaled.flip(-1) if flipped else scaled, mode)
-            logits = logits.flip(-1) if flipped else logits
-            scores = resized(logits, size).float().softmax(dim=1)
-            total = scores if total is None else total.add_(scores)
-    assert total is not None
-    return total / (len(mode.scales) * (2 if mode.flip else 1))
+    # Rounded as MMCV rounds, half up.
+    scaled = (max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5)))
+    direct = scaled == (height, width) == size
+    if mode.crop_size is None or not (direct or max(scaled[0] * scaled[1], size[0] * size[1]) > _RESIZED_WHOLE):
+        whole = resized(_floats(images), scaled)
+        whole = whole.flip(-1) if flipped else whole
+        if mode.crop_size is None:
+            logits = network(whole)
+        else:
+            windows = slide(network, lambda top, bottom: whole[..., top:bottom, :], scaled, mode)
+            logits = torch.cat(list(windows), dim=2)
+        yield resized(logits.flip(-1) if flipped else logits, size)
+        return
+
+    def read(top: int, bottom: int) -> Tensor:
+        if scaled == (height, width):
+            part = _floats(images[..., top:bottom, :])
+        else:
+            places = _Rows(height, scaled[0], top, bottom)
+            part = places.resized(_floats(images[..., places.first : places.last + 1, :]), places.first, scaled[1])
+        return part.flip(-1) if flipped else part
+
+    parts = slide(network, read, scaled, mode)
+    parts = (part.flip(-1) for part in parts) if flipped else parts
+    yield from parts if scaled == size else _resized_strips(parts, scaled[0], size, rows)
 
 
-def slide(network: Network, images: Tensor, mode: Inference) -> Iterator[Tensor]:
-    """Logits of sliding windows, averaged where they overlap, as bands of rows from top to bottom.
+def slide(
+    network: Network, read: Callable[[int, int], Tensor], size: tuple[int, int], mode: Inference
+) -> Iterator[Tensor]:
+    """Logits of sliding windows, averaged where they overlap, as strips (N, C, rows, W) from top to bottom, float32.
 
     Windows start at multiples of the stride; the last of a row or column is moved back to end at the border, and an
-    image smaller than the window is one window. Each band is `(N, C, rows, W)`, float32, and final.
+    image smaller than the window is one window: MMSegmentation's `slide_inference`, without its whole arrays.
+
+    Args:
+        network: a window (N, 3, h, w) → its logits.
+        read: (top, bottom) → the image's rows, float (N, 3, bottom - top, W).
+        size: of the image.
+        mode: window and stride.
     """
     assert mode.crop_size is not None
-    height, width = images.shape[-2:]
+    height, width = size
     tall, wide = min(mode.crop_size[0], height), min(mode.crop_size[1], width)
     tops, lefts = _starts(height, tall, mode.stride[0]), _starts(width, wide, mode.stride[1])
-    done = 0
-    total = images.new_zeros(0)
-    count = images.new_zeros(1, 1, 0, width, dtype=torch.float32)
-    for place, top in enumerate(tops):
-        count = F.pad(count, (0, 0, 0, top + tall - done - count.shape[2]))
+    total, count = torch.empty(0), torch.zeros(1, 1, tall, width)
+    for top, following in zip(tops, [*tops[1:], height], strict=True):
+        row = read(top, top + tall)
         for left in lefts:
-            logits = network(images[..., top : top + tall, left : left + wide])
-            if logits.shape[-2:] != (tall, wide):
-                logits = resized(logits, (tall, wide))
+            logits = resized(network(row[..., left : left + wide]), (tall, wide))
             if total.ndim == 1:
-                total = logits.new_zeros(*logits.shape[:2], 0, width, dtype=torch.float32)
-            if total.shape[2] != count.shape[2]:
-                total = F.pad(total, (0, 0, 0, count.shape[2] - total.shape[2]))
-            total[..., top - done : top - done + tall, left : left + wide] += logits
-            count[..., top - done : top - done + tall, left : left + wide] += 1
-        rows = (tops[place + 1] if place + 1 < len(tops) else height) - done
-        yield total[:, :, :rows] / count[:, :, :rows]
-        total, count, done = total[:, :, rows:], count[:, :, rows:], done + rows
+                total = logits.new_zeros(*logits.shape[:2], tall, width, dtype=torch.float32)
+                count = count.to(logits.device)
+            total[..., left : left + wide] += logits
+            count[..., left : left + wide] += 1
+        done = following - top
+        for strip in range(0, done, max(1, _STRIP // width)):
+            part = slice(strip, min(done, strip + max(1, _STRIP // width)))
+            yield total[:, :, part] / count[:, :, part]
+        for sums in (total, count):
+            sums[:, :, : tall - done] = sums[:, :, done:].clone()
+            sums[:, :, tall - done :] = 0
 
 
 def _starts(length: int, window: int, stride: int) -> list[int]:
     windows = max(length - window + stride - 1, 0) // stride + 1
     return [min(place * stride, length - window) for place in range(windows)]
+
+
+def _regrouped(parts: Iterator[Tensor], rows: int) -> Iterator[Tensor]:
+    """The same rows in strips of `rows`; the last may have fewer."""
+    held: Tensor | None = None
+    for part in parts:
+        held = part if held is None or not held.shape[2] else torch.cat([held, part], dim=2)
+        while held.shape[2] >= rows:
+            yield held[:, :, :rows]
+            held = held[:, :, rows:]
+    if held is not None and held.shape[2]:
+        yield held
 
 
 def resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
@@ -175,39 +196,30 @@ def resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(planes.float(), size=size, mode="bilinear", align_corners=False)
 
 
-def label_map(scores: Tensor) -> Tensor:
-    """The class of the highest score, of several the first: `(N, C, H, W)` → `(N, H, W)`.
+class _Rows:
+    """Which rows of `source` rows the rows top … bottom of `target` rows are made of, as in `resized`."""
 
-    uint8 for up to 256 classes, int64 for more. Scores must not be nan.
-    """
-    if scores.shape[1] > 256:
-        return scores.argmax(dim=1)
-    if scores.device.type == "cpu" and scores.dtype == torch.float32 and scores.stride(-1) == 1:
-        return torch.from_numpy(_argmax_of_planes(scores.detach().numpy()))
-    # On a CPU torch's max over planes is several times faster than its argmax, and promises the first maximum too.
-    return scores.max(dim=1).indices.to(torch.uint8)
+    def __init__(self, source: int, target: int, top: int, bottom: int) -> None:
+        place = torch.arange(top, bottom, dtype=torch.float32).add_(0.5).mul_(source / target).sub_(0.5).clamp_(min=0)
+        self.low = place.long().clamp_(max=source - 1)
+        self.high = (self.low + 1).clamp_(max=source - 1)
+        self.share = (place - self.low).clamp_(0, 1)[:, None]
+        self.first, self.last = int(self.low[0]), int(self.high[-1])
 
-
-_STRIP = 2**16  # pixels of a plane that are worked on at once, so that they stay in the processor's cache
-
-
-def _argmax_of_planes(scores: np.ndarray) -> np.ndarray:
-    """A running maximum over whole planes: vectorised where torch's argmax goes pixel by pixel, 30 times faster."""
-    images, classes, height, width = scores.shape
-    labels = np.zeros((images, height, width), dtype=np.uint8)
-    rows = max(1, _STRIP // max(1, width))
-    for image in range(images):
-        for top in range(0, height, rows):
-            planes, label = scores[image, :, top : top + rows], labels[image, top : top + rows]
-            best = planes[0].copy()
-            higher = np.empty(best.shape, dtype=bool)
-            for index in range(1, classes):
-                np.greater(planes[index], best, out=higher)
-                np.maximum(best, planes[index], out=best)
-                # Later classes have larger numbers, so a maximum writes them where they win.
-                np.maximum(label, higher.view(np.uint8) * np.uint8(index), out=label)
-    return labels
+    def resized(self, rows: Tensor, start: int, width: int) -> Tensor:
+        """The rows at `width`; `rows` (N, C, h, w) begin with row `start` of the source."""
+        rows = resized(rows, (rows.shape[-2], width))
+        low, high, share = (part.to(rows.device) for part in (self.low - start, self.high - start, self.share))
+        return rows[..., low, :] * (1 - share) + rows[..., high, :] * share
 
 
-def _pair(values: tuple[int, int]) -> str:
-    return f"{values[0]}x{values[1]}"
+def _resized_strips(parts: Iterator[Tensor], source: int, size: tuple[int, int], rows: int) -> Iterator[Tensor]:
+    """Strips of `source` rows in all, resized to `size` and `rows` at a time."""
+    held, start = next(parts), 0
+    for top in range(0, size[0], rows):
+        places = _Rows(source, size[0], top, min(top + rows, size[0]))
+        while start + held.shape[2] <= places.last:
+            held = torch.cat([held, next(parts)], dim=2)
+        yield places.resized(held, start, size[1])
+        done = int(places.low[-1]) - start
+        held, start = held[:, :, done:], start + done

@@ -13,21 +13,20 @@ from torch import Tensor
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.evaluation.confusion import ConfusionMatrix
-from dfad_seg.evaluation.histogram import pair_histogram
 
 _NOTHING = 255  # in 8-bit label maps: a pixel without a class
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a model said about images of one size.
+class Predicted:
+    """What a model predicted for images of one size.
 
     Attributes:
         names: of the n images.
         labels: integer (n, H, W), the prediction.
         truth: integer (n, H, W).
-        images: float (n, 3, h, w), or None where the prediction was read from files.
-        scores: float32 probabilities (n, C, H, W), or None where no meter needs them.
+        images: float (n, 3, h, w) or uint8 (n, h, w, 3); None where the prediction was read from files.
+        scores: float32 probabilities (n, C, H, W), for meters that need them.
         stored: label maps (n, H, W) that the data set delivers beside, by name.
     """
 
@@ -40,12 +39,15 @@ class Answers:
 
 
 class Meter(Protocol):
-    """Adds up something over the images of a data set."""
+    """Adds up something over the images of a data set.
+
+    One that needs the probabilities is given each image in strips of rows, any other whole images.
+    """
 
     needs_scores: bool
 
-    def update(self, answers: Answers) -> None:
-        """Take in images of one size."""
+    def update(self, seen: Predicted) -> None:
+        """Take in images of one size, or the same rows of them."""
 
 
 class ImageCounts:
@@ -57,8 +59,8 @@ class ImageCounts:
         self.num_classes, self.ignore_index = num_classes, ignore_index
         self._counts: dict[str, np.ndarray] = {}
 
-    def update(self, answers: Answers) -> None:
-        for name, labels, truth in zip(answers.names, answers.labels, answers.truth, strict=True):
+    def update(self, seen: Predicted) -> None:
+        for name, labels, truth in zip(seen.names, seen.labels, seen.truth, strict=True):
             if name in self._counts:
                 raise InputError(f"the image '{name}' was evaluated twice; images need different names here.")
             matrix = ConfusionMatrix(self.num_classes, self.ignore_index, labels.device)
@@ -93,13 +95,13 @@ class BoundaryIoU:
         if num_classes > 255:
             raise InputError(f"boundary IoU is computed for up to 255 classes, and these are {num_classes}.")
         self.num_classes, self.ignore_index, self.ratio = num_classes, ignore_index, ratio
-        self._pairs = np.zeros((256, 256), dtype=np.int64)
+        self._pairs = ConfusionMatrix(256, ignore_index=-1)
 
-    def update(self, answers: Answers) -> None:
-        for labels, truth in zip(answers.labels.cpu().numpy(), answers.truth.cpu().numpy(), strict=True):
+    def update(self, seen: Predicted) -> None:
+        for labels, truth in zip(seen.labels.cpu().numpy(), seen.truth.cpu().numpy(), strict=True):
             ignored = truth == self.ignore_index
             regions = [self._region(np.where(ignored, _NOTHING, part).astype(np.uint8)) for part in (truth, labels)]
-            self._pairs += pair_histogram(regions[0].ravel(), regions[1].ravel())
+            self._pairs.update(*(torch.from_numpy(region) for region in reversed(regions)))
 
     def _region(self, labels: np.ndarray) -> np.ndarray:
         """The labels in the boundary regions, `_NOTHING` elsewhere."""
@@ -114,10 +116,11 @@ class BoundaryIoU:
 
     def compute(self) -> list[float]:
         """Boundary IoU of each class; nan where neither truth nor prediction has it."""
-        size = self.num_classes
-        hits = self._pairs.diagonal()[:size]
-        union = self._pairs.sum(axis=1)[:size] + self._pairs.sum(axis=0)[:size] - hits
-        return [int(h) / int(u) if u else float("nan") for h, u in zip(hits, union, strict=True)]
+        pairs = self._pairs.compute()
+        hits = pairs.diagonal()
+        union = pairs.sum(dim=1) + pairs.sum(dim=0) - hits
+        both = zip(hits.tolist()[: self.num_classes], union.tolist()[: self.num_classes], strict=True)
+        return [h / u if u else float("nan") for h, u in both]
 
 
 class CalibrationError:
@@ -133,14 +136,14 @@ class CalibrationError:
         self.ignore_index, self.bins = ignore_index, bins
         self._sums: Tensor | None = None
 
-    def update(self, answers: Answers) -> None:
-        assert answers.scores is not None
+    def update(self, seen: Predicted) -> None:
+        assert seen.scores is not None
         if self._sums is None:
             # float64, except on devices that have none.
-            kind = torch.float32 if answers.scores.device.type == "mps" else torch.float64
-            self._sums = torch.zeros(3, self.bins, dtype=kind, device=answers.scores.device)
-        edges = torch.linspace(0, 1, self.bins + 1, device=answers.scores.device)
-        for scores, labels, truth in zip(answers.scores, answers.labels, answers.truth, strict=True):
+            kind = torch.float32 if seen.scores.device.type == "mps" else torch.float64
+            self._sums = torch.zeros(3, self.bins, dtype=kind, device=seen.scores.device)
+        edges = torch.linspace(0, 1, self.bins + 1, device=seen.scores.device)
+        for scores, labels, truth in zip(seen.scores, seen.labels, seen.truth, strict=True):
             kept = truth != self.ignore_index
             confidence = scores.amax(dim=0)[kept]
             place = (torch.bucketize(confidence, edges, right=True) - 1).clamp_(0, self.bins - 1)
@@ -166,19 +169,19 @@ class Agreement:
 
     Args:
         num_classes: of both.
-        teacher: `answers` → the teacher's label maps (n, H, W), at the size of the model's.
+        teacher: `seen` → the teacher's label maps (n, H, W), at the size of the model's.
     """
 
     needs_scores = False
 
-    def __init__(self, num_classes: int, teacher: Callable[[Answers], Tensor]) -> None:
+    def __init__(self, num_classes: int, teacher: Callable[[Predicted], Tensor]) -> None:
         self.num_classes, self.teacher = num_classes, teacher
         self._matrix: ConfusionMatrix | None = None
 
-    def update(self, answers: Answers) -> None:
+    def update(self, seen: Predicted) -> None:
         if self._matrix is None:
-            self._matrix = ConfusionMatrix(self.num_classes, ignore_index=-1, device=answers.labels.device)
-        self._matrix.update(answers.labels, self.teacher(answers).to(answers.labels.device))
+            self._matrix = ConfusionMatrix(self.num_classes, ignore_index=-1, device=seen.labels.device)
+        self._matrix.update(seen.labels, self.teacher(seen).to(seen.labels.device))
 
     def compute(self) -> tuple[float, list[float]]:
         """The share of equal pixels, and for each class the share of the teacher's pixels of it that are equal (nan

@@ -30,6 +30,7 @@ class SegmentationMetrics:
         iou: IoU of each class, or nan.
         acc: accuracy (recall) of each class, or nan.
         support: number of evaluated pixels of each class in the truth.
+        ignored: number of pixels that are not evaluated.
     """
 
     classes: tuple[str, ...]
@@ -39,6 +40,7 @@ class SegmentationMetrics:
     iou: tuple[float, ...]
     acc: tuple[float, ...]
     support: tuple[int, ...]
+    ignored: int = 0
 
     @property
     def dice(self) -> tuple[float, ...]:
@@ -85,6 +87,7 @@ class SegmentationMetrics:
             "Acc": [None if math.isnan(value) else value for value in self.acc],
             "Dice": [None if math.isnan(value) else value for value in self.dice],
             "support": list(self.support),
+            "ignored": self.ignored,
         }
 
     @classmethod
@@ -103,6 +106,7 @@ class SegmentationMetrics:
                 iou=tuple(math.nan if value is None else float(value) for value in values["IoU"]),
                 acc=tuple(math.nan if value is None else float(value) for value in values["Acc"]),
                 support=tuple(int(value) for value in values["support"]),
+                ignored=int(values.get("ignored", 0)),
             )
         except KeyError as error:
             raise InputError(f"these are no segmentation metrics: key {error} is missing.") from None
@@ -116,12 +120,13 @@ class SegmentationMetrics:
         return metrics
 
 
-def metrics_from_confusion(matrix: Tensor, classes: Sequence[str]) -> SegmentationMetrics:
+def metrics_from_confusion(matrix: Tensor, classes: Sequence[str], *, ignored: int = 0) -> SegmentationMetrics:
     """The metrics of a confusion matrix.
 
     Args:
         matrix: integer counts `(C, C)`, rows are the truth and columns the prediction.
         classes: C class names, in label order.
+        ignored: the number of pixels beside that are not evaluated.
 
     Raises:
         InputError: the matrix is not `(C, C)`, or it is empty (no evaluated pixel).
@@ -152,6 +157,7 @@ def metrics_from_confusion(matrix: Tensor, classes: Sequence[str]) -> Segmentati
         iou=tuple(iou),
         acc=tuple(acc),
         support=tuple(truth),
+        ignored=ignored,
     )
 
 

@@ -319,7 +319,7 @@ def build_evaluate(config: Config, fabric: Fabric, info: MetaInfo) -> Evaluate |
             classes=info.classes,
             ignore_index=info.ignore_index,
             device=fabric.device,
-            autocast=fabric.autocast if section.precision is None else None,
+            autocast=fabric.autocast if section.precision == "auto" else None,
             inference=inference,
             all_reduce=lambda counts: reduced(fabric, counts, "sum"),
         )
@@ -334,16 +334,10 @@ def inference_of(section: EvaluationConfig) -> Inference:
     Raises:
         InputError: windows that make no sense.
     """
+    keys = ("crop_size", "crop_stride", "scales", "flip")
     try:
-        return Inference(
-            section.crop_size,
-            section.crop_stride,
-            section.scales,
-            section.flip,
-            section.precision or "fp32",
-            section.adaptive_norm,
-        )
-    except InputError as error:
+        return Inference(precision=section.precision, **{key: getattr(section, key) for key in keys})
+    except ValueError as error:
         raise InputError(f"evaluation: {error}") from None
 
 

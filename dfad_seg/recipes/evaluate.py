@@ -18,7 +18,6 @@ from dfad_seg.datasets import MetaInfo
 from dfad_seg.evaluation import (
     STORED,
     Agreement,
-    Answers,
     BoundaryIoU,
     CalibrationError,
     CocoResultsWriter,
@@ -26,6 +25,7 @@ from dfad_seg.evaluation import (
     ImageCounts,
     Inference,
     Meter,
+    Predicted,
     PredictionWriter,
     SegmentationMetrics,
     evaluate_miou,
@@ -220,15 +220,15 @@ def _outputs(request: Request, info: MetaInfo, stack: ExitStack) -> Iterable[Out
 
 def _teacher_labels(
     config: Config, teacher: Source, inference: Inference, where: torch.device
-) -> Callable[[Answers], Tensor]:
+) -> Callable[[Predicted], Tensor]:
     if teacher.network is None:
         return lambda answers: answers.stored[TEACHER]
     network = to_layout(config, teacher.network.to(where))
 
-    def answer(answers: Answers) -> Tensor:
+    def answer(answers: Predicted) -> Tensor:
         assert answers.images is not None
         size = (answers.truth.shape[-2], answers.truth.shape[-1])
-        return predict(network, answers.images, size, inference)[0]
+        return predict(network, answers.images, size, inference, names=answers.names)
 
     return answer
 

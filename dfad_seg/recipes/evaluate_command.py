@@ -81,7 +81,7 @@ def evaluate_from_arguments(
         "short_side": section.short_side,
         "inference": section.model_dump(
             mode="json",
-            include={"crop_size", "crop_stride", "scales", "flip", "precision", "adaptive_norm"},
+            include={"crop_size", "crop_stride", "scales", "flip", "precision"},
             exclude_none=True,
         ),
         "command": command_line(),

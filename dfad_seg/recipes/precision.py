@@ -1,16 +1,18 @@
-"""Which precision is fast here: `precision: auto` becomes fp32 or bf16."""
+"""Which precision is fast here: `precision: auto` becomes fp32 or bf16, in training and in evaluation."""
 
 from __future__ import annotations
 
 import functools
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
 from dfad_seg.config import Config
+from dfad_seg.evaluation import Inference
 
 WORTHWHILE = 1.2
 """bf16 is taken if it is faster than fp32 by this factor: the casts around it cost something too."""
@@ -18,10 +20,6 @@ WORTHWHILE = 1.2
 
 def resolve_precision(config: Config, *, cuda: bool, decided: str | None = None) -> str:
     """`config.precision`, or for `auto` what this machine is fast in, with a message.
-
-    A GPU takes bf16 if its hardware has it. A CPU is measured, once per process and for about a second, as a CPU may
-    know bf16 instructions and still be slower with them. Several processes must decide alike, so they ask for AMX
-    instead.
 
     Args:
         cuda: whether the run is on a GPU.
@@ -31,16 +29,34 @@ def resolve_precision(config: Config, *, cuda: bool, decided: str | None = None)
         return config.precision
     if decided is not None:
         return decided
-    if cuda:
-        fast, why = torch.cuda.is_bf16_supported(including_emulation=False), "as this GPU's hardware says"
-    elif config.devices * config.num_nodes > 1:
-        fast, why = torch.cpu._is_amx_tile_supported(), "by whether this CPU has AMX"
-    else:
-        gain = bf16_gain()
-        fast, why = gain >= WORTHWHILE, f"bf16 autocast is {gain:.2f}x as fast as fp32 on this CPU"
+    fast, why = fast_in_bf16(cuda=cuda, processes=config.devices * config.num_nodes)
     precision = "bf16-mixed" if fast else "32-true"
     rank_zero_only(print)(f"precision auto: {precision}, {why}")
     return precision
+
+
+def evaluation_mode(inference: Inference, device: torch.device) -> Inference:
+    """The same with a precision instead of `auto`, which is printed with its reason."""
+    if inference.precision != "auto":
+        return inference
+    fast, why = fast_in_bf16(cuda=device.type == "cuda")
+    print(f"precision auto: {'bf16' if fast else 'fp32'}, {why}")
+    return replace(inference, precision="bf16" if fast else "fp32")
+
+
+def fast_in_bf16(*, cuda: bool, processes: int = 1) -> tuple[bool, str]:
+    """Whether networks run faster in bf16 here, and why.
+
+    A GPU takes bf16 if its hardware has it. A CPU is measured, once per process and for about a second, as a CPU may
+    know bf16 instructions and still be slower with them. Several processes must decide alike, so they ask for AMX
+    instead.
+    """
+    if cuda:
+        return torch.cuda.is_bf16_supported(including_emulation=False), "as this GPU's hardware says"
+    if processes > 1:
+        return torch.cpu._is_amx_tile_supported(), "by whether this CPU has AMX"
+    gain = bf16_gain()
+    return gain >= WORTHWHILE, f"bf16 autocast is {gain:.2f}x as fast as fp32 on this CPU"
 
 
 @functools.cache

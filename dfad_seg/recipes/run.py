@@ -170,7 +170,7 @@ def _train(
     fabric.barrier()
     if run is not None:
         # The other processes need not wait for this.
-        own_precision = config.evaluation is not None and config.evaluation.precision is not None
+        own_precision = config.evaluation is not None and config.evaluation.precision != "auto"
         autocast = None if own_precision else fabric.autocast  # as in the evaluations on the way
         networks = experiment.networks(kept)
         finish_report(Finished(run.path, config, experiment.info, networks, fabric.device, autocast))

@@ -1,4 +1,4 @@
-"""Inference modes against plain loops: windows, scales and flips, label maps."""
+"""Inference modes against plain loops: windows, scales and flips."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.evaluation import Inference, evaluate_miou, inference, predict
-from dfad_seg.evaluation.inference import label_map, slide
+from dfad_seg.evaluation.inference import slide
 
 
 class Local(torch.nn.Module):
@@ -50,6 +50,18 @@ def pictures(size, n=2, seed=0):
     return torch.rand(n, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
+def slid(network, images, mode):
+    return slide(network, lambda top, bottom: images[..., top:bottom, :], images.shape[-2:], mode)
+
+
+def with_scores(network, images, size, mode):
+    """Labels and probabilities, put together from the strips."""
+    strips = []
+    labels = predict(network, images, size, mode, on_scores=lambda rows, found, scores: strips.append((rows, scores)))
+    assert [rows.start for rows, _ in strips] == [0, *(rows.stop for rows, _ in strips[:-1])]
+    return labels, torch.cat([scores for _, scores in strips], dim=2)
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_windows_are_those_of_the_loop_bit_for_bit(data):
@@ -59,18 +71,12 @@ def test_windows_are_those_of_the_loop_bit_for_bit(data):
     network, images = Local(), pictures(size)
     mode = Inference(crop_size=crop, crop_stride=stride)
     with torch.no_grad():
-        bands = list(slide(network, images, mode))
         expected = windows_by_hand(network, images, crop, stride)
-        assert torch.equal(torch.cat(bands, dim=2), expected)
-        labels, _ = predict(network, images, size, mode)
-    assert torch.equal(labels.long(), expected.argmax(1))
-
-
-def test_windows_hold_one_row_of_logits_at_a_time():
-    images = pictures((4000, 8), n=1)
-    with torch.no_grad():
-        bands = [band.shape[2] for band in slide(Local(), images, Inference(crop_size=(16, 8), crop_stride=(10, 8)))]
-    assert sum(bands) == 4000 and max(bands) <= 16
+        assert torch.equal(torch.cat(list(slid(network, images, mode)), dim=2), expected)
+        for strip in (2**19, 20):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(inference, "_STRIP", strip)
+                assert torch.equal(predict(network, images, size, mode).long(), expected.argmax(1))
 
 
 def test_a_coarse_network_in_windows():
@@ -79,13 +85,17 @@ def test_a_coarse_network_in_windows():
     with torch.no_grad():
         fine = lambda x: F.interpolate(Local(stride=2)(x), x.shape[-2:], mode="bilinear")  # noqa: E731
         assert torch.equal(
-            torch.cat(list(slide(Local(stride=2), images, mode)), 2), windows_by_hand(fine, images, (8, 8), (4, 4))
+            torch.cat(list(slid(Local(stride=2), images, mode)), 2), windows_by_hand(fine, images, (8, 8), (4, 4))
         )
 
 
-@pytest.mark.parametrize("crop", [None, (6, 7)])
-def test_scales_and_flips_average_the_softmax(crop):
-    network, images, size = Local(), pictures((10, 13)), (11, 15)
+@pytest.mark.parametrize(("crop", "strip", "whole"), [(None, 2**19, 2**24), ((6, 7), 2**19, 2**24), ((6, 7), 30, 0)])
+@pytest.mark.parametrize("size", [(11, 15), (10, 13)])
+def test_scales_and_flips_average_the_softmax(crop, strip, whole, size, monkeypatch):
+    """Also where a large image is resized and averaged by few rows."""
+    monkeypatch.setattr(inference, "_STRIP", strip)
+    monkeypatch.setattr(inference, "_RESIZED_WHOLE", whole)
+    network, images = Local(), pictures((10, 13))
     mode = Inference(crop_size=crop, scales=(0.5, 1.0, 1.75), flip=True)
     total = np.zeros((2, 4, *size))
     with torch.no_grad():
@@ -98,7 +108,7 @@ def test_scales_and_flips_average_the_softmax(crop):
                 logits = F.interpolate(logits.flip(3) if flip else logits, size, mode="bilinear").double()
                 exps = np.exp(logits.numpy())
                 total += exps / exps.sum(1, keepdims=True)
-        labels, scores = predict(network, images, size, mode, want_scores=True)
+        labels, scores = with_scores(network, images, size, mode)
     assert np.allclose(scores.numpy(), total / 6, atol=1e-6)
     assert torch.allclose(scores.sum(1), torch.ones(2, *size))
     assert np.array_equal(labels.numpy(), scores.argmax(1).numpy())
@@ -108,27 +118,9 @@ def test_scores_of_the_plain_modes_are_probabilities():
     network, images = Local(), pictures((9, 9))
     with torch.no_grad():
         for mode in (Inference(), Inference(crop_size=(5, 5))):
-            labels, scores = predict(network, images, (9, 9), mode, want_scores=True)
+            labels, scores = with_scores(network, images, (9, 9), mode)
             assert torch.allclose(scores.sum(1), torch.ones(2, 9, 9)) and torch.equal(labels.long(), scores.argmax(1))
-            assert torch.equal(predict(network, images, (9, 9), mode)[0], labels)
-
-
-@pytest.mark.parametrize("layout", ["planes", "channels last", "transposed", "cropped"])
-@pytest.mark.parametrize("classes", [1, 2, 21, 256, 300])
-def test_the_label_map_is_the_first_maximum(classes, layout, monkeypatch):
-    monkeypatch.setattr(inference, "_STRIP", 64)
-    rng = torch.Generator().manual_seed(classes)
-    scores = torch.randint(-2, 3, (2, classes, 13, 17), generator=rng).float()  # full of ties
-    scores[0, :, 0, 0] = -torch.inf
-    if layout == "channels last":
-        scores = scores.contiguous(memory_format=torch.channels_last)
-    elif layout == "transposed":
-        scores = scores.transpose(2, 3)
-    elif layout == "cropped":
-        scores = scores[:, :, 2:11, 3:9]
-    labels = label_map(scores)
-    assert labels.dtype == (torch.uint8 if classes <= 256 else torch.int64)
-    assert np.array_equal(labels.numpy(), scores.numpy().argmax(1))
+            assert torch.equal(predict(network, images, (9, 9), mode), labels)
 
 
 def test_reduced_precision_runs_under_autocast():
@@ -173,11 +165,12 @@ def test_decoded_bytes_give_the_numbers_of_floats_and_any_batching_those_of_one_
         ({"crop_size": (4, 4), "crop_stride": (0, 1)}, "1 is the least"),
         ({"scales": ()}, "at least one"),
         ({"scales": (1.0, -1.0)}, "above 0"),
-        ({"precision": "int8"}, "Known: fp32, bf16, fp16"),
+        ({"scales": (float("nan"),)}, "above 0"),
+        ({"precision": "int8"}, "Known: auto, fp32, bf16, fp16"),
     ],
 )
 def test_modes_that_make_no_sense_are_refused(options, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(ValueError, match=message):
         Inference(**options)
 
 

@@ -11,12 +11,12 @@ import torch
 from torchmetrics.classification import MulticlassCalibrationError
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.evaluation import Agreement, Answers, BoundaryIoU, CalibrationError, ImageCounts, evaluate_miou
+from dfad_seg.evaluation import Agreement, BoundaryIoU, CalibrationError, ImageCounts, Predicted, evaluate_miou
 
 
-def answers(labels, truth, scores=None, names=None, **more):
+def predicted(labels, truth, scores=None, names=None, **more):
     labels, truth = torch.as_tensor(labels), torch.as_tensor(truth)
-    return Answers(names or [str(i) for i in range(len(labels))], labels, truth, scores=scores, **more)
+    return Predicted(names or [str(i) for i in range(len(labels))], labels, truth, scores=scores, **more)
 
 
 def blobs(rng, size, classes):
@@ -53,7 +53,7 @@ def test_boundary_iou_of_each_class(size, ratio, region):
     for _ in range(3):
         labels, truth = blobs(rng, size, 3), blobs(rng, size, 3)
         truth = np.where(rng.random(size) < 0.02, 255, truth)
-        meter.update(answers(labels[None], truth[None]))
+        meter.update(predicted(labels[None], truth[None]))
         reach = max(1, round(ratio * math.hypot(*size)))
         for label in range(classes):
             kept = truth != 255
@@ -69,10 +69,10 @@ def test_boundary_iou_of_equal_and_of_shifted_squares():
     truth = np.zeros((1, 100, 100), np.uint8)
     truth[0, 20:80, 20:80] = 1
     equal = BoundaryIoU(2)
-    equal.update(answers(truth, truth))
+    equal.update(predicted(truth, truth))
     assert equal.compute() == [1.0, 1.0]
     shifted = BoundaryIoU(2)
-    shifted.update(answers(np.roll(truth, 10, axis=2), truth))
+    shifted.update(predicted(np.roll(truth, 10, axis=2), truth))
     assert shifted.compute()[1] < 0.4  # the plain IoU is 0.71
     with pytest.raises(InputError, match="255 classes"):
         BoundaryIoU(256)
@@ -86,7 +86,7 @@ def test_calibration_error_is_that_of_torchmetrics(sharpness):
         scores = (sharpness * torch.randn(2, 5, *size, generator=rng)).softmax(1)
         truth = torch.randint(0, 5, (2, *size), generator=rng)
         truth[torch.rand(truth.shape, generator=rng) < 0.2] = 255
-        meter.update(answers(scores.argmax(1), truth, scores))
+        meter.update(predicted(scores.argmax(1), truth, scores))
         reference.update(scores, truth)
     assert meter.compute() == pytest.approx(reference.compute().item(), abs=1e-6)
 
@@ -95,10 +95,10 @@ def test_calibration_error_by_hand():
     """Two pixels at confidence 0.8, one of them right: the gap is |0.5 - 0.8|; certain and right has none."""
     scores = torch.tensor([[0.8, 0.2], [0.8, 0.2]]).T.reshape(1, 2, 1, 2)
     meter = CalibrationError()
-    meter.update(answers([[[0, 0]]], [[[0, 1]]], scores))
+    meter.update(predicted([[[0, 0]]], [[[0, 1]]], scores))
     assert meter.compute() == pytest.approx(0.3, abs=1e-6)
     certain = CalibrationError()
-    certain.update(answers([[[1]]], [[[1]]], torch.tensor([0.0, 1.0]).reshape(1, 2, 1, 1)))
+    certain.update(predicted([[[1]]], [[[1]]], torch.tensor([0.0, 1.0]).reshape(1, 2, 1, 1)))
     assert certain.compute() == 0
     with pytest.raises(InputError, match="at least one pixel"):
         CalibrationError().compute()
@@ -106,11 +106,11 @@ def test_calibration_error_by_hand():
 
 def test_agreement_with_a_teacher():
     meter = Agreement(3, lambda seen: torch.tensor([[[0, 1], [2, 2]]]))
-    meter.update(answers([[[0, 1], [2, 0]]], [[[255, 255], [0, 0]]]))  # the truth does not matter
+    meter.update(predicted([[[0, 1], [2, 0]]], [[[255, 255], [0, 0]]]))  # the truth does not matter
     overall, classes = meter.compute()
     assert overall == 3 / 4 and classes == [1.0, 1.0, 0.5]
     alone = Agreement(2, lambda seen: torch.zeros(1, 1, 2, dtype=torch.uint8))
-    alone.update(answers([[[0, 1]]], [[[0, 0]]]))
+    alone.update(predicted([[[0, 1]]], [[[0, 0]]]))
     assert alone.compute()[0] == 0.5 and math.isnan(alone.compute()[1][1])
     with pytest.raises(InputError, match="at least one pixel"):
         Agreement(2, lambda seen: seen.labels).compute()
@@ -120,8 +120,8 @@ def test_counts_of_images_are_sorted_by_name_and_sum_to_the_whole():
     rng = np.random.default_rng(0)
     labels, truth = rng.integers(0, 3, (4, 5, 6)), rng.choice([0, 1, 2, 255], (4, 5, 6))
     meter = ImageCounts(3)
-    meter.update(answers(labels[:3], truth[:3], names=["c", "a", "d"]))
-    meter.update(answers(labels[3:], truth[3:], names=["b"]))
+    meter.update(predicted(labels[:3], truth[:3], names=["c", "a", "d"]))
+    meter.update(predicted(labels[3:], truth[3:], names=["b"]))
     counts = meter.compute()
     assert meter.names == ["a", "b", "c", "d"] and counts.shape == (4, 3, 3)
     for place, image in enumerate((1, 3, 0, 2)):
@@ -130,7 +130,7 @@ def test_counts_of_images_are_sorted_by_name_and_sum_to_the_whole():
             t, p = (truth[image] == label) & kept, (labels[image] == label) & kept
             assert counts[place, :, label].tolist() == [(t & p).sum(), t.sum(), p.sum()]
     with pytest.raises(InputError, match="'a' was evaluated twice"):
-        meter.update(answers(labels[:1], truth[:1], names=["a"]))
+        meter.update(predicted(labels[:1], truth[:1], names=["a"]))
     assert ImageCounts(3).compute().shape == (0, 3, 3)
 
 
