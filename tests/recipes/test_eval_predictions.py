@@ -121,20 +121,9 @@ def test_windows_scales_and_flips_from_flags_and_config(world, tmp_path):
         assert call_tool("eval", world.paths["supervised"], world.teacher, *given, "--out", tmp_path / "m.json") == 0
         record = json.loads((tmp_path / "m.json").read_text())
         assert record["inference"] == {
-            "crop_size": [24, 32], "crop_stride": [16, 16], "scales": [0.5, 1.0], "flip": True, "adaptive_norm": 0.0
+            "crop_size": [24, 32], "crop_stride": [16, 16], "scales": [0.5, 1.0], "flip": True, "precision": "auto"
         }  # fmt: skip
         assert record["mIoU"] == pytest.approx(by_hand(world), abs=1e-6)
-
-
-def test_adaptive_norm_from_flag_and_config(world, tmp_path):
-    scores = []
-    for given in (("--adaptive-norm", 0.9), ("--cfg-options", "evaluation.adaptive_norm=0.9"), ()):
-        out = tmp_path / "m.json"
-        assert call_tool("eval", world.paths["supervised"], world.teacher, *given, "--out", out) == 0
-        record = json.loads(out.read_text())
-        assert record["inference"]["adaptive_norm"] == (0.9 if given else 0.0)
-        scores.append(record["mIoU"])
-    assert scores[0] == scores[1] != scores[2]
 
 
 def by_hand(world):
