@@ -26,9 +26,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from dfad_seg import parse_config
 from dfad_seg.common.files import write_json
+from dfad_seg.common.labels import labels_of
 from dfad_seg.datasets import CAMVID, build_dataset
 from dfad_seg.evaluation import ConfusionMatrix, Inference, metrics_from_confusion
-from dfad_seg.common.labels import labels_of
 from dfad_seg.recipes import Request, evaluate_source
 from dfad_seg.segmentors import Segmentor, build_segmentor, load_segmentor
 
