@@ -48,6 +48,7 @@ test-mmseg: $(VENV)/.installed-mmseg ## run the tests against the real MMSegment
 lint: $(VENV)/.installed-lint ## check style and types
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
+	@$(RUN) -m codespell_lib
 	@$(RUN) -m mypy
 
 docs: $(VENV)/.installed-docs ## build the documentation's site in site/, warnings as errors

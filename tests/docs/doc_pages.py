@@ -1,4 +1,4 @@
-"""The documentation as the tests read it."""
+"""The pages as the tests read them."""
 
 import re
 from pathlib import Path
@@ -7,13 +7,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
 
 
-def name(path):
-    return str(path.relative_to(REPOSITORY))
-
-
-def code_blocks(text, language):
-    """The contents of the fenced blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+def code_blocks(page, language):
+    """The contents of a page's fenced blocks of a language."""
+    path = page if isinstance(page, Path) else REPOSITORY / page
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
 def without_code(text):

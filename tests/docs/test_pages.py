@@ -1,0 +1,78 @@
+"""Links lead somewhere, pictures are small and current, the site builds with warnings as errors, the house is in budget."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+
+import house
+import pytest
+from doc_pages import PAGES, REPOSITORY, without_code
+
+LINKS = [
+    pytest.param(page, target, id=f"{page.name}: {target}")
+    for page in PAGES
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text(encoding="utf-8")))
+    if not re.match(r"https?:", target)
+]
+SITE = ("material", "mkdocstrings_handlers", "latex2mathml")
+MISSING = [package for package in SITE if importlib.util.find_spec(package) is None]
+
+
+def anchors(page):
+    """The anchors of a page's headings, as GitHub and MkDocs make them of plain words."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}
+
+
+@pytest.mark.parametrize(("page", "target"), LINKS)
+def test_link(page, target):
+    path, _, anchor = target.partition("#")
+    file = (page.parent / path).resolve() if path else page
+    assert file.is_relative_to(REPOSITORY) and file.is_file(), f"{target} leads nowhere"
+    assert not anchor or anchor in anchors(file), f"{file.name} has no heading for #{anchor}"
+
+
+def test_pictures_are_small():
+    sizes = {file.name: file.stat().st_size for file in (REPOSITORY / "docs" / "images").iterdir()}
+    assert {file: size for file, size in sizes.items() if size > 300_000} == {}
+
+
+def test_every_page_is_on_the_site():
+    listed = set(re.findall(r"[\w/]+\.md", (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:")[1]))
+    here = {file.name for file in (REPOSITORY / "docs").glob("*.md")}
+    assert here | {"index.md", "contributing.md", "changelog.md"} == listed
+
+
+def test_the_picture_of_the_rooms_is_current():
+    wrong = "run: python tests/house.py --draw"
+    drawn = set(re.findall(r'id="(\w+)-(\w+)"', house.PICTURE.read_text(encoding="utf-8")))
+    assert {arrow for arrow in drawn if arrow[0] in house.ALLOWED} == {a for a in house.arrows() if a[1] != "common"}, wrong
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", house.BUDGETS)
+def test_budget(name):
+    limit, measure = house.BUDGETS[name]
+    assert measure() <= limit
+
+
+def test_circles_are_found():
+    assert house.circles({("a", "b"), ("b", "c"), ("c", "b"), ("c", "d")}) == {"b", "c"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}: pip install '.[docs]'")
+def test_the_site_builds_and_fetches_nothing_from_elsewhere(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    settings = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=280, env=settings)
+    assert done.returncode == 0, done.stderr
+    assert "<math" in (tmp_path / "method.html").read_text() and "$$" not in (tmp_path / "method.html").read_text()
+    assert "dfad_seg.student_step" in (tmp_path / "api.html").read_text()
+    for page in tmp_path.glob("*.html"):
+        text = page.read_text()
+        fetched = re.findall(r'<(?:script|img|iframe)[^>]* src="(https?:[^"]+)"', text)
+        fetched += re.findall(r'<link[^>]* rel="(?:stylesheet|preconnect)"[^>]* href="(https?:[^"]+)"', text)
+        assert fetched == [], page.name
