@@ -74,9 +74,9 @@ def file_arrows() -> set[tuple[str, str]]:
 
 
 def arrows() -> set[tuple[str, str]]:
-    """(room, imported room)."""
+    """(room, imported room); `__main__` is a door, as the files of tools/ are."""
     rooms = {(a.split(".")[1], b.split(".")[1]) for a, b in file_arrows()}
-    return {(a, b) for a, b in rooms if a != b}
+    return {(a, b) for a, b in rooms if a != b and a != "__main__"}
 
 
 def circles(graph: set[tuple[str, str]]) -> set[str]:
@@ -146,7 +146,7 @@ def draw(path: Path) -> None:
 
     matplotlib.rcParams.update({"svg.hashsalt": "rooms", "svg.fonttype": "none"})
     graph = {(a, b) for a, b in arrows() if b != "common"}
-    rooms = sorted(ALLOWED.keys() - {"common"})
+    rooms = sorted({room for arrow in graph for room in arrow})
     height: dict[str, int] = {}
     while len(height) < len(rooms):
         below = {room: [b for a, b in graph if a == room] for room in rooms if room not in height}
@@ -154,24 +154,23 @@ def draw(path: Path) -> None:
         if not ready:
             raise SystemExit(f"a circle among {', '.join(below)}: it has no picture")
         height |= {room: 1 + max((height[b] for b in below[room]), default=0) for room in ready}
-    rows = {level: [room for room in rooms if height[room] == level] for level in sorted(set(height.values()))}
-    place = {
-        room: ((i + 0.5) / len(row) + (0.04 if level % 2 else -0.04), level)
-        for level, row in rows.items()
-        for i, room in enumerate(row)
-    }
-    figure, axes = plt.subplots(figsize=(9, 1 + 0.95 * len(rows)))
+    figure, axes = plt.subplots(figsize=(9, 1 + 0.95 * max(height.values())))
+    boxes: dict[str, Any] = {}
+    middle: dict[str, float] = {}
+    for level in range(1, max(height.values()) + 1):
+        below = {room: [middle[b] for a, b in graph if a == room] for room in rooms if height[room] == level}
+        row = sorted(below, key=lambda room: sum(below[room]) / max(1, len(below[room])))
+        middle |= {room: (i + 0.5) / len(row) + 0.03 * (-1) ** level for i, room in enumerate(row)}
+        for room in row:
+            style = {"boxstyle": "round,pad=0.45", "facecolor": "#eef1fb", "edgecolor": "#3f51b5"}
+            boxes[room] = axes.text(middle[room], level, room, ha="center", va="center", fontsize=10, bbox=style, zorder=3)
     for a, b in sorted(graph):
-        axes.annotate(
-            "", place[b], place[a], arrowprops={"arrowstyle": "->", "color": "#5b6b9a", "lw": 1.1,
-                                                "shrinkA": 12, "shrinkB": 13, "gid": f"{a}-{b}"},
-        )  # fmt: skip
-    box = {"boxstyle": "round,pad=0.45", "facecolor": "#eef1fb", "edgecolor": "#3f51b5"}
-    for room, (x, y) in place.items():
-        axes.text(x, y, room, ha="center", va="center", fontsize=11, bbox=box)
-    axes.text(0.5, 0.1, "common: errors, files, values; every room may import it", ha="center", va="center", fontsize=10)
-    axes.axhline(0.4, color="#9aa5cf", lw=1)
-    axes.set(xlim=(-0.05, 1.05), ylim=(-0.1, max(rows) + 0.5))
+        ends = {"patchA": boxes[a].get_bbox_patch(), "patchB": boxes[b].get_bbox_patch(), "shrinkB": 2}
+        line = {"arrowstyle": "-|>", "color": "#7a88b8", "lw": 1, "gid": f"{a}-{b}"}
+        axes.annotate("", (middle[b], height[b]), (middle[a], height[a]), arrowprops=ends | line, zorder=1)
+    axes.text(0.5, 0.15, "common: every room may import it", ha="center", va="center", fontsize=10)
+    axes.axhline(0.5, color="#9aa5cf", lw=1)
+    axes.set(xlim=(-0.05, 1.05), ylim=(-0.1, max(height.values()) + 0.5))
     axes.axis("off")
     figure.savefig(path, metadata={"Date": None}, bbox_inches="tight", facecolor="white")
 
