@@ -1,0 +1,94 @@
+"""Code on the pages runs as it is printed, at tiny sizes."""
+
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+import yaml
+from doc_pages import REPOSITORY, code_blocks
+from torch import nn
+
+from dfad_seg.cli import main
+from dfad_seg.segmentors import build_segmentor, save_segmentor
+
+pytestmark = pytest.mark.slow
+
+
+def fresh(folder, *arguments):
+    """Run this Python in a folder, with the package of this repository or of the folder itself; it must end well."""
+    path = folder if (folder / "dfad_seg").is_dir() else REPOSITORY
+    environment = {"PYTHONPATH": str(path), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "HOME": str(folder)}
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def test_snippets_of_readme_get_started_and_export(tmp_path, tiny_scenes):
+    """In order, in one folder: what the first trains, the others load and export."""
+    shutil.copytree(tiny_scenes, tmp_path / "runs" / "demo" / "data")
+    teacher = build_segmentor("smp", num_classes=11, arch="DeepLabV3Plus", encoder_name="tu-test_resnet")
+    (tmp_path / "runs" / "demo" / "teacher").mkdir()
+    save_segmentor(teacher, tmp_path / "runs" / "demo" / "teacher" / "teacher.pt")
+    demo = yaml.safe_load((REPOSITORY / "configs" / "street_scenes" / "demo.yaml").read_text())
+    demo |= {"iterations": 12, "batch_size": 2, "image_size": [32, 48]}
+    (tmp_path / "configs" / "street_scenes").mkdir(parents=True)
+    (tmp_path / "configs" / "street_scenes" / "demo.yaml").write_text(yaml.safe_dump(demo))
+    (readme,) = code_blocks("README.md", "python")
+    assert 0 <= float(fresh(tmp_path, "-c", readme).splitlines()[-1]) <= 1
+    for run in ("student", "mine"):
+        shutil.copytree(tmp_path / "runs" / "from_python", tmp_path / "runs" / run)
+    fresh(tmp_path, "-m", "dfad_seg", "export", "runs/mine", "--format", "onnx")
+    snippets = code_blocks("docs/get_started.md", "python") + code_blocks("docs/export.md", "python")
+    assert len(snippets) == 3
+    fresh(tmp_path, "-c", "\n".join(snippets))
+
+
+def test_commands_and_configs_of_your_own_model(tmp_path, monkeypatch, capsys):
+    """Each config is built with its weights by a dry run; the one for MMSegmentation needs that, and is only read."""
+    from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (code,) = code_blocks("docs/bring_your_own.md", "python")
+    (tmp_path / "my_model.py").write_text(code)
+    own = {}
+    exec(code, own)
+    networks = {
+        "smp": build_segmentor("smp", num_classes=11, arch="DeepLabV3Plus", encoder_name="resnet18").network,
+        "torchvision": lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=21),
+        "factory": own["build"](),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(nn.Conv2d(3, 11, 1)).save("my_teacher.pt")
+    for config in map(yaml.safe_load, code_blocks("docs/bring_your_own.md", "yaml")):
+        source = config["teacher"]["source"]
+        if source in networks:
+            torch.save(networks.pop(source).state_dict(), "my_teacher.pth")
+        if source == "smp":
+            assert main(["inspect", "my_teacher.pth", "--out", "mine.yaml"]) == 0
+            assert main(["train", "mine.yaml", "--dry-run"]) == 0
+        if source != "mmseg":
+            (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+            assert main(["train", "config.yaml", "--dry-run"]) == 0, capsys.readouterr().err
+    assert networks == {}
+
+
+def test_what_contributing_adds_works(tmp_path):
+    """Each block is put into a copy of the package: a new file as it is, a line of a table at its file's end."""
+    for folder in ("dfad_seg", "configs"):
+        shutil.copytree(REPOSITORY / folder, tmp_path / folder)
+    tests = []
+    for block in code_blocks("CONTRIBUTING.md", "python"):
+        path = tmp_path / re.match(r"# (\S+\.py)\n", block)[1]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n" + block)
+        tests += [path] if path.is_relative_to(tmp_path / "tests") else []
+    assert len(tests) == 4
+    assert "4 passed" in fresh(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
