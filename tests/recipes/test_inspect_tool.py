@@ -1,24 +1,18 @@
-"""tools/inspect_teacher.py on files of every origin, and the commands and configs of docs/bring_your_own.md."""
+"""`dfad-seg inspect` on files of every origin."""
 
-import re
-import shlex
 import warnings
 
 import pytest
 import segmentation_models_pytorch as smp
 import torch
 import yaml
-from conftest_pipeline import REPOSITORY, call_tool
+from conftest_pipeline import call_tool
 from torch import nn
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
-from dfad_seg import load_config
 from dfad_seg.common.errors import InputError
 from dfad_seg.export import export
 from dfad_seg.segmentors import build_segmentor, inspect_file
-
-PAGE = (REPOSITORY / "docs" / "bring_your_own.md").read_text(encoding="utf-8")
-YAML = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)]
 
 
 def smp_file(path, arch="DeepLabV3Plus", encoder="resnet18", classes=11, **options):
@@ -125,61 +119,3 @@ def scripted(network, path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.script(network.eval()), str(path))
-
-
-def shell_commands(section):
-    blocks = re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)
-    return [shlex.split(line, comments=True) for block in blocks for line in block.splitlines() if line.strip()]
-
-
-def run_commands(section):
-    """Each command of a section; what trains is shortened to a dry run, and nothing is scored."""
-    for python, tool, *arguments in shell_commands(section):
-        assert python == "python" and tool.startswith("tools/")
-        name = tool.removeprefix("tools/").removesuffix(".py")
-        if name == "eval_miou":
-            continue
-        if name == "train_seg" and "--dry-run" not in arguments:
-            arguments.append("--dry-run")
-        assert call_tool(name, *arguments) == 0
-
-
-def sections():
-    return re.split(r"^## ", PAGE, flags=re.MULTILINE)
-
-
-def test_the_pages_first_commands(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    smp_file(tmp_path / "my_teacher.pth")
-    run_commands(sections()[0])
-    values = yaml.safe_load((tmp_path / "my_experiment.yaml").read_text())
-    assert values["teacher"]["encoder_name"] == "resnet18" and values["num_classes"] == 11
-    assert "# teacher: 1" in capsys.readouterr().out
-
-
-def test_the_pages_torchscript_commands(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    scripted(nn.Conv2d(3, 11, 1), tmp_path / "my_teacher.pt")
-    run_commands(sections()[3])
-    assert load_config(tmp_path / "my_experiment.yaml").num_classes == 11
-
-
-def test_the_pages_configs(tmp_path, monkeypatch):
-    """(a) to (d) are built with their weights; (e) needs MMSegmentation, and is only read."""
-    monkeypatch.chdir(tmp_path)
-    lraspp = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=21)
-    code = re.search(r"```python\n(# my_model.py.*?)```", PAGE, flags=re.DOTALL).group(1)
-    (tmp_path / "my_model.py").write_text(code)
-    own: dict = {}
-    exec(code, own)  # what the page shows
-    writers = [
-        lambda: smp_file(tmp_path / "my_teacher.pth"),
-        lambda: torch.save(lraspp.state_dict(), tmp_path / "my_teacher.pth"),
-        lambda: scripted(nn.Conv2d(3, 11, 1), tmp_path / "my_teacher.pt"),
-        lambda: torch.save(own["build"]().state_dict(), tmp_path / "my_teacher.pth"),
-    ]
-    assert [config["teacher"]["source"] for config in YAML] == ["smp", "torchvision", "torchscript", "factory", "mmseg"]
-    for write, values in zip(writers, YAML, strict=False):
-        write()
-        (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
-        assert call_tool("train", "config.yaml", "--dry-run") == 0
