@@ -163,7 +163,9 @@ def draw(path: Path) -> None:
         middle |= {room: (i + 0.5) / len(row) + 0.03 * (-1) ** level for i, room in enumerate(row)}
         for room in row:
             style = {"boxstyle": "round,pad=0.45", "facecolor": "#eef1fb", "edgecolor": "#3f51b5"}
-            boxes[room] = axes.text(middle[room], level, room, ha="center", va="center", fontsize=10, bbox=style, zorder=3)
+            boxes[room] = axes.text(
+                middle[room], level, room, ha="center", va="center", fontsize=10, bbox=style, zorder=3
+            )
     for a, b in sorted(graph):
         ends = {"patchA": boxes[a].get_bbox_patch(), "patchB": boxes[b].get_bbox_patch(), "shrinkB": 2}
         line = {"arrowstyle": "-|>", "color": "#7a88b8", "lw": 1, "gid": f"{a}-{b}"}

@@ -19,7 +19,9 @@ ELSEWHERE = {"git", "cd", "tensorboard", "cp", "playwright", "codespell", "pre-c
 def commands(script):
     """The simple commands of a shell script, as lists of words."""
     script = re.sub(r"(^|\s)#.*$", "", re.sub(r"\\\n\s*", " ", script), flags=re.MULTILINE)
-    return [shlex.split(part.replace("<this repository>", "URL")) for part in re.split(r"\n|&&", script) if part.strip()]
+    return [
+        shlex.split(part.replace("<this repository>", "URL")) for part in re.split(r"\n|&&", script) if part.strip()
+    ]
 
 
 SHELL = [
