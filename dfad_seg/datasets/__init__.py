@@ -6,16 +6,16 @@ in `DATASETS`, one test.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfad_seg.common.errors import InputError, choose, nearest
-from dfad_seg.datasets.base import SegmentationDataset, Transform
+from dfad_seg.common.errors import choose
+from dfad_seg.common.values import Kind, validated
+from dfad_seg.datasets.base import NoOptions, SegmentationDataset, Transform
 from dfad_seg.datasets.camvid import CamVid
-from dfad_seg.datasets.coco import Coco
-from dfad_seg.datasets.folders import Folders
+from dfad_seg.datasets.coco import Coco, CocoOptions
+from dfad_seg.datasets.folders import Folders, FoldersOptions
 from dfad_seg.datasets.loaders import eval_loader, train_loader
 from dfad_seg.datasets.metainfo import CAMVID, NYUV2_13, VOC, MetaInfo
 from dfad_seg.datasets.nyuv2 import NyuV2
@@ -23,51 +23,46 @@ from dfad_seg.datasets.street_scenes import StreetScenes, draw_scene, write_stre
 from dfad_seg.datasets.transforms import eval_transform, train_transform
 from dfad_seg.datasets.voc import Voc
 
-DATASETS: dict[str, type[SegmentationDataset]] = {
-    "camvid": CamVid,
-    "coco": Coco,
-    "folders": Folders,
-    "nyuv2": NyuV2,
-    "street_scenes": StreetScenes,
-    "voc": Voc,
+
+@dataclass(frozen=True)
+class DatasetKind(Kind[SegmentationDataset]):
+    """A type of data set; `build(root, split, options, transform=...)` opens a split."""
+
+    build: type[SegmentationDataset]
+
+
+DATASETS: dict[str, DatasetKind] = {
+    "camvid": DatasetKind(NoOptions, CamVid),
+    "coco": DatasetKind(CocoOptions, Coco),
+    "folders": DatasetKind(FoldersOptions, Folders),
+    "nyuv2": DatasetKind(NoOptions, NyuV2),
+    "street_scenes": DatasetKind(NoOptions, StreetScenes),
+    "voc": DatasetKind(NoOptions, Voc),
 }
 
 
 def build_dataset(
-    type: str,
-    root: str | Path,
-    split: str,
-    transform: Transform | None = None,
-    **options: Any,
+    type: str, root: str | Path, split: str, transform: Transform | None = None, **options: Any
 ) -> SegmentationDataset:
-    """The data set `DATASETS[type]` at folder `root`, with the options of its constructor.
+    """The data set `DATASETS[type]` at folder `root`, with the keys of its options.
 
     Raises `InputError` for an unknown type, split or folder, and for options that the type needs or does not take.
     """
-    kind = choose(DATASETS, type, "data set type")
-    check_options(type, options)
-    return kind(root, split, transform=transform, **options)
+    kind, values = chosen_kind(type, options)
+    return kind(root, split, values, transform=transform)
 
 
 def dataset_info(type: str, root: str | Path, **options: Any) -> MetaInfo:
     """The classes of the data set `DATASETS[type]` at `root`, without listing its images; errors as in
     `build_dataset`."""
-    kind = choose(DATASETS, type, "data set type")
-    check_options(type, options)
-    return kind.describe(root, **options)
+    kind, values = chosen_kind(type, options)
+    return kind.describe(root, values)
 
 
-def check_options(type: str, options: Mapping[str, Any]) -> None:
-    """`InputError` for options that the data set type needs and are not there, or that it does not take."""
-    parameters = inspect.signature(choose(DATASETS, type, "data set type")).parameters
-    known = {name: value for name, value in parameters.items() if name not in ("root", "split", "transform")}
-    for name in options:
-        if name not in known:
-            takes = f"It takes {', '.join(known)}." if known else "It takes none."
-            raise InputError(f"data set type {type} has no option '{name}'.{nearest(name, known)} {takes}")
-    missing = [name for name, value in known.items() if value.default is value.empty and name not in options]
-    if missing:
-        raise InputError(f"data set type {type} needs {', '.join(missing)}.")
+def chosen_kind(type: str, options: dict[str, Any]) -> tuple[type[SegmentationDataset], Any]:
+    """The class of a type of data set, and its checked options."""
+    kind: DatasetKind = choose(DATASETS, type, "data set type")
+    return kind.build, validated(kind.options, options, f"data set type {type}")
 
 
 __all__ = [
@@ -75,7 +70,9 @@ __all__ = [
     "DATASETS",
     "CamVid",
     "Coco",
+    "CocoOptions",
     "Folders",
+    "FoldersOptions",
     "MetaInfo",
     "NYUV2_13",
     "NyuV2",
@@ -85,7 +82,6 @@ __all__ = [
     "VOC",
     "Voc",
     "build_dataset",
-    "check_options",
     "dataset_info",
     "draw_scene",
     "eval_loader",

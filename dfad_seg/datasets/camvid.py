@@ -7,16 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.datasets.base import (
-    Pair,
-    SegmentationDataset,
-    list_images,
-    pair_up,
-    read_colour_mask,
-    read_index_mask,
-)
-from dfad_seg.datasets.camvid_colours import UNKNOWN, labels_from_colours
-from dfad_seg.datasets.listing import read_listing, require_listed
+from dfad_seg.common.images import read_colours
+from dfad_seg.datasets.base import Pair, SegmentationDataset, pair_up
+from dfad_seg.datasets.colours import GROUPS, ORIGINAL_COLOURS, labels_by_colour
+from dfad_seg.datasets.listing import list_images, read_listing, require_listed
 from dfad_seg.datasets.metainfo import CAMVID
 
 ORIGINAL_IMAGES = "701_StillsRaw_full"
@@ -25,6 +19,9 @@ SPLIT_SIZES = {"train": 367, "val": 101, "test": 233}
 """Images per split of the published CamVid, in either layout."""
 
 _VOID = 11  # in the label files of the SegNet tutorial
+_LABELS = {ORIGINAL_COLOURS[name]: CAMVID.classes.index(group) for group, names in GROUPS.items() for name in names} | {
+    ORIGINAL_COLOURS["Void"]: CAMVID.ignore_index
+}
 
 
 class CamVid(SegmentationDataset):
@@ -34,7 +31,7 @@ class CamVid(SegmentationDataset):
     masks with labels 0-10 and 11 = void.  Any number of images: a user's own set in this layout works too.
 
     Original release: `701_StillsRaw_full/*.png` with `LabeledApproved_full/*_L.png`, whose 32 colours are
-    grouped into the 11 classes (`camvid_colours.GROUPS`).  A split's members are the lines (file stems)
+    grouped into the 11 classes (`colours.GROUPS`).  A split's members are the lines (file stems)
     of `root/<split>.txt` if that file exists, else those that `standard_split` puts there.
     """
 
@@ -50,12 +47,13 @@ class CamVid(SegmentationDataset):
                 f"layout) nor '{ORIGINAL_IMAGES}/' with '{ORIGINAL_MASKS}/' (original release)."
             )
         annotations = self.root / f"{self.split}annot"
-        images = list_images(self.root / self.split, "image")
-        return pair_up(images, list_images(annotations, "mask"), annotations)
+        found = list_images(self.root / self.split, "image")
+        self.notes += found.notes(".png, .jpg or .jpeg")
+        return pair_up(found.files, list_images(annotations, "mask").files, annotations)
 
     def _find_original(self) -> list[Pair]:
-        images = list_images(self.root / ORIGINAL_IMAGES, "image")
-        masks = list_images(self.root / ORIGINAL_MASKS, "mask")
+        images = list_images(self.root / ORIGINAL_IMAGES, "image").files
+        masks = list_images(self.root / ORIGINAL_MASKS, "mask").files
         listing = self.root / f"{self.split}.txt"
         if listing.is_file():
             wanted = read_listing(listing)
@@ -65,19 +63,10 @@ class CamVid(SegmentationDataset):
         return pair_up({name: images[name] for name in wanted}, masks, self.root / ORIGINAL_MASKS, mask_stem="{}_L")
 
     def read_labels(self, path: Path) -> np.ndarray:
-        if not self._original:
-            labels = read_index_mask(path)
-            labels[labels == _VOID] = CAMVID.ignore_index
-            return labels
-        colours = read_colour_mask(path)
-        labels = labels_from_colours(colours)
-        if (labels == UNKNOWN).any():
-            row, column = np.argwhere(labels == UNKNOWN)[0]
-            raise InputError(
-                f"mask {path} has colour {tuple(int(value) for value in colours[row, column])} at row {row}, "
-                f"column {column}; it is none of CamVid's 32 label colours."
-            )
-        return labels
+        if self._original:
+            return labels_by_colour(read_colours(path), _LABELS, path, "CamVid's 32 label colours")
+        labels = super().read_labels(path)
+        return np.where(labels == _VOID, np.uint8(CAMVID.ignore_index), labels)
 
 
 def standard_split(name: str) -> str:

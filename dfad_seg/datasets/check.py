@@ -11,22 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from dfad_seg.common.errors import InputError, choose
-from dfad_seg.datasets import (
-    DATASETS,
-    CamVid,
-    NyuV2,
-    SegmentationDataset,
-    StreetScenes,
-    Voc,
-    camvid,
-    check_options,
-    nyuv2,
-    voc,
-)
-from dfad_seg.datasets.base import is_image
+from dfad_seg.common.errors import InputError
+from dfad_seg.datasets import CamVid, NyuV2, SegmentationDataset, StreetScenes, Voc, camvid, chosen_kind, nyuv2, voc
+from dfad_seg.datasets.census import Census, spread, takes_label_map
 from dfad_seg.datasets.download import Progress
-from dfad_seg.datasets.metainfo import MetaInfo
+from dfad_seg.datasets.listing import is_image
 from dfad_seg.datasets.street_scenes import read_record
 
 _PUBLISHED: dict[type[SegmentationDataset], Mapping[str, int]] = {
@@ -44,35 +33,30 @@ class Inspection:
     """Images per split that could be listed."""
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     """Images read by (height, width)."""
-    pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
-    """Pixels read by label, int64 (256,)."""
-    info: MetaInfo | None = None
+    census: Census | None = None
+    notes: list[str] = field(default_factory=list)
+    """What was left out, and why; no fault."""
     problems: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """The sizes and the share of each class, as text."""
-        if self.info is None or not self.sizes:
-            return []
+        """The sizes, the share of each class and the notes, as text."""
+        if self.census is None or not self.sizes:
+            return list(self.notes)
         common = ", ".join(f"{count} of {size[1]}x{size[0]}" for size, count in self.sizes.most_common(3))
         others = len(self.sizes) - 3
-        names = [*self.info.classes, "ignored"]
-        counts = np.append(self.pixels[: self.info.num_classes], self.pixels[self.info.ignore_index])
-        shares = counts / self.pixels.sum()
-        listed = ", ".join(f"{name} {share:.2%}" for name, share in zip(names, shares, strict=True))
-        return [f"images read: {common}" + (f" and {others} other sizes" if others > 0 else ""), f"pixels: {listed}"]
+        info, pixels = self.census.info, self.census.pixels
+        shares = np.append(pixels[: info.num_classes], pixels[info.ignore_index]) / pixels.sum()
+        listed = ", ".join(
+            f"{name} {share:.2%}" for name, share in zip([*info.classes, "ignored"], shares, strict=True)
+        )
+        sizes = f"images read: {common}" + (f" and {others} other sizes" if others > 0 else "")
+        return [sizes, f"pixels: {listed}", *self.notes]
 
 
-def check_dataset(
-    type: str, root: str | Path, *, any_count: bool = False, options: Mapping[str, Any] | None = None
-) -> dict[str, int]:
-    """Read every image and mask of the data set `DATASETS[type]` at `root`; returns images per split.
-
-    `options` are those of the type's constructor.  Raises `InputError` for the first fault: a missing folder, an
-    image without a mask or a mask without an image, an unreadable file, differing sizes, a wrong label; and, unless
-    `any_count`, splits that have not the published number of images or (street scenes) the recorded one.
-    """
+def check_dataset(type: str, root: str | Path, *, any_count: bool = False) -> dict[str, int]:
+    """`inspect_dataset` of all images; returns images per split, and raises `InputError` for the first fault."""
     inspection = Inspection()
-    for problem in _inspect(type, root, any_count, options or {}, None, inspection):
+    for problem in _inspect(type, root, any_count, {}, None, inspection):
         raise InputError(problem)
     return inspection.counts
 
@@ -85,7 +69,12 @@ def inspect_dataset(
     options: Mapping[str, Any] | None = None,
     sample: int | None = None,
 ) -> Inspection:
-    """The same check, collecting all faults.  `sample`: read so many images per split at most, evenly spread.
+    """Read every image and mask of the data set `DATASETS[type]` at `root`, and collect all faults.
+
+    Faults are a missing folder, an image without a mask or a mask without an image, an unreadable file, differing
+    sizes, a wrong label, values that look like a class and are ignored; and, unless `any_count`, splits that have not
+    the published number of images or (street scenes) the recorded one.  `options` are those of the type.  `sample`:
+    read so many images per split at most, evenly spread.
 
     Raises `InputError` only if the type or its options are wrong, or the folder is not a data set of the type.
     """
@@ -102,30 +91,33 @@ def _inspect(
     sample: int | None,
     inspection: Inspection,
 ) -> Iterator[str]:
-    kind = choose(DATASETS, type, "data set type")
-    check_options(type, options)
+    kind, values = chosen_kind(type, dict(options))
     root = Path(root).expanduser()
     expected = None if any_count else _expected_counts(kind, root)
     datasets = []
-    for split in kind.present_splits(root, **options):
+    for split in kind.present_splits(root, values):
         if expected is not None and not expected.get(split):
             continue
         try:
-            dataset = kind(root, split, **options)
+            dataset = kind(root, split, values)
         except InputError as error:
             yield str(error)
             continue
         datasets.append(dataset)
-        inspection.counts[split], inspection.info = len(dataset), dataset.metainfo
+        inspection.counts[split] = len(dataset)
+        inspection.notes += [note for note in dataset.notes if note not in inspection.notes]
         if expected is not None and len(dataset) != expected[split]:
             yield f"{root}: split '{split}' has {len(dataset)} images; {expected[split]} are expected."
+    if not datasets:
+        return
     if not kind.spare_masks:
         yield from _spare_masks(datasets)
+    census = inspection.census = Census(datasets[-1].metainfo)
     # An image may be in several splits, as in VOC's train and trainval.
     chosen = {}
     for dataset in datasets:
         names = dataset.names
-        for index in _spread(len(dataset), sample):
+        for index in spread(len(dataset), sample):
             chosen[names[index], dataset.image_path(index), dataset.mask_path(index)] = (dataset, index)
     with progress_bar(f"check {type}") as progress:
         for done, (dataset, index) in enumerate(chosen.values(), start=1):
@@ -135,8 +127,11 @@ def _inspect(
                 yield str(error)
             else:
                 inspection.sizes[image.shape[:2]] += 1
-                inspection.pixels += np.bincount(mask.ravel(), minlength=256)
+                census.add(mask)
             progress(done, len(chosen))
+    suspicion = census.suspicion(label_map=takes_label_map(datasets[-1]), complete=sample is None)
+    if kind.mask_files and suspicion is not None:
+        yield f"{root}: {suspicion}"
 
 
 @contextmanager
@@ -150,12 +145,6 @@ def progress_bar(title: str, *, size: bool = False) -> Iterator[Progress]:
     with rich.Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _spread(count: int, sample: int | None) -> list[int]:
-    if sample is None or sample >= count:
-        return list(range(count))
-    return [index * count // sample for index in range(sample)]
 
 
 def _expected_counts(kind: type[SegmentationDataset], root: Path) -> Mapping[str, int] | None:

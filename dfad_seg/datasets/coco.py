@@ -2,87 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
 from pycocotools import mask as rle
 
-from dfad_seg.common.errors import InputError, nearest
-from dfad_seg.datasets.base import Pair, SegmentationDataset, Transform
+from dfad_seg.common.errors import InputError, nearest, printable
+from dfad_seg.common.values import options
+from dfad_seg.datasets.base import Pair, SegmentationDataset, Transform, require_folder
 from dfad_seg.datasets.coco_file import Annotation, CocoFile, CocoImage, read_coco
-from dfad_seg.datasets.listing import fill, found_splits, list_tree, require_listed
+from dfad_seg.datasets.folders import Rgb
+from dfad_seg.datasets.listing import fill, found_splits, list_files, require_listed
 from dfad_seg.datasets.metainfo import MetaInfo, class_colours
 
 BACKGROUND = "background"
 IGNORE = 255
 
 
+@options
+class CocoOptions:
+    """Paths are relative to `root`, and `<split>` in them stands for the split's name."""
+
+    annotation_file: str
+    """The JSON file, such as annotations/instances_<split>2017.json."""
+    image_dir: str
+    """The folder of the images, such as <split>2017."""
+    classes: tuple[str, ...] | None = None
+    """The categories that count, in order; default: all by id, but for one that only groups the others."""
+    palette: tuple[Rgb, ...] | None = None
+    """One [red, green, blue] per class; default: the colours of Pascal VOC."""
+    category_map: dict[str, str] | None = None
+    """{category: class}, to rename or merge categories."""
+    background: bool = True
+    """Whether pixels that no segmentation covers are a class, `background`, or ignored."""
+    unlisted: Literal["background", "ignore"] = "background"
+    """Objects whose category is no class are left out (background) or ignored."""
+
+
 class Coco(SegmentationDataset):
-    """Images of `image_dir` with the masks that `annotation_file` (COCO JSON) describes, paths relative to `root`.
+    """Images of `image_dir` with the masks that `annotation_file` (COCO JSON) describes.
 
     Instance segmentations (polygons, run-length encodings, crowd) and COCO-stuff's "one segmentation per category
     and image" are read alike.  A pixel gets the class of the smallest object that covers it: objects are painted from
     the largest to the smallest by their area in pixels, equal ones in the file's order.  Crowd regions are ignored
     (255) where no single object lies on them.
 
-    Classes: without `classes` all categories by id; with it the categories of these names, in this order.
-    `category_map` {category: class} renames categories and merges them before that.  With `background` there is a
-    class of that name, the first unless `classes` places it, for pixels that nothing covers; without it they are
-    ignored.  Objects of categories that are no class are left out (`unlisted: background`, what lies under them
-    shows) or ignored (`unlisted: ignore`).
+    Classes: without `classes` all categories by id, those of one name together; with it the categories of these names,
+    in this order.  `category_map` {category: class} renames categories and merges them before that.  With `background`
+    there is a class of that name, the first unless `classes` places it, for pixels that nothing covers; without it they
+    are ignored.  A category `_background_` is it.  Objects of categories that are no class are left out (`unlisted:
+    background`, what lies under them shows) or ignored (`unlisted: ignore`).
 
-    `<split>` in `annotation_file` and `image_dir` stands for the split's name.  Where neither has it, the set has one
-    split, named `all`.  `palette` defaults to Pascal VOC's colours.
+    Where neither path has `<split>`, the set has one split, named `all`.
     """
 
     spare_masks = True
+    mask_files = False
+    options: CocoOptions
 
     def __init__(
-        self,
-        root: str | Path,
-        split: str,
-        *,
-        transform: Transform | None = None,
-        annotation_file: str,
-        image_dir: str,
-        classes: Sequence[str] | None = None,
-        palette: Sequence[tuple[int, int, int]] | None = None,
-        category_map: Mapping[str, str] | None = None,
-        background: bool = True,
-        unlisted: Literal["background", "ignore"] = "background",
+        self, root: str | Path, split: str, options: CocoOptions, *, transform: Transform | None = None
     ) -> None:
-        self.annotation_file, self.image_dir, self.unlisted = annotation_file, image_dir, unlisted
-        self._class_options: dict[str, Any] = dict(
-            classes=classes, palette=palette, category_map=category_map, background=background
-        )
-        folder = Path(root).expanduser()
-        if folder.is_dir():
-            self.splits = found_splits(folder, [annotation_file, image_dir])
-        super().__init__(root, split, transform=transform)
+        require_folder(Path(root).expanduser())
+        self.splits = self.present_splits(root, options)
+        super().__init__(root, split, options, transform=transform)
 
     @classmethod
-    def describe(cls, root: str | Path, **options: Any) -> MetaInfo:
-        folder, template = Path(root).expanduser(), options["annotation_file"]
-        if not folder.is_dir():
-            raise InputError(f"no data set folder at {folder}; give the folder that holds the images.")
-        files = [folder / fill(template, split) for split in found_splits(folder, [template, options["image_dir"]])]
+    def describe(cls, root: str | Path, options: CocoOptions) -> MetaInfo:
+        folder = Path(root).expanduser()
+        require_folder(folder)
+        files = [folder / fill(options.annotation_file, split) for split in cls.present_splits(root, options)]
         # The splits have the same categories, which is checked when they are used, and the smallest file is read fast.
         smallest = min((path for path in files if path.is_file()), key=lambda p: p.stat().st_size, default=files[0])
-        chosen = {key: options.get(key) for key in ("classes", "palette", "category_map")}
-        return map_categories(read_coco(smallest), **chosen, background=options.get("background", True))[0]
+        return map_categories(read_coco(smallest), options)[0]
 
     @classmethod
-    def present_splits(cls, root: str | Path, **options: Any) -> tuple[str, ...]:
-        return found_splits(Path(root).expanduser(), [options["annotation_file"], options["image_dir"]])
+    def present_splits(cls, root: str | Path, options: CocoOptions) -> tuple[str, ...]:
+        return found_splits(Path(root).expanduser(), [options.annotation_file, options.image_dir])
 
     def find_pairs(self) -> list[Pair]:
-        self._file = read_coco(self.root / fill(self.annotation_file, self.split))
-        self.metainfo, self._labels = map_categories(self._file, **self._class_options)
-        folder = self.root / fill(self.image_dir, self.split)
-        present = list_tree(folder, "", "image")
-        files = [image.file_name for image in self._file.images]
+        self._file = read_coco(self.root / fill(self.options.annotation_file, self.split))
+        self.metainfo, self._labels = map_categories(self._file, self.options)
+        self.notes += self._file.notes(groups=self.options.classes is None)
+        folder = self.root / fill(self.options.image_dir, self.split)
+        present = list_files(folder, "", "image").files
+        files = [
+            name if name in present else name.replace("\\", "/")
+            for name in (image.file_name for image in self._file.images)
+        ]
         require_listed(files, present, self._file.path, folder)
         names = [str(PurePosixPath(name).with_suffix("")) for name in files]
         if len(set(names)) != len(names):
@@ -96,7 +105,8 @@ class Coco(SegmentationDataset):
 
     def load_labels(self, index: int) -> np.ndarray:
         uncovered = self.metainfo.classes.index(BACKGROUND) if BACKGROUND in self.metainfo.classes else IGNORE
-        return render(self._file.images[index], self._labels, uncovered=uncovered, ignore=self.unlisted == "ignore")
+        ignore = self.options.unlisted == "ignore"
+        return render(self._file.images[index], self._labels, uncovered=uncovered, ignore=ignore)
 
     def mask_name(self, index: int) -> str:
         return f"the annotation of image {self._file.images[index].id} in {self._file.path}"
@@ -110,8 +120,8 @@ def render(image: CocoImage, labels: Mapping[int, int], *, uncovered: int, ignor
     """
     painted = [a for a in image.annotations if ignore or a.category in labels]
     encoded = [encode(annotation, image.size) for annotation in painted]
-    areas = rle.area(encoded) if encoded else np.empty(0)
-    order = sorted(range(len(painted)), key=lambda i: (not painted[i].crowd, -int(areas[i])))
+    areas = [int(rle.area(region)) for region in encoded]  # as a batch, pycocotools fails from 256 on
+    order = sorted(range(len(painted)), key=lambda i: (not painted[i].crowd, -areas[i]))
     mask = np.full(image.size, uncovered, np.uint8)
     for i in order:
         label = IGNORE if painted[i].crowd else labels.get(painted[i].category, IGNORE)
@@ -121,31 +131,32 @@ def render(image: CocoImage, labels: Mapping[int, int], *, uncovered: int, ignor
 
 def encode(annotation: Annotation, size: tuple[int, int]) -> dict[str, Any]:
     """An annotation's region as one compressed run-length encoding of pycocotools; `size` is (height, width)."""
-    segmentation = annotation.segmentation
-    if isinstance(segmentation, list):
-        return rle.merge(rle.frPyObjects(segmentation, *size))
-    if isinstance(segmentation["counts"], bytes):
-        return segmentation
-    return rle.frPyObjects(segmentation, *size)
+    encoded = []
+    for part in annotation.parts:
+        if isinstance(part, dict):
+            encoded.append(part if isinstance(part["counts"], bytes) else rle.frPyObjects(part, *size))
+        else:
+            encoded += rle.frPyObjects([part], *size)
+    return encoded[0] if len(encoded) == 1 else rle.merge(encoded)
 
 
-def map_categories(
-    file: CocoFile,
-    *,
-    classes: Sequence[str] | None,
-    palette: Sequence[tuple[int, int, int]] | None,
-    category_map: Mapping[str, str] | None,
-    background: bool,
-) -> tuple[MetaInfo, dict[int, int]]:
+def map_categories(file: CocoFile, options: CocoOptions) -> tuple[MetaInfo, dict[int, int]]:
     """The classes of a file and the label of each category id that has one, by the rules of `Coco`.
 
     `MetaInfo.file_ids` are category ids: of several the lowest, and for a background that is no category 0, or the
     highest id + 1 if 0 is taken.  Raises `InputError` for classes or keys of `category_map` that no category has.
     """
-    renamed = dict(category_map or {})
+    renamed, background = dict(options.category_map or {}), options.background
     _require_known(renamed, file.categories.values(), "category_map", file.path)
     class_of = {number: renamed.get(name, name) for number, name in file.categories.items()}
-    chosen = list(dict.fromkeys(class_of.values()) if classes is None else classes)
+    if options.classes is None:
+        own = {number: name for number, name in class_of.items() if number not in file.groups}
+        if BACKGROUND not in own.values():
+            own = {n: BACKGROUND if name in ("_background_", "__background__") else name for n, name in own.items()}
+        class_of = own
+        chosen = list(dict.fromkeys(own.values()))
+    else:
+        chosen = list(options.classes)
     _require_known([name for name in chosen if name != BACKGROUND], class_of.values(), "classes", file.path)
     if background and BACKGROUND not in chosen:
         chosen.insert(0, BACKGROUND)
@@ -155,11 +166,11 @@ def map_categories(
     labels = {number: place[name] for number, name in class_of.items() if name in place}
     free = 0 if 0 not in file.categories else max(file.categories) + 1
     ids = [min((number for number, label in labels.items() if label == i), default=free) for i in range(len(chosen))]
-    return MetaInfo(tuple(chosen), class_colours(palette, chosen), file_ids=tuple(ids)), labels
+    return MetaInfo(tuple(chosen), class_colours(options.palette, chosen), file_ids=tuple(ids)), labels
 
 
 def _require_known(names: Any, known: Any, key: str, path: Path) -> None:
     known = list(known)
     for name in names:
         if name not in known:
-            raise InputError(f"{key} names '{name}', which is no category of {path}.{nearest(name, known)}")
+            raise InputError(f"{key} names '{printable(name)}', which is no category of {path}.{nearest(name, known)}")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
-import json
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dfad_seg.common.errors import InputError
-from dfad_seg.datasets.base import MAX_PIXELS
+from dfad_seg.common.errors import InputError, printable
+from dfad_seg.common.images import MAX_PIXELS
+from dfad_seg.common.reading import read_json
 from dfad_seg.datasets.listing import check_inside
 
 MAX_BYTES = 2 * 1024**3
@@ -20,17 +22,16 @@ MAX_BYTES = 2 * 1024**3
 MAX_OUTLINE = 1_000_000
 """Longest outline of one polygon in pixels; pycocotools' memory for a polygon grows with it."""
 
-Polygons = list[np.ndarray]
-"""Each float64 (2 n,): x0, y0, x1, y1, ... in pixels."""
+Part = np.ndarray | dict[str, Any]
+"""A polygon, float64 (2 n,): x0, y0, x1, y1, ... in pixels; or a run-length encoding as pycocotools takes it."""
 
 
 class Annotation(NamedTuple):
-    """One checked segmentation: the union of polygons, or a run-length encoding as pycocotools takes it."""
+    """One checked segmentation: the union of its parts."""
 
-    id: int
     category: int
     crowd: bool
-    segmentation: Polygons | dict[str, Any]
+    parts: list[Part]
 
 
 @dataclass
@@ -50,171 +51,213 @@ class CocoFile:
     path: Path
     categories: dict[int, str]
     images: list[CocoImage]
+    groups: frozenset[int]
+    """Categories that only name the group of others, as tools add them: no classes unless they are asked for."""
+    left_out: dict[str, list[str]]
+    """Reason -> the annotations that are left out for it."""
+    total: int
+    """Annotations in the file, those left out included."""
+
+    def notes(self, *, groups: bool) -> list[str]:
+        """What was left out, in one line; none if there is nothing. `groups`: whether these are left out."""
+        said = [f"{len(names)} {why} (first {names[0]})" for why, names in self.left_out.items()]
+        if said:
+            count = sum(len(names) for names in self.left_out.values())
+            said = [f"{count} of {self.total} annotations are left out: {', '.join(said)}"]
+        said += [
+            f"category {id} '{printable(self.categories[id], 40)}' has no annotation and only names the group of "
+            "others, so it is no class (unless 'classes' names it)"
+            for id in sorted(self.groups if groups else ())
+        ]
+        return [f"{self.path}: {'; '.join(said)}."] if said else []
 
 
 def read_coco(path: Path) -> CocoFile:
     """Read and check an annotation file; the last two files read are kept in memory.
 
-    Raises `InputError` for what is not such a file: no JSON, lists or keys that are missing, ids that occur twice, an
-    annotation of an image or category that the file does not have, polygons of fewer than three points or far
-    outside the image, and run-length encodings that do not fit the image's size.
+    What usual tools write is read: whole numbers as floats, repeated annotation ids, a polygon that is not in a list.
+    Annotations without a region, or of an image or category that the file does not have, are left out and counted.
+
+    Raises `InputError` for what is not such a file: no JSON, lists or keys that are missing, wrong types, images or
+    categories that contradict each other, polygons far outside the image, and run-length encodings that do not fit its
+    size.
     """
     try:
         status = path.stat()
-    except OSError as error:
-        raise InputError(f"cannot read the annotation file {path}: {error.strerror or error}.") from None
-    if status.st_size > MAX_BYTES:
-        raise InputError(f"the annotation file {path} has more than {MAX_BYTES >> 30} GiB; split it first.")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read the annotation file {path}: {reason}.") from None
     return _read(path, status.st_mtime_ns, status.st_size)
 
 
 @functools.lru_cache(maxsize=2)
 def _read(path: Path, changed: int, size: int) -> CocoFile:
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"cannot read the annotation file {path}: {error.strerror or error}.") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"the annotation file {path} is not JSON: {' '.join(str(error).split())}.") from None
-    return parse_coco(content, path)
+    return parse_coco(read_json(path, "annotation file", limit=MAX_BYTES), path)
 
 
 def parse_coco(content: Any, path: Path) -> CocoFile:
     """The checked form of an annotation file's parsed JSON; `path` is for messages.  Errors as in `read_coco`."""
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold a JSON object with images, annotations and categories.")
-    categories = {
-        _integer(entry, "id", f"category {i}", path): _text(entry, "name", f"category {i}", path)
-        for i, entry in _entries(content, "categories", path)
-    }
+    categories, parents = _categories(content, path)
     images: dict[int, CocoImage] = {}
     for i, entry in _entries(content, "images", path):
         image = _image(entry, i, path)
-        images[image.id] = image
+        known = images.setdefault(image.id, image)
+        if known != image:
+            raise InputError(f"{path}: two different entries of 'images' have the id {image.id}.")
+    left_out: dict[str, list[str]] = {}
+    used = set()
+    total = 0
     for i, entry in _entries(content, "annotations", path, empty=True):
-        image_id, annotation = _annotation(entry, i, images, categories, path)
-        images[image_id].annotations.append(annotation)
-    names = list(categories.values())
-    if len(set(names)) != len(names):
-        raise InputError(f"{path} has two categories of the same name; rename one.")
-    return CocoFile(path, dict(sorted(categories.items())), [images[i] for i in sorted(images)])
+        what = f"annotation {printable(entry['id'], 40)}" if "id" in entry else f"annotation entry {i}"
+        where, total = f"{path}: {what}", total + 1
+        image_id, category = _whole(entry, "image_id", where), _whole(entry, "category_id", where)
+        used.add(category)
+        if image_id not in images:
+            reason: str | None = "of an image that the file does not have"
+        elif category not in categories:
+            reason = "of a category that the file does not have"
+        else:
+            parts, reason = _parts(entry.get("segmentation"), images[image_id].size, where)
+            if parts:
+                images[image_id].annotations.append(Annotation(category, _crowd(entry, where), parts))
+        if reason is not None:
+            left_out.setdefault(reason, []).append(what)
+    # A tool's own root category: no annotation has it, it has no group itself, and it is the group of others.
+    groups = frozenset(
+        id
+        for id, name in categories.items()
+        if id not in used
+        and parents[id].lower() in ("", "none", "root")
+        and any(parent == name and other != id for other, parent in parents.items())
+    )
+    return CocoFile(path, categories, [images[i] for i in sorted(images)], groups, left_out, total)
 
 
-def _entries(content: dict, key: str, path: Path, *, empty: bool = False) -> list[tuple[int, Any]]:
+def _categories(content: dict, path: Path) -> tuple[dict[int, str], dict[int, str]]:
+    """Names and super categories by id."""
+    names: dict[int, str] = {}
+    parents: dict[int, str] = {}
+    for i, entry in _entries(content, "categories", path):
+        id = _whole(entry, "id", f"{path}: category {i}")
+        name = _text(entry, "name", f"{path}: category {i}")
+        if names.setdefault(id, name) != name:
+            raise InputError(f"{path}: two categories of other names have the id {id}.")
+        parents[id] = str(entry.get("supercategory") or "")
+    return dict(sorted(names.items())), parents
+
+
+def _entries(content: dict, key: str, path: Path, *, empty: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
     entries = content.get(key)
     if not isinstance(entries, list):
         raise InputError(f"{path} has no list '{key}'.")
     if not entries and not empty:
         raise InputError(f"the list '{key}' of {path} is empty.")
-    seen: set[Any] = set()
     for i, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise InputError(f"{path}: entry {i} of '{key}' is not an object.")
-        number = entry.get("id", -1 - i if key == "annotations" else None)
-        if isinstance(number, (str, int)) and number in seen:
-            raise InputError(f"{path}: two entries of '{key}' have the id {number}.")
-        if isinstance(number, (str, int)):
-            seen.add(number)
-    return list(enumerate(entries))
+        yield i, entry
 
 
-def _integer(entry: dict, key: str, what: str, path: Path, *, least: int = 0) -> int:
+def _whole(entry: dict, key: str, where: str, *, least: int = 0) -> int:
     value = entry.get(key)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
-        found = "nothing" if key not in entry else repr(value)[:40]
-        raise InputError(f"{path}: {what} has {found} as '{key}'; an integer from {least} on is needed.")
+        found = "nothing" if key not in entry else printable(repr(value), 40)
+        raise InputError(f"{where} has {found} as '{key}'; an integer from {least} on is needed.")
     return value
 
 
-def _text(entry: dict, key: str, what: str, path: Path) -> str:
+def _text(entry: dict, key: str, where: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or not value:
-        found = "nothing" if key not in entry else repr(value)[:40]
-        raise InputError(f"{path}: {what} has {found} as '{key}'; a text is needed.")
+        found = "nothing" if key not in entry else printable(repr(value), 40)
+        raise InputError(f"{where} has {found} as '{key}'; a text is needed.")
     return value
 
 
 def _image(entry: dict, position: int, path: Path) -> CocoImage:
-    number = _integer(entry, "id", f"image entry {position}", path)
-    what = f"image {number}"
-    name = _text(entry, "file_name", what, path)
-    check_inside(name, f"{path}: {what}")
-    height = _integer(entry, "height", what, path, least=1)
-    width = _integer(entry, "width", what, path, least=1)
+    number = _whole(entry, "id", f"{path}: image entry {position}")
+    where = f"{path}: image {number}"
+    name = _text(entry, "file_name", where)
+    check_inside(name, where)
+    height, width = _whole(entry, "height", where, least=1), _whole(entry, "width", where, least=1)
     if height * width > MAX_PIXELS:
-        raise InputError(f"{path}: {what} has {width}x{height} pixels, more than {MAX_PIXELS // 10**6} million.")
+        raise InputError(f"{where} has {width}x{height} pixels, more than {MAX_PIXELS // 10**6} million.")
     return CocoImage(number, str(PurePosixPath(name)), (height, width))
 
 
-def _annotation(
-    entry: dict, position: int, images: dict[int, CocoImage], categories: dict[int, str], path: Path
-) -> tuple[int, Annotation]:
-    number = _integer(entry, "id", f"annotation entry {position}", path) if "id" in entry else -1
-    what = f"{path}: annotation " + (str(number) if "id" in entry else f"entry {position}")
-    image_id, category = entry.get("image_id"), entry.get("category_id")
-    if not isinstance(image_id, int) or image_id not in images:
-        raise InputError(f"{what} belongs to image {image_id!r:.40}, which the file does not have.")
-    if not isinstance(category, int) or category not in categories:
-        raise InputError(f"{what} has category {category!r:.40}, which the file does not have.")
-    crowd = entry.get("iscrowd", 0)
+def _crowd(entry: dict, where: str) -> bool:
+    crowd = entry.get("iscrowd") or 0
     if crowd not in (0, 1):
-        raise InputError(f"{what} has iscrowd {crowd!r:.40}; 0 or 1 is needed.")
-    segmentation = entry.get("segmentation")
-    size = images[image_id].size
-    checked: Polygons | dict[str, Any]
-    if isinstance(segmentation, list) and segmentation:
-        checked = [_polygon(points, size, what) for points in segmentation]
-    elif isinstance(segmentation, dict):
-        checked = _run_lengths(segmentation, size, what)
-    else:
-        raise InputError(f"{what} has no segmentation: a list of polygons, or size and counts, is needed.")
-    return image_id, Annotation(number, category, bool(crowd), checked)
+        raise InputError(f"{where} has iscrowd {printable(repr(crowd), 40)}; 0 or 1 is needed.")
+    return bool(crowd)
 
 
-def _polygon(points: Any, size: tuple[int, int], what: str) -> np.ndarray:
-    numbers = _numbers(points, what, "polygon")
+def _parts(segmentation: Any, size: tuple[int, int], where: str) -> tuple[list[Part], str | None]:
+    """The parts of a segmentation, and why it or a part of it is left out, if so."""
+    if isinstance(segmentation, dict):
+        segmentation = [segmentation] if segmentation.get("counts") else []
+    if not segmentation and segmentation in (None, [], "", 0):
+        return [], "without a segmentation"
+    if not isinstance(segmentation, list):
+        raise InputError(f"{where} has a segmentation that is neither a list of polygons nor size and counts.")
+    if not any(isinstance(part, (list, dict)) for part in segmentation):
+        segmentation = [segmentation]  # one polygon that is not in a list
+    found = [_run_lengths(p, size, where) if isinstance(p, dict) else _polygon(p, size, where) for p in segmentation]
+    parts = [part for part in found if part is not None]
+    if not parts:
+        return [], "without a polygon of three points"
+    return parts, None if len(parts) == len(found) else "in part, where polygons have no three points"
+
+
+def _polygon(points: Any, size: tuple[int, int], where: str) -> np.ndarray | None:
+    numbers = _numbers(points, where, "polygon")
     if numbers.size < 6 or numbers.size % 2:
-        raise InputError(f"{what} has a polygon of {numbers.size} numbers; x and y of at least 3 points are needed.")
+        return None
     values = numbers.astype(np.float64)
     # Outlines may leave the image a little; beyond one image size on each side they are mistakes.
     height, width = size
     x, y = values[0::2], values[1::2]
     # Written so that a nan, which min and max pass on, fails.
     if not (-width <= x.min() <= x.max() <= 2 * width and -height <= y.min() <= y.max() <= 2 * height):
-        raise InputError(f"{what} has a polygon far outside its image of {width}x{height} pixels.")
+        raise InputError(f"{where} has a polygon far outside its image of {width}x{height} pixels.")
     possible = 3 * max(size) * x.size
     if possible > MAX_OUTLINE and np.maximum(abs(x - np.roll(x, 1)), abs(y - np.roll(y, 1))).sum() > MAX_OUTLINE:
-        raise InputError(f"{what} has a polygon with an outline of more than {MAX_OUTLINE} pixels.")
+        raise InputError(f"{where} has a polygon with an outline of more than {MAX_OUTLINE} pixels.")
     return values
 
 
-def _run_lengths(segmentation: dict, size: tuple[int, int], what: str) -> dict[str, Any]:
-    if segmentation.get("size") != list(size):
+def _run_lengths(segmentation: dict, size: tuple[int, int], where: str) -> dict[str, Any]:
+    if segmentation.get("size") != list(size):  # equal also where they are floats
         raise InputError(
-            f"{what} has a run-length encoding of size {segmentation.get('size')!r:.40} (height, width), but its image "
-            f"has {list(size)}."
+            f"{where} has a run-length encoding of size {printable(repr(segmentation.get('size')), 40)} (height, "
+            f"width), but its image has {list(size)}."
         )
     counts = segmentation.get("counts")
+    stored: Any
     if isinstance(counts, str):
-        runs = decode_counts(counts)
-        stored: Any = counts.encode("ascii", "replace")
+        runs, stored = decode_counts(counts), counts.encode("ascii", "replace")
     else:
-        runs = stored = _numbers(counts, what, "run-length encoding")
-        if runs.size and runs.dtype.kind != "i":
-            raise InputError(f"{what} has run lengths that are not whole numbers.")
-    pixels = size[0] * size[1]
+        found = _numbers(counts, where, "run-length encoding")
+        if not np.isfinite(found).all() or (found != np.round(found)).any() or (abs(found) > MAX_PIXELS).any():
+            raise InputError(f"{where} has run lengths that are not whole numbers of pixels.")
+        runs = stored = found.astype(np.int64)
+    pixels = math.prod(size)
     if runs is None or (runs < 0).any() or (runs > pixels).any() or int(runs.sum()) != pixels:
-        raise InputError(f"{what} has a run-length encoding that does not cover the {pixels} pixels of its image.")
+        raise InputError(f"{where} has a run-length encoding that does not cover the {pixels} pixels of its image.")
     return {"size": list(size), "counts": stored}
 
 
-def _numbers(values: Any, what: str, kind: str) -> np.ndarray:
+def _numbers(values: Any, where: str, kind: str) -> np.ndarray:
     try:
         numbers = np.array(values) if isinstance(values, list) else None
     except (ValueError, OverflowError):
         numbers = None
     if numbers is None or numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "if"):
-        raise InputError(f"{what} has a {kind} that is not a list of numbers.")
+        raise InputError(f"{where} has a {kind} that is not a list of numbers.")
     return numbers
 
 

@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.datasets.base import Pair, SegmentationDataset, Transform, pair_up, read_index_mask
-from dfad_seg.datasets.listing import fill, found_splits, list_tree, read_listing, require_listed
+from dfad_seg.common.values import options
+from dfad_seg.datasets.base import Pair, SegmentationDataset, Transform, pair_up, require_folder
+from dfad_seg.datasets.listing import Listing, fill, found_splits, list_files, read_listing, require_listed
 from dfad_seg.datasets.metainfo import MetaInfo, class_colours
 
-Colour = tuple[int, int, int]
 IGNORE = 255
+Label = Annotated[int, Field(ge=0, le=255)]
+Rgb = tuple[Label, Label, Label]
+
+
+@options
+class FoldersOptions:
+    """Paths are relative to `root`, and `<split>` in them stands for the split's name."""
+
+    img_dir: str
+    """The images, sub-folders included."""
+    ann_dir: str
+    """The index masks."""
+    classes: tuple[str, ...]
+    """The names of the labels 0, 1, ..."""
+    palette: tuple[Rgb, ...] | None = None
+    """One [red, green, blue] per class; default: the colours of Pascal VOC."""
+    img_suffix: str = ".jpg"
+    """The end of the image files' names, in upper or lower case; .jpg and .jpeg are one."""
+    seg_map_suffix: str = ".png"
+    """The end of the mask files' names."""
+    split_file: str | None = None
+    """A list of the image names without suffix; default: all images."""
+    reduce_zero_label: bool = False
+    """Value 0 is ignored and the others count from 1."""
+    label_map: dict[Label, Label] | None = None
+    """{old: new}, after reduce_zero_label; 255 is ignored."""
 
 
 class Folders(SegmentationDataset):
@@ -26,90 +53,70 @@ class Folders(SegmentationDataset):
       `label_map` {old: new} comes after that, so its keys are values already reduced; 255 as new is ignored.
     Values that end neither below `len(classes)` nor at 255 are an error, where MMSegmentation is silent.
 
-    `<split>` in `img_dir`, `ann_dir` and `split_file` stands for the split's name.  Where none of them has it, the
-    set has one split, named `all`.  `palette` defaults to Pascal VOC's colours.
+    Where none of the paths has `<split>`, the set has one split, named `all`.
     """
 
     spare_masks = True
+    options: FoldersOptions
 
     def __init__(
-        self,
-        root: str | Path,
-        split: str,
-        *,
-        transform: Transform | None = None,
-        img_dir: str,
-        ann_dir: str,
-        classes: Sequence[str],
-        palette: Sequence[Colour] | None = None,
-        img_suffix: str = ".jpg",
-        seg_map_suffix: str = ".png",
-        split_file: str | None = None,
-        reduce_zero_label: bool = False,
-        label_map: Mapping[int, int] | None = None,
+        self, root: str | Path, split: str, options: FoldersOptions, *, transform: Transform | None = None
     ) -> None:
-        self.img_dir, self.ann_dir, self.split_file = img_dir, ann_dir, split_file
-        self.img_suffix, self.seg_map_suffix = img_suffix, seg_map_suffix
-        self._table = label_table(reduce_zero_label, label_map or {})
-        self.metainfo = _metainfo(classes, palette, self._table)
-        folder = Path(root).expanduser()
-        if folder.is_dir():
-            self.splits = found_splits(folder, _templates(img_dir, ann_dir, split_file))
-        super().__init__(root, split, transform=transform)
+        require_folder(Path(root).expanduser())
+        self._table = _table(options)
+        self.metainfo = self.describe(root, options)
+        self.own_palette = options.palette is not None
+        self.splits = self.present_splits(root, options)
+        super().__init__(root, split, options, transform=transform)
 
     @classmethod
-    def describe(cls, root: str | Path, **options: Any) -> MetaInfo:
-        table = label_table(options.get("reduce_zero_label", False), options.get("label_map") or {})
-        return _metainfo(options["classes"], options.get("palette"), table)
+    def describe(cls, root: str | Path, options: FoldersOptions) -> MetaInfo:
+        plain = MetaInfo(classes=options.classes, palette=class_colours(options.palette, options.classes))
+        table = _table(options)
+        values = [np.flatnonzero(table == label) for label in range(plain.num_classes)]
+        unreached = [name for name, found in zip(plain.classes, values, strict=True) if not found.size]
+        if unreached:
+            raise InputError(
+                f"no value of a mask file becomes class '{unreached[0]}': label_map moves its value to another class. "
+                "Leave the class out, or correct label_map."
+            )
+        return MetaInfo(plain.classes, plain.palette, file_ids=tuple(int(found[0]) for found in values))
 
     @classmethod
-    def present_splits(cls, root: str | Path, **options: Any) -> tuple[str, ...]:
-        templates = _templates(options["img_dir"], options["ann_dir"], options.get("split_file"))
-        return found_splits(Path(root).expanduser(), templates)
+    def present_splits(cls, root: str | Path, options: FoldersOptions) -> tuple[str, ...]:
+        paths = [path for path in (options.split_file, options.ann_dir, options.img_dir) if path is not None]
+        return found_splits(Path(root).expanduser(), paths)
 
     def find_pairs(self) -> list[Pair]:
-        image_folder = self.root / fill(self.img_dir, self.split)
-        mask_folder = self.root / fill(self.ann_dir, self.split)
-        images = list_tree(image_folder, self.img_suffix, "image")
-        masks = list_tree(mask_folder, self.seg_map_suffix, "mask")
-        if not images:
-            raise InputError(f"the image folder {image_folder} holds no files that end with '{self.img_suffix}'.")
-        if self.split_file is not None:
-            listing = self.root / fill(self.split_file, self.split)
+        chosen = self.options
+        image_folder = self.root / fill(chosen.img_dir, self.split)
+        mask_folder = self.root / fill(chosen.ann_dir, self.split)
+        found = list_files(image_folder, chosen.img_suffix, "image")
+        masks = list_files(mask_folder, chosen.seg_map_suffix, "mask").files
+        if not found.files:
+            raise InputError(f"the image folder {image_folder} holds no files that end with '{chosen.img_suffix}'.")
+        known = set(masks.values())  # masks may lie among the images
+        others = Listing(found.files, [path for path in found.left_out if path not in known])
+        self.notes += others.notes(f"'{chosen.img_suffix}'")
+        images = found.files
+        if chosen.split_file is not None:
+            listing = self.root / fill(chosen.split_file, self.split)
             names = read_listing(listing)
             require_listed(names, images, listing, image_folder)
             images = {name: images[name] for name in names}
         return pair_up(images, masks, mask_folder)
 
     def read_labels(self, path: Path) -> np.ndarray:
-        return self._table[read_index_mask(path)]
+        return self._table[super().read_labels(path)]
+
+
+def _table(options: FoldersOptions) -> np.ndarray:
+    return label_table(options.reduce_zero_label, options.label_map or {})
 
 
 def label_table(reduce_zero_label: bool, label_map: Mapping[int, int]) -> np.ndarray:
-    """The label of each of the 256 values of a mask file, uint8 (256,), by MMSegmentation 1.x's rules.
-
-    Raises `InputError` if `label_map` has keys or values outside 0-255.
-    """
-    wrong = sorted({value for pair in label_map.items() for value in pair if not 0 <= value <= 255})
-    if wrong:
-        raise InputError(f"label_map holds {wrong[0]}; labels are 0-255, and 255 is ignored.")
+    """The label of each of the 256 values of a mask file, uint8 (256,), by MMSegmentation 1.x's rules."""
     table = np.arange(256)
     if reduce_zero_label:
         table = np.where((table == 0) | (table == 255), IGNORE, table - 1)
     return np.array([label_map.get(int(value), int(value)) for value in table], np.uint8)
-
-
-def _metainfo(classes: Sequence[str], palette: Sequence[Colour] | None, table: np.ndarray) -> MetaInfo:
-    plain = MetaInfo(classes=tuple(classes), palette=class_colours(palette, classes))
-    values = [np.flatnonzero(table == label) for label in range(plain.num_classes)]
-    unreached = [name for name, found in zip(plain.classes, values, strict=True) if not found.size]
-    if unreached:
-        raise InputError(
-            f"no value of a mask file becomes class '{unreached[0]}': label_map moves its value to another class. "
-            "Leave the class out, or correct label_map."
-        )
-    return MetaInfo(plain.classes, plain.palette, file_ids=tuple(int(found[0]) for found in values))
-
-
-def _templates(img_dir: str, ann_dir: str, split_file: str | None) -> list[str]:
-    return [path for path in (split_file, ann_dir, img_dir) if path is not None]

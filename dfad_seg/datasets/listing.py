@@ -6,14 +6,111 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Collection
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePath, PurePosixPath
+from typing import NamedTuple
 
-from dfad_seg.common.errors import InputError
+from dfad_seg.common.errors import InputError, printable
+from dfad_seg.common.reading import read_text
 
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_OTHER_IMAGES = (".avif", ".bmp", ".gif", ".heic", ".jp2", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+MAX_LIST = 2**26
+"""Bytes of a split file."""
+MAX_FILES = 4_000_000
+"""In one folder and what is below it, links followed."""
 SPLIT = "<split>"
 ALL = "all"
 """The one split of a data set none of whose paths contains `<split>`."""
+
+
+class Listing(NamedTuple):
+    """The files that count in a folder, and the image files that do not."""
+
+    files: dict[str, Path]
+    """By name: the path below the folder, with `/`, without the suffix; sorted."""
+    left_out: list[Path]
+
+    def notes(self, suffixes: str, kind: str = "image") -> list[str]:
+        """What is to be said of the files that are left out: nothing, or one line."""
+        if not self.left_out:
+            return []
+        return [
+            f"{len(self.left_out)} {kind} files are left out, as their names do not end with {suffixes}; the first is "
+            f"{printable(self.left_out[0])}."
+        ]
+
+
+def list_files(folder: Path, suffix: str | tuple[str, ...], what: str, *, deep: bool = True) -> Listing:
+    """The files in `folder` whose names end with `suffix`, in upper or lower case; .jpg and .jpeg are one.
+
+    Hidden files and folders do not count. Links are followed, but for those that lead to a folder they lie in. With
+    `deep` the files in sub-folders count as well.
+
+    Raises:
+        InputError: no such folder, one that cannot be listed, or two files of one name, suffix aside.
+    """
+    if not folder.is_dir():
+        raise InputError(f"no {what} folder at {folder}.")
+    ends = _alike(suffix) if isinstance(suffix, str) else suffix
+    found: dict[str, Path] = {}
+    left_out = []
+    for path in _walk(folder, what, deep):
+        low = path.name.lower()
+        end = next((end for end in ends if low.endswith(end.lower())), None)
+        if end is None:
+            if low.endswith((*IMAGE_SUFFIXES, *_OTHER_IMAGES)):
+                left_out.append(path)
+            continue
+        name = path.relative_to(folder).as_posix()
+        name = name[: len(name) - len(end)]
+        if name in found:
+            raise InputError(f"two {what}s named '{name}' in {folder}: {found[name].name}, {path.name}.")
+        found[name] = path
+    return Listing(dict(sorted(found.items())), left_out)
+
+
+def list_images(folder: Path, what: str) -> Listing:
+    """The image files in `folder`, without sub-folders, by file stem; `InputError` also if there is none."""
+    listing = list_files(folder, IMAGE_SUFFIXES, what, deep=False)
+    if not listing.files:
+        raise InputError(f"the {what} folder {folder} holds no {' / '.join(IMAGE_SUFFIXES)} files.")
+    return listing
+
+
+def is_image(path: PurePath) -> bool:
+    """Whether a file counts as an image, by its name; hidden files do not."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def _alike(suffix: str) -> tuple[str, ...]:
+    low = suffix.lower()
+    if low.endswith((".jpg", ".jpeg")):
+        return tuple(suffix[: low.rindex(".")] + end for end in (".jpg", ".jpeg"))
+    return (suffix,)
+
+
+def _walk(folder: Path, what: str, deep: bool) -> Iterator[Path]:
+    todo: list[tuple[Path, tuple[str, ...]]] = [(folder, ())]
+    count = 0
+    while todo:
+        place, above = todo.pop()
+        real = os.path.realpath(place)
+        if real in above:  # links form a circle
+            continue
+        try:
+            with os.scandir(place) as entries:
+                inner = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
+        except OSError as error:
+            raise InputError(f"cannot list the {what} folder {place}: {error.strerror or error}.") from None
+        count += len(inner)
+        if count > MAX_FILES:
+            raise InputError(f"the {what} folder {folder} holds more than {MAX_FILES} files; do links multiply them?")
+        for entry in inner:
+            if not entry.is_dir():
+                yield place / entry.name
+            elif deep:
+                todo.append((place / entry.name, (*above, real)))
 
 
 def read_listing(path: Path, *, only_stems: bool = False) -> list[str]:
@@ -24,12 +121,7 @@ def read_listing(path: Path, *, only_stems: bool = False) -> list[str]:
     Raises `InputError` if it cannot be read, is empty, names something twice, or a name points out of the
     data set (`..` or an absolute path).
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise InputError(f"cannot read the split file {path}: {error.strerror or error}.") from None
-    except UnicodeDecodeError:
-        raise InputError(f"the split file {path} is not UTF-8 text.") from None
+    lines = read_text(path, "split file", limit=MAX_LIST).splitlines()
     names = [line.strip() for line in lines if line.strip()]
     if only_stems:
         names = [PurePosixPath(name.split()[0]).stem for name in names]
@@ -39,7 +131,7 @@ def read_listing(path: Path, *, only_stems: bool = False) -> list[str]:
         check_inside(name, f"the split file {path}")
     name, times = Counter(names).most_common(1)[0]
     if times > 1:
-        raise InputError(f"the split file {path} names '{name}' twice.")
+        raise InputError(f"the split file {path} names '{printable(name)}' twice.")
     return names
 
 
@@ -47,35 +139,14 @@ def check_inside(name: str, where: str) -> None:
     """`InputError` unless `name` is a relative path that stays below the folder it is relative to."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or "\0" in name or not path.parts:
-        raise InputError(f"{where} names '{name}', which is not a file below the data set's folder.")
+        raise InputError(f"{where} names '{printable(name)}', which is not a file below the data set's folder.")
 
 
 def require_listed(names: Collection[str], present: Collection[str], listing: Path, folder: Path) -> None:
     """`InputError` naming the first of `names` (from the file `listing`) that is not among those in `folder`."""
     absent = [name for name in names if name not in present]
     if absent:
-        raise InputError(f"{listing} names '{absent[0]}' ({len(absent)} such), which is not in {folder}.")
-
-
-def list_tree(folder: Path, suffix: str, what: str) -> dict[str, Path]:
-    """Name -> path of all files below `folder` that end with `suffix`, sorted; the name is the path below `folder`,
-    with `/`, without the suffix.  Hidden files and folders are left out.  Raises `InputError` if there is no
-    such folder."""
-    if not folder.is_dir():
-        raise InputError(f"no {what} folder at {folder}.")
-    found = {}
-    visited: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(parent)) in visited:  # links can form a circle
-            folders.clear()
-            continue
-        visited.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            if name.endswith(suffix) and not name.startswith("."):
-                path = Path(parent, name)
-                found[path.relative_to(folder).as_posix()[: -len(suffix) or None]] = path
-    return dict(sorted(found.items()))
+        raise InputError(f"{listing} names '{printable(absent[0])}' ({len(absent)} such), which is not in {folder}.")
 
 
 def fill(template: str, split: str) -> str:

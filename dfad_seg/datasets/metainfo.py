@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dfad_seg.common.errors import InputError
+from dfad_seg.common.errors import InputError, printable
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class MetaInfo:
             raise InputError("a data set's metainfo needs at least one class; it has none.")
         if len(set(self.classes)) != len(self.classes):
             twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
-            raise InputError(f"a data set's metainfo names a class twice: {', '.join(twice)}.")
+            raise InputError(f"a data set's metainfo names a class twice: {printable(', '.join(twice))}.")
         if len(self.palette) != len(self.classes):
             raise InputError(
                 f"a data set's metainfo has {len(self.classes)} classes but {len(self.palette)} palette "
@@ -39,8 +39,11 @@ class MetaInfo:
         for name, colour in zip(self.classes, self.palette, strict=True):
             if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
                 raise InputError(f"the palette colour of class '{name}' is {colour}; three values 0-255 needed.")
-        if self.file_ids is not None:
-            _check_file_ids(self.file_ids, self.classes)
+        ids = self.ids()
+        if len(ids) != len(self.classes):
+            raise InputError(f"a data set's metainfo has {len(self.classes)} classes but {len(ids)} file_ids.")
+        if len(set(ids)) != len(ids) or min(ids) < 0:
+            raise InputError(f"a data set's file_ids are {list(ids)}; different numbers from 0 on are needed.")
         # Masks are held as 8-bit images until they become tensors.
         if not len(self.classes) <= self.ignore_index <= 255:
             raise InputError(
@@ -53,16 +56,13 @@ class MetaInfo:
         """How many labels count, the ignored one not included."""
         return len(self.classes)
 
+    def ids(self) -> tuple[int, ...]:
+        """The value of each class in the label files."""
+        return tuple(range(len(self.classes))) if self.file_ids is None else self.file_ids
+
     def file_id(self, label: int) -> int:
         """The value that class `label` has in the label files."""
-        return label if self.file_ids is None else self.file_ids[label]
-
-
-def _check_file_ids(file_ids: tuple[int, ...], classes: tuple[str, ...]) -> None:
-    if len(file_ids) != len(classes):
-        raise InputError(f"a data set's metainfo has {len(classes)} classes but {len(file_ids)} file_ids.")
-    if len(set(file_ids)) != len(file_ids) or min(file_ids) < 0:
-        raise InputError(f"a data set's file_ids are {list(file_ids)}; different numbers from 0 on are needed.")
+        return self.ids()[label]
 
 
 def bit_palette(count: int) -> tuple[tuple[int, int, int], ...]:
@@ -73,10 +73,11 @@ def bit_palette(count: int) -> tuple[tuple[int, int, int], ...]:
     """
     if not 0 <= count <= 256:
         raise InputError(f"a palette of {count} colours was asked for; the rule gives at most 256.")
-    return tuple(
-        (_top_bits(i, 0), _top_bits(i, 1), _top_bits(i, 2))  # red, green, blue
-        for i in range(count)
-    )
+    return tuple((_top_bits(i, 0), _top_bits(i, 1), _top_bits(i, 2)) for i in range(count))
+
+
+def _top_bits(index: int, first: int) -> int:
+    return sum((index >> first + 3 * place & 1) << 7 - place for place in range(3))
 
 
 def class_colours(palette: Sequence[Sequence[int]] | None, classes: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
@@ -86,84 +87,33 @@ def class_colours(palette: Sequence[Sequence[int]] | None, classes: Sequence[str
     return tuple(tuple(colour) for colour in palette)  # type: ignore[misc]
 
 
-def _top_bits(index: int, first: int) -> int:
-    return sum((index >> first + 3 * place & 1) << 7 - place for place in range(3))
+_CAMVID = {
+    "sky": (128, 128, 128),
+    "building": (128, 0, 0),
+    "pole": (192, 192, 128),
+    "road": (128, 64, 128),
+    "pavement": (60, 40, 222),
+    "tree": (128, 128, 0),
+    "sign": (192, 128, 128),
+    "fence": (64, 64, 128),
+    "car": (64, 0, 128),
+    "pedestrian": (64, 64, 0),
+    "bicyclist": (0, 128, 192),
+}
 
-
-CAMVID = MetaInfo(
-    classes=(
-        "sky",
-        "building",
-        "pole",
-        "road",
-        "pavement",
-        "tree",
-        "sign",
-        "fence",
-        "car",
-        "pedestrian",
-        "bicyclist",
-    ),
-    palette=(
-        (128, 128, 128),
-        (128, 0, 0),
-        (192, 192, 128),
-        (128, 64, 128),
-        (60, 40, 222),
-        (128, 128, 0),
-        (192, 128, 128),
-        (64, 64, 128),
-        (64, 0, 128),
-        (64, 64, 0),
-        (0, 128, 192),
-    ),
-)
+CAMVID = MetaInfo(classes=tuple(_CAMVID), palette=tuple(_CAMVID.values()))
 """The 11 classes of CamVid in the order of the SegNet tutorial's label files."""
 
-VOC = MetaInfo(
-    classes=(
-        "background",
-        "aeroplane",
-        "bicycle",
-        "bird",
-        "boat",
-        "bottle",
-        "bus",
-        "car",
-        "cat",
-        "chair",
-        "cow",
-        "diningtable",
-        "dog",
-        "horse",
-        "motorbike",
-        "person",
-        "pottedplant",
-        "sheep",
-        "sofa",
-        "train",
-        "tvmonitor",
-    ),
-    palette=bit_palette(21),
+_VOC = (
+    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
+    "pottedplant sheep sofa train tvmonitor"
 )
+
+VOC = MetaInfo(classes=tuple(_VOC.split()), palette=bit_palette(21))
 """The 20 classes of Pascal VOC 2012 and the background, in the order and colours of its label files."""
 
 NYUV2_13 = MetaInfo(
-    classes=(
-        "bed",
-        "books",
-        "ceiling",
-        "chair",
-        "floor",
-        "furniture",
-        "objects",
-        "picture",
-        "sofa",
-        "table",
-        "tv",
-        "wall",
-        "window",
-    ),
+    classes=tuple("bed books ceiling chair floor furniture objects picture sofa table tv wall window".split()),
     palette=bit_palette(14)[1:],
     file_ids=tuple(range(1, 14)),
 )

@@ -11,8 +11,9 @@ from PIL import Image
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import write_text, write_whole
-from dfad_seg.datasets.base import Pair, SegmentationDataset, list_images, pair_up, read_index_mask
-from dfad_seg.datasets.listing import read_listing, require_listed
+from dfad_seg.common.images import Photo
+from dfad_seg.datasets.base import Pair, SegmentationDataset, pair_up
+from dfad_seg.datasets.listing import list_images, read_listing, require_listed
 from dfad_seg.datasets.metainfo import NYUV2_13, bit_palette
 from dfad_seg.datasets.nyuv2_files import LABELLED, SPLITS, NyuFiles, read_splits
 
@@ -46,22 +47,24 @@ class NyuV2(SegmentationDataset):
             self._numbers = read_splits(self.root, self._files.count)[self.split]
             return [Pair(f"{number + 1:04d}", self._files.path, self._files.path) for number in self._numbers]
         if (self.root / IMAGES).is_dir():
-            images = list_images(self.root / IMAGES, "image")
+            images = list_images(self.root / IMAGES, "image").files
             listing = self.root / f"{self.split}.txt"
             names = read_listing(listing)
             require_listed(names, images, listing, self.root / IMAGES)
             chosen = {name: images[name] for name in names}
-            return pair_up(chosen, list_images(self.root / MASKS, "mask"), self.root / MASKS)
+            return pair_up(chosen, list_images(self.root / MASKS, "mask").files, self.root / MASKS)
         folder, masks = self.root / self.split, self.root / f"{self.split}_labels_13"
         if not folder.is_dir():
             raise InputError(
                 f"no NYUv2 at {self.root}: it holds neither {LABELLED} with {SPLITS}, nor {IMAGES}/ with {MASKS}/, nor "
                 f"{self.split}/ with {masks.name}/."
             )
-        return pair_up(_by_number(list_images(folder, "image")), _by_number(list_images(masks, "mask")), masks)
+        return pair_up(
+            _by_number(list_images(folder, "image").files), _by_number(list_images(masks, "mask").files), masks
+        )
 
-    def load_image(self, index: int) -> np.ndarray:
-        return super().load_image(index) if self._files is None else self._files.image(self._numbers[index])
+    def load_photo(self, index: int) -> Photo:
+        return super().load_photo(index) if self._files is None else Photo(self._files.image(self._numbers[index]), 1)
 
     def load_labels(self, index: int) -> np.ndarray:
         if self._files is not None:
@@ -69,7 +72,7 @@ class NyuV2(SegmentationDataset):
         return super().load_labels(index)
 
     def read_labels(self, path: Path) -> np.ndarray:
-        return labels_from_codes(read_index_mask(path), path)
+        return labels_from_codes(super().read_labels(path), path)
 
 
 def labels_from_codes(codes: np.ndarray, path: Path) -> np.ndarray:

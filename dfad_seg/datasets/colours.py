@@ -1,10 +1,15 @@
-"""From the colours of CamVid's original release (32 classes) to the labels of the 11-class grouping."""
+"""Masks of colours: what CamVid's original release means by its 32, and how colours become labels."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 
-from dfad_seg.datasets.metainfo import CAMVID
+from dfad_seg.common.errors import InputError
+from dfad_seg.common.images import Colour
 
 ORIGINAL_COLOURS: dict[str, tuple[int, int, int]] = {
     "Animal": (64, 128, 64),
@@ -57,34 +62,32 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """The usual grouping into CamVid's 11 classes; `Void` is the only original class left out (ignored)."""
 
-UNKNOWN = 254
-"""What `labels_from_colours` returns for a colour that is not in `ORIGINAL_COLOURS`."""
+_UNKNOWN = 254
 
 
-def _grid_table() -> np.ndarray:
-    # Every official channel value is 0, 64, 128 or 192, so that two bits per channel address a colour.
-    table = np.full(64, UNKNOWN, np.uint8)
-    for label, name in enumerate(CAMVID.classes):
-        for original in GROUPS[name]:
-            table[_address(ORIGINAL_COLOURS[original])] = label
-    table[_address(ORIGINAL_COLOURS["Void"])] = CAMVID.ignore_index
-    return table
+def labels_by_colour(colours: np.ndarray, labels: Mapping[Colour, int], path: Path, known: str) -> np.ndarray:
+    """The label, uint8 (H, W), of each pixel of a mask of colours.
 
+    Args:
+        colours: uint8 (H, W, 3), RGB.
+        labels: colour → label, 0-253 or 255.
+        path: the file, and `known`: what its colours are, for messages.
 
-def _address(colour: tuple[int, int, int]) -> int:
-    red, green, blue = (value // 64 for value in colour)
-    return red * 16 + green * 4 + blue
-
-
-_TABLE = _grid_table()
-
-
-def labels_from_colours(colours: np.ndarray) -> np.ndarray:
-    """Labels, uint8 (H, W): 0-10, 255 for void, `UNKNOWN` (254) for a colour outside the official 32.
-
-    `colours`: uint8 (H, W, 3), RGB.
+    Raises:
+        InputError: a pixel has another colour.
     """
-    steps = colours >> 6
-    labels = _TABLE[steps[..., 0] * 16 + steps[..., 1] * 4 + steps[..., 2]]
-    labels[(colours & 63).any(axis=-1)] = UNKNOWN
-    return labels
+    codes = colours.astype(np.int32) @ np.array((1 << 16, 1 << 8, 1), np.int32)
+    found = _table(tuple(labels.items()))[codes]
+    if (found == _UNKNOWN).any():
+        row, column = np.argwhere(found == _UNKNOWN)[0]
+        colour = tuple(int(value) for value in colours[row, column])
+        raise InputError(f"mask {path} has colour {colour} at row {row}, column {column}; it is none of {known}.")
+    return found
+
+
+@functools.lru_cache(maxsize=4)
+def _table(labels: tuple[tuple[Colour, int], ...]) -> np.ndarray:
+    table = np.full(1 << 24, _UNKNOWN, np.uint8)
+    for (red, green, blue), label in labels:
+        table[red << 16 | green << 8 | blue] = label
+    return table

@@ -1,0 +1,307 @@
+"""The one decoder of image files: photos, masks of colours, and masks whose samples are ids.
+
+An id must be the number that its writer meant. So a mask is read only where that is certain: losslessly stored, of one
+picture, not turned, not transparent, its samples not scaled to 8 bits by a decoder. Everything else is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from dfad_seg.common.errors import InputError, printable
+
+Colour = tuple[int, int, int]
+"""Red, green, blue, 0-255."""
+
+PHOTO_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+"""What is decoded, whatever a file is called. Pillow knows dozens more, and hands PostScript to another program."""
+KNOWN_FORMATS = (*PHOTO_FORMATS, "JPEG2000", "AVIF")
+MAX_PIXELS = 80_000_000
+"""Larger images are refused before they are decoded: a small file can unpack to gigabytes."""
+MAX_BYTES = 2**30
+"""Larger image files are refused before they are read."""
+
+# Orientation of EXIF, 1-8, and what turns the stored rows and columns upright.
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: a[::-1].swapaxes(0, 1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: a[:, ::-1].swapaxes(0, 1),
+}
+_ORIENTATION = 274
+_BITS, _COMPRESSION, _PHOTOMETRIC = 258, 259, 262  # tags of TIFF
+_LOSSLESS_TIFF = (1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000)
+_PNG_ADVICE = "Save the ids as an 8-bit grey PNG, from the original labels."
+
+
+class Photo(NamedTuple):
+    """A decoded image as it is stored, and how it is to be turned."""
+
+    pixels: np.ndarray
+    """uint8 (H, W, 3), RGB."""
+    orientation: int
+    """EXIF's 1 to 8; 1 is upright."""
+
+    def upright(self) -> np.ndarray:
+        """The pixels as every viewer shows them."""
+        return np.ascontiguousarray(_TURNS[self.orientation](self.pixels))
+
+
+def read_photo(path: Path, what: str = "image") -> Photo:
+    """A photo: 8-bit grey, palette or RGB, with or without an opacity, which is left out.
+
+    Sample values are taken as they are: no colour profile or gamma is applied, as in OpenCV and torchvision.
+
+    Raises:
+        InputError: it cannot be read or decoded, has more than `MAX_PIXELS`, several pictures (but for the previews
+            that cameras add to a JPEG), other samples than 8 bits, or inks (CMYK) or other colours instead of RGB.
+    """
+    image, data = _open(path, what)
+    if image.mode.startswith(("I", "F")) or max(_bits(image, data)) > 8:
+        raise InputError(f"{what} {path} has {_samples(image, data)}; 8-bit images are needed.")
+    if image.mode in ("CMYK", "LAB"):
+        raise InputError(f"{what} {path} has colours of type {image.mode}; convert it to RGB first.")
+    if image.format not in ("JPEG", "MPO"):
+        _one_picture(image, path, what)
+    turned = _orientation(image) if image.format == "TIFF" else 1
+    pixels = _decode(lambda: image.convert("RGB"), path, what)
+    if turned != 1:
+        raise InputError(f"{what} {path} is a TIFF file with an orientation tag; save it upright, without the tag.")
+    return Photo(pixels, 1 if image.format == "TIFF" else _orientation(image))
+
+
+def read_colours(path: Path, what: str = "mask") -> np.ndarray:
+    """A mask whose pixels are colours, as uint8 (H, W, 3) RGB.
+
+    Raises:
+        InputError: as `IndexReader.read`, and for a grey image.
+    """
+    image, data = _open_mask(path, what)
+    if image.mode == "P" or _is_colour(image, data):
+        return _opaque_rgb(image, path, what)
+    raise InputError(f"{what} {path} has {_samples(image, data)}; a mask of colours (8-bit RGB) is needed.")
+
+
+class IndexReader:
+    """Reads masks whose samples are ids: grey samples of 1, 2, 4 or 8 bits, and palette images.
+
+    The ids are the samples as they stand in the file. A palette is a second witness: where it shows the colours of the
+    data set in another order, a tool has renumbered the file, and the ids are found by its colours. Where its colours
+    contradict the data set's otherwise, or contradict those of a file read before, the file is refused.
+
+    Args:
+        colours: id → colour of the data set; ids of which nobody knows the colour are absent.
+        declared: whether these are the set's own colours, and not merely those that it is shown in.
+        decode: ids, uint8 (H, W), of a mask of colours, uint8 (H, W, 3) RGB; None refuses those.
+    """
+
+    def __init__(
+        self,
+        colours: Mapping[int, Colour] | None = None,
+        *,
+        declared: bool = True,
+        decode: Callable[[np.ndarray, Path], np.ndarray] | None = None,
+    ) -> None:
+        self._colours = {id: (int(r), int(g), int(b)) for id, (r, g, b) in (colours or {}).items()}
+        self._ids = {colour: id for id, colour in self._colours.items()}
+        if len(self._ids) < len(self._colours):
+            self._ids = {}  # one colour for several classes tells nothing
+        self._declared, self._decode = declared, decode
+        self._seen: dict[int, tuple[Colour, Path]] = {}
+
+    def read(self, path: Path, what: str = "mask", *, size: tuple[int, int] | None = None) -> np.ndarray:
+        """The ids in a file, uint8 (H, W).
+
+        Args:
+            path: of the file.
+            what: it is, for messages.
+            size: (H, W) that it must have; another is refused before it is decoded.
+
+        Raises:
+            InputError: it cannot be read, has another size, or its ids are not certain.
+        """
+        image, data = _open_mask(path, what)
+        if size is not None and (image.height, image.width) != tuple(size):
+            raise InputError(f"{what} {path} is {image.width}x{image.height}, and {size[1]}x{size[0]} is needed.")
+        if self._decode is not None and _is_colour(image, data):
+            return self._decode(_opaque_rgb(image, path, what), path)
+        bits = _bits(image, data)
+        if image.mode not in ("1", "L", "P") or len(bits) != 1:
+            raise InputError(
+                f"{what} {path} has {_samples(image, data)}; an index mask is needed, 8-bit grey or palette, whose "
+                f"values are the ids. {_PNG_ADVICE}"
+            )
+        ids = _decode(lambda: image, path, what).astype(np.uint8)
+        if image.mode == "P":
+            return self._by_palette(ids, image, path, what)
+        # Decoders spread fewer than 8 bits over 0-255 (but for those of one bit, which are false and true).
+        return ids if image.mode == "1" else ids // (255 // (2 ** bits[0] - 1))
+
+    def _by_palette(self, ids: np.ndarray, image: Image.Image, path: Path, what: str) -> np.ndarray:
+        flat = image.getpalette("RGB") or []
+        palette: list[Colour] = [tuple(flat[i : i + 3]) for i in range(0, len(flat) - 2, 3)]  # type: ignore[misc]
+        used = np.flatnonzero(np.bincount(ids.ravel(), minlength=len(palette))[: len(palette)]).tolist()
+        if any(self._elsewhere(palette, id) for id in used):
+            known = all(palette[id] in self._ids for id in used)
+            if self._declared and known:
+                table = np.zeros(256, np.uint8)
+                for id in used:
+                    table[id] = self._ids[palette[id]]
+                return table[ids]
+            if self._declared or (known and len(used) > 1):
+                id = next(id for id in used if self._elsewhere(palette, id))
+                raise InputError(
+                    f"{what} {path} shows value {id} in the colour {palette[id]} of class {self._ids[palette[id]]}: a "
+                    "tool has changed the order of its palette, so that its values are not the ids. "
+                    + (_PNG_ADVICE if self._declared else f"{_PNG_ADVICE} Or give the set's own palette.")
+                )
+        for id in used:
+            colour, first = self._seen.setdefault(id, (palette[id], path))
+            if colour != palette[id]:
+                raise InputError(
+                    f"{what} {path} shows value {id} in the colour {palette[id]}, and {first} in {colour}: a tool has "
+                    f"changed the order of a palette, so that its values are not the ids. {_PNG_ADVICE}"
+                )
+        return ids
+
+    def _elsewhere(self, palette: list[Colour], id: int) -> bool:
+        """Whether a value shows the colour of another class, which that class's own value does not show."""
+        owner = self._ids.get(palette[id], id)
+        return owner != id and not (owner < len(palette) and palette[owner] == palette[id])
+
+
+def _open_mask(path: Path, what: str) -> tuple[Image.Image, bytes]:
+    image, data = _open(path, what, KNOWN_FORMATS)
+    tags: Any = getattr(image, "tag_v2", {})
+    if image.format not in ("PNG", "TIFF", "BMP") or (
+        image.format == "TIFF" and tags.get(_COMPRESSION, 1) not in _LOSSLESS_TIFF
+    ):
+        raise InputError(
+            f"{what} {path} is a {image.format} file{' with lossy compression' if image.format == 'TIFF' else ''}, and "
+            f"such a file need not hold the values that were put into it. {_PNG_ADVICE}"
+        )
+    if (image.format == "TIFF" and tags.get(_PHOTOMETRIC) not in (1, 2, 3)) or (
+        image.format == "BMP" and data[28:30] not in (b"\x08\0", b"\x18\0")
+    ):
+        raise InputError(f"{what} {path} is a {image.format} file of an unusual kind. {_PNG_ADVICE}")
+    _one_picture(image, path, what)
+    if image.format == "TIFF" and _orientation(image) != 1:
+        raise InputError(_turned(path, what))
+    try:
+        image.load()
+    except Exception as error:
+        raise InputError(_damaged(path, what, error)) from None
+    if image.format == "PNG" and _orientation(image) != 1:
+        raise InputError(_turned(path, what))
+    return image, data
+
+
+def _turned(path: Path, what: str) -> str:
+    return (
+        f"{what} {path} has an orientation tag, so that viewers show it turned, and nobody can know which way its "
+        "pixels belong to the image. Save it upright, without the tag."
+    )
+
+
+def _open(path: Path, what: str, formats: tuple[str, ...] = PHOTO_FORMATS) -> tuple[Image.Image, bytes]:
+    data = _read_file(path, what)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=formats)
+    except Image.DecompressionBombError:
+        raise InputError(_too_large(path, what)) from None
+    except Exception:  # Pillow's parsers of headers raise many types for damaged data
+        raise InputError(f"{what} {path} is not a readable image file ({len(data)} bytes).") from None
+    if image.width * image.height > MAX_PIXELS:
+        raise InputError(_too_large(path, what))
+    return image, data
+
+
+def _read_file(path: Path, what: str) -> bytes:
+    try:
+        # A pipe that nobody writes to would be waited for without end.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as handle:
+            status = os.fstat(handle.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise InputError(f"{what} {path} is no regular file.")
+            if status.st_size > MAX_BYTES:
+                raise InputError(
+                    f"{what} {path} has {status.st_size >> 20} MiB, more than {MAX_BYTES >> 20}; make it smaller first."
+                )
+            return handle.read(MAX_BYTES)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise InputError(f"cannot read {what} {path}: {getattr(error, 'strerror', None) or error}.") from None
+
+
+def _too_large(path: Path, what: str) -> str:
+    return f"{what} {path} has more than {MAX_PIXELS // 10**6} million pixels; make it smaller first."
+
+
+def _one_picture(image: Image.Image, path: Path, what: str) -> None:
+    try:
+        count = getattr(image, "n_frames", 1)
+    except Exception as error:
+        raise InputError(_damaged(path, what, error)) from None
+    if count != 1:
+        raise InputError(f"{what} {path} holds {count} pictures, and one is needed. Save the right one alone.")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged metadata: viewers show such a file as it is stored
+        return 1
+    return found if isinstance(found, int) and found in _TURNS else 1
+
+
+def _bits(image: Image.Image, data: bytes) -> tuple[int, ...]:
+    """Bits per sample as they are in the file, one number per channel."""
+    channels = len(image.getbands())
+    if image.format == "PNG":
+        return (data[24],) * channels
+    if image.format == "TIFF":
+        found = getattr(image, "tag_v2", {}).get(_BITS, (1,))
+        return tuple(found) if isinstance(found, tuple) else (found,)
+    return (8,) * channels
+
+
+def _samples(image: Image.Image, data: bytes) -> str:
+    return f"{'/'.join(map(str, _bits(image, data)[:1]))}-bit samples of type '{image.mode}'"
+
+
+def _is_colour(image: Image.Image, data: bytes) -> bool:
+    return image.mode in ("RGB", "RGBA") and max(_bits(image, data)) == 8
+
+
+def _opaque_rgb(image: Image.Image, path: Path, what: str) -> np.ndarray:
+    if "A" in image.getbands() or "transparency" in image.info:
+        if _decode(lambda: image.convert("RGBA"), path, what)[..., 3].min() < 255:
+            raise InputError(
+                f"{what} {path} has transparent pixels, whose colour means nothing. Save it without opacity."
+            )
+    return _decode(lambda: image.convert("RGB"), path, what)
+
+
+def _decode(load: Callable[[], Any], path: Path, what: str) -> np.ndarray:
+    try:
+        return np.array(load())
+    except Exception as error:  # Pillow's decoders raise many types for damaged data
+        raise InputError(_damaged(path, what, error)) from None
+
+
+def _damaged(path: Path, what: str, error: Exception) -> str:
+    return f"{what} {path} is damaged and cannot be decoded: {printable(error)}."
