@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from dfad_seg import evaluation
 from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import SegmentationDataset, eval_loader
+from dfad_seg.datasets.census import label_warnings
 from dfad_seg.evaluation import SegmentationMetrics
 
 
@@ -54,6 +56,8 @@ def evaluate_miou(
     info = dataset.metainfo
     if num_classes not in (None, info.num_classes):
         raise InputError(f"num_classes is {num_classes}, and the data set has {info.num_classes}. Leave it out.")
+    for line in label_warnings(dataset):
+        warnings.warn(line, stacklevel=2)
     return evaluation.evaluate_miou(
         model,
         eval_loader(dataset, batch_size=batch_size, num_workers=num_workers),

@@ -77,7 +77,7 @@ class SegmentationDataset(Dataset):
                 f"unknown split '{split}' of {type(self).__name__}.{nearest(split, self.splits)} "
                 f"Known: {', '.join(self.splits)}."
             )
-        self._reader = self.index_reader()
+        self._reader: IndexReader | None = None
         self._pairs = self.find_pairs()
         if not self._pairs:
             raise InputError(f"split '{split}' of the data set at {self.root} holds no images.")
@@ -106,6 +106,7 @@ class SegmentationDataset(Dataset):
 
     def read_labels(self, path: Path) -> np.ndarray:
         """The mask file as uint8 (H, W) labels, the ignored ones already `metainfo.ignore_index`."""
+        self._reader = self._reader or self.index_reader()
         return self._reader.read(path)
 
     def load_photo(self, index: int) -> Photo:

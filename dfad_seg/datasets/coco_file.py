@@ -214,6 +214,8 @@ def _parts(segmentation: Any, size: tuple[int, int], where: str) -> tuple[list[P
 
 
 def _polygon(points: Any, size: tuple[int, int], where: str) -> np.ndarray | None:
+    if isinstance(points, list) and points and all(isinstance(p, list) and len(p) == 2 for p in points):
+        points = [value for point in points for value in point]
     numbers = _numbers(points, where, "polygon")
     if numbers.size < 6 or numbers.size % 2:
         return None

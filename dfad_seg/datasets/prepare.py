@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.datasets.base import is_image
 from dfad_seg.datasets.camvid import SPLIT_SIZES
 from dfad_seg.datasets.check import check_dataset, progress_bar
 from dfad_seg.datasets.download import download, file_md5, untar, unzip
+from dfad_seg.datasets.listing import is_image
 from dfad_seg.datasets.nyuv2 import IMAGES, MASKS, write_nyuv2
 from dfad_seg.datasets.nyuv2_files import LABELLED
 from dfad_seg.datasets.street_scenes import write_street_scenes

@@ -9,10 +9,11 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import write_whole
+from dfad_seg.common.images import IndexReader
 
 Palette = Sequence[tuple[int, int, int]]
 _WAITING = 16  # label maps that may wait to be written
@@ -83,12 +84,15 @@ class PredictionFolder:
         file_ids: the value that each class has in the files.
         ignore_index: the label for value 255 where no class has it: not evaluated where the truth is not either, and
             an error elsewhere.
+        palette: colour of each class, by which a file with another order of palette is understood or refused.
 
     Raises:
         InputError: no such folder, or no PNG in it.
     """
 
-    def __init__(self, folder: str | Path, file_ids: Sequence[int], ignore_index: int = 255) -> None:
+    def __init__(
+        self, folder: str | Path, file_ids: Sequence[int], ignore_index: int = 255, palette: Palette | None = None
+    ) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise InputError(f"there is no folder of predictions at {folder}.")
@@ -105,6 +109,8 @@ class PredictionFolder:
             if code < 256:
                 self._table[code] = label
         self._known = sorted(file_ids)
+        colours = dict(zip(file_ids, palette, strict=True)) if palette is not None else {}
+        self._reader = IndexReader(colours)
 
     def check(self, names: Iterable[str], ids: Iterable[int | str]) -> list[str]:
         """The names of files that belong to no image.
@@ -123,22 +129,7 @@ class PredictionFolder:
             InputError: the file cannot be read, is no index image, has another size or a value that is no class.
         """
         path = self.folder / f"{checked_name(name)}"
-        try:
-            with Image.open(path, formats=("PNG",)) as picture:
-                mode, (width, height) = picture.mode, picture.size
-                # Decoded only if it is as large as it should be: a small file can unpack to gigabytes.
-                codes = np.array(picture) if mode in ("L", "P") and (height, width) == tuple(size) else None
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise InputError(f"the prediction {path} cannot be read: {error}.") from None
-        if mode not in ("L", "P"):
-            raise InputError(
-                f"the prediction {path} has pixels of type '{mode}'; an index image is needed, 8-bit grey or palette."
-            )
-        if codes is None:
-            raise InputError(
-                f"the prediction {path} is {width}x{height}, and the image's labels are "
-                f"{size[1]}x{size[0]}. Predictions are needed at the labels' size."
-            )
+        codes = self._reader.read(path, "prediction", size=size)
         labels = self._table[codes]
         if labels.min(initial=0) < 0:
             wrong = sorted({int(code) for code in np.unique(codes[labels < 0])})

@@ -43,7 +43,7 @@ from dfad_seg.objectives import (
     build_priors,
     weighted_discrepancy,
 )
-from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader
+from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader, warn_of_labels
 from dfad_seg.segmentors import Segmentor, build_segmentor, class_frequencies, freeze, last_layers, load_segmentor
 
 
@@ -278,6 +278,8 @@ def training_batches(config: Config, fabric: Fabric) -> Callable[[int], Any]:
         color_jitter=section.color_jitter,
     )
     dataset = open_dataset(config, section.split, transform)
+    if fabric.is_global_zero:
+        warn_of_labels(dataset)
 
     def batches_from(iteration: int) -> Any:
         return train_loader(
@@ -307,6 +309,8 @@ def build_evaluate(config: Config, fabric: Fabric, info: MetaInfo) -> Evaluate |
     section = config.evaluation
     inference = inference_of(section)
     dataset = evaluation_dataset(config, section)
+    if fabric.is_global_zero:
+        warn_of_labels(dataset)
     loader = evaluation_loader(
         EvaluationSamples(dataset), section, rank=fabric.global_rank, world_size=fabric.world_size
     )

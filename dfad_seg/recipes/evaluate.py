@@ -35,7 +35,7 @@ from dfad_seg.evaluation import (
 from dfad_seg.evaluation.evaluator import evaluating
 from dfad_seg.evaluation.pictures import write_evaluation_picture
 from dfad_seg.recipes.build import evaluation_dataset, inference_of, meta_info, to_layout
-from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader
+from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader, warn_of_labels
 from dfad_seg.recipes.sources import Source, Stored
 from dfad_seg.runs import ProgressReport
 
@@ -123,6 +123,7 @@ def evaluate_source(config: Config, model: torch.nn.Module | Stored, request: Re
         raise InputError("the calibration error needs probabilities, which stored predictions do not hold.")
     _check_subset(request.subset, info)
     dataset = evaluation_dataset(config, section, request.split)
+    warn_of_labels(dataset)
 
     stored: dict[str, Stored] = {} if isinstance(model, torch.nn.Module) else {STORED: model}
     teacher = request.teacher

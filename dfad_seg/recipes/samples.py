@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from dfad_seg.common.errors import InputError
 from dfad_seg.config import EvaluationConfig
 from dfad_seg.datasets import SegmentationDataset, eval_loader
+from dfad_seg.datasets.census import label_warnings
 
 
 class Reader(Protocol):
@@ -67,6 +69,12 @@ class EvaluationSamples(Dataset):
                 "Every evaluated pixel needs a class."
             )
         return np.where(missing, np.uint8(0), labels)
+
+
+def warn_of_labels(dataset: SegmentationDataset) -> None:
+    """Say on stderr what was left out of a data set, and whether its label values look wrong."""
+    for line in label_warnings(dataset):
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def evaluation_loader(

@@ -72,7 +72,7 @@ def open_predictions(config: Config, item: str | Path) -> Source:
     path, info = Path(item), meta_info(config)
     ids = [info.file_id(label) for label in range(info.num_classes)]
     if path.is_dir():
-        return Source(path, stored=PredictionFolder(path, ids, info.ignore_index))
+        return Source(path, stored=PredictionFolder(path, ids, info.ignore_index, info.palette))
     if path.suffix.lower() != ".json":
         raise InputError(f"{path} holds no predictions: a folder of PNGs or a .json file of COCO results is needed.")
     background = info.classes.index("background") if "background" in info.classes else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import CAMVID, CamVid
 from dfad_seg.datasets.camvid import SPLIT_SIZES, standard_split
-from dfad_seg.datasets.camvid_colours import GROUPS, ORIGINAL_COLOURS, UNKNOWN, labels_from_colours
+from dfad_seg.datasets.colours import GROUPS, ORIGINAL_COLOURS
 
 FRAMES = ("0001TP_006690", "0001TP_008550", "0006R0_f00930", "0016E5_07961", "Seq05VD_f00000")
 
@@ -41,21 +42,6 @@ def test_every_original_class_has_one_place() -> None:
     assert tuple(GROUPS) == CAMVID.classes
 
 
-def test_labels_from_colours_against_a_dictionary() -> None:
-    names = list(ORIGINAL_COLOURS)
-    drawn = np.random.default_rng(0).integers(0, 32, (20, 30))
-    colours = np.array([ORIGINAL_COLOURS[name] for name in names], np.uint8)[drawn]
-    expected = np.array([reference_label(name) for name in names])[drawn]
-    np.testing.assert_array_equal(labels_from_colours(colours), expected)
-
-
-def test_labels_from_all_other_colours_are_unknown() -> None:
-    official = set(ORIGINAL_COLOURS.values())
-    for colour in ((64, 128, 65), (255, 255, 255), (192, 192, 192), (0, 0, 1), (0, 64, 0)):
-        assert colour not in official
-        assert labels_from_colours(np.array([[colour]], np.uint8)) == UNKNOWN
-
-
 def test_original_release_is_split_and_grouped(original: Path) -> None:
     names = {split: CamVid(original, split).names for split in SPLIT_SIZES}
     assert names == {
@@ -83,11 +69,14 @@ def test_split_lists_come_first(original: Path) -> None:
 def test_faults_of_the_original_release(original: Path) -> None:
     masks = original / "LabeledApproved_full"
     dataset = CamVid(original, "val")
-    Image.new("RGB", (8, 4), (1, 2, 3)).save(masks / "0016E5_07961_L.png")
-    with pytest.raises(InputError, match=r"07961_L.png has colour \(1, 2, 3\) at row 0, column 0"):
-        dataset[0]
+    for colour in ((64, 128, 65), (255, 255, 255), (192, 192, 192), (0, 0, 1), (0, 64, 0)):
+        pixels = np.full((4, 8, 3), (128, 0, 0), np.uint8)
+        pixels[2, 5] = colour
+        Image.fromarray(pixels).save(masks / "0016E5_07961_L.png")
+        with pytest.raises(InputError, match=re.escape(f"07961_L.png has colour {colour} at row 2, column 5")):
+            dataset[0]
     Image.new("L", (8, 4)).save(masks / "0016E5_07961_L.png")
-    with pytest.raises(InputError, match="a colour mask"):
+    with pytest.raises(InputError, match="a mask of colours"):
         dataset[0]
     (masks / "0016E5_07961_L.png").unlink()
     with pytest.raises(InputError, match="no mask in .*LabeledApproved_full for image .*0016E5_07961.png"):

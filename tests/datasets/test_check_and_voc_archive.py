@@ -138,7 +138,7 @@ def test_a_report_counts_sizes_and_pixels(voc: Path) -> None:
     found = inspect_dataset("voc", voc, any_count=True)
     assert found.problems == [] and found.counts == {"train": 2, "val": 1, "trainval": 3}
     assert found.sizes == {(4, 8): 1, (4, 6): 2}  # the images of trainval are not read again
-    assert found.pixels[[0, 1, 2, 255]].tolist() == [24, 24, 24, 8] and found.pixels.sum() == 80
+    assert found.census.pixels[[0, 1, 2, 255]].tolist() == [24, 24, 24, 8] and found.census.pixels.sum() == 80
     sizes, classes = found.lines()
     assert sizes == "images read: 2 of 6x4, 1 of 8x4"
     assert "background 30.00%, aeroplane 30.00%" in classes and classes.endswith("ignored 10.00%")
@@ -182,9 +182,9 @@ def test_check_takes_the_config_keys_of_a_type(tmp_path: Path, capsys: pytest.Ca
     for wrong, message in (
         ([*options, "clases=[cat]"], "clases: unknown key. Did you mean 'classes'"),
         ([*options, "background=maybe"], "background: input should be a valid boolean"),
-        (options[:1], "the type coco needs image_dir"),
+        (options[:1], "image_dir: this key is needed"),
         (["classes"], "--options: 'classes' is not of the form key=value"),
-        ([*options, "img_dir=x"], "the type coco does not take img_dir"),
+        ([*options, "img_dir=x"], "img_dir: unknown key"),
     ):
         assert main(["prepare", *command, *wrong]) == 2
         assert message in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,19 @@ from coco_samples import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.datasets import Coco, build_dataset, dataset_info
+from dfad_seg.datasets import Coco, CocoOptions, SegmentationDataset, build_dataset, dataset_info
+from dfad_seg.datasets.census import label_warnings
 from dfad_seg.datasets.coco import encode, render
 from dfad_seg.datasets.coco_file import decode_counts, parse_coco
+
+
+def coco(root: Path, split: str, **options: Any) -> SegmentationDataset:
+    return build_dataset("coco", root, split, **options)
 
 
 def masks_of(root: Path, **options: Any) -> np.ndarray:
@@ -156,25 +163,121 @@ def test_images_ids_names_and_sub_folders(tmp_path: Path) -> None:
     values = content(annotation(1, 3, [SQUARE], image=2), images=3)
     values["images"] = values["images"][::-1]
     values["images"][0]["file_name"] = "./deep/er/x.png"
-    dataset = Coco(write_set(tmp_path, values), "val", **OPTIONS)
+    dataset = coco(write_set(tmp_path, values), "val", **OPTIONS)
     assert dataset.ids == [1, 2, 3] and dataset.names == ["0001", "0002", "deep/er/x"]
     samples = [dataset[i] for i in range(3)]
     assert [int(sample["mask"].max()) for sample in samples] == [0, 1, 0]
     assert samples[2]["name"] == "deep/er/x" and samples[2]["size"] == (H, W)
 
 
+def test_256_annotations_of_one_image(tmp_path: Path) -> None:
+    """The areas of so many as one batch are too many for pycocotools."""
+    many = [annotation(i, 7, [SQUARE]) for i in range(1, 300)]
+    write_set(tmp_path, content(*many, annotation(300, 3, [SMALL])))
+    mask = masks_of(tmp_path)
+    assert mask[6, 6] == 1 and mask[3, 3] == 2 and mask[18, 28] == 0
+
+
+def test_what_usual_tools_write_is_read(tmp_path: Path) -> None:
+    odd = content(
+        annotation(1, 3.0, [SQUARE]) | {"image_id": 1.0, "iscrowd": None},
+        annotation(1, 7, SMALL),  # its id is there twice, and its polygon is in no list
+        annotation(2, 90, [[[20, 10], [28, 10], [28, 18]], [1, 1, 2, 2]]),
+    )
+    odd["images"][0] |= {"width": float(W), "height": float(H), "file_name": "day\\one.jpg"}
+    root = write_set(
+        tmp_path, odd | {"images": [odd["images"][0] | {"width": W, "height": H, "file_name": "day/one.jpg"}]}
+    )
+    (root / "val.json").write_text(json.dumps(odd | {"images": odd["images"] * 2}))
+    plain = content(
+        annotation(1, 3, [SQUARE]), annotation(2, 7, [SMALL]), annotation(3, 90, [[20, 10, 28, 10, 28, 18]])
+    )
+    np.testing.assert_array_equal(masks_of(root), masks_of(write_set(tmp_path / "plain", plain)))
+    assert coco(root, "val", **OPTIONS).names == ["day/one"]
+
+
+def test_what_must_be_left_out_is_counted_in_one_warning(tmp_path: Path) -> None:
+    good = annotation(1, 3, [SQUARE])
+    bad = [
+        annotation(2, 7, []),
+        annotation(3, 7, None),
+        annotation(4, 7, [[1, 1, 9, 9]]),
+        annotation(5, 7, {"size": [H, W], "counts": []}),
+        annotation(6, 7, [SMALL], image=99),
+        annotation(7, 55, [SMALL]),
+        {key: value for key, value in annotation(8, 7, 0).items() if key != "segmentation"},
+    ]
+    mask = masks_of(write_set(tmp_path / "good", content(good)))
+    root = write_set(tmp_path / "bad", content(good, *bad))
+    np.testing.assert_array_equal(masks_of(root), mask)
+    (warning,) = label_warnings(coco(root, "val", **OPTIONS))
+    for part in (
+        "val.json: 7 of 8 annotations are left out: 4 without a segmentation (first annotation 2)",
+        "1 without a polygon of three points (first annotation 4)",
+        "1 of an image that the file does not have (first annotation 6)",
+        "1 of a category that the file does not have (first annotation 7)",
+    ):
+        assert part in warning
+    assert label_warnings(coco(tmp_path / "good", "val", **OPTIONS)) == []
+
+
+def test_a_root_category_of_a_tool_moves_no_label(tmp_path: Path) -> None:
+    cats = [{"id": 1, "name": "cat", "supercategory": "pets"}, {"id": 2, "name": "dog", "supercategory": "pets"}]
+    root = {"id": 0, "name": "pets", "supercategory": "none"}
+    values = content(annotation(1, 2, [SQUARE]))
+    plain = masks_of(write_set(tmp_path / "plain", values | {"categories": cats}))
+    made = write_set(tmp_path / "made", values | {"categories": [root, *cats]})
+    np.testing.assert_array_equal(masks_of(made), plain)
+    info = dataset_info("coco", made, **OPTIONS)
+    assert info.classes == ("background", "cat", "dog") and info.file_ids == (3, 1, 2)
+    (warning,) = label_warnings(coco(made, "val", **OPTIONS))
+    assert "category 0 'pets' has no annotation and only names the group of others, so it is no class" in warning
+    named = {"classes": ["pets", "cat", "dog"]}
+    assert masks_of(made, **named).max() == 3 and label_warnings(coco(made, "val", **OPTIONS, **named)) == []
+    # The only class of a set, under a root of its name; and a root that is annotated is a class.
+    alone = [{"id": 0, "name": "dog", "supercategory": "none"}, {"id": 2, "name": "dog", "supercategory": "dog"}]
+    info = dataset_info("coco", write_set(tmp_path / "alone", values | {"categories": alone}), **OPTIONS)
+    assert info.classes == ("background", "dog") and info.file_ids == (3, 2)
+    used = content(annotation(1, 0, [SQUARE])) | {"categories": [root, *cats]}
+    info = dataset_info("coco", write_set(tmp_path / "used", used), **OPTIONS)
+    assert info.classes == ("background", "pets", "cat", "dog")
+
+
+@pytest.mark.parametrize("size", [(H, W), (W, H)])
+def test_a_turned_photo_goes_with_its_labels_or_not_at_all(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Stored lying, shown upright. A file that gives the upright size was drawn upright; the stored size says nothing,
+    as tools take it from the file and still show the photo turned."""
+    region = np.zeros(size, np.uint8)
+    region[:5, :7] = 1
+    values = content(annotation(1, 3, compressed(region)))
+    values["images"][0] |= {"height": size[0], "width": size[1], "file_name": "a.png"}
+    root = write_set(tmp_path, values)
+    pixels = np.zeros((H, W, 3), np.uint8)
+    pixels[-7:, :5] = 200  # upper left, once it is turned clockwise
+    tags = Image.Exif()
+    tags[274] = 6
+    Image.fromarray(pixels).save(root / "val" / "a.png", exif=tags)
+    dataset = coco(root, "val", **OPTIONS)
+    if size == (H, W):
+        with pytest.raises(InputError, match="a.png has EXIF orientation 6: viewers show it turned.*Save it without"):
+            dataset[0]
+    else:
+        image, mask = dataset.read(0)
+        np.testing.assert_array_equal(image[..., 0] == 200, mask == 1)
+
+
 def test_splits(tmp_path: Path) -> None:
     for split in ("train", "val"):
         write_set(tmp_path, content(), split)
-    assert Coco.present_splits(tmp_path, **OPTIONS) == ("train", "val")
+    assert Coco.present_splits(tmp_path, CocoOptions(**OPTIONS)) == ("train", "val")
     with pytest.raises(InputError, match="unknown split 'vall' of Coco. Did you mean 'val'"):
-        Coco(tmp_path, "vall", **OPTIONS)
+        coco(tmp_path, "vall", **OPTIONS)
     fixed = {"annotation_file": "val.json", "image_dir": "val"}
-    assert len(Coco(tmp_path, "all", **fixed)) == 1
+    assert len(coco(tmp_path, "all", **fixed)) == 1
     with pytest.raises(InputError, match="unknown split 'val' of Coco.*Known: all"):
-        Coco(tmp_path, "val", **fixed)
+        coco(tmp_path, "val", **fixed)
     with pytest.raises(InputError, match="nothing at .* fits x_<split>.json"):
-        Coco(tmp_path, "val", annotation_file="x_<split>.json", image_dir="val")
+        coco(tmp_path, "val", annotation_file="x_<split>.json", image_dir="val")
 
 
 @settings(max_examples=80, deadline=None)

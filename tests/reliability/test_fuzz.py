@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.images import IndexReader, read_photo
 from dfad_seg.config import Config, dump_config, load_config
-from dfad_seg.datasets.base import read_image, read_index_mask
 from dfad_seg.datasets.coco import render
 from dfad_seg.datasets.coco_file import read_coco
 from dfad_seg.segmentors import read_state_dict
@@ -171,13 +171,13 @@ def check_checkpoint(data):
 
 
 def check_mask(data):
-    mask = in_file(data, "m.png", read_index_mask)
+    mask = in_file(data, "m.png", IndexReader().read)
     assert mask is None or (mask.dtype == np.uint8 and mask.ndim == 2)
 
 
 def check_image(data):
-    image = in_file(data, "i.jpg", read_image)
-    assert image is None or (image.dtype == np.uint8 and image.shape[2:] == (3,))
+    photo = in_file(data, "i.jpg", read_photo)
+    assert photo is None or (photo.pixels.dtype == np.uint8 and photo.pixels.shape[2:] == (3,))
 
 
 def check_coco(content):

@@ -15,9 +15,9 @@ from PIL import Image
 
 from dfad_seg.cli.commands import guarded
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.images import IndexReader, read_photo
 from dfad_seg.config import load_config
 from dfad_seg.datasets import download
-from dfad_seg.datasets.base import read_image, read_index_mask
 from dfad_seg.recipes import train_from_arguments
 from dfad_seg.recipes.sources import open_source
 from dfad_seg.runs import read_checkpoint
@@ -138,7 +138,7 @@ def jpeg(width, height):
     return bytes(data)
 
 
-@pytest.mark.parametrize("read", [read_image, read_index_mask])
+@pytest.mark.parametrize("read", [read_photo, IndexReader().read])
 @pytest.mark.parametrize("content", [png(60000, 60000), jpeg(60000, 60000), png(2**31 - 1, 2**31 - 1)])
 def test_headers_of_giant_images_are_refused(tmp_path, read, content):
     path = tmp_path / "a.png"
@@ -151,7 +151,7 @@ def test_postscript_under_a_false_name_is_not_handed_to_an_interpreter(tmp_path)
     path = tmp_path / "a.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(x) print\n%%EOF\n")
     with pytest.raises(InputError, match="not a readable image file"):
-        read_image(path)
+        read_photo(path)
 
 
 def test_a_tensor_that_claims_terabytes(tmp_path):
