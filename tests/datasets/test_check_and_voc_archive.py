@@ -173,9 +173,9 @@ def test_missing_lists_are_no_silence(voc: Path) -> None:
 
 def test_check_takes_the_config_keys_of_a_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_set(tmp_path, content(annotation(1, 3, [SQUARE])))
-    command = ["check", "--type", "coco", "--root", str(tmp_path), "--options"]
+    command = ["prepare", "check", "--type", "coco", "--root", str(tmp_path), "--options"]
     options = [f"{key}={value}" for key, value in OPTIONS.items()]
-    assert main(["prepare", *command, *options, "classes=[cat]"]) == 0
+    assert main([*command, *options, "classes=[cat]"]) == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == f"{tmp_path}: 1 val images" and shown[1] == "  images read: 1 of 30x20"
     assert shown[2].startswith("  pixels: background ") and ", cat " in shown[2] and "dog" not in shown[2]
@@ -186,7 +186,7 @@ def test_check_takes_the_config_keys_of_a_type(tmp_path: Path, capsys: pytest.Ca
         (["classes"], "--options: 'classes' is not of the form key=value"),
         ([*options, "img_dir=x"], "img_dir: unknown key"),
     ):
-        assert main(["prepare", *command, *wrong]) == 2
+        assert main([*command, *wrong]) == 2
         assert message in capsys.readouterr().err
     assert main(["prepare", "check", "--type", "cocoo", "--root", str(tmp_path)]) == 2
     assert "unknown data set type 'cocoo'" in capsys.readouterr().err

@@ -122,12 +122,12 @@ def test_camvid_is_downloaded_checked_and_kept(
 ) -> None:
     server.data = archive
     root = tmp_path / "data" / "CamVid"
-    command = ["camvid", "--root", str(root), "--url", server.url]
-    assert main(["prepare", *command]) == 0
+    command = ["prepare", "camvid", "--root", str(root), "--url", server.url]
+    assert main(command) == 0
     assert capsys.readouterr().out == f"{root}: 367 train, 101 val, 233 test images\n"
     assert sorted(path.name for path in root.iterdir()) == FOLDERS  # no archive, no part, no README
     assert len(list((root / "testannot").iterdir())) == 233
-    assert main(["prepare", *command]) == 0
+    assert main(command) == 0
     assert len(server.requests) == 1  # the second call only checked
 
 
@@ -287,6 +287,7 @@ def test_a_run_stopped_while_putting_folders_in_place_is_finished(
 def test_street_scenes_and_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "street"
     command = [
+        "prepare",
         "street-scenes",
         "--root",
         str(root),
@@ -300,15 +301,15 @@ def test_street_scenes_and_check(tmp_path: Path, capsys: pytest.CaptureFixture[s
         "--test",
         "2",
     ]
-    assert main(["prepare", *command]) == 0
+    assert main(command) == 0
     assert capsys.readouterr().out == f"{root}: 3 train, 0 val, 2 test images\n"
-    check = ["check", "--type", "street_scenes", "--root", str(root)]
-    assert main(["prepare", *check]) == 0
+    check = ["prepare", "check", "--type", "street_scenes", "--root", str(root)]
+    assert main(check) == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == f"{root}: 3 train, 2 test images"
     assert shown[1] == "  images read: 5 of 40x32" and shown[2].startswith("  pixels: sky ")
     (root / "street_scenes.json").unlink()
-    assert main(["prepare", *check]) == 2
+    assert main(check) == 2
     assert "interrupted" in capsys.readouterr().err
 
 

@@ -1,3 +1,0 @@
-"""What several test files of the data sets need."""
-
-from __future__ import annotations
