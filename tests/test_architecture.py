@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "runs": {"common", "evaluation"},
     "report": {"common"},
     "distill": {"common", "objectives", "generators"},
-    "config": {"common"},
+    "config": {"common", "datasets"},
     "cli": {"common", "recipes", "config", "datasets", "report"},
     "__main__": {"cli"},
     "recipes": {

@@ -31,6 +31,7 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(gt=0, lt=1)]
+Byte = Annotated[int, Field(ge=0, le=255)]
 Size = tuple[Positive, Positive]
 """[height, width] in pixels."""
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.values import options
+from dfad_seg.common.values import Byte, options
 from dfad_seg.datasets.base import Pair, SegmentationDataset, Transform, pair_up, require_folder
 from dfad_seg.datasets.listing import Listing, fill, found_splits, list_files, read_listing, require_listed
 from dfad_seg.datasets.metainfo import MetaInfo, class_colours
 
 IGNORE = 255
-Label = Annotated[int, Field(ge=0, le=255)]
-Rgb = tuple[Label, Label, Label]
+Rgb = tuple[Byte, Byte, Byte]
 
 
 @options
@@ -40,7 +37,7 @@ class FoldersOptions:
     """A list of the image names without suffix; default: all images."""
     reduce_zero_label: bool = False
     """Value 0 is ignored and the others count from 1."""
-    label_map: dict[Label, Label] | None = None
+    label_map: dict[Byte, Byte] | None = None
     """{old: new}, after reduce_zero_label; 255 is ignored."""
 
 
