@@ -1,14 +1,10 @@
 """The config section `dataset`: every type's keys, typed, and nothing else."""
 
-import re
-from pathlib import Path
-
 import pytest
 import yaml
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.config import dump_config, parse_config, parse_dataset
-from dfad_seg.datasets import DATASETS
 
 COCO = {"type": "coco", "root": "r", "annotation_file": "<split>.json", "image_dir": "<split>"}
 FOLDERS = {"type": "folders", "root": "r", "img_dir": "i", "ann_dir": "a", "classes": ["x", "y"]}
@@ -64,9 +60,3 @@ def test_mistakes_are_named(dataset, message):
 def test_the_section_of_a_command_line():
     section = parse_dataset("folders", "r", ["img_dir=i", "ann_dir=a", "classes=[x, y]", "label_map={3: 1}"])
     assert section.options() == {"img_dir": "i", "ann_dir": "a", "classes": ("x", "y"), "label_map": {3: 1}}
-
-
-def test_the_lines_of_the_readme_are_valid():
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    sections = [yaml.safe_load(text) for text in re.findall(r"`(\{type: [^`]*\})`", readme)]
-    assert {config(section).dataset.type for section in sections} == DATASETS.keys() - {"street_scenes"}

@@ -27,7 +27,7 @@ class DatasetConfig(BaseModel):
     @model_validator(mode="after")
     def _options_fit(self) -> DatasetConfig:
         try:
-            _, options = chosen_kind(self.type, self.model_extra or {})
+            _, options = chosen_kind(self.type, self.root, self.model_extra or {})
         except InputError as error:
             raise ValueError(str(error)) from None
         given = self.model_extra if self.model_extra is not None else {}

@@ -6,13 +6,14 @@ in `DATASETS`, one test.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dfad_seg.common.errors import choose
 from dfad_seg.common.values import Kind, validated
-from dfad_seg.datasets.base import NoOptions, SegmentationDataset, Transform
+from dfad_seg.datasets.base import Located, SegmentationDataset, Transform
 from dfad_seg.datasets.camvid import CamVid
 from dfad_seg.datasets.coco import Coco, CocoOptions
 from dfad_seg.datasets.folders import Folders, FoldersOptions
@@ -26,18 +27,18 @@ from dfad_seg.datasets.voc import Voc
 
 @dataclass(frozen=True)
 class DatasetKind(Kind[SegmentationDataset]):
-    """A type of data set; `build(root, split, options, transform=...)` opens a split."""
+    """A type of data set: `build(options, split, transform=...)` opens one, `build.describe(options)` names classes."""
 
     build: type[SegmentationDataset]
 
 
 DATASETS: dict[str, DatasetKind] = {
-    "camvid": DatasetKind(NoOptions, CamVid),
+    "camvid": DatasetKind(Located, CamVid),
     "coco": DatasetKind(CocoOptions, Coco),
     "folders": DatasetKind(FoldersOptions, Folders),
-    "nyuv2": DatasetKind(NoOptions, NyuV2),
-    "street_scenes": DatasetKind(NoOptions, StreetScenes),
-    "voc": DatasetKind(NoOptions, Voc),
+    "nyuv2": DatasetKind(Located, NyuV2),
+    "street_scenes": DatasetKind(Located, StreetScenes),
+    "voc": DatasetKind(Located, Voc),
 }
 
 
@@ -48,21 +49,21 @@ def build_dataset(
 
     Raises `InputError` for an unknown type, split or folder, and for options that the type needs or does not take.
     """
-    kind, values = chosen_kind(type, options)
-    return kind(root, split, values, transform=transform)
+    kind, values = chosen_kind(type, root, options)
+    return kind(values, split, transform=transform)
 
 
 def dataset_info(type: str, root: str | Path, **options: Any) -> MetaInfo:
     """The classes of the data set `DATASETS[type]` at `root`, without listing its images; errors as in
     `build_dataset`."""
-    kind, values = chosen_kind(type, options)
-    return kind.describe(root, values)
+    kind, values = chosen_kind(type, root, options)
+    return kind.describe(values)
 
 
-def chosen_kind(type: str, options: dict[str, Any]) -> tuple[type[SegmentationDataset], Any]:
+def chosen_kind(type: str, root: str | Path, options: Mapping[str, Any]) -> tuple[type[SegmentationDataset], Any]:
     """The class of a type of data set, and its checked options."""
     kind: DatasetKind = choose(DATASETS, type, "data set type")
-    return kind.build, validated(kind.options, options, f"data set type {type}")
+    return kind.build, validated(kind.options, {**options, "root": str(root)}, f"data set type {type}")
 
 
 __all__ = [

@@ -29,8 +29,11 @@ class Pair(NamedTuple):
 
 
 @options
-class NoOptions:
-    """Of a data set that its folder describes alone."""
+class Located:
+    """The options of a data set that its folder describes alone."""
+
+    root: str
+    """Folder that holds the set."""
 
 
 class SegmentationDataset(Dataset):
@@ -64,14 +67,11 @@ class SegmentationDataset(Dataset):
     own_palette = True
     """Whether `metainfo.palette` is how mask files of this set are coloured, and not merely how they are shown."""
 
-    def __init__(
-        self, root: str | Path, split: str, options: Any = None, *, transform: Transform | None = None
-    ) -> None:
-        self.root = Path(root).expanduser()
+    def __init__(self, options: Any, split: str, *, transform: Transform | None = None) -> None:
+        self.root = require_folder(options.root)
         self.split, self.options, self.transform = split, options, transform
         self.notes: list[str] = []
         """What was left out, and why; for warnings."""
-        require_folder(self.root)
         if split not in self.splits:
             raise InputError(
                 f"unknown split '{split}' of {type(self).__name__}.{nearest(split, self.splits)} "
@@ -83,12 +83,12 @@ class SegmentationDataset(Dataset):
             raise InputError(f"split '{split}' of the data set at {self.root} holds no images.")
 
     @classmethod
-    def describe(cls, root: str | Path, options: Any) -> MetaInfo:
+    def describe(cls, options: Any) -> MetaInfo:
         """The classes that the data set will have, found without listing its images."""
         return cls.metainfo
 
     @classmethod
-    def present_splits(cls, root: str | Path, options: Any) -> tuple[str, ...]:
+    def present_splits(cls, options: Any) -> tuple[str, ...]:
         """The splits that a check of the whole data set goes through."""
         return cls.splits
 
@@ -188,10 +188,12 @@ class SegmentationDataset(Dataset):
         }
 
 
-def require_folder(root: Path) -> None:
-    """`InputError` unless there is a folder."""
-    if not root.is_dir():
-        raise InputError(f"no data set folder at {root}; give the folder that holds the images.")
+def require_folder(root: str | Path) -> Path:
+    """The folder of a data set; `InputError` unless there is one."""
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"no data set folder at {folder}; give the folder that holds the images.")
+    return folder
 
 
 def pair_up(images: dict[str, Path], masks: dict[str, Path], folder: Path, *, mask_stem: str = "{}") -> list[Pair]:

@@ -47,13 +47,12 @@ class CamVid(SegmentationDataset):
                 f"layout) nor '{ORIGINAL_IMAGES}/' with '{ORIGINAL_MASKS}/' (original release)."
             )
         annotations = self.root / f"{self.split}annot"
-        found = list_images(self.root / self.split, "image")
-        self.notes += found.notes(".png, .jpg or .jpeg")
-        return pair_up(found.files, list_images(annotations, "mask").files, annotations)
+        images = list_images(self.root / self.split, "image", self.notes)
+        return pair_up(images, list_images(annotations, "mask"), annotations)
 
     def _find_original(self) -> list[Pair]:
-        images = list_images(self.root / ORIGINAL_IMAGES, "image").files
-        masks = list_images(self.root / ORIGINAL_MASKS, "mask").files
+        images = list_images(self.root / ORIGINAL_IMAGES, "image")
+        masks = list_images(self.root / ORIGINAL_MASKS, "mask")
         listing = self.root / f"{self.split}.txt"
         if listing.is_file():
             wanted = read_listing(listing)

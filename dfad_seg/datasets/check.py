@@ -91,15 +91,15 @@ def _inspect(
     sample: int | None,
     inspection: Inspection,
 ) -> Iterator[str]:
-    kind, values = chosen_kind(type, dict(options))
+    kind, values = chosen_kind(type, root, options)
     root = Path(root).expanduser()
     expected = None if any_count else _expected_counts(kind, root)
     datasets = []
-    for split in kind.present_splits(root, values):
+    for split in kind.present_splits(values):
         if expected is not None and not expected.get(split):
             continue
         try:
-            dataset = kind(root, split, values)
+            dataset = kind(values, split)
         except InputError as error:
             yield str(error)
             continue

@@ -11,7 +11,7 @@ from pycocotools import mask as rle
 
 from dfad_seg.common.errors import InputError, nearest, printable
 from dfad_seg.common.values import options
-from dfad_seg.datasets.base import Pair, SegmentationDataset, Transform, require_folder
+from dfad_seg.datasets.base import Located, Pair, SegmentationDataset, Transform, require_folder
 from dfad_seg.datasets.coco_file import Annotation, CocoFile, CocoImage, read_coco
 from dfad_seg.datasets.folders import Rgb
 from dfad_seg.datasets.listing import fill, found_splits, list_files, require_listed
@@ -22,7 +22,7 @@ IGNORE = 255
 
 
 @options
-class CocoOptions:
+class CocoOptions(Located):
     """Paths are relative to `root`, and `<split>` in them stands for the split's name."""
 
     annotation_file: str
@@ -62,25 +62,21 @@ class Coco(SegmentationDataset):
     mask_files = False
     options: CocoOptions
 
-    def __init__(
-        self, root: str | Path, split: str, options: CocoOptions, *, transform: Transform | None = None
-    ) -> None:
-        require_folder(Path(root).expanduser())
-        self.splits = self.present_splits(root, options)
-        super().__init__(root, split, options, transform=transform)
+    def __init__(self, options: CocoOptions, split: str, *, transform: Transform | None = None) -> None:
+        self.splits = self.present_splits(options)
+        super().__init__(options, split, transform=transform)
 
     @classmethod
-    def describe(cls, root: str | Path, options: CocoOptions) -> MetaInfo:
-        folder = Path(root).expanduser()
-        require_folder(folder)
-        files = [folder / fill(options.annotation_file, split) for split in cls.present_splits(root, options)]
+    def describe(cls, options: CocoOptions) -> MetaInfo:
+        folder = require_folder(options.root)
+        files = [folder / fill(options.annotation_file, split) for split in cls.present_splits(options)]
         # The splits have the same categories, which is checked when they are used, and the smallest file is read fast.
         smallest = min((path for path in files if path.is_file()), key=lambda p: p.stat().st_size, default=files[0])
         return map_categories(read_coco(smallest), options)[0]
 
     @classmethod
-    def present_splits(cls, root: str | Path, options: CocoOptions) -> tuple[str, ...]:
-        return found_splits(Path(root).expanduser(), [options.annotation_file, options.image_dir])
+    def present_splits(cls, options: CocoOptions) -> tuple[str, ...]:
+        return found_splits(require_folder(options.root), [options.annotation_file, options.image_dir])
 
     def find_pairs(self) -> list[Pair]:
         self._file = read_coco(self.root / fill(self.options.annotation_file, self.split))

@@ -9,7 +9,7 @@ import numpy as np
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.values import Byte, options
-from dfad_seg.datasets.base import Pair, SegmentationDataset, Transform, pair_up, require_folder
+from dfad_seg.datasets.base import Located, Pair, SegmentationDataset, Transform, pair_up, require_folder
 from dfad_seg.datasets.listing import Listing, fill, found_splits, list_files, read_listing, require_listed
 from dfad_seg.datasets.metainfo import MetaInfo, class_colours
 
@@ -18,7 +18,7 @@ Rgb = tuple[Byte, Byte, Byte]
 
 
 @options
-class FoldersOptions:
+class FoldersOptions(Located):
     """Paths are relative to `root`, and `<split>` in them stands for the split's name."""
 
     img_dir: str
@@ -56,18 +56,15 @@ class Folders(SegmentationDataset):
     spare_masks = True
     options: FoldersOptions
 
-    def __init__(
-        self, root: str | Path, split: str, options: FoldersOptions, *, transform: Transform | None = None
-    ) -> None:
-        require_folder(Path(root).expanduser())
+    def __init__(self, options: FoldersOptions, split: str, *, transform: Transform | None = None) -> None:
         self._table = _table(options)
-        self.metainfo = self.describe(root, options)
+        self.metainfo = self.describe(options)
         self.own_palette = options.palette is not None
-        self.splits = self.present_splits(root, options)
-        super().__init__(root, split, options, transform=transform)
+        self.splits = self.present_splits(options)
+        super().__init__(options, split, transform=transform)
 
     @classmethod
-    def describe(cls, root: str | Path, options: FoldersOptions) -> MetaInfo:
+    def describe(cls, options: FoldersOptions) -> MetaInfo:
         plain = MetaInfo(classes=options.classes, palette=class_colours(options.palette, options.classes))
         table = _table(options)
         values = [np.flatnonzero(table == label) for label in range(plain.num_classes)]
@@ -80,9 +77,9 @@ class Folders(SegmentationDataset):
         return MetaInfo(plain.classes, plain.palette, file_ids=tuple(int(found[0]) for found in values))
 
     @classmethod
-    def present_splits(cls, root: str | Path, options: FoldersOptions) -> tuple[str, ...]:
+    def present_splits(cls, options: FoldersOptions) -> tuple[str, ...]:
         paths = [path for path in (options.split_file, options.ann_dir, options.img_dir) if path is not None]
-        return found_splits(Path(root).expanduser(), paths)
+        return found_splits(require_folder(options.root), paths)
 
     def find_pairs(self) -> list[Pair]:
         chosen = self.options

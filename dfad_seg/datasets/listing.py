@@ -70,12 +70,17 @@ def list_files(folder: Path, suffix: str | tuple[str, ...], what: str, *, deep: 
     return Listing(dict(sorted(found.items())), left_out)
 
 
-def list_images(folder: Path, what: str) -> Listing:
-    """The image files in `folder`, without sub-folders, by file stem; `InputError` also if there is none."""
+def list_images(folder: Path, what: str, notes: list[str] | None = None) -> dict[str, Path]:
+    """File stem -> path of the image files in `folder`, without sub-folders; `InputError` also if there is none.
+
+    `notes` is told what is left out.
+    """
     listing = list_files(folder, IMAGE_SUFFIXES, what, deep=False)
     if not listing.files:
         raise InputError(f"the {what} folder {folder} holds no {' / '.join(IMAGE_SUFFIXES)} files.")
-    return listing
+    if notes is not None:
+        notes += listing.notes(", ".join(IMAGE_SUFFIXES))
+    return listing.files
 
 
 def is_image(path: PurePath) -> bool:

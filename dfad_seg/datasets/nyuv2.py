@@ -47,21 +47,19 @@ class NyuV2(SegmentationDataset):
             self._numbers = read_splits(self.root, self._files.count)[self.split]
             return [Pair(f"{number + 1:04d}", self._files.path, self._files.path) for number in self._numbers]
         if (self.root / IMAGES).is_dir():
-            images = list_images(self.root / IMAGES, "image").files
+            images = list_images(self.root / IMAGES, "image")
             listing = self.root / f"{self.split}.txt"
             names = read_listing(listing)
             require_listed(names, images, listing, self.root / IMAGES)
             chosen = {name: images[name] for name in names}
-            return pair_up(chosen, list_images(self.root / MASKS, "mask").files, self.root / MASKS)
+            return pair_up(chosen, list_images(self.root / MASKS, "mask"), self.root / MASKS)
         folder, masks = self.root / self.split, self.root / f"{self.split}_labels_13"
         if not folder.is_dir():
             raise InputError(
                 f"no NYUv2 at {self.root}: it holds neither {LABELLED} with {SPLITS}, nor {IMAGES}/ with {MASKS}/, nor "
                 f"{self.split}/ with {masks.name}/."
             )
-        return pair_up(
-            _by_number(list_images(folder, "image").files), _by_number(list_images(masks, "mask").files), masks
-        )
+        return pair_up(_by_number(list_images(folder, "image")), _by_number(list_images(masks, "mask")), masks)
 
     def load_photo(self, index: int) -> Photo:
         return super().load_photo(index) if self._files is None else Photo(self._files.image(self._numbers[index]), 1)

@@ -9,7 +9,7 @@ import numpy as np
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.images import Colour, IndexReader
-from dfad_seg.datasets.base import Pair, SegmentationDataset, pair_up
+from dfad_seg.datasets.base import Pair, SegmentationDataset, pair_up, require_folder
 from dfad_seg.datasets.colours import labels_by_colour
 from dfad_seg.datasets.listing import list_images, read_listing, require_listed
 from dfad_seg.datasets.metainfo import VOC, bit_palette
@@ -37,8 +37,8 @@ class Voc(SegmentationDataset):
     spare_masks = True
 
     @classmethod
-    def present_splits(cls, root: str | Path, options: Any) -> tuple[str, ...]:
-        folder = find_voc(Path(root).expanduser())
+    def present_splits(cls, options: Any) -> tuple[str, ...]:
+        folder = find_voc(require_folder(options.root))
         return tuple(s for s in cls.splits if s in ("train", "val") or (folder / LISTS / f"{s}.txt").is_file())
 
     def find_pairs(self) -> list[Pair]:
@@ -51,10 +51,10 @@ class Voc(SegmentationDataset):
                 "both are published together and are not part of VOC 2012 itself."
             )
         names = read_listing(listing, only_stems=augmented)
-        images = list_images(folder / IMAGES, "image").files
+        images = list_images(folder / IMAGES, "image")
         masks = folder / (AUGMENTED_MASKS if augmented else MASKS)
         require_listed(names, images, listing, folder / IMAGES)
-        return pair_up({name: images[name] for name in names}, list_images(masks, "mask").files, masks)
+        return pair_up({name: images[name] for name in names}, list_images(masks, "mask"), masks)
 
     def index_reader(self) -> IndexReader:
         return IndexReader(self.file_colours(), decode=decode_colours)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.datasets import CAMVID, CamVid
+from dfad_seg.datasets import CAMVID, build_dataset
 from dfad_seg.datasets.camvid import SPLIT_SIZES, standard_split
 from dfad_seg.datasets.colours import GROUPS, ORIGINAL_COLOURS
 
@@ -43,13 +43,13 @@ def test_every_original_class_has_one_place() -> None:
 
 
 def test_original_release_is_split_and_grouped(original: Path) -> None:
-    names = {split: CamVid(original, split).names for split in SPLIT_SIZES}
+    names = {split: build_dataset("camvid", original, split).names for split in SPLIT_SIZES}
     assert names == {
         "train": ["0001TP_006690", "0006R0_f00930"],
         "val": ["0016E5_07961"],
         "test": ["0001TP_008550", "Seq05VD_f00000"],
     }
-    sample = CamVid(original, "val")[0]
+    sample = build_dataset("camvid", original, "val")[0]
     expected = np.array([reference_label(name) for name in ORIGINAL_COLOURS]).reshape(4, 8)
     np.testing.assert_array_equal(sample["mask"].numpy(), np.roll(expected, 3, axis=1))
     assert float(sample["image"][0, 0, 0]) == pytest.approx(3 / 255)
@@ -57,18 +57,18 @@ def test_original_release_is_split_and_grouped(original: Path) -> None:
 
 def test_split_lists_come_first(original: Path) -> None:
     (original / "train.txt").write_text("Seq05VD_f00000\n\n0016E5_07961\n")
-    assert CamVid(original, "train").names == ["Seq05VD_f00000", "0016E5_07961"]
+    assert build_dataset("camvid", original, "train").names == ["Seq05VD_f00000", "0016E5_07961"]
     (original / "train.txt").write_text("Seq05VD_f00030\n")
     with pytest.raises(InputError, match="train.txt names 'Seq05VD_f00030'"):
-        CamVid(original, "train")
+        build_dataset("camvid", original, "train")
     (original / "train.txt").write_text("0016E5_07961\n0016E5_07961\n")
     with pytest.raises(InputError, match="twice"):
-        CamVid(original, "train")
+        build_dataset("camvid", original, "train")
 
 
 def test_faults_of_the_original_release(original: Path) -> None:
     masks = original / "LabeledApproved_full"
-    dataset = CamVid(original, "val")
+    dataset = build_dataset("camvid", original, "val")
     for colour in ((64, 128, 65), (255, 255, 255), (192, 192, 192), (0, 0, 1), (0, 64, 0)):
         pixels = np.full((4, 8, 3), (128, 0, 0), np.uint8)
         pixels[2, 5] = colour
@@ -80,10 +80,10 @@ def test_faults_of_the_original_release(original: Path) -> None:
         dataset[0]
     (masks / "0016E5_07961_L.png").unlink()
     with pytest.raises(InputError, match="no mask in .*LabeledApproved_full for image .*0016E5_07961.png"):
-        CamVid(original, "val")
+        build_dataset("camvid", original, "val")
     Image.new("RGB", (8, 4)).save(original / "701_StillsRaw_full" / "holiday.png")
     with pytest.raises(InputError, match="'holiday' is not a frame name"):
-        CamVid(original, "train")
+        build_dataset("camvid", original, "train")
 
 
 def test_standard_split_reproduces_the_published_lists(shared_data: Path) -> None:
@@ -95,9 +95,9 @@ def test_standard_split_reproduces_the_published_lists(shared_data: Path) -> Non
 
 def test_real_camvid(shared_data: Path) -> None:
     root = shared_data / "CamVid"
-    assert {split: len(CamVid(root, split)) for split in SPLIT_SIZES} == SPLIT_SIZES
+    assert {split: len(build_dataset("camvid", root, split)) for split in SPLIT_SIZES} == SPLIT_SIZES
     for split in SPLIT_SIZES:
-        dataset = CamVid(root, split)
+        dataset = build_dataset("camvid", root, split)
         sample = dataset[len(dataset) // 2]
         assert sample["image"].shape == (3, 360, 480) and sample["mask"].shape == (360, 480)
         raw = np.array(Image.open(dataset.mask_path(len(dataset) // 2)))

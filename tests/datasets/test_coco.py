@@ -269,7 +269,7 @@ def test_a_turned_photo_goes_with_its_labels_or_not_at_all(tmp_path: Path, size:
 def test_splits(tmp_path: Path) -> None:
     for split in ("train", "val"):
         write_set(tmp_path, content(), split)
-    assert Coco.present_splits(tmp_path, CocoOptions(**OPTIONS)) == ("train", "val")
+    assert Coco.present_splits(CocoOptions(root=str(tmp_path), **OPTIONS)) == ("train", "val")
     with pytest.raises(InputError, match="unknown split 'vall' of Coco. Did you mean 'val'"):
         coco(tmp_path, "vall", **OPTIONS)
     fixed = {"annotation_file": "val.json", "image_dir": "val"}

@@ -192,7 +192,7 @@ def test_a_file_with_anything_anywhere_is_rendered_or_refused(changes: list[tupl
             continue
     try:
         file = parse_coco(values, Path("x.json"))
-        _, labels = map_categories(file, CocoOptions(**OPTIONS))
+        _, labels = map_categories(file, CocoOptions(root=".", **OPTIONS))
         for image in file.images:
             mask = render(image, labels, uncovered=0, ignore=True)
             assert mask.shape == image.size and mask.dtype == np.uint8

@@ -36,7 +36,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_sample_holds_rgb_in_unit_range_and_void_as_ignored(root: Path) -> None:
-    dataset = CamVid(root, "train")
+    dataset = build_dataset("camvid", root, "train")
     image, mask = random_pair(1)
     sample = dataset[1]
     assert sample["image"].dtype == torch.float32 and sample["mask"].dtype == torch.int64
@@ -54,7 +54,7 @@ def test_palette_mask_gives_indices_not_colours(root: Path) -> None:
     indexed.putpalette([200, 100, 50] * 256)
     assert indexed.mode == "P"
     indexed.save(root / "trainannot" / "p.png")
-    sample = CamVid(root, "train")[3]
+    sample = build_dataset("camvid", root, "train")[3]
     np.testing.assert_array_equal(sample["mask"].numpy(), np.where(mask == 11, 255, mask))
 
 
@@ -63,7 +63,7 @@ def test_jpeg_images_and_grey_images_are_read(root: Path) -> None:
     write_pair(root, "j", flat, np.zeros((8, 8), np.uint8), suffix=".JPG")
     Image.fromarray(np.full((8, 8), 77, np.uint8)).save(root / "train" / "g.png")
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(root / "trainannot" / "g.png")
-    dataset = CamVid(root, "train")
+    dataset = build_dataset("camvid", root, "train")
     jpeg = dataset[dataset.names.index("j")]["image"]
     assert torch.allclose(jpeg[:, 4, 4] * 255, torch.tensor([10.0, 200.0, 90.0]), atol=4)
     grey = dataset[dataset.names.index("g")]["image"]
@@ -77,8 +77,8 @@ def test_transform_gets_arrays_and_the_seed_of_the_key(root: Path) -> None:
         seen.append((image.dtype, image.shape, mask.dtype, int(mask.max()), seed))
         return image[:, ::-1], mask[:, ::-1]
 
-    dataset = CamVid(root, "train", transform=transform)
-    plain, flipped = CamVid(root, "train")[0], dataset[0, 42]
+    dataset = build_dataset("camvid", root, "train", transform=transform)
+    plain, flipped = build_dataset("camvid", root, "train")[0], dataset[0, 42]
     assert torch.equal(flipped["image"], plain["image"].flip(-1))
     assert torch.equal(flipped["mask"], plain["mask"].flip(-1))
     dataset[0]
@@ -88,7 +88,7 @@ def test_transform_gets_arrays_and_the_seed_of_the_key(root: Path) -> None:
 
 def test_a_mask_without_an_image_is_left_out(root: Path) -> None:
     (root / "train" / "b1.png").unlink()
-    assert CamVid(root, "train").names == ["b0", "b2"]
+    assert build_dataset("camvid", root, "train").names == ["b0", "b2"]
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -142,7 +142,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_bad_file_is_one_line_that_names_it(root: Path, fault: str) -> None:
     spoil, expected = FAULTS[fault]
-    dataset = CamVid(root, "train")
+    dataset = build_dataset("camvid", root, "train")
     spoil(root)
     with pytest.raises(InputError) as caught:
         dataset[0]
@@ -154,26 +154,26 @@ def test_a_bad_file_is_one_line_that_names_it(root: Path, fault: str) -> None:
 
 def test_faults_of_folders(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no data set folder at .*nowhere"):
-        CamVid(root / "nowhere", "train")
+        build_dataset("camvid", root / "nowhere", "train")
     with pytest.raises(InputError, match="unknown split 'trian'.*Did you mean 'train'"):
-        CamVid(root, "trian")
+        build_dataset("camvid", root, "trian")
     with pytest.raises(InputError, match="neither 'val/' .* nor '701_StillsRaw_full/'"):
-        CamVid(root, "val")
+        build_dataset("camvid", root, "val")
     (root / "val").mkdir()
     with pytest.raises(InputError, match="image folder .*val holds no"):
-        CamVid(root, "val")
+        build_dataset("camvid", root, "val")
     Image.new("RGB", (4, 4)).save(root / "val" / "x.png")
     with pytest.raises(InputError, match="no mask folder at .*valannot"):
-        CamVid(root, "val")
+        build_dataset("camvid", root, "val")
     (root / "trainannot" / "b1.png").unlink()
     with pytest.raises(InputError, match="no mask in .*trainannot for image .*b1.png"):
-        CamVid(root, "train")
+        build_dataset("camvid", root, "train")
 
 
 def test_two_images_of_one_name_are_refused(root: Path) -> None:
     Image.new("RGB", (9, 6)).save(root / "train" / "b0.jpg")
     with pytest.raises(InputError, match="two images named 'b0'"):
-        CamVid(root, "train")
+        build_dataset("camvid", root, "train")
 
 
 def test_build_dataset_knows_its_types(root: Path) -> None:

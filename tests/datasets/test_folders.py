@@ -62,7 +62,7 @@ def test_nested_folders_and_suffixes_as_in_cityscapes(city: Path) -> None:
     assert val.names == ["bonn/bonn_1", "bonn/bonn_2"] and val[0]["name"] == "bonn/bonn_1"
     assert [int(train[i]["mask"].max()) for i in range(4)] == [1, 1, 0, 0]
     assert train.metainfo.classes == ("road", "sidewalk", "building")
-    assert DATASETS["folders"].build.present_splits(city, FoldersOptions(**CITY)) == ("train", "val")
+    assert DATASETS["folders"].build.present_splits(FoldersOptions(root=str(city), **CITY)) == ("train", "val")
 
 
 def test_split_files_choose_and_order(plain: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.datasets import CamVid, build_dataset
+from dfad_seg.datasets import build_dataset
 from dfad_seg.datasets.census import label_warnings
 from dfad_seg.datasets.check import inspect_dataset
 
@@ -72,7 +72,7 @@ def test_other_types_are_sent_to_folders(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
     Image.new("RGB", (4, 6)).save(tmp_path / "test" / "a.png")
     Image.fromarray(np.tile(np.array([0, 0, 255, 255], np.uint8), (6, 1))).save(tmp_path / "testannot" / "a.png")
-    (warning,) = label_warnings(CamVid(tmp_path, "test"))
+    (warning,) = label_warnings(build_dataset("camvid", tmp_path, "test"))
     assert "50.0% of the pixels of 1 masks are ignored" in warning and "of the data set type folders" in warning
 
 

@@ -13,7 +13,14 @@ import torch
 from PIL import Image
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.datasets import StreetScenes, eval_loader, train_loader, train_transform, write_street_scenes
+from dfad_seg.datasets import (
+    StreetScenes,
+    build_dataset,
+    eval_loader,
+    train_loader,
+    train_transform,
+    write_street_scenes,
+)
 from dfad_seg.datasets.loaders import DataLoader
 
 
@@ -26,7 +33,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def train(root: Path) -> StreetScenes:
-    return StreetScenes(root, "train", transform=train_transform(crop_size=(24, 24), color_jitter=0.3))
+    return build_dataset(
+        "street_scenes", root, "train", transform=train_transform(crop_size=(24, 24), color_jitter=0.3)
+    )
 
 
 def indices(loader: DataLoader) -> list[list[int]]:
@@ -86,7 +95,7 @@ def test_a_batch_larger_than_the_set(train: StreetScenes) -> None:
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 9])
 def test_evaluation_sees_each_sample_once(root: Path, world_size: int) -> None:
-    dataset = StreetScenes(root, "val")
+    dataset = build_dataset("street_scenes", root, "val")
     seen = []
     for rank in range(world_size):
         loader = eval_loader(dataset, batch_size=2, num_workers=0, rank=rank, world_size=world_size)
@@ -97,7 +106,7 @@ def test_evaluation_sees_each_sample_once(root: Path, world_size: int) -> None:
 
 
 def test_evaluation_batches_with_workers(root: Path) -> None:
-    dataset = StreetScenes(root, "val")
+    dataset = build_dataset("street_scenes", root, "val")
     batches = list(eval_loader(dataset, batch_size=3, num_workers=2))
     assert [len(batch["name"]) for batch in batches] == [3, 3, 1]
     assert batches[0]["image"].shape == (3, 3, 32, 40)
@@ -111,11 +120,13 @@ def test_images_of_unequal_size(root: Path, tmp_path: Path) -> None:
             Image.new(mode, size).save(tmp_path / folder / f"{number}.png")
     (tmp_path / "train").symlink_to(tmp_path / "val")
     (tmp_path / "trainannot").symlink_to(tmp_path / "valannot")
-    equal, unequal = eval_loader(StreetScenes(tmp_path, "val"), batch_size=2, num_workers=0)
+    equal, unequal = eval_loader(build_dataset("street_scenes", tmp_path, "val"), batch_size=2, num_workers=0)
     assert equal["image"].shape == (2, 3, 6, 8)
     assert [tuple(image.shape) for image in unequal["image"]] == [(3, 6, 9), (3, 6, 8)]
     assert [tuple(mask.shape) for mask in unequal["mask"]] == [(6, 9), (6, 8)]
-    mixed = train_loader(StreetScenes(tmp_path, "train"), batch_size=4, iterations=1, seed=0, num_workers=0)
+    mixed = train_loader(
+        build_dataset("street_scenes", tmp_path, "train"), batch_size=4, iterations=1, seed=0, num_workers=0
+    )
     with pytest.raises(InputError, match="mixes image sizes .*9x6.*crop_size"):
         list(mixed)
 
@@ -124,7 +135,7 @@ def test_images_of_unequal_size(root: Path, tmp_path: Path) -> None:
 def test_a_bad_file_arrives_as_one_line(tmp_path: Path, num_workers: int) -> None:
     write_street_scenes(tmp_path, size=(32, 32), counts={"val": 2})
     Image.new("L", (32, 32), 77).save(tmp_path / "valannot" / "street_00001.png")
-    loader = eval_loader(StreetScenes(tmp_path, "val"), batch_size=1, num_workers=num_workers)
+    loader = eval_loader(build_dataset("street_scenes", tmp_path, "val"), batch_size=1, num_workers=num_workers)
     with pytest.raises(InputError) as caught:
         list(loader)
     assert str(caught.value).startswith("mask ") and "label 77" in str(caught.value)

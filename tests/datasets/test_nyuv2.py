@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.datasets import NYUV2_13, NyuV2, build_dataset
+from dfad_seg.datasets import NYUV2_13, build_dataset
 from dfad_seg.datasets.check import check_dataset
 from dfad_seg.datasets.nyuv2_files import FORTY_TO_13, LABELLED, MAPPING_13, MAPPING_40, SPLITS
 from dfad_seg.datasets.prepare import prepare_nyuv2
@@ -106,23 +106,23 @@ def test_official_files(official: Official) -> None:
             np.testing.assert_array_equal(mask, official.expected(int(name)))
     assert test[1]["image"].shape == (3, H, W) and test[1]["size"] == (H, W)
     with pytest.raises(InputError, match="unknown split 'val' of NyuV2.*Known: train, test"):
-        NyuV2(official.folder, "val")
+        build_dataset("nyuv2", official.folder, "val")
 
 
 def test_without_the_13_class_file_the_built_in_mapping_is_used(official: Official) -> None:
-    before = NyuV2(official.folder, "train").read(0)[1]
+    before = build_dataset("nyuv2", official.folder, "train").read(0)[1]
     (official.folder / MAPPING_13).unlink()
-    np.testing.assert_array_equal(NyuV2(official.folder, "train").read(0)[1], before)
+    np.testing.assert_array_equal(build_dataset("nyuv2", official.folder, "train").read(0)[1], before)
     other = np.ones((1, 40))
     savemat(official.folder / MAPPING_13, {"classMapping13": {"labels13": other, "class": cells(["x"])}})
-    changed = NyuV2(official.folder, "train").read(0)[1]
+    changed = build_dataset("nyuv2", official.folder, "train").read(0)[1]
     np.testing.assert_array_equal(changed, np.where(before == 255, 255, 0))
 
 
 def test_loader_workers_read_the_official_file(official: Official) -> None:
     from dfad_seg.datasets import eval_loader
 
-    dataset = NyuV2(official.folder, "train")
+    dataset = build_dataset("nyuv2", official.folder, "train")
     dataset.read(0)  # a handle that were left open would be shared with the workers
     masks = [mask.numpy() for batch in eval_loader(dataset, batch_size=1, num_workers=2) for mask in batch["mask"]]
     for name, mask in zip(dataset.names, masks, strict=True):
@@ -133,7 +133,7 @@ def test_conversion_to_images(official: Official, tmp_path: Path) -> None:
     root = tmp_path / "converted"
     assert prepare_nyuv2(root, source=official.folder, any_count=True) == {"train": 3, "test": 2}
     for split in ("train", "test"):
-        theirs, ours = NyuV2(official.folder, split), NyuV2(root, split)
+        theirs, ours = build_dataset("nyuv2", official.folder, split), build_dataset("nyuv2", root, split)
         assert ours.names == theirs.names
         for index in range(len(ours)):
             for converted, original in zip(ours.read(index), theirs.read(index), strict=True):
@@ -157,16 +157,16 @@ def test_the_published_folders_are_paired_by_number(official: Official, tmp_path
             name = f"{number:04d}.png"
             (converted / "image" / name).rename(root / split / f"nyu_rgb_{name}")
             (converted / "label13" / name).rename(root / f"{split}_labels_13" / f"new_nyu_class13_{name}")
-    dataset = NyuV2(root, "train")
+    dataset = build_dataset("nyuv2", root, "train")
     assert dataset.names == ["0001", "0003", "0005"]
     np.testing.assert_array_equal(dataset.read(1)[1], official.expected(3))
     assert check_dataset("nyuv2", root, any_count=True) == {"train": 3, "test": 2}
     (root / "test_labels_13" / "new_nyu_class13_0002.png").unlink()
     with pytest.raises(InputError, match="no mask in .*test_labels_13 for image .*nyu_rgb_0002.png"):
-        NyuV2(root, "test")
+        build_dataset("nyuv2", root, "test")
     (root / "train" / "nyu_rgb_0001.png").rename(root / "train" / "first.png")
     with pytest.raises(InputError, match="first.png: the files of NYUv2 end with different image numbers"):
-        NyuV2(root, "train")
+        build_dataset("nyuv2", root, "train")
 
 
 @pytest.mark.parametrize("code", [14, 255])
@@ -178,7 +178,7 @@ def test_other_codings_are_refused(tmp_path: Path, code: int) -> None:
     Image.new("L", (4, 3), code).save(tmp_path / "label13" / "0001.png")
     (tmp_path / "train.txt").write_text("0001\n")
     with pytest.raises(InputError, match=f"0001.png holds label {code}; NYUv2's 13-class files hold 1-13"):
-        NyuV2(tmp_path, "train")[0]
+        build_dataset("nyuv2", tmp_path, "train")[0]
 
 
 def rewritten(name: str, change: Any) -> Any:
@@ -229,13 +229,13 @@ def test_faults_of_the_official_files(official: Official, fault: str) -> None:
     spoil, message = FAULTS[fault]
     spoil(official.folder)
     with pytest.raises(InputError, match=message) as caught:
-        NyuV2(official.folder, "train")[0]
+        build_dataset("nyuv2", official.folder, "train")[0]
     assert "\n" not in str(caught.value)
 
 
 def test_an_empty_folder_says_what_could_be_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no NYUv2 at .*with splits.mat, nor image/ with label13/, nor train/"):
-        NyuV2(tmp_path, "train")
+        build_dataset("nyuv2", tmp_path, "train")
 
 
 @pytest.mark.parametrize("package", ["h5py", "scipy"])
@@ -251,4 +251,4 @@ def test_a_missing_package_is_named_with_its_command(
 
     monkeypatch.setattr(importlib, "import_module", without)
     with pytest.raises(InputError, match=rf"need the package {package}.*pip install 'dfad-seg\[nyuv2\]'"):
-        NyuV2(official.folder, "train")
+        build_dataset("nyuv2", official.folder, "train")

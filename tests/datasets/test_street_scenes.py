@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.datasets import CAMVID, StreetScenes, draw_scene, write_street_scenes
+from dfad_seg.datasets import CAMVID, build_dataset, draw_scene, write_street_scenes
 
 SIZE = (48, 64)
 COUNTS = {"train": 3, "val": 2, "test": 2}
@@ -85,7 +85,7 @@ def test_labels_sit_exactly_on_what_is_drawn() -> None:
 def test_written_set_is_byte_identical_and_reads_back(written: Path, tmp_path: Path) -> None:
     write_street_scenes(tmp_path / "again", size=SIZE, counts=COUNTS, seed=3)
     assert digests(written) == digests(tmp_path / "again")
-    dataset = StreetScenes(written, "val")
+    dataset = build_dataset("street_scenes", written, "val")
     assert len(dataset) == 2 and dataset.metainfo is CAMVID
     image, mask = draw_scene(3 * 3 + 1, 1, SIZE)
     sample = dataset[1]
@@ -125,7 +125,7 @@ def test_another_request_replaces_the_set(tmp_path: Path) -> None:
         "street_00000.png",
         "street_00001.png",
     ]
-    assert StreetScenes(tmp_path, "train")[0]["image"].shape == (3, 40, 40)
+    assert build_dataset("street_scenes", tmp_path, "train")[0]["image"].shape == (3, 40, 40)
 
 
 @pytest.mark.parametrize("foreign", ["notes.txt", "train/0001TP_006690.png", "train/deeper/street_00000.png"])

@@ -76,7 +76,7 @@ def test_splits_from_any_of_the_three_roots(root: Path, place: str) -> None:
 
 
 def test_masks_are_indices_and_255_is_ignored(root: Path) -> None:
-    dataset = Voc(root, "train")
+    dataset = build_dataset("voc", root, "train")
     with Image.open(dataset.mask_path(0)) as image:
         expected = np.asarray(image)
     sample = dataset[0]
@@ -90,14 +90,14 @@ def test_masks_are_indices_and_255_is_ignored(root: Path) -> None:
 
 
 def test_sbd_masks_and_both_forms_of_its_list(root: Path) -> None:
-    assert Voc(root, "train_aug")[0]["mask"].unique().tolist() == [9]
-    assert Voc(root, "train")[0]["mask"].unique().tolist() != [9]
+    assert build_dataset("voc", root, "train_aug")[0]["mask"].unique().tolist() == [9]
+    assert build_dataset("voc", root, "train")[0]["mask"].unique().tolist() != [9]
     listing = root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation" / "train_aug.txt"
     listing.write_text("".join(f"/JPEGImages/{n}.jpg /SegmentationClassAug/{n}.png\n" for n in "da"))
-    assert Voc(root, "train_aug").names == ["d", "a"]
+    assert build_dataset("voc", root, "train_aug").names == ["d", "a"]
     listing.unlink()
     with pytest.raises(InputError, match="train_aug needs SBD's masks in .*SegmentationClassAug and their list"):
-        Voc(root, "train_aug")
+        build_dataset("voc", root, "train_aug")
 
 
 def in_split_file(text: str) -> Callable[[Path], object]:
@@ -155,20 +155,20 @@ def test_bad_files_are_one_clear_line(root: Path, fault: str) -> None:
     spoil, message = FAULTS[fault]
     spoil(root / "VOCdevkit" / "VOC2012")
     with pytest.raises(InputError, match=message) as caught:
-        Voc(root, "train")[0]
+        build_dataset("voc", root, "train")[0]
     assert "\n" not in str(caught.value)
 
 
 def test_another_folder_is_no_voc(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no Pascal VOC 2012 at .*VOCdevkit/VOC2012 in it holds ImageSets"):
-        Voc(tmp_path, "val")
+        build_dataset("voc", tmp_path, "val")
 
 
 def test_the_real_set(shared_data: Path) -> None:
     folder = shared_data / "VOCdevkit"
     if not folder.is_dir():
         pytest.skip(f"no VOCdevkit in {shared_data}")
-    dataset = Voc(folder, "val")
+    dataset = build_dataset("voc", folder, "val")
     assert len(dataset) == len(set(dataset.names)) > 0
     present = set()
     for index in range(0, len(dataset), 25):

@@ -10,7 +10,7 @@ from conftest_pipeline import STUDENT, call_tool, tiny, write
 from PIL import Image
 
 from dfad_seg import load_config
-from dfad_seg.datasets import StreetScenes
+from dfad_seg.datasets import StreetScenes, build_dataset
 from dfad_seg.recipes import Request, evaluate_source, load_role
 from dfad_seg.segmentors import build_segmentor, load_segmentor, save_segmentor
 
@@ -128,7 +128,7 @@ def test_windows_scales_and_flips_from_flags_and_config(world, tmp_path):
 
 def by_hand(world):
     network, hits, union = load_segmentor(world.teacher).eval(), np.zeros(11), np.zeros(11)
-    for sample in StreetScenes(world.data, "val"):
+    for sample in build_dataset("street_scenes", world.data, "val"):
         total = torch.zeros(11, 32, 48)
         for scale in (0.5, 1):
             for flip in (False, True):

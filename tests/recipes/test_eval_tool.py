@@ -9,7 +9,7 @@ import torch
 from conftest_pipeline import call_tool
 
 from dfad_seg import evaluate_network, load_config, load_role
-from dfad_seg.datasets import StreetScenes
+from dfad_seg.datasets import build_dataset
 from dfad_seg.segmentors import load_segmentor, read_segmentor_file
 
 
@@ -17,7 +17,7 @@ def reference(world, split="test"):
     """IoU per class by hand: one image at a time, a histogram over the whole split."""
     network = load_segmentor(world.teacher)
     counts = np.zeros((11, 11), dtype=np.int64)
-    for sample in StreetScenes(world.data, split):
+    for sample in build_dataset("street_scenes", world.data, split):
         with torch.no_grad():
             prediction = network(sample["image"][None]).argmax(1)[0].numpy()
         truth = sample["mask"].numpy()
