@@ -158,7 +158,7 @@ class Resumption:
     """Where it went on."""
     started: str
     """When."""
-    changed: dict[str, Any] = field(default_factory=dict)
+    changed: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     """By key of the config or fact of the machine: [before, now]."""
     command: str = ""
     """What took it up."""

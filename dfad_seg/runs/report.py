@@ -1,0 +1,327 @@
+"""The report of a run: one HTML file that needs nothing else, made from the run directory as it stands."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from PIL import Image
+
+from dfad_seg.common.errors import InputError
+from dfad_seg.common.files import write_text
+from dfad_seg.common.values import plain
+from dfad_seg.runs.charts import DARK, LIGHT, Curve, curves_svg, style
+from dfad_seg.runs.loggers import flat
+from dfad_seg.runs.records import Provenance, Score, Summary
+from dfad_seg.runs.run import Run
+
+SHOWN_GRIDS = 4
+"""Pictures of generated images: the first, the last, and others evenly between."""
+MOST_PIXELS = 40_000_000
+METHODS = {
+    "supervised": "Training on labels",
+    "distill_with_data": "Distillation on real images (a control)",
+    "dfad": "Data-free adversarial distillation",
+    "random_noise": "Distillation on random noise (a control)",
+}
+DATA_FREE = ("dfad", "random_noise")
+WEIGHTS = {"start": "before training", "last": "last weights", "ema": "averaged weights"}
+
+Judge = Callable[[Run], Sequence[str] | None]
+"""Sentences on what looks unhealthy; None where there is too little to judge by."""
+T = TypeVar("T")
+
+
+class Table(NamedTuple):
+    """Rows of text under heads, each with the width of a bar behind its last cell in per cent, or None."""
+
+    heads: Sequence[str]
+    rows: Sequence[tuple[Sequence[str], float | None]]
+    words: int
+    note: str
+
+
+def write_report(run: str | Path, judge: Judge | None = None) -> Path:
+    """Write `report.html` into a run directory; what of it cannot be read is said in there.
+
+    Raises:
+        InputError: the folder is not a run directory, or cannot be written to.
+    """
+    import jinja2  # after --help
+
+    template = (Path(__file__).parent / "report.html").read_text(encoding="utf-8")
+    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(template)
+    out = Path(run) / "report.html"
+    content = report_content(Run(run), judge)
+    try:
+        write_text(out, page.render(content, light=style(LIGHT), dark=style(DARK)))
+    except OSError as error:
+        raise InputError(f"cannot write the report of {run}: {error.strerror}.") from None
+    return out
+
+
+def report_content(run: Run, judge: Judge | None = None) -> dict[str, Any]:
+    """What the template shows, by its names; text is not escaped yet."""
+    problems: list[str] = []
+
+    def read(get: Callable[[], T], otherwise: T) -> T:
+        try:
+            return get()
+        except InputError as error:
+            problems.append(str(error))
+            return otherwise
+
+    summary, record = read(lambda: run.summary, None), read(lambda: run.provenance, None)
+    lines = read(lambda: run.lines, [])
+    whole = not problems
+    warnings = read(lambda: judge(run), None) if judge and whole else None
+    trained = read(lambda: run.score(summary.role), None) if summary and lines else None
+    teacher = run.score("teacher") if summary and summary.role == "student" else None
+    other = None
+    if summary and summary.selected == "ema":
+        other = run.score(summary.role, weights="last")
+    told = _told(run.events if lines else [])
+    facts = flat(plain(record)) if record else {}
+    grids = evenly(run.generated, SHOWN_GRIDS)
+    data_free, claim = _claim(run.method, record)
+    return {
+        "title": f"{METHODS.get(run.method, run.method)}: {run.path.resolve().name}",
+        "finished": run.network is not None,
+        "status": _status(run, summary, lines),
+        "data_free": data_free,
+        "claim": claim,
+        "tiles": _tiles(summary, trained, teacher),
+        "warnings": [*(warnings or []), *told],
+        "healthy": "Nothing looks unhealthy." if warnings is not None and not told else "",
+        "networks": _networks(summary),
+        "classes": _classes(trained, teacher, other),
+        "generated": _embedded((file, f"after {step:,} iterations") for step, file in grids),
+        "sheet": _embedded(_sheet(run, summary)),
+        "examples": _embedded(_examples(run, summary)),
+        "charts": _charts(run, summary) if lines else [],
+        "next": _next(run, summary, record),
+        "provenance": {key: value for key, value in facts.items() if value not in ("", "[]")},
+        "config": run.config_text,
+        "problems": problems,
+    }
+
+
+def evenly(items: Sequence[T], count: int) -> list[T]:
+    """`count` of the items, first and last among them, or all if there are no more."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
+
+
+def share_kept(student: Score, teacher: Score) -> tuple[float | None, float | None]:
+    """The student's share of the teacher's mIoU, and the same above the best constant prediction."""
+    share = student.mIoU / teacher.mIoU if teacher.mIoU else None
+    constant = student.constant if student.constant is not None else teacher.constant
+    if constant is None or teacher.mIoU <= constant:
+        return share, None
+    return share, (student.mIoU - constant) / (teacher.mIoU - constant)
+
+
+def _status(run: Run, summary: Summary | None, lines: Sequence[Mapping[str, Any]]) -> str:
+    total = summary.iterations if summary else 0
+    spent = f" in {_duration(lines[-1]['elapsed_s'])}" if lines else ""
+    if run.network is not None:
+        return f"Finished: {total:,} iterations{spent}."
+    return f"Not finished: {max((line['step'] for line in lines), default=0):,} of {total:,} iterations{spent}."
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _claim(method: str, record: Provenance | None) -> tuple[bool, str]:
+    """Whether no real image was read for training, and what this rests on: three records must agree."""
+    if record is None:
+        return False, "There is no provenance record, so nothing can be said about the images that were read."
+    training = [use for use in record.real_images if use.purpose == "training"]
+    if training and record.real_images_used_for_training:
+        return False, f"Real images were read for training: {_uses(training)}."
+    if training or record.real_images_used_for_training or not {method, record.method} <= set(DATA_FREE):
+        return False, "The records contradict each other about real training images; do not rely on them."
+    uses = f"Real images were read for evaluation only: {_uses(record.real_images)}." if record.real_images else ""
+    began = [value for key, value in record.trained_from.items() if "sha256" not in key]
+    weights = f" The student began with weights from elsewhere: {', '.join(began)}." if began else ""
+    return True, f"No real image was read for training. {uses or 'None was read at all.'}{weights}"
+
+
+def _uses(uses: Iterable[Any]) -> str:
+    return "; ".join(f"{use.dataset}, {use.split} split" for use in uses)
+
+
+def _tiles(summary: Summary | None, trained: Score | None, teacher: Score | None) -> list[tuple[str, str]]:
+    found = []
+    if trained:
+        found.append((f"mIoU of the {trained.network} ({trained.split})", percent(trained.mIoU)))
+    if teacher:
+        found.append((f"mIoU of the teacher ({teacher.split})", percent(teacher.mIoU)))
+    if trained and teacher:
+        share, above = share_kept(trained, teacher)
+        found.append(("of the teacher's mIoU", percent(share)))
+        found += [("of it above the best constant prediction", percent(above))] if above is not None else []
+    costs = summary.costs if summary else {}
+    if len(costs) == 2:
+        for what, key in (("fewer parameters", "parameters"), ("fewer MACs", "macs"), ("faster here", "latency_s")):
+            ratio = _ratio(getattr(costs["teacher"], key), getattr(costs["student"], key))
+            found += [(what, ratio)] if ratio != "–" else []
+    return found
+
+
+def _networks(summary: Summary | None) -> Table | None:
+    if summary is None or not summary.costs:
+        return None
+    costs, rows = summary.costs, []
+    for name in sorted(costs, reverse=True):  # the teacher first
+        cost = costs[name]  # type: ignore[index]
+        macs = [f"{factor * cost.macs / 1e9:.3f}" if cost.macs is not None else "–" for factor in (1, 2)]
+        slower = f" (+{cost.scatter:.0%})" if cost.scatter and cost.scatter > 0.25 else ""
+        latency = "–" if cost.latency_s is None else f"{1000 * cost.latency_s:.1f}{slower}"
+        rows.append(([name, cost.name or "–", f"{cost.parameters:,}", *macs, latency], None))
+    if len(costs) == 2:
+        keys = ("parameters", "macs", "macs", "latency_s")
+        ratios = [_ratio(getattr(costs["teacher"], key), getattr(costs["student"], key)) for key in keys]
+        rows.append((["teacher / student", "", *ratios], None))
+    size = "" if summary.size is None else f" of {summary.size[0]}×{summary.size[1]}"
+    note = f"One image{size}, forward; one MAC is two FLOPs."
+    if any(cost.latency_s is not None for cost in costs.values()):
+        note += f" Latency: fp32, the fastest of several passes on {summary.device or 'this machine'}"
+        note += ", and by how much the median was slower." if any("(+" in row[-1] for row, _ in rows) else "."
+    return Table(["network", "architecture", "parameters", "GMACs", "GFLOPs", "latency, ms"], rows, 2, note)
+
+
+def _classes(trained: Score | None, teacher: Score | None, other: Score | None) -> Table | None:
+    """IoU of each class: the teacher, the kept weights, the last ones where the average is kept, the share."""
+    first = trained or teacher
+    if first is None:
+        return None
+    columns: dict[str, Score] = {"teacher": teacher} if teacher else {}
+    if trained:
+        columns[f"{trained.network}, averaged" if other else trained.network] = trained
+    if other:
+        columns[f"{other.network}, last weights"] = other
+    both = trained is not None and teacher is not None
+    rows = []
+
+    def add(name: str, get: Callable[[Score], float | None]) -> None:
+        values = {head: get(score) for head, score in columns.items()}
+        ours, theirs = (get(score) if score else None for score in (trained, teacher))
+        share = ours / theirs if ours is not None and theirs else None
+        bar = share if both else ours if trained else theirs
+        cells = [name, *(percent(value, 2) for value in values.values()), *([percent(share)] if both else [])]
+        rows.append((cells, None if bar is None else round(100 * min(1.0, bar), 1)))
+
+    for name in first.classes:
+        add(name, lambda score: dict(zip(score.classes, score.IoU, strict=True)).get(name))  # noqa: B023
+    for total in ("mIoU", "mAcc", "aAcc"):
+        add(total, lambda score: getattr(score, total))  # noqa: B023
+    heads = ["class", *columns, *(["share"] if both else [])]
+    note = f"Per cent, on the {first.split} split." + (" Share: student / teacher." if both else "")
+    return Table(heads, rows, 1, note)
+
+
+def _told(events: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One sentence for all times that training noticed the same."""
+    seen: dict[str, list[Mapping[str, Any]]] = {}
+    for event in events:
+        seen.setdefault(event["event"], []).append(event)
+    sentences = []
+    for name, found in seen.items():
+        first, last = (event.get("found_at", event["step"]) for event in (found[0], found[-1]))
+        times = f"{len(found)} times, from iteration {first} to {last}" if len(found) > 1 else f"at iteration {first}"
+        cause = found[-1].get("cause", "").rstrip(".")
+        sentences.append(f"Noted during training: {name.replace('_', ' ')}, {times}{': ' if cause else ''}{cause}.")
+    return sentences
+
+
+def _sheet(run: Run, summary: Summary | None) -> Iterable[tuple[Path, str]]:
+    file = run.picture("pictures/generator.png")
+    if file is not None:
+        seen = [f"{name} {percent(value, 0)}" for name, value in (summary.seen if summary else {}).items()]
+        shares = f" Seen as asked: {', '.join(seen)}." if seen else ""
+        yield file, f"From top to bottom: generated image, its layout, what the teacher predicts.{shares}"
+
+
+def _examples(run: Run, summary: Summary | None) -> Iterable[tuple[Path, str]]:
+    for example in summary.examples if summary else ():
+        file = run.picture(example.file)
+        if file is not None:
+            teacher = "" if example.teacher_miou is None else f" (teacher {percent(example.teacher_miou)})"
+            yield file, f"{example.kind}: {example.name}, mIoU {percent(example.miou)}{teacher}"
+
+
+def _embedded(pictures: Iterable[tuple[Path, str]]) -> list[tuple[str, str]]:
+    """(caption, WebP in base 64), which has a sixth of a PNG's size; what is no picture of ours is left out."""
+    found = []
+    for file, caption in pictures:
+        buffer = io.BytesIO()
+        try:
+            with Image.open(file, formats=["PNG"]) as picture:
+                if picture.width * picture.height > MOST_PIXELS:
+                    continue
+                picture.convert("RGB").save(buffer, "WEBP", quality=88)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            continue
+        found.append((caption, base64.b64encode(buffer.getvalue()).decode()))
+    return found
+
+
+def _charts(run: Run, summary: Summary | None) -> list[tuple[str, str]]:
+    curves = _curves(run.records)
+    split = summary.split if summary else None
+
+    def pick(*ends: str, start: str = "train/") -> dict[str, Curve]:
+        keys = sorted(key for key in curves if key.startswith(start) and key.endswith(ends))
+        return {key.removeprefix("train/").replace("_", " "): curves[key] for key in keys}
+
+    charts: list[tuple[str, dict[str, Curve], dict[str, bool]]] = [
+        ("scores on the way", pick("/mIoU", "/aAcc", start=f"{split}/" if split else ""), {"share": True}),
+        *((name, {name: curve}, {"smooth": True}) for name, curve in pick("loss").items()),
+        ("agreement with the teacher", pick("_agreement"), {"share": True}),
+        ("teacher's predictions on generated images", pick("_class_entropy", "_largest_class"), {"share": True}),
+        ("learning rates", pick("_lr"), {}),
+    ]
+    return [(title, curves_svg(title, lines, **options)) for title, lines, options in charts if lines]
+
+
+def _curves(records: Sequence[Mapping[str, Any]]) -> dict[str, Curve]:
+    """By key; of two values for one step the later counts."""
+    points: dict[str, dict[float, float]] = {}
+    for record in records:
+        for key, value in record.items():
+            if "/" in key and value is not None:
+                points.setdefault(key, {})[record["step"]] = float(value)
+    ordered = {key: sorted(values.items()) for key, values in points.items()}
+    return {key: ([step for step, _ in pairs], [value for _, value in pairs]) for key, pairs in ordered.items()}
+
+
+def _next(run: Run, summary: Summary | None, record: Provenance | None) -> list[tuple[str, str]]:
+    folder = shlex.quote(str(run.path))
+    config = f"{folder}/config.yaml"
+    if run.network is None:
+        return [("go on with it", f"dfad-seg train {config} --work-dir {folder} --resume")]
+    file = f"{folder}/{run.network.name}"
+    steps = [("score it on the test split", f"dfad-seg eval {config} {file} --split test")]
+    steps += [("write it as ONNX", f"dfad-seg export {file} --format onnx")]
+    return [*steps, ("use it in Python", f"dfad_seg.load_segmentor({str(run.network)!r})(images)")]
+
+
+def _ratio(a: float | None, b: float | None) -> str:
+    return f"{a / b:.1f}×" if a and b else "–"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share in per cent, for people; two digits are for tables that say the unit."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{100 * value:.{digits}f}" + ("" if digits == 2 else " %")
