@@ -11,8 +11,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from dfad_seg.report import write_report
+    from dfad_seg.recipes.finishing import health_of
+    from dfad_seg.runs import write_report
 
     for path in arguments.runs:
-        print(write_report(path))
+        print(write_report(path, health_of))
     return 0

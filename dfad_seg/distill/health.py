@@ -30,6 +30,20 @@ UNDECIDED_SHARE = 0.98
 PATIENCE = 500
 """Iterations for which a collapse or a dead student must last before it is named."""
 
+# What the record of a whole run tells, see `judging`.
+SATURATED_AGREEMENT = 0.99
+"""Agreement on generated images at which they teach nothing more."""
+FORGOTTEN_AGREEMENT = 0.03
+"""By how much the agreement on remembered images may stay behind that on fresh ones."""
+GROWN_LOSS = 3.0
+"""Times its lowest level, at which a student's loss has run away."""
+LOST_SCORE = 0.8
+"""Share of the best score on the way, below which the last one has fallen."""
+ONE_CLASS = 0.1
+"""Share of the pixels of all classes but the largest that predictions must reach; below, they are one class."""
+FEWEST_LINES = 5
+"""Of the log, before anything is said."""
+
 
 @dataclass(frozen=True)
 class Trouble:

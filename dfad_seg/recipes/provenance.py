@@ -6,7 +6,6 @@ import platform
 import shlex
 import subprocess
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,8 @@ from dfad_seg.config import Config, TrainingDataConfig
 from dfad_seg.objectives import BatchNormPrior, GeneratorObjective
 from dfad_seg.recipes.build import game_settings
 from dfad_seg.recipes.optimizers import schedule_of
+from dfad_seg.recipes.resuming import now
+from dfad_seg.runs.records import Provenance, Teacher, Use
 from dfad_seg.segmentors import count_parameters, file_sha256, state_hash
 
 
@@ -30,39 +31,38 @@ def provenance(
     trained: nn.Module,
     objective: GeneratorObjective | None,
     command: str,
-) -> dict[str, Any]:
+) -> Provenance:
     """The record written to `provenance.json` when a run starts."""
-    uses: list[dict[str, Any]] = []
+    uses: list[Use] = []
     if config.dataset is not None:
-        options = config.dataset.options()
-        source: dict[str, Any] = {"dataset": config.dataset.type, "root": config.dataset.root}
-        source |= {"options": options} if options else {}
+        source: dict[str, Any] = {"dataset": config.dataset.type, "root": str(config.dataset.root)}
+        source |= {"options": config.dataset.options()}
         if not config.data_free:
             split = (config.training_data or TrainingDataConfig()).split
-            uses.append({"purpose": "training", "split": split, **source})
+            uses.append(Use(purpose="training", split=split, **source))
         if config.evaluation is not None:
-            uses.append({"purpose": "evaluation", "split": config.evaluation.split, **source})
-    return {
-        "command": command,
-        "method": config.method,
-        "seed": config.seed,
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "teacher": None if teacher is None else _identity(config, teacher),
-        "trained_from": _starting_weights(config),
-        "batch_norm_prior_layers": _prior_layers(config, teacher, objective),
-        "trained_parameters": count_parameters(trained),
-        "trained_steps": trained_steps(config),
-        "real_images": uses,
-        "real_images_used_for_training": any(use["purpose"] == "training" for use in uses),
-        "device": device_name(fabric),
-        "processes": fabric.world_size,
-        "precision": fabric.strategy.precision.precision,
-        "torch_threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
-        "dfad_seg": version("dfad-seg"),
-        "git_commit": _git_commit(),
-    }
+            uses.append(Use(purpose="evaluation", split=config.evaluation.split, **source))
+    return Provenance(
+        command=command,
+        method=config.method,
+        seed=config.seed,
+        started=now(),
+        teacher=None if teacher is None else _teacher(config, teacher),
+        trained_from=_starting_weights(config),
+        batch_norm_prior_layers=_prior_layers(config, teacher, objective),
+        trained_parameters=count_parameters(trained),
+        trained_steps=trained_steps(config),
+        real_images=tuple(uses),
+        real_images_used_for_training=any(use.purpose == "training" for use in uses),
+        device=device_name(fabric),
+        processes=fabric.world_size,
+        precision=fabric.strategy.precision.precision,
+        torch_threads=torch.get_num_threads(),
+        python=platform.python_version(),
+        packages={name: version(name) for name in PACKAGES},
+        dfad_seg=version("dfad-seg"),
+        git_commit=_git_commit(),
+    )
 
 
 def trained_steps(config: Config) -> int:
@@ -76,17 +76,19 @@ def student_steps(config: Config) -> list[tuple[int, int]]:
     return [(config.student_steps, settings.replay_steps_at(i, schedule)) for i in range(config.iterations)]
 
 
-def _starting_weights(config: Config) -> dict[str, Any]:
+def _starting_weights(config: Config) -> dict[str, str]:
     """Where the trained network's weights come from, as far as they are not random."""
     section = config.teacher if config.trained_role == "teacher" else config.student
     options = {} if section is None else section.options()
     kinds = ("checkpoint", "encoder_checkpoint", "encoder_weights")
-    found = {name: options[name] for name in kinds if options.get(name)}
+    found = {name: str(options[name]) for name in kinds if options.get(name)}
     hashes = {f"{name}_sha256": file_sha256(found[name]) for name in found if name.endswith("checkpoint")}
     return found | hashes
 
 
-def _prior_layers(config: Config, teacher: nn.Module | None, objective: GeneratorObjective | None) -> list[str] | None:
+def _prior_layers(
+    config: Config, teacher: nn.Module | None, objective: GeneratorObjective | None
+) -> tuple[str, ...] | None:
     """The teacher's layers that the BatchNorm prior looks at, for images of the config's size."""
     prior = None if objective is None else objective.priors.get("batch_norm_prior", (None, 0))[0]
     if not isinstance(prior, BatchNormPrior) or teacher is None:
@@ -94,18 +96,18 @@ def _prior_layers(config: Config, teacher: nn.Module | None, objective: Generato
     image = torch.zeros(1, 3, *config.image_size, device=next(teacher.parameters()).device)
     with torch.no_grad(), prior.watch():
         teacher(image)
-    return prior.used
+    return tuple(prior.used)
 
 
-def _identity(config: Config, teacher: nn.Module) -> dict[str, Any]:
+def _teacher(config: Config, teacher: nn.Module) -> Teacher:
     options = {} if config.teacher is None else config.teacher.options()
     checkpoint = options.get("checkpoint") or options.get("path")
-    return {
-        "checkpoint": checkpoint,
-        "file_sha256": None if checkpoint is None else file_sha256(checkpoint),
-        "state_sha256": state_hash(teacher),
-        "parameters": count_parameters(teacher),
-    }
+    return Teacher(
+        checkpoint=None if checkpoint is None else str(checkpoint),
+        file_sha256=None if checkpoint is None else file_sha256(checkpoint),
+        state_sha256=state_hash(teacher),
+        parameters=count_parameters(teacher),
+    )
 
 
 def device_name(fabric: Fabric) -> str:

@@ -15,7 +15,7 @@ from dfad_seg.config import Config
 from dfad_seg.datasets import MetaInfo
 from dfad_seg.distill import Hooks
 from dfad_seg.distill.hooks import Evaluate
-from dfad_seg.recipes.report_data import refresh_report
+from dfad_seg.recipes.finishing import refresh_report
 from dfad_seg.runs import ProgressReport, RunDirectory
 from dfad_seg.runs.pictures import generated_grid
 

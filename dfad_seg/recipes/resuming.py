@@ -2,61 +2,91 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
+import hashlib
+import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dfad_seg.common.errors import InputError
 from dfad_seg.config import Config, dump_config
-from dfad_seg.runs import RunDirectory, checkpoints, read_checkpoint
+from dfad_seg.runs import Run, RunDirectory, checkpoints, read_checkpoint
+from dfad_seg.runs.checkpoints import newest_whole
+from dfad_seg.runs.directory import config_changes, experiment_values
+from dfad_seg.runs.records import Resumption
 
 
 def decided_precision(work_dir: Path) -> str | None:
     """What a run that is resumed began with, as it may have been measured then."""
-    try:
-        record = json.loads((work_dir / "provenance.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    decided = record.get("precision") if isinstance(record, dict) else None
-    return decided if decided in ("32-true", "bf16-mixed") else None
+    record = Run(work_dir).provenance
+    return record.precision if record is not None and record.precision in ("32-true", "bf16-mixed") else None
+
+
+def identity_of(config: Config, teacher_sha256: str | None) -> str:
+    """A digest of what makes a checkpoint part of this experiment: its config and its teacher's weights."""
+    return hashlib.sha256(f"{experiment_values(dump_config(config))}\n{teacher_sha256}".encode()).hexdigest()
 
 
 def state_to_resume(work_dir: Path, resume: str | Path | None, identity: str) -> dict[str, Any] | None:
     """The content of the checkpoint that `resume` asks for (see `train`), or None to begin.
+
+    Of `"latest"`, the newest that is whole; what is wrong with a newer one is said on stderr.
 
     Raises:
         InputError: it cannot be read, or is of another experiment.
     """
     if resume is None:
         return None
-    path: Path | None = Path(resume)
     if str(resume) == "latest":
-        path = next(reversed(checkpoints(work_dir)), None)
-    if path is None:
-        return None
-    state = read_checkpoint(path)
-    if state.get("experiment") != identity:
+        state, faults = newest_whole(work_dir)
+        for fault in faults:
+            after = "the start" if state is None else f"iteration {state['iteration']}"
+            print(f"warning: {fault} Going on from {after}.", file=sys.stderr, flush=True)
+    else:
+        state = read_checkpoint(resume)
+    if state is not None and state.get("experiment") != identity:
         raise InputError(
-            f"the checkpoint {path} is of another experiment: its config or its teacher's weights are not those "
-            "of this run. Resume with what it was started with, or start anew in another --work-dir."
+            f"the checkpoint of iteration {state['iteration']} is of another experiment than {work_dir} and this "
+            "config: its keys or its teacher's weights are not those of this run. Resume with what it was started "
+            "with, or start anew in another --work-dir."
         )
     return state
 
 
-def open_run(work_dir: Path, config: Config, state: dict[str, Any] | None, resume: bool) -> RunDirectory:
-    """The run directory, new or taken up after the iteration of `state`; locked."""
+def open_run(
+    work_dir: Path, config: Config, state: dict[str, Any] | None, resume: bool, *, device: str = "", command: str = ""
+) -> RunDirectory:
+    """The run directory, new or taken up after the iteration of `state`; locked. What changed goes on record."""
     text = dump_config(config)
-    if resume and (work_dir / "config.yaml").exists():
-        # Without a checkpoint the run had not come to its first one, and begins again.
-        return RunDirectory.resume(
-            work_dir,
-            text,
-            step=0 if state is None else state["iteration"],
-            keep_checkpoints=config.keep_checkpoints,
-            evaluation_pending=state is not None and bool(state.get("evaluation_pending")),
-            loggers=config.loggers,
-        )
-    return RunDirectory.start(work_dir, text, keep_checkpoints=config.keep_checkpoints, loggers=config.loggers)
+    if not (resume and (work_dir / "config.yaml").exists()):
+        return RunDirectory.start(work_dir, text, keep_checkpoints=config.keep_checkpoints, loggers=config.loggers)
+    # Without a checkpoint the run had not come to its first one, and begins again.
+    iteration = 0 if state is None else state["iteration"]
+    run = RunDirectory.resume(
+        work_dir,
+        text,
+        step=iteration,
+        keep_checkpoints=config.keep_checkpoints,
+        evaluation_pending=state is not None and bool(state.get("evaluation_pending")),
+        loggers=config.loggers,
+    )
+    before = Run(work_dir)
+    record = before.provenance
+    if record is not None:
+        facts = {"device": (record.device, device), "torch_threads": (record.torch_threads, torch.get_num_threads())}
+        changed = config_changes(before.config, text) | {key: pair for key, pair in facts.items() if pair[0] != pair[1]}
+        if changed:
+            again = Resumption(iteration=iteration, started=now(), changed=changed, command=command)
+            run.write_provenance(dataclasses.replace(record, resumed=(*record.resumed, again)))
+    return run
+
+
+def now() -> str:
+    """The time, to the second, with its zone."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def nothing_learnt(work_dir: Path) -> bool:

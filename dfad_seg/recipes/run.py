@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from lightning_fabric import Fabric
 from lightning_fabric.accelerators import CUDAAccelerator
 from torch import nn
@@ -34,18 +31,17 @@ from dfad_seg.recipes.build import (
 )
 from dfad_seg.recipes.experiment import Experiment, build_experiment
 from dfad_seg.recipes.faults import explained
+from dfad_seg.recipes.finishing import Finished, finish_report, refresh_report, start_report
 from dfad_seg.recipes.optimizers import build_optimizer, schedule_of
 from dfad_seg.recipes.precision import resolve_precision
 from dfad_seg.recipes.profiling import IterationProfile
 from dfad_seg.recipes.provenance import device_name, provenance
-from dfad_seg.recipes.report_data import Finished, finish_report, refresh_report, start_report
 from dfad_seg.recipes.reporting import StopSignals, build_hooks
-from dfad_seg.recipes.resuming import decided_precision, nothing_learnt, open_run, state_to_resume
-from dfad_seg.runs import ProgressReport, RunDirectory, read_metrics
-from dfad_seg.runs.directory import FREE_KEYS, check_folder
+from dfad_seg.recipes.resuming import decided_precision, identity_of, nothing_learnt, open_run, state_to_resume
+from dfad_seg.runs import ProgressReport, RunDirectory
+from dfad_seg.runs.directory import check_folder
 from dfad_seg.runs.lock import refuse_held
 from dfad_seg.runs.loggers import check_loggers
-from dfad_seg.runs.pictures import curves
 from dfad_seg.segmentors import Segmentor, optimize_for_distillation, save_segmentor, state_hash
 
 
@@ -104,12 +100,15 @@ def _train(
     config: Config, work_dir: Path, fabric: Fabric, resume: str | Path | None, command: str, profile: int
 ) -> Path:
     experiment = build_experiment(config)
-    identity = identity_of(experiment)
+    identity = identity_of(config, None if experiment.teacher is None else state_hash(experiment.teacher))
     state = state_to_resume(work_dir, resume, identity)
     evaluate = build_evaluate(config, fabric, experiment.info)
     batches_from = None if config.data_free else training_batches(config, fabric)
 
-    run = open_run(work_dir, config, state, resume is not None) if fabric.is_global_zero else None
+    run = None
+    if fabric.is_global_zero:
+        device = device_name(fabric)
+        run = open_run(work_dir, config, state, resume is not None, device=device, command=command)
     start = 0 if state is None else state["iteration"]
     progress = ProgressReport(_title(config), config.iterations, start=start, enabled=run is not None)
     stop_requested = StopSignals()
@@ -124,7 +123,7 @@ def _train(
                 objective=experiment.objective,
                 command=command,
             )
-            run.write_json("provenance.json", record)
+            run.write_provenance(record)
         if run is not None:
             start_report(run.path, config, experiment.networks(experiment.trained), device_name(fabric))
         fabric.barrier()
@@ -173,7 +172,17 @@ def _train(
         own_precision = config.evaluation is not None and config.evaluation.precision != "auto"
         autocast = None if own_precision else fabric.autocast  # as in the evaluations on the way
         networks = experiment.networks(kept)
-        finish_report(Finished(run.path, config, experiment.info, networks, fabric.device, autocast))
+        finished = Finished(
+            run.path,
+            config,
+            experiment.info,
+            networks,
+            fabric.device,
+            autocast,
+            last=experiment.trained if config.ema_decay else None,
+            generator=experiment.generator if config.method == "dfad" else None,
+        )
+        finish_report(finished)
     return work_dir / f"{config.trained_role}.pt"
 
 
@@ -191,14 +200,6 @@ def train_in_process(experiment: Experiment, hooks: Hooks) -> nn.Module:
         fabric = _fabric(experiment.config)
         fabric.launch()
         return run_method(experiment, fabric, None, None, hooks)
-
-
-def identity_of(experiment: Experiment) -> str:
-    """A digest of what makes a checkpoint part of this experiment: its config and its teacher's weights."""
-    config = yaml.safe_load(dump_config(experiment.config))
-    parts = {key: value for key, value in config.items() if key not in FREE_KEYS}
-    teacher = None if experiment.teacher is None else state_hash(experiment.teacher)
-    return hashlib.sha256(json.dumps([parts, teacher], sort_keys=True).encode()).hexdigest()
 
 
 def run_method(
@@ -334,7 +335,6 @@ def _title(config: Config) -> str:
 def _finish(run: RunDirectory, experiment: Experiment, kept: nn.Module) -> None:
     _save_network(experiment, run.path / f"{experiment.config.trained_role}.pt", kept)
     (run.path / f"last_good_{experiment.config.trained_role}.pt").unlink(missing_ok=True)  # of an earlier part
-    curves(run.path / "pictures" / "curves.png", read_metrics(run.path))
 
 
 def _save_network(experiment: Experiment, path: Path, kept: nn.Module, extra: dict[str, Any] | None = None) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.config import Config, dump_config
 from dfad_seg.recipes.run import train
+from dfad_seg.runs import Run
 from dfad_seg.runs.directory import check_folder
 from dfad_seg.segmentors import file_sha256
 
@@ -24,8 +24,9 @@ def train_once(config: Config, run: str | Path, *, command: str) -> Path:
     if not file.exists():
         return train(config, run, resume="auto", command=command)
     check_folder(run, dump_config(config), resume=True)
-    teacher = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["teacher"]
-    if teacher is not None and teacher["file_sha256"] != file_sha256(teacher["checkpoint"]):
+    record = Run(run).provenance
+    teacher = None if record is None else record.teacher
+    if teacher is not None and teacher.checkpoint and teacher.file_sha256 != file_sha256(teacher.checkpoint):
         raise InputError(f"{run} was distilled from another teacher. Delete that folder to run the stage again.")
     print(f"{run}: finished earlier, kept. Delete the folder to run it again.", flush=True)
     return file

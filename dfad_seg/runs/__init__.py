@@ -8,6 +8,7 @@ from typing import Any
 from dfad_seg.runs.checkpoints import checkpoints, read_checkpoint
 from dfad_seg.runs.directory import RunDirectory, note_score, update_summary
 from dfad_seg.runs.progress import ProgressReport
+from dfad_seg.runs.report import write_report
 from dfad_seg.runs.run import Run
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "read_events",
     "read_metrics",
     "update_summary",
+    "write_report",
 ]
 
 

@@ -6,11 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from dfad_seg.common.archives import check_archive
 from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.files import write_torch
+from dfad_seg.common.tensors import read_tensors
 
 FORMAT, VERSION = "dfad_seg/checkpoint", 1
 
@@ -77,13 +75,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    check_archive(path, "the checkpoint")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for what it does not know
-        raise InputError(
-            f"cannot read the checkpoint {path}: it is damaged or not a checkpoint ({type(error).__name__})."
-        ) from None
+    state = read_tensors(path, "the checkpoint")
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise InputError(f"{path} is not a resumable checkpoint of dfad_seg. Those are in checkpoints/ of a run.")
     if state.get("version") != VERSION:

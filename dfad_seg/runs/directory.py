@@ -150,16 +150,6 @@ class RunDirectory:
         """Write `provenance.json`, whole."""
         write_json(self.path / "provenance.json", plain(record))
 
-    def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON file into the run directory, whole."""
-        write_json(self.path / name, value)
-
-    def rewind(self, step: int) -> None:
-        """Go on after `step`: later metrics and checkpoints are dropped."""
-        self._metrics.close()
-        _drop_after(self.path, step, evaluation_pending=False)
-        self._metrics = open(self.path / "metrics.jsonl", "a", encoding="utf-8")
-
     def discard(self) -> None:
         """Remove a run that has nothing worth keeping; the folder was absent or empty when it started."""
         self.close()
@@ -279,13 +269,3 @@ def experiment_values(config: str) -> str:
     """What makes a config (YAML) this experiment and no other, as a text to compare: all but what `is_free`."""
     kept = {key: value for key, value in flat(parse_yaml(config, "the config") or {}).items() if not is_free(key)}
     return yaml.safe_dump(kept, sort_keys=True)
-
-
-FREE_KEYS = {key.rstrip("*") for key in FREE if "." not in key}
-
-
-def newest_checkpoint(run: str | Path, before: int) -> Path | None:
-    """The newest checkpoint up to iteration `before`, else the oldest there is, else None."""
-    found = checkpoints(run)
-    fitting = [path for path in found if checkpoint_iteration(path) <= before]
-    return fitting[-1] if fitting else next(iter(found), None)

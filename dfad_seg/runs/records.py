@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from dfad_seg.common.values import Fraction, NonNegative, Positive, Size, Weight, options
+from pydantic import Field
 
+from dfad_seg.common.values import Fraction, Size, Weight, options
+
+if TYPE_CHECKING:
+    from dfad_seg.evaluation import SegmentationMetrics
+
+Count = Annotated[int, Field(ge=0, lt=2**53)]
 Weights = Literal["start", "last", "ema"]
 """Of a network: before any training, after the last step, or their moving average."""
 
@@ -17,9 +23,9 @@ class Cost:
 
     name: str = ""
     """Architecture."""
-    parameters: NonNegative
+    parameters: Count
     """How many."""
-    macs: NonNegative | None = None
+    macs: Count | None = None
     """Multiply-accumulates."""
     latency_s: Weight | None = None
     """Seconds in fp32: the fastest of several passes."""
@@ -49,17 +55,28 @@ class Score:
     """By class; none: it occurs nowhere."""
     Acc: tuple[Fraction | None, ...] = ()
     """By class."""
-    support: tuple[NonNegative, ...] = ()
+    support: tuple[Count, ...] = ()
     """Pixels of each class in the truth."""
-    of: str = ""
-    """A digest of weights, data and way of scoring: the same again need not be scored again."""
+    digest: str = ""
+    """Of weights, data and way of scoring: the same again need not be scored again."""
     command: str = ""
     """What measured it."""
 
     def __post_init__(self) -> None:
-        lengths = {len(values) for values in (self.IoU, self.Acc, self.support) if values} | {len(self.classes)}
-        if len(lengths) > 1:
+        known = [self.IoU, *(values for values in (self.Acc, self.support) if values)]
+        if {len(values) for values in known} != {len(self.classes)}:
             raise ValueError("classes, IoU, Acc and support must be equally many")
+
+    @classmethod
+    def measured(cls, metrics: SegmentationMetrics, **which: Any) -> Score:
+        """The score that an evaluation found; `which` are the other fields."""
+        values = metrics.to_dict()
+        names = ("classes", "IoU", "Acc", "support")
+        return cls(
+            **which,
+            **{name: tuple(values[name]) for name in names},
+            **{name: values[name] for name in ("mIoU", "mAcc", "aAcc")},
+        )
 
     @property
     def constant(self) -> float | None:
@@ -100,7 +117,7 @@ class Summary:
 
     role: Literal["teacher", "student"]
     """Which network is trained."""
-    iterations: NonNegative
+    iterations: Count
     """Of the whole run."""
     selected: Literal["last", "ema"] = "last"
     """Which weights are kept as the result."""
@@ -130,7 +147,7 @@ class Teacher:
     """Of the file."""
     state_sha256: str | None = None
     """Of the weights."""
-    parameters: NonNegative
+    parameters: Count
     """How many."""
 
 
@@ -154,7 +171,7 @@ class Use:
 class Resumption:
     """What was another when the run was taken up again."""
 
-    iteration: NonNegative
+    iteration: Count
     """Where it went on."""
     started: str
     """When."""
@@ -180,9 +197,9 @@ class Provenance:
     """Of a distillation."""
     trained_from: dict[str, str] = field(default_factory=dict)
     """Where the trained network's weights come from, as far as they are not random, with hashes."""
-    trained_parameters: NonNegative
+    trained_parameters: Count
     """Of the trained network."""
-    trained_steps: NonNegative
+    trained_steps: Count
     """Its optimiser steps in a whole run."""
     batch_norm_prior_layers: tuple[str, ...] | None = None
     """The teacher's layers that the prior looks at."""
@@ -192,11 +209,11 @@ class Provenance:
     """The same in one word."""
     device: str
     """What computes."""
-    processes: Positive = 1
+    processes: Count = 1
     """That train together."""
     precision: str
     """Of training."""
-    torch_threads: Positive = 1
+    torch_threads: Count = 1
     """Of each process."""
     python: str = ""
     """Version."""

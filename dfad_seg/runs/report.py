@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -17,8 +16,9 @@ from dfad_seg.common.files import write_text
 from dfad_seg.common.values import plain
 from dfad_seg.runs.charts import DARK, LIGHT, Curve, curves_svg, style
 from dfad_seg.runs.loggers import flat
-from dfad_seg.runs.records import Provenance, Score, Summary
+from dfad_seg.runs.records import Provenance, Summary
 from dfad_seg.runs.run import Run
+from dfad_seg.runs.tables import class_table, headline, network_table, percent
 
 SHOWN_GRIDS = 4
 """Pictures of generated images: the first, the last, and others evenly between."""
@@ -35,15 +35,6 @@ WEIGHTS = {"start": "before training", "last": "last weights", "ema": "averaged 
 Judge = Callable[[Run], Sequence[str] | None]
 """Sentences on what looks unhealthy; None where there is too little to judge by."""
 T = TypeVar("T")
-
-
-class Table(NamedTuple):
-    """Rows of text under heads, each with the width of a bar behind its last cell in per cent, or None."""
-
-    heads: Sequence[str]
-    rows: Sequence[tuple[Sequence[str], float | None]]
-    words: int
-    note: str
 
 
 def write_report(run: str | Path, judge: Judge | None = None) -> Path:
@@ -95,11 +86,11 @@ def report_content(run: Run, judge: Judge | None = None) -> dict[str, Any]:
         "status": _status(run, summary, lines),
         "data_free": data_free,
         "claim": claim,
-        "tiles": _tiles(summary, trained, teacher),
+        "tiles": headline(summary, trained, teacher),
         "warnings": [*(warnings or []), *told],
         "healthy": "Nothing looks unhealthy." if warnings is not None and not told else "",
-        "networks": _networks(summary),
-        "classes": _classes(trained, teacher, other),
+        "networks": network_table(summary),
+        "classes": class_table(trained, teacher, other),
         "generated": _embedded((file, f"after {step:,} iterations") for step, file in grids),
         "sheet": _embedded(_sheet(run, summary)),
         "examples": _embedded(_examples(run, summary)),
@@ -116,15 +107,6 @@ def evenly(items: Sequence[T], count: int) -> list[T]:
     if len(items) <= count:
         return list(items)
     return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
-
-
-def share_kept(student: Score, teacher: Score) -> tuple[float | None, float | None]:
-    """The student's share of the teacher's mIoU, and the same above the best constant prediction."""
-    share = student.mIoU / teacher.mIoU if teacher.mIoU else None
-    constant = student.constant if student.constant is not None else teacher.constant
-    if constant is None or teacher.mIoU <= constant:
-        return share, None
-    return share, (student.mIoU - constant) / (teacher.mIoU - constant)
 
 
 def _status(run: Run, summary: Summary | None, lines: Sequence[Mapping[str, Any]]) -> str:
@@ -158,76 +140,6 @@ def _claim(method: str, record: Provenance | None) -> tuple[bool, str]:
 
 def _uses(uses: Iterable[Any]) -> str:
     return "; ".join(f"{use.dataset}, {use.split} split" for use in uses)
-
-
-def _tiles(summary: Summary | None, trained: Score | None, teacher: Score | None) -> list[tuple[str, str]]:
-    found = []
-    if trained:
-        found.append((f"mIoU of the {trained.network} ({trained.split})", percent(trained.mIoU)))
-    if teacher:
-        found.append((f"mIoU of the teacher ({teacher.split})", percent(teacher.mIoU)))
-    if trained and teacher:
-        share, above = share_kept(trained, teacher)
-        found.append(("of the teacher's mIoU", percent(share)))
-        found += [("of it above the best constant prediction", percent(above))] if above is not None else []
-    costs = summary.costs if summary else {}
-    if len(costs) == 2:
-        for what, key in (("fewer parameters", "parameters"), ("fewer MACs", "macs"), ("faster here", "latency_s")):
-            ratio = _ratio(getattr(costs["teacher"], key), getattr(costs["student"], key))
-            found += [(what, ratio)] if ratio != "–" else []
-    return found
-
-
-def _networks(summary: Summary | None) -> Table | None:
-    if summary is None or not summary.costs:
-        return None
-    costs, rows = summary.costs, []
-    for name in sorted(costs, reverse=True):  # the teacher first
-        cost = costs[name]  # type: ignore[index]
-        macs = [f"{factor * cost.macs / 1e9:.3f}" if cost.macs is not None else "–" for factor in (1, 2)]
-        slower = f" (+{cost.scatter:.0%})" if cost.scatter and cost.scatter > 0.25 else ""
-        latency = "–" if cost.latency_s is None else f"{1000 * cost.latency_s:.1f}{slower}"
-        rows.append(([name, cost.name or "–", f"{cost.parameters:,}", *macs, latency], None))
-    if len(costs) == 2:
-        keys = ("parameters", "macs", "macs", "latency_s")
-        ratios = [_ratio(getattr(costs["teacher"], key), getattr(costs["student"], key)) for key in keys]
-        rows.append((["teacher / student", "", *ratios], None))
-    size = "" if summary.size is None else f" of {summary.size[0]}×{summary.size[1]}"
-    note = f"One image{size}, forward; one MAC is two FLOPs."
-    if any(cost.latency_s is not None for cost in costs.values()):
-        note += f" Latency: fp32, the fastest of several passes on {summary.device or 'this machine'}"
-        note += ", and by how much the median was slower." if any("(+" in row[-1] for row, _ in rows) else "."
-    return Table(["network", "architecture", "parameters", "GMACs", "GFLOPs", "latency, ms"], rows, 2, note)
-
-
-def _classes(trained: Score | None, teacher: Score | None, other: Score | None) -> Table | None:
-    """IoU of each class: the teacher, the kept weights, the last ones where the average is kept, the share."""
-    first = trained or teacher
-    if first is None:
-        return None
-    columns: dict[str, Score] = {"teacher": teacher} if teacher else {}
-    if trained:
-        columns[f"{trained.network}, averaged" if other else trained.network] = trained
-    if other:
-        columns[f"{other.network}, last weights"] = other
-    both = trained is not None and teacher is not None
-    rows = []
-
-    def add(name: str, get: Callable[[Score], float | None]) -> None:
-        values = {head: get(score) for head, score in columns.items()}
-        ours, theirs = (get(score) if score else None for score in (trained, teacher))
-        share = ours / theirs if ours is not None and theirs else None
-        bar = share if both else ours if trained else theirs
-        cells = [name, *(percent(value, 2) for value in values.values()), *([percent(share)] if both else [])]
-        rows.append((cells, None if bar is None else round(100 * min(1.0, bar), 1)))
-
-    for name in first.classes:
-        add(name, lambda score: dict(zip(score.classes, score.IoU, strict=True)).get(name))  # noqa: B023
-    for total in ("mIoU", "mAcc", "aAcc"):
-        add(total, lambda score: getattr(score, total))  # noqa: B023
-    heads = ["class", *columns, *(["share"] if both else [])]
-    note = f"Per cent, on the {first.split} split." + (" Share: student / teacher." if both else "")
-    return Table(heads, rows, 1, note)
 
 
 def _told(events: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -314,14 +226,3 @@ def _next(run: Run, summary: Summary | None, record: Provenance | None) -> list[
     steps = [("score it on the test split", f"dfad-seg eval {config} {file} --split test")]
     steps += [("write it as ONNX", f"dfad-seg export {file} --format onnx")]
     return [*steps, ("use it in Python", f"dfad_seg.load_segmentor({str(run.network)!r})(images)")]
-
-
-def _ratio(a: float | None, b: float | None) -> str:
-    return f"{a / b:.1f}×" if a and b else "–"
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """A share in per cent, for people; two digits are for tables that say the unit."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{100 * value:.{digits}f}" + ("" if digits == 2 else " %")

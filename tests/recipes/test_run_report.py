@@ -2,99 +2,94 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
-import torch
 from conftest_pipeline import call_tool, write
 
 from dfad_seg.config import load_config
-from dfad_seg.recipes import evaluate_network, report_data
-from dfad_seg.recipes.report_data import best_and_worst, image_miou, latency
-from dfad_seg.report import read_content
-from dfad_seg.runs import read_metrics
+from dfad_seg.recipes import evaluate_network, finishing
+from dfad_seg.recipes.finishing import best_and_worst, health_of, image_miou
+from dfad_seg.runs import Run
 from dfad_seg.segmentors import count_parameters, load_segmentor
 
 
 @pytest.fixture(scope="module")
 def reported(world):
-    """(run directory, the reports that were written on the way)"""
-    path, states = world.folder / "reported_run", []
-    original = report_data.write_report
+    """(run directory, the pages that were written on the way) of a run that keeps an average, with layouts."""
+    path, pages = world.folder / "reported_run", []
+    original = finishing.write_report
 
-    def write_report(run):
-        file = original(run)
-        states.append((run / "report.md").read_text())
+    def write_report(run, judge):
+        file = original(run, judge)
+        pages.append(file.read_text())
         return file
 
-    report_data.write_report = write_report
+    values = world.configs["dfad"] | {"generator": {"type": "layout", "width": 4}, "ema_decay": 0.5}
+    finishing.write_report = write_report
     try:
-        assert call_tool("train", world.paths["dfad"], "--work-dir", path) == 0
+        assert call_tool("train", write(world.folder / "reported.yaml", values), "--work-dir", path) == 0
     finally:
-        report_data.write_report = original
-    return path, states
+        finishing.write_report = original
+    return path, pages
 
 
 def test_the_report_grows_with_the_run(reported):
-    path, states = reported
-    assert "Not finished: 0 of 3 iterations" in states[0] and "DeepLabV3Plus mobilenet_v2" in states[0]
-    assert any("Not finished: 2 of 3" in state for state in states)
-    assert "Finished: 3 iterations" in states[-1]
-    assert len(states) < 10
+    _, pages = reported
+    assert "Not finished: 0 of 3 iterations" in pages[0] and "DeepLabV3Plus mobilenet_v2" in pages[0]
+    assert any("Not finished: 2 of 3" in page for page in pages)
+    assert "Finished: 3 iterations" in pages[-1] and "student, last weights" in pages[-1]
+    assert len(pages) < 10
 
 
 def test_costs_and_scores_are_the_networks_own(reported, world):
-    path, _ = reported
-    data = json.loads((path / "report.json").read_text())
-    teacher, student = load_segmentor(world.teacher), load_segmentor(path / "student.pt")
-    assert data["networks"]["teacher"]["parameters"] == count_parameters(teacher)
-    assert data["networks"]["student"]["parameters"] == count_parameters(student)
-    assert data["size"] == [32, 48]
-    assert all(0 < cost["latency_s"] < 10 and cost["latency_runs"] >= 1 for cost in data["networks"].values())
-    expected = evaluate_network(load_config(world.paths["dfad"]), teacher)
-    assert data["teacher_scores"]["metrics"]["mIoU"] == pytest.approx(expected.mIoU, abs=1e-6)
-    rows = {row[0]: row for row in read_content(path).classes.rows}
-    last = [record for record in read_metrics(path) if "val/mIoU" in record][-1]
-    assert rows["mIoU"][1:3] == [f"{100 * expected.mIoU:.2f}", f"{100 * last['val/mIoU']:.2f}"]
-    assert rows["road"][1] == f"{100 * expected.iou[expected.classes.index('road')]:.2f}"
+    run = Run(reported[0])
+    summary = run.summary
+    teacher, student = load_segmentor(world.teacher), load_segmentor(run.path / "student.pt")
+    assert summary.costs["teacher"].parameters == count_parameters(teacher)
+    assert summary.costs["student"].parameters == count_parameters(student)
+    assert summary.size == (32, 48) and all(0 < cost.latency_s < 10 for cost in summary.costs.values())
+    config = load_config(world.paths["dfad"])
+    for network, score in ((teacher, run.score("teacher")), (student, run.score("student"))):
+        expected = evaluate_network(config, network)
+        assert score.mIoU == pytest.approx(expected.mIoU, abs=1e-6) and score.support == expected.support
+    assert summary.selected == "ema" and run.score("student").weights == "ema"
+    last = run.score("student", weights="last")
+    assert last is not None and last.digest != run.score("student").digest
+    health = " ".join(health_of(run) or [])
+    assert ("averaged weights, which are kept, score worse" in health) is (run.score("student").mIoU < last.mIoU)
 
 
-def test_best_and_worst_images_are_there(reported):
-    path, _ = reported
-    examples = json.loads((path / "report.json").read_text())["examples"]
-    assert [row["kind"] for row in examples] == ["worst", "worst", "best"]  # of three images
-    assert len({row["name"] for row in examples}) == 3
-    assert examples[0]["miou"] <= examples[1]["miou"] <= examples[2]["miou"]
+def test_pictures_of_examples_and_of_the_generator(reported):
+    path, pages = reported
+    examples = Run(path).summary.examples
+    assert [row.kind for row in examples] == ["worst", "worst", "best"]  # of three images
+    assert len({row.name for row in examples}) == 3 and examples[0].miou <= examples[1].miou <= examples[2].miou
     for row in examples:
-        assert (path / row["file"]).read_bytes().startswith(b"\x89PNG")
-        assert 0 <= row["teacher_miou"] <= 1
-    assert len(read_content(path).examples) == 3
+        assert (path / row.file).read_bytes().startswith(b"\x89PNG") and 0 <= row.teacher_miou <= 1
+    seen = Run(path).summary.seen
+    assert len(seen) == 11 and all(share is None or 0 <= share <= 1 for share in seen.values())
+    assert cv2.imread(str(path / "pictures" / "generator.png")).shape[0] > 3 * 96
+    assert "Seen as asked" in pages[-1] and "Best and worst images" in pages[-1]
 
 
-def test_a_run_without_evaluation_reads_no_image(world, tmp_path):
+def test_a_run_without_evaluation_reads_no_image_and_parts_can_be_left_out(world, tmp_path):
     removed = ("dataset", "evaluation")
     values = {k: v for k, v in world.configs["dfad"].items() if k not in removed} | {"num_classes": 11, "iterations": 1}
-    run = tmp_path / "run"
-    assert call_tool("train", write(tmp_path / "c.yaml", values), "--work-dir", run) == 0
-    content = read_content(run)
-    assert content.data_free is True and content.claim.endswith("None was read at all.")
-    assert content.classes is None and content.examples == []
-    assert json.loads((run / "report.json").read_text())["size"] == [32, 48]
-
-
-def test_parts_can_be_left_out(world, tmp_path):
-    values = world.configs["dfad"] | {"report": {"latency": False, "teacher": False, "examples": 0}, "iterations": 1}
-    assert call_tool("train", write(tmp_path / "c.yaml", values), "--work-dir", tmp_path / "run") == 0
-    data = json.loads((tmp_path / "run" / "report.json").read_text())
-    assert data.keys() == {"size", "device", "networks"}
-    assert not (tmp_path / "run" / "pictures" / "examples").exists()
+    values["report"] = {"latency": False, "teacher": False, "examples": 0}
+    path = tmp_path / "run"
+    assert call_tool("train", write(tmp_path / "c.yaml", values), "--work-dir", path) == 0
+    summary = json.loads((path / "summary.json").read_text())
+    assert summary["scores"] == summary["examples"] == [] and "latency_s" not in summary["costs"]["student"]
+    assert "None was read at all." in (path / "report.html").read_text() and summary["size"] == [32, 48]
 
 
 def test_no_run_fails_for_its_report(world, tmp_path, monkeypatch, capsys):
-    def broken(*_):
+    def broken(*_, **__):
         raise RuntimeError("report\nbroken")
 
-    for name in ("write_report", "latency", "_score", "_cost"):
-        monkeypatch.setattr(report_data, name, broken)
+    for name in ("write_report", "measure_latency", "_scored", "_cost"):
+        monkeypatch.setattr(finishing, name, broken)
     values = world.configs["dfad"] | {"iterations": 1}
     run = tmp_path / "run"
     assert call_tool("train", write(tmp_path / "c.yaml", values), "--work-dir", run) == 0
@@ -119,15 +114,3 @@ def test_best_and_worst_never_name_an_image_twice():
     for count in range(8):
         names = [name for _, name in best_and_worst(dict(list(scores.items())[:count]), 3)]
         assert len(names) == len(set(names)) == min(count, 6)
-
-
-def test_latency_is_that_of_the_network():
-    class Sleeper(torch.nn.Module):
-        def forward(self, images):
-            report_data.time.sleep(0.02)
-            return images
-
-    network = Sleeper().train()
-    seconds, runs = latency(network, (4, 4), torch.device("cpu"))
-    assert 0.02 <= seconds < 0.2 and runs == 20
-    assert network.training

@@ -1,4 +1,4 @@
-"""Pictures of a run: the grid of generated images and the curves."""
+"""The picture of generated images with both networks' labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.evaluation.pictures import text_width
-from dfad_seg.runs.pictures import _series, curves, generated_grid
+from dfad_seg.runs.pictures import generated_grid
 
 CLASSES = ("road", "car", "sky")
 PALETTE = ((128, 64, 128), (64, 0, 130), (10, 200, 30))
@@ -68,69 +68,3 @@ def test_grid_refuses_answers_that_do_not_fit(tmp_path, images, labels):
     with pytest.raises(InputError, match="needs at least one image and answers of shape"):
         generated_grid(tmp_path / "g.png", torch.rand(images), answers, answers, PALETTE, CLASSES, "t")
     assert not (tmp_path / "g.png").exists()
-
-
-def test_series_are_ordered_finite_and_the_later_record_wins():
-    records = [
-        {"step": 10, "train/student_loss": 1.0, "val/mIoU": None},
-        {"step": 20, "train/student_loss": float("nan"), "note": "text", "done": True},
-        {"step": 30, "train/student_loss": 3.0},
-        {"step": 20, "train/student_loss": 2.0, "val/mIoU": 0.25},
-        {"step": 30, "train/student_loss": 4},
-        {"train/student_loss": 99.0},
-    ]
-    assert _series(records) == {
-        "train/student_loss": ([10, 20, 30], [1.0, 2.0, 4.0]),
-        "val/mIoU": ([20], [0.25]),
-    }
-
-
-def drawn(path, records, **options):
-    curves(path, records, **options)
-    return read(path)
-
-
-def blue(picture):
-    """Where matplotlib's first line colour is, as pale or full."""
-    red, green, blue = (picture[..., channel].astype(int) for channel in range(3))
-    return (blue - red > 60) & (blue > green)
-
-
-def test_curves_rise_and_fall_with_their_values(tmp_path):
-    # Few points are drawn as they are, many as a pale line with its running mean.
-    for count in (10, 400):
-        for slope in (1, -1):
-            records = [{"step": step, "train/student_loss": slope * step / count} for step in range(count)]
-            rows, columns = np.nonzero(blue(drawn(tmp_path / "c.png", records)))
-            # A picture's rows grow downwards.
-            assert np.corrcoef(rows, columns)[0, 1] * slope < -0.99
-            assert np.ptp(rows) > 200 and np.ptp(columns) > 900
-
-
-def test_curves_draw_what_was_recorded(tmp_path):
-    records = [
-        {
-            "step": step,
-            "train/student_loss": 1 / (1 + step),
-            "train/generator_loss": -1 / (1 + step),
-            "train/student_lr": 0.1,
-            "train/generator_lr": 0.0,
-            "val/mIoU": 0.1,
-            "val/ema_mIoU": 0.2,
-            "train/entropy": 1.0,
-        }
-        for step in range(200)
-    ]
-    full = drawn(tmp_path / "full.png", records)
-    single = drawn(tmp_path / "single.png", [{"step": 1, "val/mIoU": 0.1}])
-    assert full.shape[0] > 1.8 * single.shape[0]
-    halves = [blue(part).any() for half in np.array_split(full, 2) for part in np.array_split(half, 2, axis=1)]
-    assert halves == [True] * 4
-    with_meters = drawn(tmp_path / "m.png", [record | {"train/student_agreement": 0.5} for record in records])
-    assert with_meters.shape[0] > 1.3 * full.shape[0]
-
-
-@pytest.mark.parametrize("records", [[], [{"step": 1}], [{"step": 1, "train/student_loss": float("inf")}]])
-def test_curves_of_nothing_are_still_a_picture(tmp_path, records):
-    picture = drawn(tmp_path / "c.png", records)
-    assert picture.min() < 200 and not blue(picture).any()

@@ -1,0 +1,110 @@
+"""The tables of a report, and the few numbers above them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from dfad_seg.runs.records import Score, Summary
+
+
+class Table(NamedTuple):
+    """Rows of text under heads, each with the width of a bar behind its last cell in per cent, or None."""
+
+    heads: Sequence[str]
+    rows: Sequence[tuple[Sequence[str], float | None]]
+    words: int
+    note: str
+
+
+def headline(summary: Summary | None, trained: Score | None, teacher: Score | None) -> list[tuple[str, str]]:
+    """The few numbers that one looks for first: (what, value)."""
+    found = []
+    if trained:
+        found.append((f"mIoU of the {trained.network} ({trained.split})", percent(trained.mIoU)))
+    if teacher:
+        found.append((f"mIoU of the teacher ({teacher.split})", percent(teacher.mIoU)))
+    if trained and teacher:
+        share, above = share_kept(trained, teacher)
+        found.append(("of the teacher's mIoU", percent(share)))
+        found += [("of it above the best constant prediction", percent(above))] if above is not None else []
+    costs = summary.costs if summary else {}
+    if len(costs) == 2:
+        for what, key in (("fewer parameters", "parameters"), ("fewer MACs", "macs"), ("faster here", "latency_s")):
+            ratio = _ratio(getattr(costs["teacher"], key), getattr(costs["student"], key))
+            found += [(what, ratio)] if ratio != "–" else []
+    return found
+
+
+def network_table(summary: Summary | None) -> Table | None:
+    """What was distilled into what, and what each costs; None where nothing is known."""
+    if summary is None or not summary.costs:
+        return None
+    costs, rows = summary.costs, []
+    for name in sorted(costs, reverse=True):  # the teacher first
+        cost = costs[name]  # type: ignore[index]
+        macs = [f"{factor * cost.macs / 1e9:.3f}" if cost.macs is not None else "–" for factor in (1, 2)]
+        slower = f" (+{cost.scatter:.0%})" if cost.scatter and cost.scatter > 0.25 else ""
+        latency = "–" if cost.latency_s is None else f"{1000 * cost.latency_s:.1f}{slower}"
+        rows.append(([name, cost.name or "–", f"{cost.parameters:,}", *macs, latency], None))
+    if len(costs) == 2:
+        keys = ("parameters", "macs", "macs", "latency_s")
+        ratios = [_ratio(getattr(costs["teacher"], key), getattr(costs["student"], key)) for key in keys]
+        rows.append((["teacher / student", "", *ratios], None))
+    size = "" if summary.size is None else f" of {summary.size[0]}×{summary.size[1]}"
+    note = f"One image{size}, forward; one MAC is two FLOPs."
+    if any(cost.latency_s is not None for cost in costs.values()):
+        note += f" Latency: fp32, the fastest of several passes on {summary.device or 'this machine'}"
+        note += ", and by how much the median was slower." if any("(+" in row[-1] for row, _ in rows) else "."
+    return Table(["network", "architecture", "parameters", "GMACs", "GFLOPs", "latency, ms"], rows, 2, note)
+
+
+def class_table(trained: Score | None, teacher: Score | None, other: Score | None) -> Table | None:
+    """IoU of each class: the teacher, the kept weights, the last ones where the average is kept, the share."""
+    first = trained or teacher
+    if first is None:
+        return None
+    columns: dict[str, Score] = {"teacher": teacher} if teacher else {}
+    if trained:
+        columns[f"{trained.network}, averaged" if other else trained.network] = trained
+    if other:
+        columns[f"{other.network}, last weights"] = other
+    both = trained is not None and teacher is not None
+    rows = []
+
+    def add(name: str, get: Callable[[Score], float | None]) -> None:
+        values = {head: get(score) for head, score in columns.items()}
+        ours, theirs = (get(score) if score else None for score in (trained, teacher))
+        share = ours / theirs if ours is not None and theirs else None
+        bar = share if both else ours if trained else theirs
+        cells = [name, *(percent(value, 2) for value in values.values()), *([percent(share)] if both else [])]
+        rows.append((cells, None if bar is None else round(100 * min(1.0, bar), 1)))
+
+    for name in first.classes:
+        add(name, lambda score: dict(zip(score.classes, score.IoU, strict=True)).get(name))  # noqa: B023
+    for total in ("mIoU", "mAcc", "aAcc"):
+        add(total, lambda score: getattr(score, total))  # noqa: B023
+    heads = ["class", *columns, *(["share"] if both else [])]
+    note = f"Per cent, on the {first.split} split." + (" Share: student / teacher." if both else "")
+    return Table(heads, rows, 1, note)
+
+
+def share_kept(student: Score, teacher: Score) -> tuple[float | None, float | None]:
+    """The student's share of the teacher's mIoU, and the same above the best constant prediction."""
+    share = student.mIoU / teacher.mIoU if teacher.mIoU else None
+    constant = student.constant if student.constant is not None else teacher.constant
+    if constant is None or teacher.mIoU <= constant:
+        return share, None
+    return share, (student.mIoU - constant) / (teacher.mIoU - constant)
+
+
+def _ratio(a: float | None, b: float | None) -> str:
+    return f"{a / b:.1f}×" if a and b else "–"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share in per cent, for people; two digits are for tables that say the unit."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{100 * value:.{digits}f}" + ("" if digits == 2 else " %")

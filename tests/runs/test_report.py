@@ -1,0 +1,135 @@
+"""The report: what a person looks at is in it, escaped, from a run directory as it stands."""
+
+import json
+import re
+
+import pytest
+from samples import CLASSES, evaluation, make_run, score, training
+
+from dfad_seg.common.errors import InputError
+from dfad_seg.runs import Run, write_report
+from dfad_seg.runs.charts import curves_svg
+from dfad_seg.runs.report import evenly, report_content
+
+
+def content(run, judge=None):
+    return report_content(Run(run), judge)
+
+
+def test_head_and_tables(tmp_path):
+    found = content(make_run(tmp_path / "run"))
+    assert found["finished"] and found["status"] == "Finished: 40 iterations in 2 min 00 s."
+    assert dict(found["tiles"]) == {
+        "mIoU of the student (val)": "30.0 %",
+        "mIoU of the teacher (val)": "70.0 %",
+        "of the teacher's mIoU": "42.9 %",
+        "of it above the best constant prediction": "20.0 %",  # (.3 - .2) / (.7 - .2)
+        "fewer parameters": "4.0×",
+        "fewer MACs": "8.0×",
+        "faster here": "4.0×",
+    }
+    rows = dict((row[0], row[1:]) for row, _ in found["classes"].rows)
+    assert rows["road"] == ["80.00", "60.00", "75.0 %"] and rows[CLASSES[2]] == ["–", "0.00", "–"]
+    assert rows["mIoU"] == ["70.00", "30.00", "42.9 %"] and found["classes"].rows[0][1] == 75.0
+    networks = [row for row, _ in found["networks"].rows]
+    assert networks[1] == ["student", "FPN tiny", "2,000", "0.500", "1.000", "50.0 (+50%)"]
+    assert networks[2][2:] == ["4.0×", "8.0×", "8.0×", "4.0×"]
+
+
+def test_the_last_weights_stand_beside_their_average(tmp_path):
+    scores = [score("teacher", iou=(0.8, 0.6, 0.1)), score(weights="ema", iou=(0.3, 0.2, 0.1)), score()]
+    found = content(make_run(tmp_path / "run", summary={"selected": "ema", "scores": scores}))
+    assert found["classes"].heads == ["class", "teacher", "student, averaged", "student, last weights", "share"]
+    assert dict((row[0], row[1:]) for row, _ in found["classes"].rows)["mIoU"] == ["50.00", "20.00", "30.00", "40.0 %"]
+    assert dict(found["tiles"])["mIoU of the student (val)"] == "20.0 %"
+
+
+@pytest.mark.parametrize(
+    ("config", "provenance", "data_free", "said"),
+    [
+        ({}, {}, True, "evaluation only: folders, val split"),
+        ({}, {"real_images": []}, True, "None was read at all"),
+        (
+            {},
+            {"trained_from": {"encoder_checkpoint": "w.pt", "encoder_checkpoint_sha256": "0"}},
+            True,
+            "elsewhere: w.pt",
+        ),
+        ({"method": "distill_with_data"}, {}, False, "contradict"),
+        ({}, {"method": "supervised"}, False, "contradict"),
+        ({}, {"real_images_used_for_training": True}, False, "contradict"),
+        ({}, {"real_images": [{"purpose": "training", "split": "train", "dataset": "voc"}]}, False, "contradict"),
+        (
+            {"method": "supervised"},
+            {
+                "method": "supervised",
+                "real_images": [{"purpose": "training", "split": "train", "dataset": "voc"}],
+                "real_images_used_for_training": True,
+            },
+            False,
+            "read for training: voc, train split",
+        ),
+    ],
+)
+def test_data_free_is_claimed_where_all_records_agree(tmp_path, config, provenance, data_free, said):
+    found = content(make_run(tmp_path / "run", config=config, provenance=provenance))
+    assert found["data_free"] is data_free and said in found["claim"]
+
+
+def test_health_is_what_the_judge_says_and_what_training_noted(tmp_path):
+    noted = [
+        {"step": step, "elapsed_s": 1.0, "event": "dead_student", "cause": "it agrees on little", "found_at": step}
+        for step in (10, 20)
+    ]
+    run = make_run(tmp_path / "run", records=[training(1), *noted])
+    told = "Noted during training: dead student, 2 times, from iteration 10 to 20: it agrees on little."
+    assert content(run, lambda run: ["Bad."])["warnings"] == ["Bad.", told]
+    healthy = make_run(tmp_path / "healthy")
+    assert content(healthy, lambda run: [])["healthy"] == "Nothing looks unhealthy."
+    assert content(healthy, lambda run: None)["healthy"] == content(healthy)["healthy"] == ""
+
+
+def test_the_page_is_escaped_whole_and_alone(tmp_path):
+    run = make_run(tmp_path / "run")
+    page = write_report(run).read_text()
+    assert "<script>" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<b>x" not in page and "<i>img" not in page and "passwd" not in page
+    assert page.count('src="data:image/webp') == 3 and page.count("<svg") == 6
+    assert "http:" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", page) and "https:" not in page
+    assert "dfad-seg eval" in page and "file_sha256" in page
+    assert "c0" in page and "#0102" not in page  # the page's colours for the stand-ins
+    with pytest.raises(InputError, match="not a run directory"):
+        write_report(tmp_path)
+
+
+def test_an_unfinished_run_and_one_without_evaluation(tmp_path):
+    records = [training(step) for step in (1, 2)]
+    run = make_run(tmp_path / "run", records=records, summary={"scores": [], "split": None}, finished=False)
+    found = content(run)
+    assert found["status"] == "Not finished: 2 of 40 iterations in 6 s." and found["classes"] is None
+    assert "--resume" in found["next"][0][1]
+    for name in ("summary.json", "provenance.json", "metrics.jsonl"):
+        (run / name).unlink()
+    assert "nothing can be said" in content(run)["claim"] and "Not finished" in write_report(run).read_text()
+
+
+def test_pictures_that_are_none_of_ours_are_left_out(tmp_path):
+    run = make_run(tmp_path / "run")
+    (run / "pictures" / "generated_00000020.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n")
+    (run / "pictures" / "generated_00000040.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert content(run)["generated"] == [] and len(content(run)["examples"]) == 1
+
+
+def test_charts_take_any_curve():
+    steps = list(range(1, 5001))
+    jumping = curves_svg('a "b" <c>', {"_$x$ <y>": (steps, [float(step % 7) for step in steps])}, smooth=True)
+    assert 'aria-label="a &quot;b&quot; &lt;c&gt;: _$x$ &lt;y&gt;"' in jumping and len(jumping) < 60_000
+    flat = curves_svg("flat", {"a": ([1], [0.0]), "$\\frac$": ([1, 2], [1e-9, 1e9])})
+    assert flat.startswith("<svg") and "frac" in flat
+    assert json.dumps(evenly(list(range(10)), 4)) == "[0, 3, 6, 9]" and evenly([1, 2], 4) == [1, 2]
+
+
+def test_a_later_value_for_a_step_counts(tmp_path):
+    records = [evaluation(10, (0.1, 0.1, 0.1)), evaluation(10, (0.9, 0.9, 0.9))]
+    titles = [title for title, _ in content(make_run(tmp_path / "run", records=records))["charts"]]
+    assert titles == ["scores on the way"]
