@@ -11,9 +11,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from dfad_seg.recipes.finishing import health_of
-    from dfad_seg.runs import write_report
+    from dfad_seg.recipes.finishing import report_run
 
     for path in arguments.runs:
-        print(write_report(path, health_of))
+        print(report_run(path))
     return 0

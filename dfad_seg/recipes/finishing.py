@@ -75,7 +75,12 @@ def start_report(run: Path, config: Config, networks: dict[str, nn.Module], devi
 
 def refresh_report(run: str | Path) -> None:
     """Write the report anew from the run's files. Whatever goes wrong is a warning: no run fails for its report."""
-    _forgiving("the report could not be written", lambda: write_report(run, health_of))
+    _forgiving("the report could not be written", lambda: report_run(run))
+
+
+def report_run(run: str | Path) -> Path:
+    """Write the report of a run directory anew; raises InputError as `runs.write_report`."""
+    return write_report(run, health_of)
 
 
 def health_of(run: Run) -> list[str] | None:
