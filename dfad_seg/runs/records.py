@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any, Literal
 
 from dfad_seg.common.values import Fraction, Size, Weight, options
 
 if TYPE_CHECKING:
     from dfad_seg.evaluation import SegmentationMetrics
 
-Count = Annotated[int, Field(ge=0, lt=2**53)]
 Weights = Literal["start", "last", "ema"]
 """Of a network: before any training, after the last step, or their moving average."""
 
