@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, Literal
 
-from dfad_seg.common.values import Fraction, Size, Weight, options
+from dfad_seg.common.values import Count, Fraction, Size, Weight, options
 
 if TYPE_CHECKING:
     from dfad_seg.evaluation import SegmentationMetrics
