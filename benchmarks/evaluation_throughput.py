@@ -29,7 +29,7 @@ from dfad_seg.common.files import write_json
 from dfad_seg.common.labels import labels_of
 from dfad_seg.datasets import CAMVID, build_dataset
 from dfad_seg.evaluation import ConfusionMatrix, Inference, metrics_from_confusion
-from dfad_seg.recipes import Request, evaluate_source
+from dfad_seg.recipes import evaluate
 from dfad_seg.segmentors import Segmentor, build_segmentor, load_segmentor
 
 CLASSES = CAMVID.num_classes
@@ -149,7 +149,7 @@ def our_evaluation(root: Path, network: Segmentor, precision: str, batch_size: i
             },
         }
     )  # fmt: skip
-    return evaluate_source(config, network, Request(device="cpu")).metrics
+    return evaluate(config, network, device="cpu").metrics
 
 
 def take_turns(candidates: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:

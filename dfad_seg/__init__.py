@@ -24,7 +24,7 @@ _EXPORTS = {
     "DataFreeDistiller": "dfad_seg.api",
     "Segmentor": "dfad_seg.segmentors",
     "export": "dfad_seg.export",
-    "evaluate_network": "dfad_seg.recipes",
+    "evaluate": "dfad_seg.recipes",
     "load_role": "dfad_seg.recipes",
     "train": "dfad_seg.recipes",
 }
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from dfad_seg.distill import student_step as student_step
     from dfad_seg.export import export as export
     from dfad_seg.generators import build_generator as build_generator
-    from dfad_seg.recipes import evaluate_network as evaluate_network
+    from dfad_seg.recipes import evaluate as evaluate
     from dfad_seg.recipes import load_role as load_role
     from dfad_seg.recipes import train as train
     from dfad_seg.segmentors import Segmentor as Segmentor

@@ -22,24 +22,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--role", choices=["student", "teacher"], help="which network of CONFIG (default: the trained one)")
     add("--predictions", metavar="DIR|JSON", help="score index PNGs, or COCO results; no network is built")
     add("--compare", nargs="+", default=[], metavar="[NAME=]PATH", help="two or more runs, files or predictions; "
-        "differences to the first, with a paired bootstrap over images")  # fmt: skip
+        "differences to the first, with a paired bootstrap over images; teacher: the first run's own")  # fmt: skip
 
     add = parser.add_argument_group("data").add_argument
     add("--split", help="e.g. test (default: the config's evaluation.split)")
     add("--dataset", metavar="TYPE", help="instead of a config: camvid, voc, street_scenes, ...")
     add("--dataset-root", metavar="DIR", help="instead of the config's dataset.root")
     add("--batch-size", type=int, metavar="N", help="images at once (default: the config's)")
-    add("--workers", type=int, metavar="N", help="processes that read files (default: the config's)")
+    add(
+        "--workers", dest="num_workers", type=int, metavar="N", help="processes that read files (default: the config's)"
+    )
 
     add = parser.add_argument_group("inference").add_argument
-    add("--crop", type=int, nargs=2, metavar=("H", "W"), help="sliding windows of this size (default: whole images)")
-    add("--stride", type=int, nargs=2, metavar=("H", "W"), help="between windows (default: two thirds of the window)")
+    add(
+        "--crop",
+        dest="crop_size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="sliding windows of this size (default: whole images)",
+    )
+    add(
+        "--stride",
+        dest="crop_stride",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="between windows (default: two thirds of the window)",
+    )
     add("--scales", type=float, nargs="+", metavar="S", help="average the probabilities of several sizes")
     add("--flip", action="store_true", default=None, help="and of the mirrored images")
     add("--precision", choices=["auto", "fp32", "bf16", "fp16"], help="default auto: bf16 where it is faster here")
 
     add = parser.add_argument_group("more metrics").add_argument
-    add("--subset", default="", metavar="A,B,...", help="mIoU of these classes as well")
+    add("--subset", metavar="A,B,...", help="mIoU of these classes as well")
     add("--boundary-iou", action="store_true", help="boundary IoU, 2 %% of the image's diagonal wide")
     add("--ece", action="store_true", help="expected calibration error over pixels, 15 bins")
     add("--teacher", metavar="PATH", help="agreement with this network, run or predictions")
@@ -56,27 +72,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from dfad_seg.recipes import Request, evaluate_from_arguments
+    from dfad_seg.recipes import evaluate_from_arguments
 
-    values = vars(arguments)
-    pop = values.pop
-    inference = {
-        "crop_size": pop("crop"),
-        "crop_stride": pop("stride"),
-        "scales": pop("scales"),
-        "flip": pop("flip"),
-        "precision": pop("precision"),
-        "num_workers": pop("workers"),
-    }
-    request = Request(
-        split=pop("split"),
-        batch_size=pop("batch_size"),
-        subset=tuple(name.strip() for name in pop("subset").split(",") if name.strip()),
-        boundary=pop("boundary_iou"),
-        calibration=pop("ece"),
-        resamples=pop("ci"),
-        show_dir=pop("show_dir"),
-        save_predictions=pop("save_predictions"),
-        save_coco=pop("save_coco"),
-    )
-    return evaluate_from_arguments(overrides=pop("cfg_options"), inference=inference, request=request, **values)
+    return evaluate_from_arguments(**vars(arguments))

@@ -10,7 +10,7 @@ from dfad_seg.evaluation.metrics import SegmentationMetrics, metrics_from_confus
 from dfad_seg.evaluation.options import EvaluationOptions, Inference
 from dfad_seg.evaluation.predictions import PredictionFolder, PredictionWriter
 from dfad_seg.evaluation.results import Comparison, Evaluation, write_result
-from dfad_seg.evaluation.tables import format_comparison, format_summary, format_table
+from dfad_seg.evaluation.tables import format_comparison, recovered
 
 __all__ = [
     "STORED",
@@ -34,11 +34,10 @@ __all__ = [
     "SegmentationMetrics",
     "evaluate_miou",
     "format_comparison",
-    "format_summary",
-    "format_table",
     "metrics_from_confusion",
     "miou_difference",
     "miou_interval",
     "predict",
+    "recovered",
     "write_result",
 ]

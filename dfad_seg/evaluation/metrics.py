@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,13 +50,20 @@ class SegmentationMetrics:
     @property
     def mDice(self) -> float:
         """Mean of the Dice values that are not nan."""
-        return _nanmean(self.dice)
+        return nanmean(self.dice)
 
     @property
     def fwIoU(self) -> float:
         """IoU weighted by the classes' share of the truth (Long et al. 2015)."""
         weighted = [iou * pixels for iou, pixels in zip(self.iou, self.support, strict=True) if pixels]
         return math.fsum(weighted) / sum(self.support)
+
+    def constant(self) -> SegmentationMetrics:
+        """Those of the best constant prediction on the same data set: the most frequent class everywhere."""
+        most = self.support.index(max(self.support))
+        counts = torch.zeros(len(self.classes), len(self.classes), dtype=torch.int64)
+        counts[:, most] = torch.tensor(self.support)
+        return metrics_from_confusion(counts, self.classes, ignored=self.ignored)
 
     def subset_miou(self, names: Iterable[str]) -> float:
         """Mean IoU of the named classes only; nan when none of them occurs.
@@ -72,7 +79,7 @@ class SegmentationMetrics:
             values.append(self.iou[self.classes.index(name)])
         if not values:
             raise InputError("the mean IoU of a subset needs at least one class name.")
-        return _nanmean(values)
+        return nanmean(values)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-friendly dictionary; nan, which JSON does not know, becomes None."""
@@ -89,35 +96,6 @@ class SegmentationMetrics:
             "support": list(self.support),
             "ignored": self.ignored,
         }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> SegmentationMetrics:
-        """The inverse of `to_dict`; what follows from IoU and support (Dice, fwIoU) is not read.
-
-        Raises:
-            InputError: a key is missing, has another type or another number of classes.
-        """
-        try:
-            metrics = cls(
-                classes=tuple(str(name) for name in values["classes"]),
-                aAcc=float(values["aAcc"]),
-                mIoU=float(values["mIoU"]),
-                mAcc=float(values["mAcc"]),
-                iou=tuple(math.nan if value is None else float(value) for value in values["IoU"]),
-                acc=tuple(math.nan if value is None else float(value) for value in values["Acc"]),
-                support=tuple(int(value) for value in values["support"]),
-                ignored=int(values.get("ignored", 0)),
-            )
-        except KeyError as error:
-            raise InputError(f"these are no segmentation metrics: key {error} is missing.") from None
-        except (TypeError, ValueError) as error:
-            raise InputError(f"these are no segmentation metrics: {error}.") from None
-        if not len(metrics.classes) == len(metrics.iou) == len(metrics.acc) == len(metrics.support):
-            raise InputError(
-                f"these are no segmentation metrics: {len(metrics.classes)} classes, {len(metrics.iou)} IoU, "
-                f"{len(metrics.acc)} Acc and {len(metrics.support)} support values; all must be equally many."
-            )
-        return metrics
 
 
 def metrics_from_confusion(matrix: Tensor, classes: Sequence[str], *, ignored: int = 0) -> SegmentationMetrics:
@@ -152,8 +130,8 @@ def metrics_from_confusion(matrix: Tensor, classes: Sequence[str], *, ignored: i
     return SegmentationMetrics(
         classes=tuple(classes),
         aAcc=sum(hits) / total,
-        mIoU=_nanmean(iou),
-        mAcc=_nanmean(acc),
+        mIoU=nanmean(iou),
+        mAcc=nanmean(acc),
         iou=tuple(iou),
         acc=tuple(acc),
         support=tuple(truth),
@@ -165,6 +143,7 @@ def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else math.nan
 
 
-def _nanmean(values: Sequence[float]) -> float:
+def nanmean(values: Sequence[float]) -> float:
+    """The mean of the values that are not nan; nan of none."""
     present = [value for value in values if not math.isnan(value)]
     return math.fsum(present) / len(present) if present else math.nan

@@ -1,30 +1,14 @@
-"""Per-class tables in plain text that copies well, and in Markdown."""
+"""Tables in plain text that copies well, and in Markdown."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from operator import attrgetter
 
 from dfad_seg.common.errors import InputError, choose
 from dfad_seg.evaluation.metrics import SegmentationMetrics
-
-
-def format_table(metrics: SegmentationMetrics, *, markdown: bool = False) -> str:
-    """One row per class (IoU and Acc in percent, pixels of truth) and the summary line of MMSegmentation.
-
-    An undefined value (see `SegmentationMetrics`) is shown as `nan`. The text has no trailing newline.
-    """
-    rows = [
-        [name, percent(iou), percent(acc), f"{support:,}"]
-        for name, iou, acc, support in zip(metrics.classes, metrics.iou, metrics.acc, metrics.support, strict=True)
-    ]
-    table = align([["class", "IoU", "Acc", "pixels"], *rows], markdown=markdown)
-    return f"{table}\n\n{format_summary(metrics)}"
-
-
-def format_summary(metrics: SegmentationMetrics) -> str:
-    """`aAcc: 93.61  mIoU: 72.04  mAcc: 80.15`, in percent."""
-    return "  ".join(f"{key}: {percent(getattr(metrics, key))}" for key in ("aAcc", "mIoU", "mAcc"))
 
 
 def format_comparison(
@@ -36,10 +20,13 @@ def format_comparison(
 ) -> str:
     """Per-class IoU in percent, one column for each model, and the share of the reference recovered.
 
+    The share is (student − constant) / (reference − constant), where the constant prediction is that of the most
+    frequent class everywhere: a student that has learnt nothing more has recovered nothing.
+
     Args:
         columns: model name → its metrics on one data set, in the order of the table's columns.
         reference: the column that `recovered` is measured against.
-        student: the column whose IoU / reference IoU is shown as `recovered`; `-` where that is undefined.
+        student: the column whose share is shown as `recovered`; `-` where that is undefined.
         markdown: a Markdown table instead of plain text.
 
     Raises:
@@ -52,31 +39,34 @@ def format_comparison(
                 f"'{name}' was evaluated on the classes {', '.join(metrics.classes)}, but '{reference}' on "
                 f"{', '.join(base.classes)}; a comparison needs the same data set."
             )
-    rows = [
-        [name, *(percent(metrics.iou[label]) for metrics in columns.values()),
-         _share(best.iou[label], base.iou[label])]
-        for label, name in enumerate(base.classes)
-    ]  # fmt: skip
-    summary = [
-        [key, *(percent(getattr(metrics, key)) for metrics in columns.values()),
-         _share(getattr(best, key), getattr(base, key))]
-        for key in ("mIoU", "mAcc", "aAcc")
-    ]  # fmt: skip
-    return align([["IoU", *columns, "recovered"], *rows], summary, markdown=markdown)
+    models = [best, base, base.constant()]
+
+    def row(name: str, values: Callable[[SegmentationMetrics], float]) -> list[str]:
+        share = recovered(*map(values, models))
+        cells = [percent(values(metrics)) for metrics in columns.values()]
+        return [name, *cells, "-" if math.isnan(share) else f"{100 * share:.1f} %"]
+
+    body = [row(name, partial(_iou, label)) for label, name in enumerate(base.classes)]
+    summary = [row(key, attrgetter(key)) for key in ("mIoU", "mAcc", "aAcc")]
+    return align([["IoU", *columns, "recovered"], *body], summary, markdown=markdown)
 
 
-def percent(value: float) -> str:
+def _iou(label: int, metrics: SegmentationMetrics) -> float:
+    return metrics.iou[label]
+
+
+def recovered(value: float, reference: float, constant: float) -> float:
+    """The share of what the reference is better than the constant prediction; nan where it is not better."""
+    constant = 0.0 if math.isnan(constant) else constant
+    return (value - constant) / (reference - constant) if reference > constant else math.nan
+
+
+def percent(value: float, *, signed: bool = False) -> str:
     """A fraction in per cent with two decimals, or `nan`."""
-    return "nan" if math.isnan(value) else f"{100 * value:.2f}"
+    return "nan" if math.isnan(value) else f"{100 * value:+.2f}" if signed else f"{100 * value:.2f}"
 
 
-def _share(value: float, reference: float) -> str:
-    if math.isnan(value) or math.isnan(reference) or reference == 0:
-        return "-"
-    return f"{100 * value / reference:.1f} %"
-
-
-def align(body: Sequence[Sequence[str]], summary: Sequence[Sequence[str]] = (), *, markdown: bool) -> str:
+def align(body: Sequence[Sequence[str]], summary: Sequence[Sequence[str]] = (), *, markdown: bool = False) -> str:
     """Align the cells: the first column to the left, all others to the right."""
     if markdown:
         body = [[cell.replace("|", r"\|") for cell in row] for row in body]

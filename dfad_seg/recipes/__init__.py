@@ -3,7 +3,7 @@
 from dfad_seg.config import shipped_configs
 from dfad_seg.recipes.build import meta_info
 from dfad_seg.recipes.commands import train_from_arguments
-from dfad_seg.recipes.evaluate import Request, evaluate_network, evaluate_source
+from dfad_seg.recipes.evaluate import evaluate
 from dfad_seg.recipes.evaluate_command import evaluate_from_arguments
 from dfad_seg.recipes.experiment import assemble, build_experiment
 from dfad_seg.recipes.export_command import export_from_arguments
@@ -14,13 +14,11 @@ from dfad_seg.recipes.sources import Source, load_role, open_source
 from dfad_seg.recipes.stages import train_once
 
 __all__ = [
-    "Request",
     "Source",
     "assemble",
     "build_experiment",
+    "evaluate",
     "evaluate_from_arguments",
-    "evaluate_network",
-    "evaluate_source",
     "export_from_arguments",
     "inspect_from_arguments",
     "load_role",

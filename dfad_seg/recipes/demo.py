@@ -8,7 +8,7 @@ from dfad_seg.common.files import write_json, write_text
 from dfad_seg.config import load_config
 from dfad_seg.datasets import write_street_scenes
 from dfad_seg.evaluation import SegmentationMetrics, format_comparison
-from dfad_seg.recipes.evaluate import evaluate_network
+from dfad_seg.recipes.evaluate import evaluate
 from dfad_seg.recipes.sources import load_role
 from dfad_seg.recipes.stages import train_once
 from dfad_seg.runs import ProgressReport
@@ -51,14 +51,14 @@ def run_demo(work_dir: str | Path, *, overrides: list[str] | None = None) -> Non
         file = train_once(config, work_dir / name, command=f"make demo (stage {name})")
         network = load_role(config, config.trained_role, file)
         parameters[TITLES[name]] = count_parameters(network)
-        scores[TITLES[name]] = evaluate_network(
+        scores[TITLES[name]] = evaluate(
             config,
             network,
             split="test",
             show_dir=work_dir / "pictures" if name == "student" else None,
             show_limit=PICTURES,
             title=f"scoring the {TITLES[name]}",
-        )
+        ).metrics
         if not (work_dir / name / TEST_METRICS).exists():
             write_test_score(work_dir / name, scores[TITLES[name]], role=config.trained_role, command="make demo")
     _report(work_dir, scores, parameters)

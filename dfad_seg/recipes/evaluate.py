@@ -1,20 +1,20 @@
-"""A config and a network, or its stored predictions, become benchmark numbers."""
+"""A network, or its stored predictions, and a data set become benchmark numbers."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError, nearest
-from dfad_seg.config import Config, EvaluationConfig
-from dfad_seg.datasets import MetaInfo
+from dfad_seg.common.values import validated
+from dfad_seg.config import Config
+from dfad_seg.datasets import MetaInfo, SegmentationDataset
 from dfad_seg.evaluation import (
     STORED,
     Agreement,
@@ -22,33 +22,51 @@ from dfad_seg.evaluation import (
     CalibrationError,
     CocoResultsWriter,
     Evaluation,
+    EvaluationOptions,
     ImageCounts,
     Inference,
-    Meter,
     Predicted,
     PredictionWriter,
-    SegmentationMetrics,
     evaluate_miou,
     miou_interval,
     predict,
 )
 from dfad_seg.evaluation.evaluator import evaluating
 from dfad_seg.evaluation.pictures import write_evaluation_picture
-from dfad_seg.recipes.build import evaluation_dataset, inference_of, meta_info, to_layout
-from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader, warn_of_labels
-from dfad_seg.recipes.sources import Source, Stored
+from dfad_seg.recipes.build import evaluation_dataset, meta_info
+from dfad_seg.recipes.precision import evaluation_mode
+from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader, warn, warn_of_labels
+from dfad_seg.recipes.sources import Stored
 from dfad_seg.runs import ProgressReport
 
 TEACHER = f"{STORED}:teacher"
+MOST_RESAMPLES = 1_000_000
 
 
-@dataclass(frozen=True)
-class Request:
-    """What an evaluation is to find out and to write; what costs time is off by default.
+def evaluate(
+    data: Config | SegmentationDataset,
+    model: Callable[[Tensor], Tensor] | Stored,
+    *,
+    device: str = "auto",
+    subset: Sequence[str] = (),
+    boundary: bool = False,
+    calibration: bool = False,
+    teacher: nn.Module | Stored | None = None,
+    resamples: int = 0,
+    keep_counts: bool = False,
+    show_dir: str | Path | None = None,
+    show_limit: int | None = None,
+    save_predictions: str | Path | None = None,
+    save_coco: str | Path | None = None,
+    title: str = "evaluating",
+    **options: Any,
+) -> Evaluation:
+    """Score a network, or stored predictions, on a data set; what costs time is off by default.
 
-    Attributes:
-        split: another split than the config's.
-        batch_size: another batch size than the config's.
+    Args:
+        data: a config, whose `dataset` is opened, and whose `evaluation` says the split and how a network is applied;
+            or a data set of `build_dataset`.
+        model: images (N, 3, H, W) in [0, 1] → logits (N, C, H, W); or the predictions.
         device: auto, cpu or cuda.
         subset: class names to average over beside all.
         boundary: boundary IoU.
@@ -61,88 +79,46 @@ class Request:
         save_predictions: a folder for index PNGs.
         save_coco: a JSON file for COCO results.
         title: what the progress shows.
-    """
+        options: keys of `EvaluationOptions`, instead of the config's: split="test", flip=True, …
 
-    split: str | None = None
-    batch_size: int | None = None
-    device: str = "auto"
-    subset: tuple[str, ...] = ()
-    boundary: bool = False
-    calibration: bool = False
-    teacher: Source | None = None
-    resamples: int = 0
-    keep_counts: bool = False
-    show_dir: str | Path | None = None
-    show_limit: int | None = None
-    save_predictions: str | Path | None = None
-    save_coco: str | Path | None = None
-    title: str = "evaluating"
-
-
-def evaluate_network(
-    config: Config,
-    network: torch.nn.Module,
-    *,
-    split: str | None = None,
-    batch_size: int | None = None,
-    device: str = "auto",
-    show_dir: str | Path | None = None,
-    show_limit: int | None = None,
-    title: str = "evaluating",
-) -> SegmentationMetrics:
-    """Score a network on the config's data set, as its `evaluation` section says. Arguments as in `Request`.
+    Returns:
+        `.mIoU`, and all else that was asked for.
 
     Raises:
-        InputError: the config has no data set, or files of it are wrong.
+        InputError: there is no data set, files of it are wrong, predictions do not fit it, logits are not finite, or
+            stored predictions are asked what they cannot say.
     """
-    request = Request(
-        split=split, batch_size=batch_size, device=device, show_dir=show_dir, show_limit=show_limit, title=title
-    )
-    return evaluate_source(config, network, request).metrics
-
-
-def evaluate_source(config: Config, model: torch.nn.Module | Stored, request: Request) -> Evaluation:
-    """Score a network, or its stored predictions, on the config's data set, as its `evaluation` section says.
-
-    Args:
-        config: says data set, and in `evaluation` the split, the size and how a network is applied.
-        model: images (N, 3, H, W) in [0, 1] → logits (N, C, H, W); or the predictions.
-        request: what to find out and to write.
-
-    Raises:
-        InputError: the config has no data set, files of it are wrong, predictions do not fit it, or the request asks
-            of stored predictions what they cannot say.
-    """
-    if config.dataset is None:
-        raise InputError("this config has no dataset to evaluate on. Add dataset: {type: ..., root: ...}.")
-    info, section = meta_info(config), config.evaluation or EvaluationConfig()
-    inference = inference_of(section)
-    where = _device(request.device)
-    network = to_layout(config, model.to(where)) if isinstance(model, torch.nn.Module) else None
-    if network is None and request.calibration:
-        raise InputError("the calibration error needs probabilities, which stored predictions do not hold.")
-    _check_subset(request.subset, info)
-    dataset = evaluation_dataset(config, section, request.split)
+    settings = evaluation_options(data if isinstance(data, Config) else None, options)
+    dataset = evaluation_dataset(data, settings) if isinstance(data, Config) else data
+    info = meta_info(data) if isinstance(data, Config) else data.metainfo
     warn_of_labels(dataset)
+    where = device_of(device)
+    network = None if isinstance(model, Stored) else _placed(model, where)
+    if network is None and calibration:
+        raise InputError("the calibration error needs probabilities, which stored predictions do not hold.")
+    if not 0 <= resamples <= MOST_RESAMPLES:
+        raise InputError(f"a bootstrap of {resamples} resamples: 0 (none) to {MOST_RESAMPLES} are possible.")
+    _check_subset(subset, info)
+    inference = settings if network is None else evaluation_mode(settings, where)
 
-    stored: dict[str, Stored] = {} if isinstance(model, torch.nn.Module) else {STORED: model}
-    teacher = request.teacher
-    if teacher is not None and teacher.stored is not None:
-        stored[TEACHER] = teacher.stored
+    stored = {STORED: model} if isinstance(model, Stored) else {}
+    if isinstance(teacher, Stored):
+        stored[TEACHER] = teacher
     for reader in stored.values():
         _warn_of_extras(reader.check(dataset.names, dataset.ids), reader)
-    images = network is not None or request.show_dir is not None or bool(teacher and teacher.network is not None)
+    images = network is not None or show_dir is not None or isinstance(teacher, nn.Module)
     samples = EvaluationSamples(dataset, stored, images=images)
 
-    boundary = BoundaryIoU(info.num_classes, info.ignore_index) if request.boundary else None
-    calibration = CalibrationError(info.ignore_index) if request.calibration else None
-    counts = ImageCounts(info.num_classes, info.ignore_index) if request.resamples or request.keep_counts else None
-    answer = None if teacher is None else _teacher_labels(config, teacher, inference, where)
-    agreement = None if answer is None else Agreement(info.num_classes, answer)
-    meters: list[Meter] = [meter for meter in (boundary, calibration, counts, agreement) if meter is not None]
-
+    size = (info.num_classes, info.ignore_index)
+    meters: dict[str, Any] = {
+        "boundary": BoundaryIoU(*size) if boundary else None,
+        "calibration": CalibrationError(info.ignore_index) if calibration else None,
+        "counts": ImageCounts(*size) if resamples or keep_counts else None,
+        "agreement": None if teacher is None else Agreement(size[0], _labels_by(teacher, inference, where)),
+    }
+    meters = {name: meter for name, meter in meters.items() if meter is not None}
     with ExitStack() as stack:
-        outputs = list(_outputs(request, info, stack))
+        outputs = list(_outputs(info, stack, save_predictions, save_coco, show_dir, show_limit))
         ids = dataset.ids
 
         def write(batch: Mapping[str, Any], predictions: list[Tensor]) -> None:
@@ -151,90 +127,119 @@ def evaluate_source(config: Config, model: torch.nn.Module | Stored, request: Re
                 for output in outputs:
                     output(batch, place, ids[batch["index"][place]], labels)
 
-        progress = stack.enter_context(ProgressReport(request.title, len(samples), unit="image"))
-        if teacher is not None and teacher.network is not None:
-            stack.enter_context(evaluating(teacher.network))
+        stack.enter_context(evaluating(teacher))
         metrics = evaluate_miou(
             network,
-            evaluation_loader(samples, section, batch_size=request.batch_size),
+            evaluation_loader(samples, settings),
             num_classes=info.num_classes,
             classes=info.classes,
             ignore_index=info.ignore_index,
             device=where,
             inference=inference,
-            meters=meters,
-            progress=progress.advance,
+            meters=list(meters.values()),
+            progress=stack.enter_context(ProgressReport(title, len(samples), unit="image")).advance,
             on_batch=write if outputs else None,
         )
-    found = counts.compute() if counts is not None else None
-    shared = None if agreement is None else agreement.compute()
-    labels = [info.classes.index(name) for name in request.subset]
-    bootstrap = found is not None and request.resamples > 0
+
+    found = {name: meter.compute() for name, meter in meters.items()}
+    counts: Any = found.get("counts")
+
+    def interval(labels: list[int] | None) -> Any:
+        return miou_interval(counts, resamples=resamples, subset=labels) if resamples else None
+
     return Evaluation(
         metrics,
-        boundary_iou=None if boundary is None else tuple(boundary.compute()),
-        calibration_error=None if calibration is None else calibration.compute(),
-        agreement=None if shared is None else shared[0],
-        class_agreement=None if shared is None else tuple(shared[1]),
-        interval=miou_interval(found, resamples=request.resamples) if bootstrap and found is not None else None,
-        subset=request.subset,
-        subset_interval=(
-            miou_interval(found, resamples=request.resamples, subset=labels)
-            if bootstrap and found is not None and labels
-            else None
-        ),
-        counts=found if request.keep_counts else None,
+        boundary_iou=tuple(found["boundary"]) if boundary else None,
+        calibration_error=found.get("calibration"),
+        agreement=found["agreement"][0] if teacher is not None else None,
+        class_agreement=tuple(found["agreement"][1]) if teacher is not None else None,
+        interval=interval(None),
+        subset=tuple(subset),
+        subset_interval=interval([info.classes.index(name) for name in subset]) if subset else None,
+        counts=counts if keep_counts else None,
+        precision=inference.precision,
     )
+
+
+def evaluation_options(config: Config | None, changes: Mapping[str, Any]) -> EvaluationOptions:
+    """The config's `evaluation`, or the defaults, with changes whose values are not None.
+
+    Raises:
+        InputError: a change is no key of the section, or has a wrong value.
+    """
+    if config is not None and config.dataset is None:
+        raise InputError("this config has no dataset to evaluate on. Add dataset: {type: ..., root: ...}.")
+    section = config.evaluation if config is not None else None
+    known = {} if section is None else {key.name: getattr(section, key.name) for key in fields(EvaluationOptions)}
+    given = {key: value for key, value in changes.items() if value is not None}
+    return validated(EvaluationOptions, known | given, "evaluation")
+
+
+def device_of(name: str) -> torch.device:
+    """auto, cpu or cuda; InputError where it is not there."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device is cuda, and no CUDA device can be used here. Use --device cpu or auto.")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _placed(network: Any, where: torch.device) -> Any:
+    """On the device, in the layout that convolutions are fast in."""
+    if not isinstance(network, nn.Module):
+        return network
+    network = network.to(where)
+    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
+        return network
+    return network.to(memory_format=torch.channels_last)
+
+
+def _labels_by(teacher: nn.Module | Stored, inference: Inference, where: torch.device) -> Callable[[Predicted], Tensor]:
+    if isinstance(teacher, Stored):
+        return lambda seen: seen.stored[TEACHER]
+    network = _placed(teacher, where)
+
+    def labels(seen: Predicted) -> Tensor:
+        assert seen.images is not None
+        names = [f"{name} (teacher)" for name in seen.names]
+        return predict(network, seen.images, (seen.truth.shape[-2], seen.truth.shape[-1]), inference, names=names)
+
+    return labels
 
 
 Output = Callable[[Mapping[str, Any], int, "int | str", Tensor], None]
 
 
-def _outputs(request: Request, info: MetaInfo, stack: ExitStack) -> Iterable[Output]:
+def _outputs(
+    info: MetaInfo,
+    stack: ExitStack,
+    predictions: str | Path | None,
+    coco: str | Path | None,
+    show_dir: str | Path | None,
+    show_limit: int | None,
+) -> Iterator[Output]:
     """What is to be done with each label map: `(batch, place in it, image id, labels)`."""
     ids = [info.file_id(label) for label in range(info.num_classes)]
-    if request.save_predictions is not None:
-        writer = stack.enter_context(PredictionWriter(request.save_predictions, ids, info.palette))
+    if predictions is not None:
+        writer = stack.enter_context(PredictionWriter(predictions, ids, info.palette))
         yield lambda batch, place, image_id, labels: writer.write(batch["name"][place], labels.numpy())
-    if request.save_coco is not None:
-        results = stack.enter_context(CocoResultsWriter(request.save_coco, ids))
+    if coco is not None:
+        results = stack.enter_context(CocoResultsWriter(coco, ids))
         yield lambda batch, place, image_id, labels: results.write(image_id, labels.numpy())
-    if request.show_dir is not None:
-        folder, shown = Path(request.show_dir), [0]
+    if show_dir is not None:
+        folder, shown = Path(show_dir), [0]
 
         def show(batch: Mapping[str, Any], place: int, image_id: int | str, labels: Tensor) -> None:
-            if request.show_limit is not None and shown[0] >= request.show_limit:
+            if show_limit is not None and shown[0] >= show_limit:
                 return
             shown[0] += 1
-            write_evaluation_picture(
-                folder / f"{batch['name'][place]}.png",
-                batch["image"][place].numpy(),
-                batch["mask"][place],
-                labels,
-                classes=info.classes,
-                palette=info.palette,
-                ignore_index=info.ignore_index,
-            )
+            path, image, truth = folder / f"{batch['name'][place]}.png", batch["image"][place], batch["mask"][place]
+            write_evaluation_picture(path, image, truth, labels, info.classes, info.palette, info.ignore_index)
 
         yield show
 
 
-def _teacher_labels(
-    config: Config, teacher: Source, inference: Inference, where: torch.device
-) -> Callable[[Predicted], Tensor]:
-    if teacher.network is None:
-        return lambda answers: answers.stored[TEACHER]
-    network = to_layout(config, teacher.network.to(where))
-
-    def answer(answers: Predicted) -> Tensor:
-        assert answers.images is not None
-        size = (answers.truth.shape[-2], answers.truth.shape[-1])
-        return predict(network, answers.images, size, inference, names=answers.names)
-
-    return answer
-
-
-def _check_subset(names: Iterable[str], info: MetaInfo) -> None:
+def _check_subset(names: Sequence[str], info: MetaInfo) -> None:
     unknown = [name for name in names if name not in info.classes]
     if unknown:
         raise InputError(
@@ -246,17 +251,6 @@ def _check_subset(names: Iterable[str], info: MetaInfo) -> None:
 def _warn_of_extras(extras: list[str], reader: Stored) -> None:
     if extras:
         where = getattr(reader, "folder", None) or getattr(reader, "path", "")
-        more = ", …" if len(extras) > 3 else ""
-        print(
-            f"warning: {where} has predictions of {len(extras)} images that the split does not have, and they are left "
-            f"out: {', '.join(extras[:3])}{more}",
-            file=sys.stderr,
-        )
-
-
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device is cuda, and no CUDA device can be used here. Use --device cpu or auto.")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+        some = ", ".join(extras[:3]) + (", …" if len(extras) > 3 else "")
+        left_out = f"{len(extras)} images that the split does not have, and they are left out: {some}"
+        warn(f"warning: {where} has predictions of {left_out}")

@@ -1,21 +1,21 @@
-"""What `tools/eval_miou.py` does once its arguments are parsed."""
+"""What `dfad-seg eval` and `tools/eval_miou.py` do once their arguments are parsed."""
 
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.config import Config, EvaluationConfig, apply_override, load_config, parse_config
-from dfad_seg.evaluation import Comparison, Evaluation, miou_difference, write_result
+from dfad_seg.common.files import check_target
+from dfad_seg.config import Config, apply_override, load_config, parse_config
+from dfad_seg.evaluation import Comparison, Evaluation, Inference, miou_difference, write_result
 from dfad_seg.evaluation.bootstrap import RESAMPLES
 from dfad_seg.evaluation.results import check_suffix
-from dfad_seg.recipes.build import inference_of, meta_info
-from dfad_seg.recipes.evaluate import Request, evaluate_source
+from dfad_seg.recipes.build import build_network, meta_info
+from dfad_seg.recipes.evaluate import evaluate, evaluation_options
 from dfad_seg.recipes.faults import explained
 from dfad_seg.recipes.provenance import command_line
 from dfad_seg.recipes.sources import Source, open_predictions, open_source, run_config
@@ -27,116 +27,118 @@ def evaluate_from_arguments(
     checkpoint: str | None,
     predictions: str | None,
     compare: Sequence[str],
-    overrides: Sequence[str],
+    cfg_options: Sequence[str],
     dataset: str | None,
     dataset_root: str | None,
     role: str | None,
     teacher: str | None,
     out: Sequence[str],
-    inference: Mapping[str, Any],
-    request: Request,
+    subset: str | None,
+    ci: int,
+    boundary_iou: bool,
+    ece: bool,
+    save_predictions: str | None,
+    save_coco: str | None,
+    show_dir: str | None,
+    **options: Any,
 ) -> int:
-    """`tools/eval_miou.py`; returns the exit code.
+    """Evaluate as the command line says (see its --help), write the files, then print; returns the exit code.
 
-    Args:
-        config: a YAML file, or a run directory, whose network is then scored unless another is named.
-        checkpoint: a network file or run directory.
-        predictions: a folder of PNGs or a JSON file, instead of a network.
-        compare: several runs, network files or predictions, each as PATH or NAME=PATH.
-        overrides: `key=value` config overrides.
-        dataset: a type of data set, where no config is given.
-        dataset_root: instead of the config's.
-        role: which network of the config a checkpoint of bare weights is.
-        teacher: a run, network file or predictions to measure the agreement with.
-        out: .json and .csv files.
-        inference: keys of the config's `evaluation` section to override; None values are left out.
-        request: everything else.
+    `options` are keys of `EvaluationOptions` instead of the config's; None: the config's.
 
     Raises:
         InputError: the arguments do not go together, or anything that they name is wrong.
     """
     if config is not None and checkpoint is None and dataset is not None:
         config, checkpoint = None, config  # without a config the first path is the network
-    _check_combination(config, checkpoint, predictions, compare, request)
-    _check_outputs(out, request)
-    resolved, config = resolve_experiment(config, compare, overrides, dataset, dataset_root, inference)
+    _check_what(config, CHECKPOINT=checkpoint, **{"--predictions": predictions, "--compare": compare or None})
+    outputs = {"--save-predictions": save_predictions, "--save-coco": save_coco, "--show-dir": show_dir}
+    written = [("--out", path) for path in out] + [(name, path) for name, path in outputs.items() if path is not None]
+    if compare and len(written) > len(out):
+        raise InputError(f"--compare writes no predictions or pictures ({written[-1][0]}); evaluate each by itself.")
+    for path in out:
+        check_suffix(Path(path))
+    for name, path in written:
+        check_target(path, name, folder=name in ("--save-predictions", "--show-dir"))
+
+    resolved, config = resolve_experiment(config, compare, cfg_options, dataset, dataset_root)
+    settings = evaluation_options(resolved, options)
+    record: dict[str, Any] = {}
+    wanted: dict[str, Any] = {
+        **{key.name: getattr(settings, key.name) for key in fields(settings)},
+        "device": resolved.device,
+        "subset": _names_in(subset),
+        "boundary": boundary_iou,
+        "calibration": ece,
+        "resamples": ci,
+    }
     if teacher is not None:
-        request = replace(request, teacher=open_source(resolved, teacher, role=_teacher_role(resolved, teacher)))
-    request = replace(request, device=resolved.device)
+        # Bare weights of a teacher belong to the teacher's section, if there is one.
+        bare = resolved.teacher is not None and Path(teacher).is_file() and not teacher.endswith(".json")
+        wanted["teacher"] = open_source(resolved, teacher, role="teacher" if bare else None).model
+        record["teacher"] = teacher
     result: Evaluation | Comparison
-    section = resolved.evaluation or EvaluationConfig()
-    batch = f"{request.batch_size or section.batch_size} images at once"
-    with explained(batch=batch, advice="Lower --batch-size, or answer in windows with --crop"):
+    batch = f"{settings.batch_size} images at once"
+    with explained(batch=batch, advice="Lower --batch-size, or predict in windows with --crop"):
         if compare:
-            result, record = _compare(resolved, compare, request)
+            result, record["sources"] = _compare(resolved, compare, wanted)
+            one = next(iter(result.evaluations.values()))
         else:
             source = _source(resolved, config, checkpoint, predictions, role)
-            model = source.network or source.stored
-            assert model is not None
-            result, record = evaluate_source(resolved, model, request), source.record()
-    print(result.report())
+            files: dict[str, Any] = {"save_predictions": save_predictions, "save_coco": save_coco, "show_dir": show_dir}
+            result = one = evaluate(resolved, source.model, **wanted, **files)
+            record |= source.record()
+    inference = {key.name: asdict(settings)[key.name] for key in fields(Inference)} | {"precision": one.precision}
     record |= {
         "dataset": resolved.dataset.type if resolved.dataset else None,
-        "split": request.split or section.split,
-        "short_side": section.short_side,
-        "inference": section.model_dump(
-            mode="json",
-            include={"crop_size", "crop_stride", "scales", "flip", "precision"},
-            exclude_none=True,
-        ),
+        "split": settings.split,
+        "short_side": settings.short_side,
+        "inference": {key: value for key, value in inference.items() if value is not None},
         "command": command_line(),
     }
-    if request.teacher is not None:
-        record["teacher"] = str(request.teacher.path)
     for path in out:
         write_result(path, result, record)
-        print(f"metrics: {path}")
-    for what, where in (
-        ("predictions", request.save_predictions),
-        ("COCO results", request.save_coco),
-        ("pictures", request.show_dir),
-    ):
-        if where is not None:
-            print(f"{what}: {where}")
+    print(result.report())
+    for name, path in written:
+        print(f"{name[2:]}: {path}")
     return 0
 
 
 def resolve_experiment(
-    config: str | None,
-    compare: Sequence[str],
-    overrides: Sequence[str],
-    dataset: str | None,
-    dataset_root: str | None,
-    inference: Mapping[str, Any],
+    config: str | None, compare: Sequence[str], overrides: Sequence[str], dataset: str | None, dataset_root: str | None
 ) -> tuple[Config, str | None]:
     """The config with everything that a command line changes, and the run directory or file that it came from."""
-    changes = [f"evaluation.{key}={json.dumps(value)}" for key, value in inference.items() if value is not None]
-    if dataset_root is not None:
-        changes.append(f"dataset.root={json.dumps(dataset_root)}")
+    changes = [] if dataset_root is None else [f"dataset.root={json.dumps(dataset_root)}"]
     if dataset is not None:
         if dataset_root is None:
             raise InputError("--dataset needs --dataset-root: the folder that holds the set.")
         if config is not None:
             changes.append(f"dataset.type={json.dumps(dataset)}")
     if config is None and dataset is None:
-        found = next((path for path in map(run_config, map(_path_of, compare)) if path is not None), None)
+        found = _config_of_first(compare)
         if found is None:
             raise InputError("no data set: give CONFIG, or --dataset TYPE with --dataset-root DIR.")
         config = str(found)
     if config is None:
         # Nothing is trained: the method and its network are placeholders, which no one builds.
-        base: dict[str, Any] = {
-            "method": "supervised",
-            "student": {"source": "saved"},
-            "dataset": {"type": dataset},
-        }
+        base: dict[str, Any] = {"method": "supervised", "student": {"source": "saved"}, "dataset": {"type": dataset}}
         for override in [*overrides, *changes]:
             apply_override(base, override)
         return parse_config(base, where="command line"), None
     file = Path(config) / "config.yaml" if Path(config).is_dir() else Path(config)
-    if not file.is_file() and file.name == "config.yaml" and Path(config).is_dir():
+    if Path(config).is_dir() and not file.is_file():
         raise InputError(f"{config} is no run directory: it has no config.yaml.")
     return load_config(file, [*overrides, *changes]), config
+
+
+def _check_what(config: str | None, **what: Any) -> None:
+    given = [name for name, value in what.items() if value is not None]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} do not go together: one says what is scored.")
+    if not given and (config is None or not Path(config).is_dir()):
+        raise InputError("nothing to score: give CONFIG and CHECKPOINT, a run directory, --predictions or --compare.")
+    if given == ["--compare"] and len(what["--compare"]) < 2:
+        raise InputError("--compare needs at least two runs, network files or prediction folders.")
 
 
 def _source(
@@ -146,8 +148,6 @@ def _source(
         return open_predictions(config, predictions)
     if checkpoint is None:
         assert config_path is not None
-        if not Path(config_path).is_dir():
-            raise InputError("nothing to score: give CHECKPOINT, a run directory, --predictions or --compare.")
         return open_source(config, config_path)
     # A placeholder section has no architecture to offer; the file must know its own.
     if role is not None or not Path(checkpoint).is_file() or config_path is None:
@@ -160,53 +160,55 @@ def _source(
         raise InputError(f"{error} If {checkpoint} is the teacher, say so: --role teacher.") from None
 
 
-def _teacher_role(config: Config, teacher: str) -> str | None:
-    # Bare weights of a teacher belong to the teacher's section, if there is one.
-    return (
-        "teacher" if config.teacher is not None and Path(teacher).is_file() and not teacher.endswith(".json") else None
-    )
-
-
-def _compare(config: Config, items: Sequence[str], request: Request) -> tuple[Comparison, dict[str, Any]]:
-    inference_of(config.evaluation or EvaluationConfig())
-    names = _names(items)
-    resamples = request.resamples or RESAMPLES
-    request = replace(request, resamples=resamples, keep_counts=True)
+def _compare(config: Config, items: Sequence[str], wanted: dict[str, Any]) -> tuple[Comparison, dict[str, Any]]:
+    resamples = wanted["resamples"] or RESAMPLES
     evaluations: dict[str, Evaluation] = {}
+    counts: dict[str, Any] = {}
     records = {}
-    for name, item in zip(names, items, strict=True):
-        source = open_source(config, _path_of(item))
-        model = source.network or source.stored
-        assert model is not None
-        evaluations[name] = evaluate_source(config, model, replace(request, title=f"evaluating {name}"))
-        records[name] = source.record()
-    labels = [meta_info(config).classes.index(name) for name in request.subset] or None
-    first, *others = evaluations
-    counts = {name: evaluation.counts for name, evaluation in evaluations.items() if evaluation.counts is not None}
+    for name, item in zip(_names(items), items, strict=True):
+        own = item == "teacher" and not Path(item).exists()
+        source = _own_teacher(config, items) if own else open_source(config, _path_of(item))
+        arguments = wanted | {"resamples": resamples, "keep_counts": True, "title": f"evaluating {name}"}
+        evaluations[name] = evaluate(config, source.model, **arguments)
+        counts[name], records[name] = evaluations[name].counts, source.record()
+    labels = [meta_info(config).classes.index(name) for name in wanted["subset"]] or None
+    first, *others = counts
     differences = {
         name: miou_difference(counts[first], counts[name], resamples=resamples, subset=labels) for name in others
     }
-    return Comparison(evaluations, differences), {"sources": records}
+    return Comparison(evaluations, differences), records
+
+
+def _own_teacher(config: Config, items: Sequence[str]) -> Source:
+    """What `teacher` stands for beside a run: the network that it was distilled from, as its config says."""
+    file = _config_of_first(items)
+    section = None if file is None else load_config(file).teacher
+    if section is None:
+        raise InputError("--compare RUN teacher: no run is named whose config has a teacher. Give its path instead.")
+    if section.source in ("factory", "torchscript", "torch_export"):
+        raise InputError(
+            f"--compare RUN teacher: {file} names a teacher that is code (source {section.source}), and no code of a "
+            "run is executed. Write its predictions with --save-predictions and compare with these: teacher=DIR."
+        )
+    network = build_network(section, "teacher", meta_info(config))
+    return Source(Path(section.checkpoint or ""), network=network, role="teacher")
+
+
+def _config_of_first(items: Sequence[str]) -> Path | None:
+    return next((file for file in map(run_config, map(_path_of, items)) if file is not None), None)
 
 
 def _names(items: Sequence[str]) -> list[str]:
-    """A short name for each compared item: what stands before `=`, or what tells the paths apart."""
-    short = []
+    """A short name for each compared item: what stands before `=`, or the run's, file's or folder's."""
+    names = []
     for item in items:
-        given, separator, _ = item.partition("=")
         path = Path(_path_of(item))
-        if separator and not Path(item).exists():
-            short.append(given)
-        elif path.stem in ("student", "teacher") and path.suffix == ".pt" and path.parent.name:
-            short.append(path.parent.name)
-        else:
-            short.append(path.stem if path.is_file() else path.name or str(path))
-    if len(set(short)) == len(short):
-        return short
-    whole = [item if "=" not in item else name for item, name in zip(items, short, strict=True)]
-    if len(set(whole)) < len(whole):
-        raise InputError("--compare names the same thing twice. Give names: --compare a=PATH b=PATH.")
-    return whole
+        of_run = path.stem in ("student", "teacher") and path.suffix == ".pt" and path.parent.name
+        short = path.parent.name if of_run else path.stem if path.is_file() else path.name or str(path)
+        names.append(short if str(path) == str(Path(item)) else item.partition("=")[0])
+    if len(set(names)) < len(names):
+        raise InputError("--compare names two things alike. Give names: --compare a=PATH b=PATH.")
+    return names
 
 
 def _path_of(item: str) -> str:
@@ -215,44 +217,8 @@ def _path_of(item: str) -> str:
     return path if separator and path and "/" not in name and not Path(item).exists() else item
 
 
-def _check_combination(
-    config: str | None, checkpoint: str | None, predictions: str | None, compare: Sequence[str], request: Request
-) -> None:
-    given = [
-        name
-        for name, value in (("CHECKPOINT", checkpoint), ("--predictions", predictions), ("--compare", compare or None))
-        if value is not None
-    ]
-    if len(given) > 1:
-        raise InputError(f"{' and '.join(given)} do not go together: one says what is scored.")
-    if not given and config is None:
-        raise InputError("nothing to score: give CONFIG and CHECKPOINT, a run directory, --predictions or --compare.")
-    if compare and len(compare) < 2:
-        raise InputError("--compare needs at least two runs, network files or prediction folders.")
-    if compare and (request.save_predictions or request.save_coco or request.show_dir):
-        raise InputError("--compare writes no predictions or pictures; evaluate each model by itself for these.")
-
-
-def _check_outputs(out: Sequence[str], request: Request) -> None:
-    """Find out before a long evaluation that its results could not be written."""
-    files = [("--out", path) for path in out]
-    if request.save_coco is not None:
-        files.append(("--save-coco", str(request.save_coco)))
-    folders = [("--show-dir", request.show_dir), ("--save-predictions", request.save_predictions)]
-    for option, path in files:
-        if Path(path).is_dir():
-            raise InputError(f"{option} {path} is a folder. Give the path of a file.")
-        if option == "--out":
-            check_suffix(Path(path))
-    for option, folder in folders:
-        if folder is not None and Path(folder).exists() and not Path(folder).is_dir():
-            raise InputError(f"{option} {folder} is a file. Give a folder.")
-    places = [(option, Path(path).absolute().parent) for option, path in files]
-    places += [(option, Path(folder)) for option, folder in folders if folder is not None]
-    for option, place in places:
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=place):
-                pass
-        except OSError as error:
-            raise InputError(f"cannot write {option} into {place}: {error.strerror}.") from None
+def _names_in(subset: str | None) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in (subset or "").split(",") if name.strip())
+    if subset is not None and not names:
+        raise InputError(f"--subset '{subset}' names no class. Give names, separated by commas.")
+    return names

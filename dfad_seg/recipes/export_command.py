@@ -19,7 +19,7 @@ from dfad_seg.export import DEFAULT_SIZE, FORMATS, Exported, ExportOptions, Onnx
 from dfad_seg.export.latency import Row, in_bf16, markdown, measure, record
 from dfad_seg.recipes.build import build_teacher, meta_info
 from dfad_seg.recipes.calibration import generated_images
-from dfad_seg.recipes.evaluate import evaluate_network
+from dfad_seg.recipes.evaluate import evaluate
 from dfad_seg.recipes.evaluate_command import resolve_experiment
 from dfad_seg.recipes.provenance import command_line
 from dfad_seg.recipes.sources import run_config
@@ -62,7 +62,7 @@ class Scoring:
     def __call__(self, answer: Callable[[Tensor], Tensor], title: str) -> float:
         """mIoU in [0, 1]."""
         network = answer if isinstance(answer, nn.Module) else _Callable(answer)
-        return evaluate_network(
+        return evaluate(
             self.config, network, split=self.split, batch_size=self.batch_size, device="cpu", title=title
         ).mIoU
 
@@ -198,7 +198,7 @@ def _scoring(
         if found is None:
             raise InputError(f"{model.run} is no run directory with a data set: give --config or --dataset.")
         config = str(found)
-    resolved, _ = resolve_experiment(config, (), overrides, dataset, dataset_root, {})
+    resolved, _ = resolve_experiment(config, (), overrides, dataset, dataset_root)
     if resolved.dataset is None:
         raise InputError(f"{config} has no dataset to score on. Give --dataset TYPE --dataset-root DIR.")
     if split is None:
@@ -266,7 +266,7 @@ def _teacher(model: Model) -> Segmentor | None:
     if found is None or model.path.stem == "teacher":
         return None
     try:
-        config, _ = resolve_experiment(str(found), (), (), None, None, {})
+        config, _ = resolve_experiment(str(found), (), (), None, None)
         return None if config.teacher is None else build_teacher(config, meta_info(config))
     except InputError as error:
         print(f"the table is without the teacher: {error}")

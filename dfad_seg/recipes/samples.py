@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,9 +13,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.config import EvaluationConfig
 from dfad_seg.datasets import SegmentationDataset, eval_loader
 from dfad_seg.datasets.census import label_warnings
+from dfad_seg.evaluation import EvaluationOptions
+
+_PIXELS = 2**25  # that are read together, so that large images do not fill the memory by their number
 
 
 class Reader(Protocol):
@@ -45,54 +48,59 @@ class EvaluationSamples(Dataset):
             image, mask = self.dataset.read(index)
         else:
             # The transform resizes pairs; where the image is not wanted, the mask stands in for it.
-            mask = self.dataset.load_labels(index)
-            image = mask
+            image = mask = self.dataset.load_labels(index)
         if self.dataset.transform is not None:
             image, mask = self.dataset.transform(image, mask, None)
         sample: dict[str, Any] = {"mask": _tensor(mask), "name": self._names[index], "index": index}
         if self.images:
             sample["image"] = _tensor(image)
-        size = (mask.shape[0], mask.shape[1])
         for key, reader in self.stored.items():
-            labels = reader.read(self._names[index], self._ids[index], size)
-            sample[key] = _tensor(self._answered(labels, mask, self._names[index]))
+            labels = reader.read(self._names[index], self._ids[index], mask.shape)
+            sample[key] = _tensor(self._without_gaps(labels, mask, self._names[index]))
         return sample
 
-    def _answered(self, labels: np.ndarray, mask: np.ndarray, name: str) -> np.ndarray:
+    def _without_gaps(self, labels: np.ndarray, mask: np.ndarray, name: str) -> np.ndarray:
         """Stored labels with class 0 where they have none; that is allowed on ignored pixels, which do not count."""
         ignore = self.dataset.metainfo.ignore_index
         missing = labels == ignore
-        unanswered = int(np.count_nonzero(missing & (mask != ignore)))
-        if unanswered:
+        gaps = int(np.count_nonzero(missing & (mask != ignore)))
+        if gaps:
             raise InputError(
-                f"the prediction of image '{name}' has no class on {unanswered} pixels that the truth has one for. "
+                f"the prediction of image '{name}' has no class on {gaps} pixels that the truth has one for. "
                 "Every evaluated pixel needs a class."
             )
         return np.where(missing, np.uint8(0), labels)
 
 
+def warn(text: str) -> None:
+    """Say it on stderr; a terminal that is gone costs no result."""
+    with suppress(OSError):
+        print(text, file=sys.stderr)
+
+
 def warn_of_labels(dataset: SegmentationDataset) -> None:
     """Say on stderr what was left out of a data set, and whether its label values look wrong."""
     for line in label_warnings(dataset):
-        print(f"warning: {line}", file=sys.stderr)
+        warn(f"warning: {line}")
 
 
 def evaluation_loader(
-    samples: EvaluationSamples,
-    section: EvaluationConfig,
-    *,
-    batch_size: int | None = None,
-    rank: int = 0,
-    world_size: int = 1,
+    samples: EvaluationSamples, options: EvaluationOptions, *, rank: int = 0, world_size: int = 1
 ) -> DataLoader:
-    """Batches of the samples, each once, in order; lists where sizes differ. Rank `r` takes r, r + world_size, …"""
+    """Batches of the samples, each once, in order; lists where sizes differ. Rank `r` takes r, r + world_size, …
+
+    Fewer images are read together where the first one is so large that memory would run out, and by no more processes
+    than there are batches.
+    """
+    size = options.batch_size
+    if len(samples) and size > 1:
+        size = min(size, max(1, _PIXELS // samples[0]["mask"].numel()))
+    workers = min(options.num_workers, -(-len(samples) // (size * world_size)))
+    if workers < options.num_workers and rank == 0:
+        few = f"{len(samples)} images make {workers} batches of {size}"
+        warn(f"note: num_workers is {options.num_workers}, and {few}: {workers} are used.")
     return eval_loader(
-        samples,
-        batch_size=section.batch_size if batch_size is None else batch_size,
-        num_workers=section.num_workers,
-        rank=rank,
-        world_size=world_size,
-        collate=_collate,
+        samples, batch_size=size, num_workers=workers, rank=rank, world_size=world_size, collate=_collate
     )
 
 

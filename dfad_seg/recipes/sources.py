@@ -32,6 +32,13 @@ class Source:
     stored: Stored | None = None
     role: str | None = None
 
+    @property
+    def model(self) -> Segmentor | Stored:
+        """Whichever it is."""
+        found = self.network or self.stored
+        assert found is not None
+        return found
+
     def record(self) -> dict[str, Any]:
         """What results say about their origin."""
         if self.network is None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from dfad_seg import load_config
 from dfad_seg.datasets import StreetScenes, build_dataset
-from dfad_seg.recipes import Request, evaluate_source, load_role
+from dfad_seg.recipes import evaluate, load_role
 from dfad_seg.segmentors import build_segmentor, load_segmentor, save_segmentor
 
 
@@ -121,7 +121,7 @@ def test_windows_scales_and_flips_from_flags_and_config(world, tmp_path):
         assert call_tool("eval", world.paths["supervised"], world.teacher, *given, "--out", tmp_path / "m.json") == 0
         record = json.loads((tmp_path / "m.json").read_text())
         assert record["inference"] == {
-            "crop_size": [24, 32], "crop_stride": [16, 16], "scales": [0.5, 1.0], "flip": True, "precision": "auto"
+            "crop_size": [24, 32], "crop_stride": [16, 16], "scales": [0.5, 1.0], "flip": True, "precision": "fp32"
         }  # fmt: skip
         assert record["mIoU"] == pytest.approx(by_hand(world), abs=1e-6)
 
@@ -194,7 +194,7 @@ def test_several_models_side_by_side(world, stored, tmp_path, capsys):
         (("--predictions", "x"), "nothing to score|no data set"),
         (("--compare", "x"), "at least two"),
         (("--compare", "x", "y"), "no data set"),
-        (("--compare", "{teacher}", "{teacher}"), "twice"),
+        (("--compare", "{teacher}", "{teacher}"), "alike"),
         (("--dataset", "street_scenes", "--predictions", "x"), "needs --dataset-root"),
         (("{config}", "--predictions", "{config}"), "holds no predictions"),
         (("{config}", "--predictions", "nowhere/"), "holds no predictions"),
@@ -220,5 +220,5 @@ def test_calibration_needs_a_network(world, stored, capsys):
 def test_from_python(world, stored):
     config = load_config(world.paths["supervised"])
     network = load_role(config, "teacher", world.teacher)
-    result = evaluate_source(config, network, Request(split="test", resamples=20, boundary=True))
+    result = evaluate(config, network, split="test", resamples=20, boundary=True)
     assert result.metrics.mIoU == stored[1]["mIoU"] and result.boundary_iou is not None and result.interval is not None

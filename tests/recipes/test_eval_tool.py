@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest_pipeline import call_tool
 
-from dfad_seg import evaluate_network, load_config, load_role
+from dfad_seg import evaluate, load_config, load_role
 from dfad_seg.datasets import build_dataset
 from dfad_seg.segmentors import load_segmentor, read_segmentor_file
 
@@ -59,7 +59,7 @@ def test_every_kind_of_checkpoint_gives_the_same_numbers(world, tmp_path):
 
 def test_as_functions(world):
     config = load_config(world.paths["supervised"])
-    metrics = evaluate_network(config, load_role(config, "teacher", world.teacher), split="test")
+    metrics = evaluate(config, load_role(config, "teacher", world.teacher), split="test")
     assert metrics.mIoU == pytest.approx(np.nanmean(reference(world)[0]))
 
 

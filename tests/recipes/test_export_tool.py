@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest_pipeline import call_tool
 
-from dfad_seg import evaluate_network, load_config, load_segmentor
+from dfad_seg import evaluate, load_config, load_segmentor
 from dfad_seg.recipes.calibration import generated_images, load_generator
 from dfad_seg.segmentors import file_sha256
 
@@ -46,7 +46,7 @@ def test_onnx_int8_scores_and_table(run, tmp_path, capsys):
     assert metadata["source_sha256"] == file_sha256(run / "student.pt")
     assert json.loads(metadata["classes"])[0] == "sky" and len(json.loads(metadata["palette"])) == 11
     # The scores are those of the evaluation itself.
-    truth = evaluate_network(load_config(run / "config.yaml"), load_segmentor(run / "student.pt"), split="test").mIoU
+    truth = evaluate(load_config(run / "config.yaml"), load_segmentor(run / "student.pt"), split="test").mIoU
     scores = [float(value) for value in re.findall(r"mIoU on test: ([\d.]+) %", printed)]
     assert len(scores) == 3 and scores[0] == pytest.approx(100 * truth, abs=1e-3)
     assert scores[1] == pytest.approx(scores[0], abs=0.1)

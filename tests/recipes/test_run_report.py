@@ -8,7 +8,7 @@ import pytest
 from conftest_pipeline import call_tool, write
 
 from dfad_seg.config import load_config
-from dfad_seg.recipes import evaluate_network, finishing
+from dfad_seg.recipes import evaluate, finishing
 from dfad_seg.recipes.finishing import best_and_worst, health_of, image_miou
 from dfad_seg.runs import Run
 from dfad_seg.segmentors import count_parameters, load_segmentor
@@ -51,8 +51,8 @@ def test_costs_and_scores_are_the_networks_own(reported, world):
     assert summary.size == (32, 48) and all(0 < cost.latency_s < 10 for cost in summary.costs.values())
     config = load_config(world.paths["dfad"])
     for network, score in ((teacher, run.score("teacher")), (student, run.score("student"))):
-        expected = evaluate_network(config, network)
-        assert score.mIoU == pytest.approx(expected.mIoU, abs=1e-6) and score.support == expected.support
+        expected = evaluate(config, network)
+        assert score.mIoU == pytest.approx(expected.mIoU, abs=1e-6) and score.support == expected.metrics.support
     assert summary.selected == "ema" and run.score("student").weights == "ema"
     last = run.score("student", weights="last")
     assert last is not None and last.digest != run.score("student").digest
