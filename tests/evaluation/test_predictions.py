@@ -104,7 +104,7 @@ def test_what_cannot_be_written_or_opened(tmp_path):
 
 def test_a_failure_in_the_background_is_not_lost(tmp_path):
     (tmp_path / "a").write_text("a file where a folder is needed")
-    with pytest.raises(OSError), PredictionWriter(tmp_path, [0], PALETTE[:1]) as writer:
+    with pytest.raises(InputError, match="is no folder"), PredictionWriter(tmp_path, [0], PALETTE[:1]) as writer:
         writer.write("a/b", np.zeros((2, 2), np.uint8))
 
 
