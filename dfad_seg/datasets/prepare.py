@@ -1,7 +1,8 @@
-"""Putting a data set in place and checking it: what `tools/prepare_dataset.py` does."""
+"""Putting a data set in place and checking it: what `dfad-seg prepare` does."""
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from dfad_seg.common.errors import InputError
 from dfad_seg.datasets.camvid import SPLIT_SIZES
 from dfad_seg.datasets.check import check_dataset, progress_bar
-from dfad_seg.datasets.download import download, file_md5, untar, unzip
+from dfad_seg.datasets.download import download, unpack
 from dfad_seg.datasets.listing import is_image
 from dfad_seg.datasets.nyuv2 import IMAGES, MASKS, write_nyuv2
 from dfad_seg.datasets.nyuv2_files import LABELLED
@@ -30,9 +31,8 @@ _FOLDERS = tuple(f"{split}{kind}" for split in SPLIT_SIZES for kind in ("", "ann
 def prepare_camvid(root: str | Path, *, url: str = CAMVID_URL) -> dict[str, int]:
     """Download the SegNet tutorial's CamVid into `root` and check it; returns images per split.
 
-    A complete CamVid already there is checked and kept.  A download that broke off is continued.  The six
-    folders appear in `root` only after the unpacked files passed the check.  Raises `InputError`, with the
-    archive removed if it is at fault, else kept for the next attempt.
+    A complete CamVid already there is checked and kept.  The six folders appear in `root` only after the unpacked files
+    passed the check.  Raises `InputError`, with the archive removed if it is at fault, else kept for the next attempt.
     """
     root = Path(root).expanduser()
     archive = root / _ARCHIVE
@@ -44,7 +44,13 @@ def prepare_camvid(root: str | Path, *, url: str = CAMVID_URL) -> dict[str, int]
             with progress_bar("download CamVid", size=True) as progress:
                 download(url, archive, progress=progress)
         with tempfile.TemporaryDirectory(prefix=".camvid_", dir=root) as unpacked:
-            counts = _unpack(archive, Path(unpacked), url)
+            try:
+                if not unpack(archive, Path(unpacked), _camvid_member):
+                    raise InputError(f"{archive} holds no folders CamVid/train, CamVid/trainannot, ...")
+                counts = check_dataset("camvid", unpacked)
+            except InputError as error:
+                archive.unlink(missing_ok=True)
+                raise InputError(f"{error} The archive was removed; run again to download it anew.") from None
             for name in _FOLDERS:
                 # One that is there was put in place by a run that was stopped in this very loop.
                 if not (root / name).exists():
@@ -60,16 +66,6 @@ def _check_existing(root: Path, type: str = "camvid", any_count: bool = False) -
         return check_dataset(type, root, any_count=any_count)
     except InputError as error:
         raise InputError(f"{error} Nothing was changed: mend {root}, move it away, or choose another.") from None
-
-
-def _unpack(archive: Path, target: Path, url: str) -> dict[str, int]:
-    try:
-        if not unzip(archive, target, _camvid_member):
-            raise InputError(f"the archive from {url} holds no folders CamVid/train, CamVid/trainannot, ...")
-        return check_dataset("camvid", target)
-    except InputError as error:
-        archive.unlink(missing_ok=True)
-        raise InputError(f"{error} The archive was removed; run again to download it anew.") from None
 
 
 def prepare_voc(
@@ -92,16 +88,14 @@ def prepare_voc(
         return _check_existing(root, "voc", any_count)
     source = root / "voc_download.tar" if archive is None else Path(archive).expanduser()
     try:
-        if archive is None and not source.exists():
+        if archive is None:
             with progress_bar("download VOC 2012", size=True) as progress:
-                download(url, source, progress=progress)
-        if (found := file_md5(source)) != md5:
-            if archive is None:
-                source.unlink()
+                download(url, source, checksum=f"md5:{md5}", progress=progress)
+        elif (found := _md5(source)) != md5:
             raise InputError(f"{source} is not the official VOC 2012 archive: its md5 sum is {found}, not {md5}.")
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".voc_", dir=root) as unpacked:
-            untar(source, Path(unpacked), _voc_member)
+            unpack(source, Path(unpacked), _voc_member)
             counts = check_dataset("voc", unpacked, any_count=any_count)
             shutil.move(str(Path(unpacked) / "VOCdevkit"), str(root / "VOCdevkit"))
         if archive is None:
@@ -144,6 +138,14 @@ def _voc_member(path: PurePosixPath) -> PurePosixPath | None:
     # VOCdevkit/VOC2012/JPEGImages/2007_000027.jpg; boxes, people's layout and instances are left out.
     wanted = ("JPEGImages", "SegmentationClass", "Segmentation")
     return path if path.parts[:2] == ("VOCdevkit", "VOC2012") and path.parent.name in wanted else None
+
+
+def _md5(path: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with open(path, "rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _holds_voc(root: Path) -> bool:

