@@ -64,8 +64,8 @@ def voc_files() -> dict[str, bytes]:
 
 
 def tar_of(path: Path, files: dict[str, bytes], change: Callable[[tarfile.TarInfo], object] | None = None) -> str:
-    """Write a tar file; returns its md5 sum."""
-    with tarfile.open(path, "w") as opened:
+    """Write a tar file, compressed if it is called so; returns its md5 sum."""
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as opened:
         for name, data in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
@@ -272,15 +272,16 @@ def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes | None) -> No
     assert downloading.unpack(archive, tmp_path / "out", lambda member: None) == 0
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize("kind", ["zip", "tar", "gz"])
 def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     def refused(files: dict[str, bytes], message: str) -> None:
+        archive = tmp_path / f"a.{kind}"
         if kind == "zip":
-            (tmp_path / "a").write_bytes(zip_of(files))
+            archive.write_bytes(zip_of(files))
         else:
-            tar_of(tmp_path / "a", files)
+            tar_of(archive, files)
         with pytest.raises(InputError, match=message):
-            downloading.unpack(tmp_path / "a", tmp_path / "out", lambda member: member)
+            downloading.unpack(archive, tmp_path / "out", lambda member: member)
 
     monkeypatch.setattr(downloading, "MAX_FILE", 1000)
     refused({"big.png": b"\0" * 5000}, "5000 bytes, too large")
