@@ -26,17 +26,14 @@ ALLOWED: dict[str, set[str]] = {
     "export": {"common", "segmentors"},
     "runs": {"common", "evaluation"},
     "distill": {"common", "objectives", "generators"},
-    "config": {"common", "datasets"},
-    "cli": {"common", "recipes", "config", "datasets"},
-    "__main__": {"cli"},
+    "config": {"common", "segmentors", "generators", "objectives", "datasets", "evaluation", "distill"},
     "recipes": {
-        "common", "segmentors", "generators", "objectives", "datasets", "evaluation", "runs",
-        "distill", "config", "export",
+        "common", "segmentors", "generators", "objectives", "datasets", "evaluation", "runs", "distill", "config",
+        "export",
     },
-    "api": {
-        "common", "segmentors", "generators", "datasets", "evaluation", "runs", "distill", "config", "recipes",
-    },
-    "integrations": {"common", "segmentors", "generators", "objectives", "distill"},
+    "integrations": {"common", "segmentors", "generators", "objectives", "distill", "config", "recipes", "export"},
+    "cli": {"common", "recipes"},
+    "__main__": {"cli"},
 }  # fmt: skip
 
 # Packages that only these files or folders may import; an empty set means nobody.

@@ -13,7 +13,7 @@ model = dict(
     generator=dict(
         type="LayoutGenerator",
         width=16,
-        class_frequencies="statistics",
+        class_frequencies="moments",
         recalled=0.75,
         boxes=6,
     ),

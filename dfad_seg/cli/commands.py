@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from dfad_seg.common.environment import good_neighbour
 from dfad_seg.common.errors import Diverged, InputError, Interrupted, machine_fault, nearest
@@ -40,7 +41,10 @@ def main(argv: Sequence[str] | None = None, *, program: str | None = None) -> in
         print(_usage())
         return 0
     if command == "--version":
-        return guarded(_version)
+        from dfad_seg.common.environment import environment  # imports torch
+
+        print(environment())
+        return 0
     if command not in COMMANDS:
         suggestion = f"{nearest(command, COMMANDS)} Known: {', '.join(COMMANDS)}."
         print(f"error: unknown command '{command}'.{suggestion}", file=sys.stderr)
@@ -54,39 +58,50 @@ def main(argv: Sequence[str] | None = None, *, program: str | None = None) -> in
     )
     module.add_arguments(parser)
     arguments = parser.parse_args(rest)
-    return guarded(lambda: module.run(arguments))
+    with Guard() as guard:
+        guard.code = module.run(arguments)
+    return guard.code
 
 
-def guarded(run: Callable[[], int | None]) -> int:
-    """Run a command and return its exit code, without a traceback for what a user can mend.
+class Guard:
+    """How every command ends: with an exit code, without a traceback for what a user can mend.
 
     0: done; 2: bad input; 3: training diverged; 128 + the signal's number: stopped by it, and saved if it was training.
     """
-    for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a character shows another; no result is lost for it.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
-    try:
-        code = run() or 0
-        sys.stdout.flush()
-        return code
-    except InputError as error:
-        return _end(f"error: {error}", EXIT_BAD_INPUT)
-    except Diverged as error:
-        return _end(f"error: {error}", EXIT_DIVERGED)
-    except Interrupted as stop:
-        return _end(str(stop), 128 + stop.signal_number)
-    except KeyboardInterrupt:
-        return _end("interrupted", EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output went away, as in `... | head`: what the interpreter still holds goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        message = machine_fault(error)
-        if message is None:
-            raise
-        return _end(f"error: {message}", EXIT_BAD_INPUT)
+
+    code = 0
+
+    def __enter__(self) -> Guard:
+        for stream in (sys.stdout, sys.stderr):
+            # A terminal that cannot show a character shows another; no result is lost for it.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        if error is None:
+            try:
+                sys.stdout.flush()
+            except OSError as fault:
+                error = fault
+            else:
+                return True
+        if isinstance(error, InputError):
+            self.code = _end(f"error: {error}", EXIT_BAD_INPUT)
+        elif isinstance(error, Diverged):
+            self.code = _end(f"error: {error}", EXIT_DIVERGED)
+        elif isinstance(error, Interrupted):
+            self.code = _end(str(error), 128 + error.signal_number)
+        elif isinstance(error, KeyboardInterrupt):
+            self.code = _end("interrupted", EXIT_INTERRUPTED)
+        elif isinstance(error, BrokenPipeError):
+            # The reader of our output went away, as in `... | head`: what the interpreter still holds goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        elif isinstance(error, OSError) and (message := machine_fault(error)) is not None:
+            self.code = _end(f"error: {message}", EXIT_BAD_INPUT)
+        else:
+            return False
+        return True
 
 
 def _end(message: str, code: int) -> int:
@@ -95,12 +110,6 @@ def _end(message: str, code: int) -> int:
     except OSError:
         pass  # the exit code still says it
     return code
-
-
-def _version() -> None:
-    from dfad_seg.common.environment import environment  # imports torch
-
-    print(environment())
 
 
 def _usage() -> str:

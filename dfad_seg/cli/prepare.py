@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 
-from dfad_seg.common.errors import InputError
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
@@ -49,56 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from dfad_seg.datasets.prepare import (
-        CAMVID_URL,
-        VOC_URL,
-        prepare_camvid,
-        prepare_nyuv2,
-        prepare_street_scenes,
-        prepare_voc,
-    )
+    from dfad_seg.recipes.prepare import check, prepare, print_counts
 
-    if arguments.command == "camvid":
-        counts = prepare_camvid(arguments.root, url=arguments.url or CAMVID_URL)
-    elif arguments.command == "voc":
-        counts = prepare_voc(
-            arguments.root, archive=arguments.archive, url=arguments.url or VOC_URL, any_count=arguments.any_count
-        )
-    elif arguments.command == "nyuv2":
-        counts = prepare_nyuv2(arguments.root, source=arguments.source, any_count=arguments.any_count)
-    elif arguments.command == "street-scenes":
-        counts = {"train": arguments.train, "val": arguments.val, "test": arguments.test}
-        prepare_street_scenes(
-            arguments.root, size=(arguments.size[0], arguments.size[1]), counts=counts, seed=arguments.seed
-        )
+    values = vars(arguments)
+    command, root = values.pop("command"), values.pop("root")
+    if command == "check":
+        check(values.pop("type"), root, **values)
     else:
-        _check(arguments)
-        return 0
-    _print_counts(arguments.root, counts)
+        print_counts(root, prepare(command, root, **values))
     return 0
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    from dfad_seg.config import parse_dataset
-    from dfad_seg.datasets.check import inspect_dataset
-
-    section = parse_dataset(arguments.type, arguments.root, arguments.options)
-    found = inspect_dataset(
-        section.type,
-        section.root,
-        any_count=arguments.any_count,
-        options=section.options(),
-        sample=arguments.sample,
-    )
-    _print_counts(arguments.root, found.counts)
-    print("".join(f"  {line}\n" for line in found.lines()), end="")
-    if found.problems:
-        shown = "\n  ".join([f"{len(found.problems)} problems:", *found.problems])
-        raise InputError(shown if len(found.problems) > 1 else found.problems[0])
-
-
-def _print_counts(root: str, counts: dict[str, int]) -> None:
-    print(f"{root}: " + ", ".join(f"{count} {split}" for split, count in counts.items()) + " images")
 
 
 def _positive(text: str) -> int:

@@ -26,16 +26,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from dfad_seg.recipes import train_from_arguments
+    from dfad_seg.recipes import load_config
+    from dfad_seg.recipes.auto_batch import with_largest_batch
+    from dfad_seg.recipes.device import say
+    from dfad_seg.recipes.dry_run import describe
+    from dfad_seg.recipes.provenance import command_line
+    from dfad_seg.recipes.train import train
 
     named = ("seed", "device", "devices", "num_nodes", "precision")
     overrides = [f"{key}={value}" for key in named if (value := getattr(arguments, key)) is not None]
-    return train_from_arguments(
-        config=arguments.config,
-        overrides=[*arguments.cfg_options, *overrides],
-        work_dir=arguments.work_dir or f"runs/{Path(arguments.config).stem}",
-        resume=arguments.resume,
-        dry_run=arguments.dry_run,
-        profile=arguments.profile,
-        auto_batch=arguments.auto_batch,
-    )
+    config = load_config(arguments.config, [*arguments.cfg_options, *overrides])
+    if config.dataset is not None and config.evaluation is None:
+        say("note: dataset is given and evaluation is not, so nothing will be scored. Add evaluation: {split: val}.")
+    if arguments.dry_run:
+        print(describe(config), end="")
+        return 0
+    work_dir = Path(arguments.work_dir or f"runs/{Path(arguments.config).stem}")
+    if arguments.auto_batch:
+        config = with_largest_batch(config, work_dir if arguments.resume is not None else None)
+    path = train(config, work_dir, resume=arguments.resume, command=command_line(), profile=arguments.profile)
+    say(f"trained network: {path}")
+    return 0

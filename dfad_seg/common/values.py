@@ -15,10 +15,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Generic, TypeVar, get_type_hints
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from typing_extensions import dataclass_transform
 
@@ -34,6 +43,10 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(gt=0, lt=1)]
 Byte = Annotated[int, Field(ge=0, le=255)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Channels = Annotated[int, Field(ge=1, le=65_536)]
+"""Of things that a layer has memory for: classes, channels, a stride."""
+FileName = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
 Size = tuple[Positive, Positive]
 """[height, width] in pixels."""
 
@@ -43,12 +56,6 @@ T = TypeVar("T")
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def options(kind: type[T]) -> type[T]:
     """A frozen dataclass of keyword arguments that takes no other keys; its fields' docstrings are their meaning."""
-    for base in kind.__mro__[1:]:
-        if dataclasses.is_dataclass(base):  # pydantic reads the docstrings of the class itself only
-            hints, meaning = get_type_hints(base, include_extras=True), schema(base)["properties"]
-            for field in dataclasses.fields(base):
-                described = Field(description=meaning[field.name].get("description"))
-                kind.__annotations__.setdefault(field.name, Annotated[hints[field.name], described])
     made: Any = dataclasses.dataclass(frozen=True, kw_only=True)(kind)
     made.__pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}
     return made
@@ -77,7 +84,7 @@ def schema(kind: type) -> dict[str, Any]:
     """The JSON schema of a class under `@options`, with the meaning of each key, inherited ones included."""
     made = _adapter(kind).json_schema()
     for base in kind.__mro__[1:]:
-        if dataclasses.is_dataclass(base):
+        if dataclasses.is_dataclass(base):  # pydantic reads the docstrings of the class itself only
             for name, described in _adapter(base).json_schema()["properties"].items():
                 if "description" in described:
                     made["properties"][name].setdefault("description", described["description"])
@@ -140,6 +147,18 @@ def section(table: Mapping[str, Kind[Any]], key: str) -> Any:
         return {key: chosen.name, **chosen.values()}
 
     return Annotated[Chosen, PlainValidator(check), PlainSerializer(write, return_type=dict)]
+
+
+def weights(table: Collection[str], what: str) -> Any:
+    """The type of a mapping of names of a `table` to weights ≥ 0; `what` is one of them, such as `prior`."""
+
+    def known(values: dict[str, float]) -> dict[str, float]:
+        for name in values:
+            if name not in table:
+                raise ValueError(f"unknown {what} '{name}'.{nearest(name, table)} Known: {', '.join(table)}")
+        return values
+
+    return Annotated[dict[str, Weight], AfterValidator(known)]
 
 
 def _named(problem: ErrorDetails, kind: type) -> InitErrorDetails:

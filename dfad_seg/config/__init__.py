@@ -1,37 +1,20 @@
-"""One flat, validated config per experiment.
+"""One flat, validated config per experiment, composed of what the layers declare.
 
 All mistakes in a file are reported together, each with its key and, for a misspelt key, the nearest known one.
 """
 
-from dfad_seg.config.dataset import DatasetConfig, parse_dataset
-from dfad_seg.config.reading import dump_config, find_config, load_config, parse_config, shipped_configs
-from dfad_seg.config.schema import Config
-from dfad_seg.config.sections import (
-    EvaluationConfig,
-    GeneratorConfig,
-    OptimizerConfig,
-    ReportConfig,
-    ScheduleConfig,
-    SegmentorConfig,
-    TrainingDataConfig,
-)
-from dfad_seg.config.values import apply_override
+from dfad_seg.config.experiment import METHODS, Config, GameConfig, RealImages
+from dfad_seg.config.reading import apply_override, dump_config, find_config, load_config, parse_config, shipped_configs
 
 __all__ = [
+    "METHODS",
     "Config",
-    "DatasetConfig",
-    "EvaluationConfig",
-    "GeneratorConfig",
-    "OptimizerConfig",
-    "ReportConfig",
-    "ScheduleConfig",
-    "SegmentorConfig",
-    "TrainingDataConfig",
+    "GameConfig",
+    "RealImages",
     "apply_override",
     "dump_config",
     "find_config",
     "load_config",
     "parse_config",
-    "parse_dataset",
     "shipped_configs",
 ]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from dfad_seg.common.errors import InputError, nearest
-from dfad_seg.config.schema import UNUSED, Config
-from dfad_seg.config.values import MAX_YAML, apply_override, safe_yaml, validate
+from dfad_seg.common.errors import InputError, choose, nearest, shortened
+from dfad_seg.common.reading import parse_yaml, read_yaml
+from dfad_seg.common.values import plain, validated
+from dfad_seg.config.experiment import METHODS, Config
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
@@ -21,17 +23,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
         InputError: the file cannot be read, is not a mapping, or any key or value is wrong.
     """
     path = find_config(path)
-    try:
-        with open(path, "rb") as handle:
-            text = handle.read(4 * MAX_YAML + 1).decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"cannot read the config {path}: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is not valid YAML: it is no text ({error.reason}). If it is a network, give its run directory, or "
-            "a config before it."
-        ) from None
-    values = safe_yaml(text, str(path))
+    values = read_yaml(path, "the config")
     if not isinstance(values, dict):
         raise InputError(f"{path} must hold a mapping of config keys, not {type(values).__name__}.")
     for override in overrides or []:
@@ -51,10 +43,10 @@ def find_config(name: str | Path) -> Path:
     if Path(name).exists():
         return Path(name)
     shipped = shipped_configs()
-    plain = str(name).removeprefix("configs/").removesuffix(".yaml")
-    if plain in shipped:
-        return shipped[plain]
-    suggestion = nearest(plain, shipped)
+    short = str(name).removeprefix("configs/").removesuffix(".yaml")
+    if short in shipped:
+        return shipped[short]
+    suggestion = nearest(short, shipped)
     if suggestion:
         raise InputError(f"there is no config file {name}, and no shipped config of this name.{suggestion}")
     return Path(name)
@@ -69,18 +61,54 @@ def shipped_configs() -> dict[str, Path]:
     return {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.yaml"))}
 
 
-def parse_config(values: dict[str, Any], *, where: str = "config") -> Config:
-    """Validate a mapping of config keys.
+def parse_config(values: Mapping[str, Any], *, where: str = "config") -> Config:
+    """Validate a mapping of config keys, for the method that it names.
 
     Raises:
-        InputError: lists every wrong key and value.
+        InputError: lists every wrong key and value. A key that the method would ignore is wrong, too: a setting without
+            effect is a mistake.
     """
-    return validate(Config, values, where)
+    if "method" not in values:
+        raise InputError(f"{where}: method: this key is needed. Known: {', '.join(METHODS)}.")
+    kind = choose(METHODS, values["method"], "method")
+    every = {name for each in METHODS.values() for name in each.__dataclass_fields__}
+    ignored = sorted(values.keys() & every - kind.__dataclass_fields__.keys())
+    try:
+        config = validated(kind, {key: value for key, value in values.items() if key not in ignored}, where)
+    except InputError as error:
+        problems = str(error)
+    else:
+        if not ignored:
+            return config
+        problems = f"{where}: "
+    if ignored:
+        problems += f"\n  method {values['method']} does not use {', '.join(ignored)}; remove."
+    raise InputError(problems)
 
 
 def dump_config(config: Config) -> str:
     """The resolved config as YAML that `load_config` reads back to an equal one."""
-    values = config.model_dump(mode="json", exclude_none=True)
-    # Keys that the method does not use would be refused when read back.
-    kept = {key: value for key, value in values.items() if key not in UNUSED[config.method]}
-    return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
+    values = plain(config)
+    return yaml.safe_dump({"method": values.pop("method"), **values}, sort_keys=False, allow_unicode=True)
+
+
+def apply_override(values: dict[str, Any], override: str, option: str = "--cfg-options") -> None:
+    """Set the `key=value` of a command line in `values`: dots for nested keys, the value in YAML.
+
+    Raises:
+        InputError: it has another form; the message names the command line's `option`.
+    """
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise InputError(f"{option}: '{shortened(override)}' is not of the form key=value.")
+    value = parse_yaml(text, f"{option}: the value in '{shortened(override)}'")
+    *parents, last = key.split(".")
+    node = values
+    for parent in parents:
+        child = node.get(parent)
+        if child is None:
+            child = node[parent] = {}
+        if not isinstance(child, dict):
+            raise InputError(f"{option}: '{key}': '{parent}' is a value, not a group of keys.")
+        node = child
+    node[last] = value

@@ -18,10 +18,10 @@ from dfad_seg.datasets.camvid import CamVid
 from dfad_seg.datasets.coco import Coco, CocoOptions
 from dfad_seg.datasets.folders import Folders, FoldersOptions
 from dfad_seg.datasets.loaders import eval_loader, train_loader
-from dfad_seg.datasets.metainfo import CAMVID, NYUV2_13, VOC, MetaInfo
+from dfad_seg.datasets.metainfo import CAMVID, NYUV2_13, VOC, MetaInfo, numbered_classes
 from dfad_seg.datasets.nyuv2 import NyuV2
 from dfad_seg.datasets.street_scenes import StreetScenes, draw_scene, write_street_scenes
-from dfad_seg.datasets.transforms import eval_transform, train_transform
+from dfad_seg.datasets.transforms import TrainingData, eval_transform, train_transform
 from dfad_seg.datasets.voc import Voc
 
 
@@ -79,6 +79,7 @@ __all__ = [
     "NyuV2",
     "SegmentationDataset",
     "StreetScenes",
+    "TrainingData",
     "Transform",
     "VOC",
     "Voc",
@@ -87,6 +88,7 @@ __all__ = [
     "draw_scene",
     "eval_loader",
     "eval_transform",
+    "numbered_classes",
     "train_loader",
     "train_transform",
     "write_street_scenes",

@@ -87,6 +87,11 @@ def class_colours(palette: Sequence[Sequence[int]] | None, classes: Sequence[str
     return tuple(tuple(colour) for colour in palette)  # type: ignore[misc]
 
 
+def numbered_classes(count: int) -> MetaInfo:
+    """Classes that no data set names."""
+    return MetaInfo(classes=tuple(f"class_{i}" for i in range(count)), palette=bit_palette(count), named=False)
+
+
 _CAMVID = {
     "sky": (128, 128, 128),
     "building": (128, 0, 0),

@@ -13,6 +13,26 @@ import cv2
 import numpy as np
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.values import Fraction, NonNegative, Positive, Rate, options
+
+
+@options
+class TrainingData:
+    """Augmentation of real training images; crops have the size `image_size`."""
+
+    split: str = "train"
+    """Of the data set."""
+    short_side: Positive | None = None
+    """Resize to this shorter side first."""
+    scale: tuple[Rate, Rate] = (1.0, 1.0)
+    """Random scaling between these factors."""
+    hflip: bool = True
+    """Mirror every other image."""
+    color_jitter: Fraction = 0.0
+    """Strength of brightness, contrast and saturation changes."""
+    num_workers: NonNegative = 2
+    """Processes that read images; 0: none but the main one."""
+
 
 IGNORE = 255
 """Label of the border that padding adds; every data set here ignores 255."""

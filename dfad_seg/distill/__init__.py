@@ -1,26 +1,39 @@
-"""The method: two adversarial steps, the data-free loop around them, and training with data as the control.
+"""The method: two adversarial steps, the data-free game around them, and training with data as the control.
 
-Nothing here imports `datasets`: that the data-free loop cannot see a real image is a property a test checks.
+Nothing here imports `datasets`: that the game cannot see a real image is a property a test checks.
 """
 
-from dfad_seg.distill.data_free import GameSettings, distil_data_free
+from dfad_seg.distill.distil import distil
+from dfad_seg.distill.game import DataFree, Game, Replay, Supervised, Training, WithData
 from dfad_seg.distill.hooks import Hooks
+from dfad_seg.distill.losses import Losses, losses_of
 from dfad_seg.distill.memory import ReplayMemory
 from dfad_seg.distill.norm import batch_norm_mode
-from dfad_seg.distill.schedules import build_schedule
-from dfad_seg.distill.steps import generator_step, student_step, supervised_step
-from dfad_seg.distill.with_data import TrainingSettings, distil_with_data, train_supervised
+from dfad_seg.distill.optimizers import OPTIMIZERS, build_optimizer
+from dfad_seg.distill.schedules import SCHEDULES, build_schedule
+from dfad_seg.distill.steps import Step, generator_step, student_step, supervised_step
+from dfad_seg.distill.with_data import distil_with_data, train_supervised
 
 __all__ = [
-    "GameSettings",
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "DataFree",
+    "Game",
     "Hooks",
+    "Losses",
+    "Replay",
     "ReplayMemory",
-    "TrainingSettings",
+    "Step",
+    "Supervised",
+    "Training",
+    "WithData",
     "batch_norm_mode",
+    "build_optimizer",
     "build_schedule",
-    "distil_data_free",
+    "distil",
     "distil_with_data",
     "generator_step",
+    "losses_of",
     "student_step",
     "supervised_step",
     "train_supervised",

@@ -9,20 +9,20 @@ from torch import Tensor
 
 
 class ReplayMemory:
-    """A bounded store of generated images, and of the teacher's answers to them if those are to be kept.
+    """A bounded store of generated images, and of the teacher's logits of them if those are to be kept.
 
-    Images are rounded to 8 bits, so one of 128×128 takes 48 KiB. Answers are logits in half precision: 352 KiB at 11
-    classes. The room for all of them is taken when the first come. A full memory replaces images at random places, so
+    Images are rounded to 8 bits, so one of 128×128 takes 48 KiB. Logits are in half precision: 352 KiB at 11 classes.
+    The room for all of them is taken when the first come. A full memory replaces images at random places, so
     that old and new ones lie beside each other. Images of different sizes have shelves of their own.
 
     Args:
         capacity: most images per size, ≥ 1.
-        keep_answers: store the teacher's logits beside each image.
+        keep_logits: store the teacher's logits beside each image.
     """
 
-    def __init__(self, capacity: int, *, keep_answers: bool = False) -> None:
+    def __init__(self, capacity: int, *, keep_logits: bool = False) -> None:
         self.capacity = capacity
-        self.keep_answers = keep_answers
+        self.keep_logits = keep_logits
         self._shelves: dict[str, dict[str, Tensor]] = {}  # size: {part: capacity rows}, of which some are filled
         self._counts: dict[str, int] = {}
 
@@ -32,10 +32,10 @@ class ReplayMemory:
 
     @torch.no_grad()
     def add(self, images: Tensor, teacher_logits: Tensor, rng: torch.Generator) -> None:
-        """Remember images (N, 3, H, W) in [0, 1]; the logits (N, C, H, W) are ignored unless answers are kept."""
+        """Remember images (N, 3, H, W) in [0, 1]; the logits (N, C, H, W) are ignored unless they are kept."""
         new = {"images": (images * 255).round().to(torch.uint8)}
-        if self.keep_answers:
-            new["answers"] = teacher_logits.to(torch.float16)
+        if self.keep_logits:
+            new["logits"] = teacher_logits.to(torch.float16)
         key = _name(images.shape[-2:])
         shelf = self._shelf(key, new)
         held = self._counts.get(key, 0)
@@ -56,11 +56,11 @@ class ReplayMemory:
         return self._shelves[key]
 
     def sample(self, batch: int, size: tuple[int, int], rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """`batch` different images (N, 3, H, W) in [0, 1] of a size with at least as many, and their kept answers."""
+        """`batch` different images (N, 3, H, W) in [0, 1] of a size with at least as many, and their kept logits."""
         shelf = self._shelves[_name(size)]
         chosen = torch.randperm(self.count(size), generator=rng, device=rng.device)[:batch]
-        answers = shelf["answers"][chosen].float() if self.keep_answers else None
-        return shelf["images"][chosen].float() / 255, answers
+        logits = shelf["logits"][chosen].float() if self.keep_logits else None
+        return shelf["images"][chosen].float() / 255, logits
 
     def forget_others(self, size: tuple[int, int]) -> None:
         """Forget the images of all sizes but (H, W), and give back their room."""

@@ -5,47 +5,71 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from dfad_seg.common.errors import choose
+from dfad_seg.common.values import Chosen, Kind, NonNegative, Positive, Rate, Weight, options
 
 Schedule = Callable[[int], float]
 
 
-def constant() -> Schedule:
+@options
+class Constant:
     """Always 1."""
-    return lambda iteration: 1.0
+
+    warmup: NonNegative = 0
+    """First iterations, in which the factor rises from 0."""
 
 
-def step(*, every: int, gamma: float = 0.1) -> Schedule:
+@options
+class Step(Constant):
     """gamma ** (iteration // every): DFAD's decay, ×0.1 every 100 × 50 iterations."""
-    return lambda iteration: gamma ** (iteration // every)
+
+    every: Positive
+    """Iterations between two decays."""
+    gamma: Rate = 0.1
+    """Factor of each."""
 
 
-def poly(*, iterations: int, power: float = 0.9, end: float = 0.0) -> Schedule:
+@options
+class Poly(Constant):
     """end + (1 − end) · (1 − iteration / iterations) ** power: DeepLab's decay (Chen et al. 2017)."""
-    return lambda iteration: end + (1 - end) * max(0.0, 1 - iteration / iterations) ** power
+
+    power: Rate = 0.9
+    """The exponent."""
+    end: Weight = 0.0
+    """The last factor."""
 
 
-def cosine(*, iterations: int, end: float = 0.0) -> Schedule:
+@options
+class Cosine(Constant):
     """Half a cosine from 1 to `end` (Loshchilov and Hutter 2017, without restarts)."""
-    return lambda iteration: end + (1 - end) * 0.5 * (1 + math.cos(math.pi * min(1.0, iteration / iterations)))
+
+    end: Weight = 0.0
+    """The last factor."""
 
 
-SCHEDULES: dict[str, Callable[..., Schedule]] = {
-    "constant": constant,
-    "step": step,
-    "poly": poly,
-    "cosine": cosine,
+def _step(options: Step, iterations: int) -> Schedule:
+    return lambda iteration: options.gamma ** (iteration // options.every)
+
+
+def _poly(options: Poly, iterations: int) -> Schedule:
+    return lambda i: options.end + (1 - options.end) * max(0.0, 1 - i / iterations) ** options.power
+
+
+def _cosine(options: Cosine, iterations: int) -> Schedule:
+    return lambda i: options.end + (1 - options.end) * 0.5 * (1 + math.cos(math.pi * min(1.0, i / iterations)))
+
+
+SCHEDULES: dict[str, Kind[Schedule]] = {
+    "constant": Kind(Constant, lambda options, iterations: lambda iteration: 1.0),
+    "step": Kind(Step, _step),
+    "poly": Kind(Poly, _poly),
+    "cosine": Kind(Cosine, _cosine),
 }
+"""By `schedule.type`; `build(options, iterations=N)`."""
 
 
-def build_schedule(type: str, *, iterations: int, warmup: int = 0, **options: float) -> Schedule:
-    """A named schedule over `iterations`, after a linear warm-up over its first `warmup` iterations.
-
-    Raises:
-        InputError: unknown name.
-    """
-    build = choose(SCHEDULES, type, "schedule.type")
-    inner = build(iterations=iterations, **options) if type in ("poly", "cosine") else build(**options)
+def build_schedule(chosen: Chosen, iterations: int) -> Schedule:
+    """The factor on learning rates by iteration, after a linear warm-up over the first ones."""
+    inner, warmup = SCHEDULES[chosen.name].build(chosen.options, iterations=iterations), chosen.options.warmup
     if not warmup:
         return inner
     return lambda iteration: inner(iteration) * min(1.0, (iteration + 1) / warmup)

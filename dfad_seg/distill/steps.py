@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,19 @@ from dfad_seg.objectives import Discrepancy, FeatureMatching, GeneratorObjective
 
 Backward = Callable[[Tensor], None]
 Autocast = Callable[[], AbstractContextManager]
+
+
+class Step(NamedTuple):
+    """What a step found out; all detached, on the device."""
+
+    loss: Tensor
+    """A scalar."""
+    meters: dict[str, Tensor]
+    """Further scalars by name."""
+    images: Tensor
+    """(N, 3, H, W) that the teacher was shown."""
+    logits: Tensor
+    """What it said of them, (N, C, H, W), or (N, C) of a classifier."""
 
 
 def student_step(
@@ -35,7 +48,7 @@ def student_step(
     clip_norm: float | None = None,
     backward: Backward = torch.Tensor.backward,
     autocast: Autocast = nullcontext,
-) -> dict[str, Tensor]:
+) -> Step:
     """Move the student towards the teacher on given images (Fang et al. 2019, algorithm 1, the imitation stage).
 
     Args:
@@ -44,7 +57,7 @@ def student_step(
         images: (N, 3, H, W) in [0, 1]; no gradient flows to where they come from.
         optimizer: over the student's parameters; its gradients are cleared first.
         loss_fn: the discrepancy to minimise.
-        teacher_logits: the teacher's answer to these images, pooled, if it is known already; else the teacher is asked.
+        teacher_logits: the teacher's of these images, pooled, if they are known already; else the teacher is asked.
         accumulate: parts into which the batch is split, one after the other, to save memory. The gradient is that of
             the whole batch if the loss is a mean over images and no BatchNorm mixes them; BatchNorm sees the parts.
         pooling: both networks' logits are averaged over squares of so many pixels first, see `pooled`.
@@ -58,10 +71,9 @@ def student_step(
         autocast: context of both forward passes.
 
     Returns:
-        Detached tensors on the device: the scalars `loss`, `agreement` (share of pixels on which the student, without
-        the adjustment, answers what it should), `logit_peak` (the size of its largest logit) and the regularisers'
-        terms by name; `classes`, (C,) share of each class among the teacher's answers; `teacher_logits`, pooled,
-        (N, C, H, W), or (N, C) of a classifier, and `teacher_images`, to which they belong.
+        The loss; the meters `agreement` (share of pixels on which the student, without the adjustment, predicts what
+        it should), `logit_peak` (the size of its largest logit) and the regularisers' terms by name; the teacher's
+        images, and its logits, pooled.
     """
     images = images.detach()
     optimizer.zero_grad(set_to_none=True)
@@ -70,7 +82,7 @@ def student_step(
     known = [None] * accumulate if teacher_logits is None else _split(teacher_logits, accumulate)
     for part, logits in zip(_split(images, accumulate), known, strict=True):
         share = len(part) / len(images)
-        # An answer that is known is of no use where the teacher is to answer the images in between.
+        # Known logits are of no use where the teacher is to see the images in between.
         if interpolation is not None and interpolation.labels == "teacher":
             logits = None
         matching = features if logits is None else None
@@ -95,23 +107,10 @@ def student_step(
         del loss, student_logits, compared  # their graph must not live beside the next part's
     _clip(optimizer, clip_norm)
     optimizer.step()
-    with torch.no_grad():
-        teacher_images = _join([lesson.teacher_images for lesson in lessons])
-        teacher_logits = _join([lesson.teacher_logits for lesson in lessons])
-        # Not bincount, which makes a GPU's queue wait.
-        labels = teacher_logits.argmax(dim=1).flatten()
-        ones = torch.ones_like(labels, dtype=torch.float32)
-        counts = torch.zeros(teacher_logits.shape[1], device=labels.device).scatter_add_(0, labels, ones)
-        classes = counts / labels.numel()
-    return {
-        "loss": torch.stack(losses).sum(),
-        "agreement": torch.stack(agreements).sum(),
-        "logit_peak": torch.stack(peaks).max(),
-        "classes": classes,
-        "teacher_logits": teacher_logits,
-        "teacher_images": teacher_images,
-        **terms,
-    }
+    meters = {"agreement": torch.stack(agreements).sum(), "logit_peak": torch.stack(peaks).max(), **terms}
+    shown = _join([lesson.teacher_images for lesson in lessons])
+    said = _join([lesson.teacher_logits for lesson in lessons])
+    return Step(torch.stack(losses).sum(), meters, shown, said)
 
 
 def _lesson(
@@ -122,19 +121,19 @@ def _lesson(
     interpolation: Interpolation | None,
     rng: torch.Generator | None,
 ) -> Lesson:
-    def answer(shown: Tensor) -> Tensor:
+    def predict(shown: Tensor) -> Tensor:
         return pooled(teacher(shown), pooling) if teacher_logits is None else teacher_logits
 
     if interpolation is None:
-        return Lesson.of(images, answer(images))
+        return Lesson.of(images, predict(images))
     assert rng is not None, "an interpolation needs rng"
-    return interpolation(images, answer, rng)
+    return interpolation(images, predict, rng)
 
 
 def pooled(logits: Tensor, size: int) -> Tensor:
     """Logits (N, C, H, W) averaged over squares of `size` pixels: (N, C, ⌈H / size⌉, ⌈W / size⌉).
 
-    Many networks answer at a quarter of the image's size and enlarge their logits at the end, so that a loss on all
+    Many networks predict at a quarter of the image's size and enlarge their logits at the end, so that a loss on all
     pixels costs much and says little more. A classifier's logits (N, C) stay as they are.
     """
     if size == 1 or logits.dim() != 4:
@@ -155,7 +154,7 @@ def generator_step(
     clip_norm: float | None = None,
     backward: Backward = torch.Tensor.backward,
     autocast: Autocast = nullcontext,
-) -> dict[str, Tensor]:
+) -> Step:
     """Move the generator to where student and teacher disagree (algorithm 1, the generation stage).
 
     Student and teacher are fixed: neither parameters nor their gradients change, whatever was in them before.
@@ -176,31 +175,31 @@ def generator_step(
         autocast: likewise.
 
     Returns:
-        The objective's terms and their `loss`; `images`, (N, 3, H, W), as they were before the step, and
-        `teacher_logits`, (N, C, H, W), the teacher's answers to them. All detached.
+        The loss; the objective's terms by name as meters; the images as they were before the step, and the teacher's
+        logits.
     """
     optimizer.zero_grad(set_to_none=True)
+    meters: dict[str, Tensor] = {}
+    losses, shown, said = [], [], []
     with no_parameter_gradients(student), batch_norm_mode(student, student_norm):
-        sums: dict[str, Tensor] = {}
-        shown: list[Tensor] = []
-        answers: list[Tensor] = []
         for part in _split(latents, accumulate):
             with autocast():
                 images = generator(part)
                 with objective.watch_teacher():
-                    teacher_logits = teacher(images)
+                    logits = teacher(images)
                 student_logits = student(images) if objective.adversarial_weight else None
-            terms = objective(images=images, latents=part, student_logits=student_logits, teacher_logits=teacher_logits)
+            loss, terms = objective(images=images, latents=part, student_logits=student_logits, teacher_logits=logits)
             share = len(images) / _count(latents)
-            backward(terms["loss"] * share)
+            backward(loss * share)
+            losses.append(loss.detach() * share)
             for name, value in terms.items():
-                sums[name] = sums.get(name, 0) + value.detach() * share
+                meters[name] = meters.get(name, 0) + value.detach() * share
             shown.append(images.detach())
-            answers.append(teacher_logits.detach())
-            del images, teacher_logits, student_logits, terms
+            said.append(logits.detach())
+            del images, logits, student_logits, loss, terms  # their graph must not live beside the next part's
     _clip(optimizer, clip_norm)
     optimizer.step()
-    return sums | {"images": _join(shown), "teacher_logits": _join(answers)}
+    return Step(torch.stack(losses).sum(), meters, _join(shown), _join(said))
 
 
 def supervised_step(
@@ -213,8 +212,8 @@ def supervised_step(
     clip_norm: float | None = None,
     backward: Backward = torch.Tensor.backward,
     autocast: Autocast = nullcontext,
-) -> dict[str, Tensor]:
-    """One step against labels (N, H, W); returns the detached `loss`."""
+) -> Tensor:
+    """One step against labels (N, H, W); returns the detached loss."""
     optimizer.zero_grad(set_to_none=True)
     with autocast():
         logits = model(images)
@@ -222,7 +221,7 @@ def supervised_step(
     backward(loss)
     _clip(optimizer, clip_norm)
     optimizer.step()
-    return {"loss": loss.detach()}
+    return loss.detach()
 
 
 def _clip(optimizer: Optimizer, clip_norm: float | None) -> None:

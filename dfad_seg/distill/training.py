@@ -1,58 +1,64 @@
-"""What both loops share: the state that a run carries on, and what happens after each iteration."""
+"""What all loops share: the state that a run carries on, and what happens around each iteration."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dfad_seg.common.errors import Diverged, InputError, Interrupted
+from dfad_seg.distill.game import Training
 from dfad_seg.distill.health import NOT_FINITE, Health, Trouble, all_finite
-from dfad_seg.distill.hooks import Hooks, RunningMeans, is_due
+from dfad_seg.distill.hooks import Hooks, is_due
 from dfad_seg.distill.memory import ReplayMemory
-from dfad_seg.distill.schedules import Schedule
+from dfad_seg.distill.meters import Meters
+from dfad_seg.distill.schedules import Schedule, build_schedule
+from dfad_seg.distill.seeds import iteration_rng
 from dfad_seg.distill.world import agree_to_stop, broadcast_buffers, reduced
 
 
-class Training:
+class Progress:
     """Networks, optimisers and the count of iterations; saved and restored together.
 
     Args:
+        training: its numbers.
+        fabric: device, precision and processes.
         networks: by name, unwrapped; `"student"` is the one to keep.
         optimizers: by name.
-        schedule: factor on every learning rate, by iteration.
-        iterations: how many there will be.
-        ema_decay: of a moving average of the student's weights and statistics, see `moving_average`; None: none.
         memory: generated images to remember, saved with the rest.
-        health: what notices that training goes wrong.
+        hooks: logging, evaluation, saving.
     """
 
     def __init__(
         self,
+        training: Training,
         *,
+        fabric: Fabric,
         networks: dict[str, nn.Module],
         optimizers: dict[str, Optimizer],
-        schedule: Schedule,
-        iterations: int,
-        ema_decay: float | None = None,
         memory: ReplayMemory | None = None,
-        health: Health | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
+        self.training = training
+        self.fabric = fabric
         self.networks = networks
         self.optimizers = optimizers
-        self.schedule = schedule
-        self.iterations = iterations
+        self.memory = memory
+        self.hooks = hooks or Hooks()
+        self.schedule: Schedule = build_schedule(training.schedule, training.iterations)
         self.iteration = 0
         self.evaluation_pending = False
-        self.means = RunningMeans()
-        self.memory = memory
-        self.health = health or Health()
-        self.average = None if ema_decay is None else moving_average(networks["student"], ema_decay)
+        self.meters = Meters()
+        self.health = Health(trained_generator="generator" in optimizers)
+        decay = training.ema_decay
+        self.average = None if decay is None else moving_average(networks["student"], decay)
         self.last_good: tuple[int, nn.Module] | None = None
         """The iteration of the last saved state, and the student that would be kept then."""
         for optimizer in optimizers.values():
@@ -60,13 +66,113 @@ class Training:
                 # Kept in the group, so that it travels with the optimiser's state.
                 group.setdefault("base_lr", group["lr"])
 
-    def set_rates(self) -> dict[str, float]:
+    def iterate(
+        self, state: dict[str, Any] | None, preview: Callable[[nn.Module], None] | None = None
+    ) -> Iterator[torch.Generator]:
+        """Yield the randomness of each iteration to play, from the saved state on if there is one, and afterwards log,
+        look for trouble, evaluate, save and stop as the hooks want.
+
+        Raises:
+            Interrupted: the run was asked to stop; the state has been saved.
+            Diverged: something is not finite; the last saved state is from before.
+            InputError: `state` is of another run.
+        """
+        if state is not None:
+            self.load_state_dict(state)
+            self.last_good = (self.iteration, self.kept_student())
+        student = self.networks["student"].train()
+        for name, module in student.named_modules():
+            if isinstance(module, _BatchNorm) and any(part in name for part in self.training.fixed_norm):
+                module.eval()
+        self._evaluate_pending()
+        while self.iteration < self.training.iterations:
+            rates = self._set_rates()
+            yield iteration_rng(self.training.seed, self.fabric.global_rank, self.iteration, self.fabric.device)
+            self._after_iteration(rates, preview)
+
+    def _set_rates(self) -> dict[str, float]:
         """Set all learning rates for the present iteration; returns them by optimiser."""
         factor = self.schedule(self.iteration)
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
         return {name: optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()}
+
+    def _after_iteration(self, rates: dict[str, float], preview: Callable[[nn.Module], None] | None) -> None:
+        # What was logged up to a saved iteration is never lost: the evaluation comes before the save, or, when the run
+        # is asked to stop, is marked as pending in the saved state and made up for on resume. Nothing that is not
+        # finite is ever saved.
+        hooks, last = self.hooks, self.training.iterations
+        if self.average is not None:
+            self.average.update_parameters(self.networks["student"])
+        self.iteration = done = self.iteration + 1
+        hooks.advance(done)
+        troubles: list[Trouble] = []
+        logged = is_due(done, hooks.log_every, last)
+        if logged:
+            scalars = self.meters.flush(lambda value: reduced(self.fabric, value, "mean"))
+            hooks.log(done, scalars | {f"train/{name}_lr": rate for name, rate in rates.items()})
+            troubles = self.health.look(done, scalars)
+        stop = done < last and agree_to_stop(self.fabric, hooks, done)
+        save = stop or is_due(done, hooks.save_every, last)
+        self.evaluation_pending = is_due(done, hooks.evaluate_every, last)
+        if logged or save or self.evaluation_pending:
+            # Not the average's own counter, which lies on the CPU, where a GPU's processes cannot send it from.
+            networks = [*self.networks.values()] + ([] if self.average is None else [self.average.module])
+            bad = 1 - all_finite(networks, self.meters.losses())
+            if reduced(self.fabric, bad, "max") > 0 and all(trouble.kind != NOT_FINITE for trouble in troubles):
+                cause = "the networks' weights or statistics are not finite, as some gradients or activations were not"
+                troubles.insert(0, Trouble(NOT_FINITE, cause))
+        for trouble in troubles:
+            hooks.event(done, {"event": trouble.kind, "cause": trouble.cause, "found_at": done})
+            if trouble.kind == NOT_FINITE:
+                raise self._diverged(trouble)
+        if save or self.evaluation_pending:
+            broadcast_buffers(self.fabric, *networks)
+        if not stop:
+            try:
+                self._evaluate_pending(preview if is_due(done, hooks.preview_every, last) else None)
+            except Exception:
+                # A broken evaluation image should not cost the training done since the last save.
+                self.evaluation_pending = True
+                self._save()
+                raise
+        if save:
+            self._save()
+        if stop:
+            raise Interrupted(done)
+
+    def _evaluate_pending(self, preview: Callable[[nn.Module], None] | None = None) -> None:
+        """Evaluate and preview the student of this iteration, if that is still to be done."""
+        evaluate = self.hooks.evaluate if self.evaluation_pending else None
+        self.evaluation_pending = False
+        if evaluate is None and preview is None:
+            return
+        kept = self.kept_student()
+        if evaluate is not None:
+            self.hooks.log(self.iteration, evaluate(kept))
+        if preview is not None:
+            preview(kept)
+
+    def _save(self) -> None:
+        """Hand over the state; the student of now is kept in case that training goes wrong later."""
+        self.hooks.save(self.iteration, self.state_dict())
+        self.last_good = (self.iteration, self.kept_student())
+
+    def _diverged(self, trouble: Trouble) -> Diverged:
+        since, kept = self.last_good or (0, None)
+        return Diverged(
+            f"training diverged: {trouble.cause}, at iteration {self.iteration}. The state of iteration {since} was "
+            "saved before and is good. To go on: lower the learning rates (lr of the optimisers) or set clip_norm, and "
+            "start anew in another folder.",
+            kept=kept,
+            iteration=since,
+        )
+
+    def kept_student(self) -> nn.Module:
+        """A copy of the student as it would be kept now (the average, if there is one), without gradients."""
+        student = self.networks["student"] if self.average is None else self.average.module
+        return copy.deepcopy(student).eval().requires_grad_(False)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain Python only."""
@@ -76,7 +182,7 @@ class Training:
             "networks": {name: network.state_dict() for name, network in self.networks.items()},
             "average": None if self.average is None else self.average.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-            "means": self.means.state_dict(),
+            "meters": self.meters.state_dict(),
             "memory": None if self.memory is None else self.memory.state_dict(),
             "health": self.health.state_dict(),
         }
@@ -106,20 +212,10 @@ class Training:
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         device = next(self.networks["student"].parameters()).device
-        self.means.load_state_dict(state["means"], device)
+        self.meters.load_state_dict(state["meters"], device)
         if self.memory is not None:
             self.memory.load_state_dict(state["memory"], device)
         self.health.load_state_dict(state["health"])
-
-    def kept_student(self) -> nn.Module:
-        """A copy of the student as it would be kept now (the average, if there is one), without gradients."""
-        student = self.networks["student"] if self.average is None else self.average.module
-        return copy.deepcopy(student).eval().requires_grad_(False)
-
-    def save(self, hooks: Hooks) -> None:
-        """Hand over the state; what was found good until here is kept in case that training goes wrong later."""
-        hooks.save(self.iteration, self.state_dict())
-        self.last_good = (self.iteration, self.kept_student())
 
 
 def moving_average(network: nn.Module, decay: float) -> AveragedModel:
@@ -133,99 +229,3 @@ def moving_average(network: nn.Module, decay: float) -> AveragedModel:
         get_ema_multi_avg_fn(min(decay, (1 + int(count)) / (10 + int(count))))(averages, current, count)
 
     return AveragedModel(network, multi_avg_fn=update, use_buffers=True)
-
-
-def begin(training: Training, state: dict[str, Any] | None) -> None:
-    """Take up a saved state if there is one."""
-    if state is not None:
-        training.load_state_dict(state)
-        training.last_good = (training.iteration, training.kept_student())
-
-
-def after_iteration(
-    training: Training,
-    *,
-    fabric: Fabric,
-    hooks: Hooks,
-    rates: dict[str, float],
-    preview: Callable[[nn.Module], None] | None = None,
-) -> None:
-    """Count the iteration, then log, look for trouble, evaluate, save and stop as `hooks` want.
-
-    What was logged up to a saved iteration is never lost: the evaluation comes before the save, or, when the run is
-    asked to stop, is marked as pending in the saved state and made up for on resume. Nothing that is not finite is
-    ever saved.
-
-    Raises:
-        Interrupted: the run was asked to stop; the state has been saved.
-        Diverged: something is not finite; the last saved state is from before.
-    """
-    if training.average is not None:
-        training.average.update_parameters(training.networks["student"])
-    training.iteration = done = training.iteration + 1
-    last = training.iterations
-    hooks.advance(done)
-    troubles: list[Trouble] = []
-    logged = is_due(done, hooks.log_every, last)
-    if logged:
-        scalars = training.means.flush(lambda value: reduced(fabric, value, "mean"))
-        hooks.log(done, scalars | {f"train/{name}_lr": rate for name, rate in rates.items()})
-        troubles = training.health.look(done, scalars)
-    stop = done < last and agree_to_stop(fabric, hooks, done)
-    save = stop or is_due(done, hooks.save_every, last)
-    training.evaluation_pending = is_due(done, hooks.evaluate_every, last)
-    if logged or save or training.evaluation_pending:
-        # Not the average's own counter, which lies on the CPU, where a GPU's processes cannot send it from.
-        networks = [*training.networks.values()] + ([] if training.average is None else [training.average.module])
-        bad = 1 - all_finite(networks, training.means.losses())
-        if reduced(fabric, bad, "max") > 0 and all(trouble.kind != NOT_FINITE for trouble in troubles):
-            cause = "the networks' weights or statistics are not finite, as some gradients or activations were not"
-            troubles.insert(0, Trouble(NOT_FINITE, cause))
-    for trouble in troubles:
-        hooks.event(done, {"event": trouble.kind, "cause": trouble.cause, "found_at": done})
-        if trouble.kind == NOT_FINITE:
-            raise _diverged(training, trouble)
-    if save or training.evaluation_pending:
-        broadcast_buffers(fabric, *networks)
-    show = preview if is_due(done, hooks.preview_every, last) and not stop else None
-    if not stop:
-        try:
-            evaluate_pending(training, hooks=hooks, preview=show)
-        except Exception:
-            # A broken evaluation image should not cost the training done since the last save.
-            training.evaluation_pending = True
-            training.save(hooks)
-            raise
-    if save:
-        training.save(hooks)
-    if stop:
-        raise Interrupted(done)
-
-
-def evaluate_pending(
-    training: Training,
-    *,
-    hooks: Hooks,
-    preview: Callable[[nn.Module], None] | None = None,
-) -> None:
-    """Evaluate and preview the student of this iteration, if that is still to be done."""
-    evaluate = hooks.evaluate if training.evaluation_pending else None
-    training.evaluation_pending = False
-    if evaluate is None and preview is None:
-        return
-    kept = training.kept_student()
-    if evaluate is not None:
-        hooks.log(training.iteration, evaluate(kept))
-    if preview is not None:
-        preview(kept)
-
-
-def _diverged(training: Training, trouble: Trouble) -> Diverged:
-    since, kept = training.last_good or (0, None)
-    return Diverged(
-        f"training diverged: {trouble.cause}, at iteration {training.iteration}. The state of iteration {since} was "
-        "saved before and is good. To go on: lower the learning rates (lr of the optimisers) or set clip_norm, and "
-        "start anew in another folder.",
-        kept=kept,
-        iteration=since,
-    )

@@ -2,144 +2,114 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import nn
 
+from dfad_seg.distill.game import Supervised, WithData
 from dfad_seg.distill.hooks import Hooks
-from dfad_seg.distill.schedules import Schedule
-from dfad_seg.distill.seeds import iteration_rng
+from dfad_seg.distill.losses import Losses, losses_of
+from dfad_seg.distill.optimizers import build_optimizer
 from dfad_seg.distill.steps import student_step, supervised_step
-from dfad_seg.distill.training import Training, after_iteration, begin, evaluate_pending
-from dfad_seg.distill.world import unwrap
-from dfad_seg.objectives import Discrepancy, LabelLoss, LogitAdjustment
+from dfad_seg.distill.training import Progress
+from dfad_seg.distill.world import launched, unwrap
+from dfad_seg.objectives import focal_loss
 
-Batch = dict[str, Any]
-"""`image` (N, 3, H, W) in [0, 1] and `mask` (N, H, W)."""
-
-
-@dataclass
-class TrainingSettings:
-    """The numbers of training with data."""
-
-    iterations: int
-    clip_norm: float | None = None
-    ema_decay: float | None = None
-    answer_pooling: int = 1
-    """Of the distillation's loss, see `student_step`."""
-    seed: int = 0
+Batches = Callable[[int], Iterable[dict[str, Any]]]
+"""`(iteration) -> batches` from that iteration on, at least as many as are left, of `image` (N, 3, H, W) in [0, 1] and
+`mask` (N, H, W)."""
 
 
 def train_supervised(
-    *,
-    fabric: Fabric,
     network: nn.Module,
-    batches_from: Callable[[int], Iterable[Batch]],
-    optimizer: Optimizer,
-    loss_fn: LabelLoss,
-    schedule: Schedule,
-    settings: TrainingSettings,
+    batches_from: Batches,
+    training: Supervised,
+    *,
+    ignore_index: int = 255,
+    fabric: Fabric | None = None,
     state: dict[str, Any] | None = None,
     hooks: Hooks | None = None,
 ) -> nn.Module:
     """Train a network on labelled images; returns the network to keep, in eval mode.
 
     Args:
-        fabric: device, precision and processes; already launched.
-        network: trained in place.
-        batches_from: `(iteration) -> batches` from that iteration on, at least as many as are left.
-        optimizer: over the network's parameters.
-        loss_fn: `(logits, labels) -> scalar`.
-        schedule, settings, state, hooks: as in `distil_data_free`.
+        network: images to logits; trained in place.
+        batches_from: the images and their labels.
+        training: numbers.
+        ignore_index: the label that takes no part.
+        fabric, state, hooks: as in `distil`, whose errors it raises.
     """
-
-    def step(network: nn.Module, optimizer: Optimizer, batch: Batch) -> dict[str, Tensor]:
-        return supervised_step(
-            model=network,
-            images=batch["image"],
-            labels=batch["mask"],
+    fabric = launched(fabric)
+    wrapped, optimizer = fabric.setup(network, build_optimizer(training.student_optimizer, network))
+    weight = None if training.class_weights is None else torch.tensor(training.class_weights)
+    loss = partial(focal_loss, gamma=training.focal_gamma, weight=weight, ignore_index=ignore_index)
+    progress = Progress(
+        training, fabric=fabric, networks={"student": unwrap(wrapped)}, optimizers={"student": optimizer}, hooks=hooks
+    )
+    batches = None
+    for _ in progress.iterate(state):
+        batches = batches or iter(batches_from(progress.iteration))
+        batch = next(batches)
+        found = supervised_step(
+            model=wrapped,
+            images=batch["image"].to(fabric.device, non_blocking=True),
+            labels=batch["mask"].to(fabric.device, non_blocking=True),
             optimizer=optimizer,
-            loss_fn=loss_fn,
-            clip_norm=settings.clip_norm,
+            loss_fn=loss,
+            clip_norm=training.clip_norm,
             backward=fabric.backward,
             autocast=fabric.autocast,
         )
-
-    return _train(fabric, network, batches_from, optimizer, step, schedule, settings, state, hooks or Hooks())
+        progress.meters.add("train/student_", {"loss": found})
+    return progress.kept_student()
 
 
 def distil_with_data(
-    *,
-    fabric: Fabric,
     teacher: nn.Module,
     student: nn.Module,
-    batches_from: Callable[[int], Iterable[Batch]],
-    optimizer: Optimizer,
-    student_loss: Discrepancy,
-    schedule: Schedule,
-    settings: TrainingSettings,
-    adjustment: LogitAdjustment | None = None,
+    batches_from: Batches,
+    training: WithData,
+    *,
+    losses: Losses | None = None,
+    fabric: Fabric | None = None,
     state: dict[str, Any] | None = None,
     hooks: Hooks | None = None,
 ) -> nn.Module:
-    """Knowledge distillation on real images: the same student step as the data-free loop; labels are not used."""
-    teacher = teacher.to(fabric.device)
+    """Knowledge distillation on real images: the same student step as in `distil`, whose arguments it has.
 
-    def step(network: nn.Module, optimizer: Optimizer, batch: Batch) -> dict[str, Tensor]:
-        result = student_step(
-            student=network,
+    Args:
+        batches_from: the images; labels are not used.
+        training: numbers.
+    """
+    losses = losses or losses_of(training, teacher=teacher, student=student)
+    fabric, adjustment = launched(fabric), losses.adjustment
+    teacher = teacher.to(fabric.device)
+    wrapped, optimizer = fabric.setup(student, build_optimizer(training.student_optimizer, student))
+    networks = {"student": unwrap(wrapped)}
+    if adjustment is not None:
+        networks["adjustment"] = adjustment.to(fabric.device)
+    progress = Progress(training, fabric=fabric, networks=networks, optimizers={"student": optimizer}, hooks=hooks)
+    batches = None
+    for _ in progress.iterate(state):
+        batches = batches or iter(batches_from(progress.iteration))
+        taught = student_step(
+            student=wrapped,
             teacher=teacher,
-            images=batch["image"],
+            images=next(batches)["image"].to(fabric.device, non_blocking=True),
             optimizer=optimizer,
-            loss_fn=student_loss,
+            loss_fn=losses.student,
             adjustment=adjustment,
-            pooling=settings.answer_pooling,
-            clip_norm=settings.clip_norm,
+            pooling=training.logit_pooling,
+            clip_norm=training.clip_norm,
             backward=fabric.backward,
             autocast=fabric.autocast,
         )
         if adjustment is not None:
-            adjustment.observe(result["teacher_logits"])
-        del result["teacher_logits"], result["teacher_images"]
-        return result
-
-    others: dict[str, nn.Module] = {} if adjustment is None else {"adjustment": adjustment.to(fabric.device)}
-    return _train(fabric, student, batches_from, optimizer, step, schedule, settings, state, hooks or Hooks(), others)
-
-
-def _train(
-    fabric: Fabric,
-    network: nn.Module,
-    batches_from: Callable[[int], Iterable[Batch]],
-    optimizer: Optimizer,
-    step: Callable[[nn.Module, Optimizer, Batch], dict[str, Tensor]],
-    schedule: Schedule,
-    settings: TrainingSettings,
-    state: dict[str, Any] | None,
-    hooks: Hooks,
-    others: dict[str, nn.Module] | None = None,
-) -> nn.Module:
-    wrapped, optimizer = fabric.setup(network, optimizer)
-    training = Training(
-        networks={"student": unwrap(wrapped)} | (others or {}),
-        optimizers={"student": optimizer},
-        schedule=schedule,
-        iterations=settings.iterations,
-        ema_decay=settings.ema_decay,
-    )
-    begin(training, state)
-    training.networks["student"].train()
-    evaluate_pending(training, hooks=hooks)
-    left = settings.iterations - training.iteration
-    for batch in itertools.islice(batches_from(training.iteration), left):
-        rates = training.set_rates()
-        iteration_rng(settings.seed, fabric.global_rank, training.iteration, fabric.device)
-        on_device = {name: batch[name].to(fabric.device, non_blocking=True) for name in ("image", "mask")}
-        training.means.add("train/student_", step(wrapped, optimizer, on_device))
-        after_iteration(training, fabric=fabric, hooks=hooks, rates=rates)
-    return training.kept_student()
+            adjustment.observe(taught.logits)
+        progress.meters.add("train/student_", {"loss": taught.loss, **taught.meters})
+        progress.meters.add_classes("train/student_", taught.logits)
+    return progress.kept_student()

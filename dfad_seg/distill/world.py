@@ -9,6 +9,14 @@ from torch import Tensor, nn
 from dfad_seg.distill.hooks import Hooks
 
 
+def launched(fabric: Fabric | None) -> Fabric:
+    """A launched Fabric as it is; for None, one process on the best device."""
+    if fabric is None:
+        fabric = Fabric(accelerator="auto", devices=1)
+        fabric.launch()
+    return fabric
+
+
 def unwrap(network: nn.Module) -> nn.Module:
     """The network inside Fabric's wrapper (and the data-parallel one), or the network itself."""
     inner = getattr(network, "module", None)

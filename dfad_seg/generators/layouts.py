@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfad_seg.generators.draws import normal, uniform
+from dfad_seg.generators.base import normal, uniform
 
 CELLS = (4, 16)
 """Fewest and most regions of a layout."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dfad_seg.generators.base import ImageGenerator
+from dfad_seg.generators.base import ImageGenerator, uniform
 
 
 class NoiseGenerator(ImageGenerator):
@@ -13,7 +13,7 @@ class NoiseGenerator(ImageGenerator):
 
     def sample(self, batch: int, size: tuple[int, int], rng: torch.Generator) -> Tensor:
         """Uniform images (batch, 3, H, W) on the rng's device."""
-        return torch.rand(batch, 3, *size, generator=rng, device=rng.device)
+        return uniform(rng, batch, 3, *size)
 
     def forward(self, latents: Tensor) -> Tensor:
         return latents

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfad_seg.generators.draws import normal
+from dfad_seg.generators.base import normal
 
 SMOOTH_STEP = 20
 """Pixels between the nodes of the smooth noise."""

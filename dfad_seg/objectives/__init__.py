@@ -1,25 +1,27 @@
-"""What the two players want: discrepancies, priors and label losses.
+"""What the two players want: discrepancies, priors, regularisers and label losses.
 
-To add a discrepancy, write one function in `discrepancy.py` (or a file of its own), add a line to
-`DISCREPANCIES` and a test; the config key `student_loss: {name: weight}` then accepts it.
+To add a discrepancy, write one function in `discrepancy.py` (or a file of its own), add a line to `DISCREPANCIES` and a
+test; `student_loss: {name: weight}` then accepts it. A prior is a line of `PRIORS`.
 """
 
 from dfad_seg.objectives.class_shares import ClassShares
-from dfad_seg.objectives.discrepancy import DISCREPANCIES, Discrepancy, weighted_discrepancy
-from dfad_seg.objectives.features import FeatureMatching
+from dfad_seg.objectives.discrepancy import DISCREPANCIES, TEMPERED, Discrepancy, weighted_discrepancy
+from dfad_seg.objectives.features import FeatureMatching, Features
 from dfad_seg.objectives.generator_objective import GeneratorObjective
 from dfad_seg.objectives.interpolation import Interpolation, Lesson
 from dfad_seg.objectives.logit_adjustment import LogitAdjustment
 from dfad_seg.objectives.priors import PRIORS, BatchNormPrior, build_priors
-from dfad_seg.objectives.supervised import LabelLoss, focal_loss, label_loss
+from dfad_seg.objectives.supervised import LabelLoss, focal_loss
 
 __all__ = [
     "DISCREPANCIES",
     "PRIORS",
+    "TEMPERED",
     "BatchNormPrior",
     "ClassShares",
     "Discrepancy",
     "FeatureMatching",
+    "Features",
     "GeneratorObjective",
     "Interpolation",
     "LabelLoss",
@@ -27,6 +29,5 @@ __all__ = [
     "LogitAdjustment",
     "build_priors",
     "focal_loss",
-    "label_loss",
     "weighted_discrepancy",
 ]

@@ -1,8 +1,8 @@
 """Discrepancies between a student's and a teacher's logits.
 
-Each is `(student_logits, teacher_logits) -> scalar`: never negative, zero at equality, with no sign and no
-role inside. The student minimises a discrepancy, the generator maximises one. Logits have shape (N, C, ...):
-dense (N, C, H, W) or a classifier's (N, C). All arithmetic is in float32, whatever precision the networks ran in.
+Each is `(student_logits, teacher_logits) -> scalar`: never negative, zero at equality, with no sign and no role inside.
+The student minimises a discrepancy, the generator maximises one. Logits have shape (N, C, ...): dense (N, C, H, W) or a
+classifier's (N, C). All arithmetic is in float32, whatever precision the networks ran in.
 """
 
 from __future__ import annotations
@@ -71,10 +71,7 @@ DISCREPANCIES: dict[str, Discrepancy] = {
     "jensen_shannon": jensen_shannon,
 }
 
-TEMPERED: dict[str, Callable[..., Tensor]] = {
-    "kl": kl,
-    "jensen_shannon": jensen_shannon,
-}
+TEMPERED = frozenset({"kl", "jensen_shannon"})
 """Those of them that take a `temperature`."""
 
 
@@ -84,13 +81,13 @@ def weighted_discrepancy(weights: Mapping[str, float], *, temperature: float = 1
     Raises:
         InputError: a name is unknown.
     """
-    terms = [(choose(DISCREPANCIES, name, "discrepancy"), name, weight) for name, weight in weights.items()]
+    terms = [
+        (choose(DISCREPANCIES, name, "discrepancy"), weight, {"temperature": temperature} if name in TEMPERED else {})
+        for name, weight in weights.items()
+    ]
 
     def total(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-        values = []
-        for term, name, weight in terms:
-            options = {"temperature": temperature} if name in TEMPERED else {}
-            values.append(weight * term(student_logits, teacher_logits, **options))
+        values = [weight * term(student_logits, teacher_logits, **options) for term, weight, options in terms]
         return torch.stack(values).sum()
 
     return total

@@ -1,4 +1,4 @@
-"""What the student is asked for beside the teacher's answers: activations that switch where the teacher's do.
+"""What the student is asked for beside the teacher's logits: activations that switch where the teacher's do.
 
 An interpretation, for dense prediction, of the activation regularisation of Qu, Wang and Xiao 2021 (arXiv 2102.11638),
 by which the student matches the teacher "close to activation boundaries": the paper's text is not open, so the form is
@@ -12,12 +12,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dfad_seg.objectives.layers import WatchedLayer, choose_layers, watch_layers
+from dfad_seg.common.errors import InputError
+from dfad_seg.common.values import Weight, options
+
+ACTIVATIONS = (
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.PReLU,
+    nn.ELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Mish,
+    nn.Hardswish,
+)
+ENCODERS = ("encoder", "backbone")  # smp's and torchvision's names
+STRIDES = (8, 16)
+
+
+@options
+class Features:
+    """Weights of the activation regularisers in the student's loss."""
+
+    activation_boundary: Weight = 0.0
+    """Of the activation boundary loss on hidden features."""
+    attention_transfer: Weight = 0.0
+    """Of attention transfer on hidden features."""
+
+    def __post_init__(self) -> None:
+        if not self.activation_boundary and not self.attention_transfer:
+            raise ValueError("needed is a weight above 0 of activation_boundary or attention_transfer")
 
 
 def activation_boundary(student_features: Tensor, teacher_features: Tensor, *, margin: float = 1.0) -> Tensor:
@@ -58,13 +88,14 @@ class Connectors(nn.Module):
 class FeatureMatching:
     """The activation regularisers of a teacher and a student, on pairs of their layers.
 
+    For each output stride of 8 and 16 that both networks have, the last activation of their encoders at that stride is
+    compared; with no such stride in common, that of the deepest stride of each. Of a network that keeps no `encoder` or
+    `backbone` the whole is searched.
+
     Args:
+        weights: of the two terms.
         teacher, student: images (N, 3, H, W) to logits.
         image_size: (H, W) of the images that the layers are chosen for.
-        boundary_weight: of the activation boundary loss, ≥ 0.
-        attention_weight: of attention transfer, ≥ 0.
-        teacher_layers, student_layers: names as in `named_modules()`, of as many layers on both sides; see
-            `layers.choose_layers` for what is chosen without them.
 
     Attributes:
         pairs: (teacher's layer, student's layer) names.
@@ -72,59 +103,52 @@ class FeatureMatching:
             boundary it has no parameters.
 
     Raises:
-        InputError: a network shows no layers, or has none of such a name.
+        InputError: a network is opaque, or its activations are no modules.
     """
 
     def __init__(
-        self,
-        *,
-        teacher: nn.Module,
-        student: nn.Module,
-        image_size: tuple[int, int],
-        boundary_weight: float = 0.0,
-        attention_weight: float = 0.0,
-        teacher_layers: Sequence[str] | None = None,
-        student_layers: Sequence[str] | None = None,
+        self, weights: Features, *, teacher: nn.Module, student: nn.Module, image_size: tuple[int, int]
     ) -> None:
-        self.boundary_weight = boundary_weight
-        self.attention_weight = attention_weight
-        pairs = choose_layers(
-            teacher, student, image_size=image_size, teacher_layers=teacher_layers, student_layers=student_layers
-        )
-        self.pairs = [(t.name, s.name) for t, s in pairs]
-        self._teacher, self._student = teacher, student
-        self._seen: dict[str, dict[str, WatchedLayer]] = {}
-        channels = [(s.channels, t.channels) for t, s in pairs] if boundary_weight else []
+        self.weights = weights
+        found = [_deepest_by_stride(n, role, image_size) for n, role in ((teacher, "teacher"), (student, "student"))]
+        common = [stride for stride in STRIDES if stride in found[0] and stride in found[1]]
+        strides = [(stride, stride) for stride in common] or [(max(found[0]), max(found[1]))]
+        layers = [(found[0][t], found[1][s]) for t, s in strides]
+        self.pairs = [(t.name, s.name) for t, s in layers]
+        self._networks = (teacher, student)
+        self._seen: tuple[dict[str, WatchedLayer], dict[str, WatchedLayer]] | None = None
+        channels = [(s.before.shape[1], t.before.shape[1]) for t, s in layers] if weights.activation_boundary else []
         self.connectors: nn.Module = Connectors(channels)
 
     @contextmanager
     def watch(self) -> Iterator[None]:
         """Record the features of the next forward passes of both networks; `terms()` then compares them."""
+        teacher, student = self._networks
         with (
-            watch_layers(self._teacher, [t for t, _ in self.pairs]) as teacher,
-            watch_layers(self._student, [s for _, s in self.pairs]) as student,
+            watch_layers(teacher, [t for t, _ in self.pairs]) as of_teacher,
+            watch_layers(student, [s for _, s in self.pairs]) as of_student,
         ):
             yield
-        self._seen = {"teacher": teacher, "student": student}
+        self._seen = (of_teacher, of_student)
 
     def terms(self, matching: int | None = None) -> dict[str, Tensor]:
         """The unweighted terms by name, of the first `matching` samples (of all, by default), for which both networks
         saw the same images. The student's features are resized to the teacher's positions where they differ.
         """
-        seen, self._seen = self._seen, {}
-        if not seen:
+        seen, self._seen = self._seen, None
+        if seen is None:
             raise RuntimeError("no forward pass of the networks was watched")
-        teacher = [seen["teacher"][name] for name, _ in self.pairs]
-        student = [seen["student"][name] for _, name in self.pairs]
+        teacher = [seen[0][name] for name, _ in self.pairs]
+        student = [seen[1][name] for _, name in self.pairs]
         terms = {}
-        if self.boundary_weight:
+        if self.weights.activation_boundary:
             connected = self.connectors([s.before[:matching] for s in student])
             losses = [
                 activation_boundary(_resized(c, t.before), t.before[:matching])
                 for c, t in zip(connected, teacher, strict=True)
             ]
             terms["activation_boundary"] = torch.stack(losses).mean()
-        if self.attention_weight:
+        if self.weights.attention_transfer:
             losses = [
                 attention_transfer(_resized(s.after[:matching], t.after), t.after[:matching])
                 for s, t in zip(student, teacher, strict=True)
@@ -134,8 +158,76 @@ class FeatureMatching:
 
     def weighted(self, terms: dict[str, Tensor]) -> Tensor:
         """The sum of `terms()` by their weights."""
-        weights = {"activation_boundary": self.boundary_weight, "attention_transfer": self.attention_weight}
-        return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
+        return torch.stack([getattr(self.weights, name) * value for name, value in terms.items()]).sum()
+
+
+class WatchedLayer(NamedTuple):
+    """What one activation layer did in its last forward pass."""
+
+    name: str
+    before: Tensor
+    after: Tensor
+
+
+@contextmanager
+def watch_layers(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, WatchedLayer]]:
+    """Within the block, forward passes of `network` fill the dictionary, in order; the last call of a layer counts.
+
+    Layers are looked up by name each time, so that networks may be moved, wrapped or copied meanwhile.
+    """
+    seen: dict[str, WatchedLayer] = {}
+    inputs: dict[str, Tensor] = {}
+
+    def before(name: str, layer: nn.Module, given: tuple) -> None:
+        # An in-place activation would overwrite what was recorded.
+        inputs[name] = given[0].clone() if getattr(layer, "inplace", False) else given[0]
+
+    def after(name: str, output: Tensor) -> None:
+        seen.pop(name, None)
+        seen[name] = WatchedLayer(name, inputs.pop(name), output)
+
+    handles = []
+    try:
+        for name in names:
+            layer = network.get_submodule(name)
+            handles.append(layer.register_forward_pre_hook(lambda m, given, n=name: before(n, m, given)))
+            handles.append(layer.register_forward_hook(lambda m, _, output, n=name: after(n, output)))
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def _deepest_by_stride(network: nn.Module, role: str, image_size: tuple[int, int]) -> dict[int, WatchedLayer]:
+    """The last activation layer of each output stride, as one grey image shows them; the network is left as it was."""
+    scripted = any(isinstance(m, torch.jit.ScriptModule) for m in network.modules())
+    if scripted or not any(isinstance(m, (nn.Conv2d, nn.Linear)) for m in network.modules()):
+        raise InputError(
+            f"features (activation_boundary, attention_transfer) are hidden layers of the {role}, and this one is "
+            "opaque (TorchScript, torch.export). Leave features out, or load the network from its Python class."
+        )
+    names = [name for name, layer in network.named_modules() if isinstance(layer, ACTIVATIONS)]
+    inside = [name for name in names if any(part in ENCODERS for part in name.split("."))]
+    modes = {module: module.training for module in network.modules()}
+    try:
+        network.eval()
+        with watch_layers(network, inside or names) as seen:
+            network(torch.full((1, 3, *image_size), 0.5, device=next(network.parameters()).device))
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    strides = {
+        round(image_size[0] / layer.before.shape[2]): layer  # in the order of the calls, so that the last one stays
+        for layer in seen.values()
+        if layer.before.dim() == 4 and min(layer.before.shape[2:]) > 1
+    }
+    if not strides:
+        raise InputError(
+            f"no layer of the {role} was found whose features could be compared: it has no activations that are "
+            f"modules and see more than one position at image_size {image_size[0]}x{image_size[1]}. Leave features out."
+        )
+    return strides
 
 
 def _resized(features: Tensor, like: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from dfad_seg.objectives.class_shares import ClassShares
 from dfad_seg.objectives.discrepancy import Discrepancy
 from dfad_seg.objectives.logit_adjustment import LogitAdjustment
-from dfad_seg.objectives.priors import Prior, Scene, WatchingPrior
+from dfad_seg.objectives.priors import Prior, Scene
 
 
 class GeneratorObjective:
@@ -42,29 +42,25 @@ class GeneratorObjective:
         self.priors = {name: (prior, weight) for name, (prior, weight) in (priors or {}).items() if weight}
         self.class_shares = class_shares
         self.adjustment = adjustment
+        self._watching = [w for w in (class_shares, *(p for p, _ in self.priors.values())) if hasattr(w, "watch")]
 
     @property
     def watches_teacher(self) -> bool:
         """Whether something here looks into the teacher, whose layers must then stay as they are."""
-        return self.class_shares is not None or any(
-            isinstance(prior, WatchingPrior) for prior, _ in self.priors.values()
-        )
+        return bool(self._watching)
 
     @contextmanager
     def watch_teacher(self) -> Iterator[None]:
-        """Wrap the teacher's forward pass, into which some priors look."""
+        """Wrap the teacher's forward pass, into which some of it looks."""
         with ExitStack() as stack:
-            if self.class_shares is not None:
-                stack.enter_context(self.class_shares.watch())
-            for prior, _ in self.priors.values():
-                if isinstance(prior, WatchingPrior):
-                    stack.enter_context(prior.watch())
+            for part in self._watching:
+                stack.enter_context(part.watch())
             yield
 
     def __call__(
         self, *, images: Tensor, latents: Any, student_logits: Tensor | None, teacher_logits: Tensor
-    ) -> dict[str, Tensor]:
-        """The unweighted terms by name, and their weighted sum as `"loss"`: scalars.
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and its unweighted terms by name: scalars.
 
         `student_logits` may be None where the adversarial weight is 0: nothing else looks at them.
         """
@@ -72,7 +68,7 @@ class GeneratorObjective:
         terms: dict[str, Tensor] = {}
         loss = images.new_zeros((), dtype=teacher_logits.dtype)
         if self.adversarial_weight:
-            assert student_logits is not None, "the discrepancy needs the student's answers"
+            assert student_logits is not None, "the discrepancy needs the student's logits"
             if self.adjustment is not None:
                 student_logits = self.adjustment(student_logits)
             terms["discrepancy"] = self.discrepancy(student_logits, teacher_logits)
@@ -80,5 +76,4 @@ class GeneratorObjective:
         for name, (prior, weight) in self.priors.items():
             terms[name] = prior(scene)
             loss = loss + weight * terms[name]
-        terms["loss"] = loss
-        return terms
+        return loss, terms

@@ -2,24 +2,20 @@
 
 An interpretation, for dense prediction, of the virtual interpolation of Qu, Wang and Xiao 2021 (arXiv 2102.11638),
 which makes "virtual samples and labels in-between decision boundaries": the paper's text is not open, so the forms here
-are those of mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019), applied to the teacher's answers instead of labels.
+are those of mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019), applied to the teacher's logits instead of labels.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfad_seg.common.errors import InputError
-
-INTERPOLATIONS = ("mixup", "cutmix")
-LABELS = ("interpolated", "teacher")
+from dfad_seg.common.values import Rate, Share, options
 
 
 class Mixing(NamedTuple):
@@ -45,14 +41,14 @@ class Mixing(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """What the student is shown, what it should answer, and what the teacher was asked for that."""
+    """What the student is shown, what it should predict, and what the teacher was shown for that."""
 
     images: Tensor
     targets: Tensor
-    """Logits that the student should answer."""
+    """Logits that the student should give."""
     teacher_images: Tensor
     teacher_logits: Tensor
-    """The teacher's answer to `teacher_images`."""
+    """The teacher's, of `teacher_images`."""
     matching: int
     """So many samples, from the first on, were shown to teacher and student alike."""
 
@@ -62,54 +58,41 @@ class Lesson(NamedTuple):
         return cls(images, logits, images, logits, len(images))
 
 
-@dataclass(frozen=True)
+@options
 class Interpolation:
-    """Replaces the last samples of a batch by virtual ones.
+    """Virtual samples between generated images, in place of the last ones of each batch of the student.
 
     They replace rather than join the batch, so that a step costs the same with and without them; with interpolated
-    labels the teacher answers the batch as it was, so that not even another pass of the teacher is needed.
-
-    Args:
-        kind: `"mixup"`, x̃ = λ x_i + (1 − λ) x_j, or `"cutmix"`, a box of the area 1 − λ cut from x_j into x_i.
-        alpha: λ ~ Beta(α, α), one per sample; > 0.
-        share: of the batch that is virtual, in (0, 1].
-        labels: `"interpolated"`: the teacher's logits blended like the images; `"teacher"`: its answer on x̃.
-
-    Raises:
-        InputError: an argument is out of range.
+    labels the teacher predicts the batch as it was, so that not even another pass of the teacher is needed.
     """
 
-    kind: str
-    alpha: float = 1.0
-    share: float = 0.5
-    labels: str = "interpolated"
+    type: Literal["mixup", "cutmix"]
+    """mixup: x̃ = λ x_i + (1 − λ) x_j; cutmix: a box of the area 1 − λ, cut from x_j into x_i."""
+    alpha: Rate = 1.0
+    """λ is drawn from Beta(alpha, alpha) for each sample."""
+    share: Share = 0.5
+    """Of the batch that is virtual."""
+    labels: Literal["interpolated", "teacher"] = "interpolated"
+    """The teacher's logits blended as the images are, or its prediction on the virtual image."""
 
-    def __post_init__(self) -> None:
-        if self.kind not in INTERPOLATIONS:
-            raise InputError(f"interpolation is {self.kind!r}; it must be one of {', '.join(INTERPOLATIONS)}.")
-        if self.labels not in LABELS:
-            raise InputError(f"interpolation_labels is {self.labels!r}; it must be one of {', '.join(LABELS)}.")
-        if not (self.alpha > 0 and 0 < self.share <= 1):
-            raise InputError(
-                f"interpolation_alpha is {self.alpha} and interpolation_share {self.share}; "
-                "needed are a number above 0 and one above 0 and at most 1."
-            )
+    def left_alone(self, count: int) -> int:
+        """How many of `count` samples are not virtual."""
+        return count - math.ceil(self.share * count)
 
-    def __call__(self, images: Tensor, answer: Callable[[Tensor], Tensor], rng: torch.Generator) -> Lesson:
+    def __call__(self, images: Tensor, predict: Callable[[Tensor], Tensor], rng: torch.Generator) -> Lesson:
         """Interpolate a batch.
 
         Args:
             images: (N, 3, H, W).
-            answer: images to the teacher's logits, (N, C, H, W) or (N, C); called once.
+            predict: images to the teacher's logits, (N, C, H, W) or (N, C); called once.
             rng: source of partners, shares and boxes, on the images' device.
         """
-        mixing = draw_mixing(self.kind, images.shape, alpha=self.alpha, rng=rng)
-        virtual = math.ceil(self.share * len(images))
-        real = len(images) - virtual
+        mixing = draw_mixing(self.type, images.shape, alpha=self.alpha, rng=rng)
+        real = self.left_alone(len(images))
         mixed = torch.cat([images[:real], mixing.blend(images)[real:]])
         if self.labels == "teacher":
-            return Lesson.of(mixed, answer(mixed))
-        logits = answer(images)
+            return Lesson.of(mixed, predict(mixed))
+        logits = predict(images)
         return Lesson(mixed, torch.cat([logits[:real], mixing.blend(logits)[real:]]), images, logits, real)
 
 

@@ -1,16 +1,15 @@
 """What the generator is asked for beside disagreement: priors that need the frozen teacher alone, no data.
 
-To add one, write a function of what it looks at, and a line in `PRIORS` that builds it; the config key of the same name
-is its weight.
+To add one, write a function of a `Scene`, and a line in `PRIORS` that makes it for a teacher.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,17 +29,7 @@ class Scene(NamedTuple):
 
 
 Prior = Callable[[Scene], Tensor]
-
-
-@runtime_checkable
-class WatchingPrior(Protocol):
-    """A prior that looks into the teacher's forward pass."""
-
-    def watch(self) -> AbstractContextManager[None]:
-        """Record the teacher's next forward pass."""
-        ...
-
-    def __call__(self, scene: Scene) -> Tensor: ...
+"""A scalar. One that looks into the teacher has a method `watch()`, a context that records its next forward pass."""
 
 
 class BatchNormPrior:
@@ -73,8 +62,8 @@ class BatchNormPrior:
         if not self.layers:
             raise InputError(
                 "the BatchNorm prior needs a teacher with BatchNorm layers that keep running statistics, and this one "
-                "has none that can be reached (TorchScript and torch.export files hide their layers). Set "
-                "batch_norm_prior: 0, or load the teacher from its Python class."
+                "has none that can be reached (TorchScript and torch.export files hide their layers). Leave "
+                "it out of priors, or load the teacher from its Python class."
             )
         self.used: list[str] = []
         self._terms: list[Tensor] | None = None
@@ -97,7 +86,7 @@ class BatchNormPrior:
         if not self._terms:
             raise InputError(
                 "the BatchNorm prior leaves out layers that see a single value per image, and the teacher's "
-                f"({', '.join(self.layers)}) are all of that kind. Set batch_norm_prior: 0."
+                f"({', '.join(self.layers)}) are all of that kind. Leave it out of priors."
             )
         return torch.stack(self._terms).mean()
 
@@ -124,22 +113,18 @@ class ActivationMagnitude:
     layer) of the teacher with one output channel per class, auxiliary heads excepted. Unlike the other priors this one
     is negative, and has no lower bound.
 
-    Args:
-        teacher: frozen.
-        num_classes: None: the teacher's own attribute of that name.
-
     Raises:
         InputError: no such layer is found, as in opaque networks.
     """
 
-    def __init__(self, teacher: nn.Module, *, num_classes: int | None = None) -> None:
-        classes = getattr(teacher, "num_classes", None) if num_classes is None else num_classes
-        heads = [layer for name, layer in teacher.named_modules() if _answers(layer, classes) and "aux" not in name]
+    def __init__(self, teacher: nn.Module) -> None:
+        classes = getattr(teacher, "num_classes", None)
+        heads = [layer for name, layer in teacher.named_modules() if _classifies(layer, classes) and "aux" not in name]
         if not heads:
             raise InputError(
                 "activation_magnitude needs the features before the teacher's classifier, and no convolution or "
-                "linear layer with one output per class was found in it. Set activation_magnitude: 0, or load the "
-                "teacher from its Python class."
+                "linear layer with one output per class was found in it. Leave it out of priors, or load the teacher "
+                "from its Python class."
             )
         self.head = heads[-1]
         self._value: Tensor | None = None
@@ -163,67 +148,51 @@ class ActivationMagnitude:
         return self._value
 
 
-def layout_consistency(teacher_logits: Tensor, layout: Tensor) -> Tensor:
-    """Cross-entropy of the teacher's answer (N, C, H, W) against the layout (N, H, W) it should show, in nats."""
-    return F.cross_entropy(teacher_logits.float(), layout)
+def layout_consistency(scene: Scene) -> Tensor:
+    """Cross-entropy of the teacher's prediction against the layout (N, H, W) it should show, in nats."""
+    layout: Tensor = scene.latents.layout
+    return F.cross_entropy(scene.teacher_logits.float(), layout)
 
 
-def class_balance(teacher_logits: Tensor) -> Tensor:
+def class_balance(scene: Scene) -> Tensor:
     """1 − H(p̄) / log C with p̄ the teacher's mean class distribution over the batch: in [0, 1], 0 where it is uniform.
 
     DAFL's information entropy loss (Chen et al. 2019, eq. 5) but for scale and offset: it keeps a generator from
     collapsing onto few classes.
     """
-    mean = teacher_logits.float().softmax(dim=1).transpose(0, 1).flatten(1).mean(dim=1)
+    mean = scene.teacher_logits.float().softmax(dim=1).transpose(0, 1).flatten(1).mean(dim=1)
     return 1 + (mean * mean.clamp_min(1e-12).log()).sum() / math.log(mean.numel())
 
 
-def one_hot(teacher_logits: Tensor) -> Tensor:
-    """Cross-entropy of the teacher's answer (N, C, ...) to its own most likely class: DAFL's L_oh (Chen et al. 2019,
-    eq. 3). In nats, ≥ 0; small where the teacher is sure.
+def one_hot(scene: Scene) -> Tensor:
+    """Cross-entropy of the teacher's prediction to its own most likely class: DAFL's L_oh (Chen et al. 2019, eq. 3).
+
+    In nats, ≥ 0; small where the teacher is sure.
     """
-    return -F.log_softmax(teacher_logits.float(), dim=1).amax(dim=1).mean()
+    return -F.log_softmax(scene.teacher_logits.float(), dim=1).amax(dim=1).mean()
 
 
-def _teacherless(function: Callable[..., Tensor]) -> Callable[..., Prior]:
-    def build(teacher: nn.Module, **options: Any) -> Prior:
-        return lambda scene: function(scene, **options)
-
-    return build
-
-
-PRIORS: dict[str, Callable[..., Prior]] = {
+PRIORS: dict[str, Callable[[nn.Module], Prior]] = {
     "batch_norm_prior": BatchNormPrior,
-    "layout_consistency": _teacherless(lambda scene: layout_consistency(scene.teacher_logits, scene.latents.layout)),
-    "class_balance": _teacherless(lambda scene: class_balance(scene.teacher_logits)),
-    "one_hot": _teacherless(lambda scene: one_hot(scene.teacher_logits)),
+    "layout_consistency": lambda teacher: layout_consistency,
+    "class_balance": lambda teacher: class_balance,
+    "one_hot": lambda teacher: one_hot,
     "activation_magnitude": ActivationMagnitude,
 }
-"""`(teacher, **options) -> prior`, by the config key that is the prior's weight."""
+"""`teacher -> prior`, by name."""
 
 
-def build_priors(
-    weights: Mapping[str, float], *, teacher: nn.Module, options: Mapping[str, dict[str, Any]] | None = None
-) -> dict[str, tuple[Prior, float]]:
+def build_priors(weights: Mapping[str, float], teacher: nn.Module) -> dict[str, tuple[Prior, float]]:
     """The priors of a weight above 0, for `GeneratorObjective`.
-
-    Args:
-        weights: by name.
-        teacher: frozen.
-        options: by name, of those priors that take some.
 
     Raises:
         InputError: a name is unknown, or the teacher does not have what a prior needs.
     """
     builders = {name: choose(PRIORS, name, "prior") for name in weights}
-    return {
-        name: (builders[name](teacher, **(options or {}).get(name, {})), weight)
-        for name, weight in weights.items()
-        if weight
-    }
+    return {name: (builders[name](teacher), weight) for name, weight in weights.items() if weight}
 
 
-def _answers(layer: nn.Module, classes: int | None) -> bool:
+def _classifies(layer: nn.Module, classes: int | None) -> bool:
     """Whether it is a convolution or linear layer with one output per class."""
     outputs = getattr(layer, "out_channels", getattr(layer, "out_features", None))
     return isinstance(layer, (nn.Conv2d, nn.Linear)) and classes is not None and outputs == classes

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -33,15 +32,3 @@ def focal_loss(
     # Bounded away from 0, where a power below 1 has no derivative.
     per_pixel = -((1 - log_pt.exp()).clamp_min(1e-6) ** gamma) * log_pt if gamma else -log_pt
     return (scale * per_pixel).sum() / scale.sum().clamp_min(1e-12)
-
-
-def label_loss(
-    *, gamma: float = 0.0, class_weights: Sequence[float] | None = None, ignore_index: int = 255
-) -> LabelLoss:
-    """`(logits, labels) -> scalar`: cross-entropy for `gamma=0`, focal loss otherwise."""
-    weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
-
-    def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        return focal_loss(logits, labels, gamma=gamma, weight=weight, ignore_index=ignore_index)
-
-    return loss

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ from typing import Any
 import torch
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-from dfad_seg.common.errors import InputError
-from dfad_seg.config import Config, parse_config
-from dfad_seg.recipes.run import play_one_iteration
+from dfad_seg.common.errors import InputError, Interrupted
+from dfad_seg.common.values import plain
+from dfad_seg.config import Config, load_config, parse_config
+from dfad_seg.distill import DataFree, Hooks, distil
+from dfad_seg.recipes.build import build_experiment
+from dfad_seg.recipes.device import launched, torch_settings
 
 PROBES = (4, 12)
 """Batches that are tried (or larger ones, if a config needs more); memory grows linearly with the batch."""
@@ -21,8 +25,9 @@ SHARE = 0.85
 """Of the free memory is used: the line is not exact, and evaluation needs some, too."""
 
 
-def with_largest_batch(config: Config) -> Config:
-    """The config with the largest even `batch_size` whose iteration fits, and a message.
+def with_largest_batch(config: Config, begun: Path | None = None) -> Config:
+    """The config with the largest even `batch_size` whose iteration fits, and a message; that of `begun`, if that is a
+    run that goes on.
 
     Two small batches are tried, each for one iteration in a process of its own, and a line is drawn through their
     peaks: the resident memory of the process on a CPU, the allocator's on a GPU. On a GPU the chosen batch is tried as
@@ -32,26 +37,29 @@ def with_largest_batch(config: Config) -> Config:
         InputError: not a data-free method; several processes, which would measure each other; even the smallest batch
             does not fit; the networks cannot be built.
     """
-    if not config.data_free:
+    if begun is not None and (begun / "config.yaml").exists():
+        return replace(config, batch_size=load_config(begun / "config.yaml").batch_size)
+    if not isinstance(config, DataFree):
         raise InputError(f"--auto-batch is for data-free methods, and method is {config.method}. Set batch_size.")
     if config.devices * config.num_nodes > 1:
         raise InputError("--auto-batch works with one process. Find the batch with --devices 1, then set batch_size.")
     cuda = config.device != "cpu" and torch.cuda.is_available()
     budget = SHARE * (torch.cuda.mem_get_info()[0] if cuda else free_memory())
-    least = config.accumulate * max(2, config.painters)
+    parts: Any = getattr(config, "generator", None)
+    least = config.accumulate * max(2, getattr(parts and parts.options, "sub_generators", 1))
     more = max(0, least - PROBES[0] * config.accumulate)
     probes = (PROBES[0] * config.accumulate + more, PROBES[1] * config.accumulate + more)
     first, second = (peak_memory(config, batch) for batch in probes)
     if first is None or second is None:
         raise InputError(f"--auto-batch: not even a batch of {probes[1]} fits into memory.")
     batch = largest_batch(probes, (first, second), budget, least=least)
-    if config.replay_size:
-        batch = min(batch, config.replay_size)  # more could not be remembered
+    if config.replay is not None:
+        batch = min(batch, config.replay.size)  # more could not be remembered
     while cuda and peak_memory(config, batch) is None and batch > probes[1]:
         batch = batch * 9 // 10 // 2 * 2
     gib = 2**30
     rank_zero_only(print)(f"auto-batch: batch_size {batch}, for {budget / gib:.1f} GiB")
-    return parse_config(config.model_dump(exclude_unset=True) | {"batch_size": batch})
+    return replace(config, batch_size=batch)
 
 
 def largest_batch(probes: tuple[int, int], peaks: tuple[int, int], budget: float, *, least: int = 2) -> int:
@@ -92,8 +100,7 @@ def peak_memory(config: Config, batch: int) -> int | None:
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    probe = config.model_copy(update={"batch_size": batch})
-    process = context.Process(target=_run_probe, args=(probe.model_dump(exclude_unset=True), sender))
+    process = context.Process(target=_run_probe, args=(plain(replace(config, batch_size=batch)), sender))
     process.start()
     sender.close()
     try:
@@ -110,11 +117,32 @@ def peak_memory(config: Config, batch: int) -> int | None:
 def _run_probe(values: dict[str, Any], sender: Connection) -> None:
     try:
         config = parse_config(values)
-        sender.send(_measured(lambda: play_one_iteration(config)))
+        sender.send(_measured(lambda: _play_one_iteration(config)))
     except InputError as error:
         sender.send(str(error))
     except torch.OutOfMemoryError:
         sender.send(None)
+
+
+def _play_one_iteration(config: Config) -> None:
+    """Train for one iteration and keep nothing: what is wanted is what it costs."""
+    assert isinstance(config, DataFree)
+    with torch_settings(config):
+        fabric, made = launched(config), build_experiment(config)
+        assert made.generator is not None
+        hooks = Hooks(stop_requested=lambda: True)
+        try:
+            distil(
+                made.fast_teacher(),
+                made.trained,
+                made.generator,
+                config,
+                losses=made.losses,
+                fabric=fabric,
+                hooks=hooks,
+            )
+        except Interrupted:
+            pass
 
 
 def _measured(run: Callable[[], None]) -> int:

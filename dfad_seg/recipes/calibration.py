@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.config import Config, load_config
+from dfad_seg.config import Config, GameConfig, load_config
 from dfad_seg.distill import batch_norm_mode
 from dfad_seg.distill.seeds import iteration_rng
-from dfad_seg.generators import ImageGenerator, build_generator
+from dfad_seg.generators import ImageGenerator
+from dfad_seg.recipes.build import build_generator
 from dfad_seg.runs import checkpoints, read_checkpoint
 
 BATCH = 8
@@ -69,16 +70,14 @@ def load_generator(run: str | Path, num_classes: int) -> tuple[Config, ImageGene
     config = load_config(run / "config.yaml")
     newest = next(reversed(checkpoints(run)), None)
     state = None if newest is None else read_checkpoint(newest)
-    if config.generator is None or state is None or "generator" not in state["networks"]:
+    if not isinstance(config, GameConfig) or state is None or "generator" not in state["networks"]:
         why = "it has no checkpoint" if state is None else f"its method is {config.method}"
         raise InputError(
             f"{run} has no trained generator to make images with: {why}. Needed is the run directory of a"
             " distillation with method dfad, with its checkpoints/."
         )
-    options = config.generator.options()
-    if options.get("class_frequencies") in ("statistics", "moments"):
-        options["class_frequencies"] = "uniform"  # the trained ones are in the checkpoint, and the teacher may be gone
-    generator = build_generator(config.generator.type, num_classes=num_classes, image_size=config.image_size, **options)
+    generator = build_generator(config, num_classes)
+    assert generator is not None
     try:
         generator.load_state_dict(state["networks"]["generator"])
     except RuntimeError as error:

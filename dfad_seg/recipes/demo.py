@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import write_json, write_text
-from dfad_seg.config import load_config
+from dfad_seg.config import Config, dump_config, load_config
 from dfad_seg.datasets import write_street_scenes
 from dfad_seg.evaluation import SegmentationMetrics, format_comparison
 from dfad_seg.recipes.evaluate import evaluate
 from dfad_seg.recipes.sources import load_role
-from dfad_seg.recipes.stages import train_once
-from dfad_seg.runs import ProgressReport
-from dfad_seg.runs.summary import TEST_METRICS, write_test_score
-from dfad_seg.segmentors import count_parameters
+from dfad_seg.recipes.train import train
+from dfad_seg.runs import ProgressReport, Run, note_score
+from dfad_seg.runs.directory import check_folder
+from dfad_seg.runs.records import Score
+from dfad_seg.segmentors import count_parameters, file_sha256
 
 COUNTS = {"train": 600, "val": 60, "test": 120}
 TITLES = {"teacher": "teacher", "student": "student", "random_noise": "random noise"}
@@ -27,7 +29,7 @@ def run_demo(work_dir: str | Path, *, overrides: list[str] | None = None) -> Non
     repeated.
 
     Args:
-        work_dir: gets `data/`, one run directory per stage with `test_metrics.json`, `results.json` and `results.md`.
+        work_dir: gets `data/`, one run directory per stage, `results.json` and `results.md`.
         overrides: `key=value` config overrides of all three stages.
     """
     work_dir = Path(work_dir)
@@ -51,7 +53,7 @@ def run_demo(work_dir: str | Path, *, overrides: list[str] | None = None) -> Non
         file = train_once(config, work_dir / name, command=f"make demo (stage {name})")
         network = load_role(config, config.trained_role, file)
         parameters[TITLES[name]] = count_parameters(network)
-        scores[TITLES[name]] = evaluate(
+        scores[TITLES[name]] = found = evaluate(
             config,
             network,
             split="test",
@@ -59,12 +61,31 @@ def run_demo(work_dir: str | Path, *, overrides: list[str] | None = None) -> Non
             show_limit=PICTURES,
             title=f"scoring the {TITLES[name]}",
         ).metrics
-        if not (work_dir / name / TEST_METRICS).exists():
-            write_test_score(work_dir / name, scores[TITLES[name]], role=config.trained_role, command="make demo")
-    _report(work_dir, scores, parameters)
+        selected = "ema" if config.ema_decay else "last"
+        note_score(work_dir / name, Score.measured(found, network=config.trained_role, weights=selected, split="test"))
+    _tell(work_dir, scores, parameters)
 
 
-def _report(work_dir: Path, scores: dict[str, SegmentationMetrics], parameters: dict[str, int]) -> None:
+def train_once(config: Config, run: Path, *, command: str) -> Path:
+    """The trained network's file of a run; trains, or goes on training, if it is not there yet.
+
+    Raises:
+        InputError: the folder holds the run of another config or of another teacher.
+        Interrupted, Diverged: as `train`.
+    """
+    file = run / f"{config.trained_role}.pt"
+    if not file.exists():
+        return train(config, run, resume="auto", command=command)
+    check_folder(run, dump_config(config), resume=True)
+    record = Run(run).provenance
+    teacher = None if record is None else record.teacher
+    if teacher is not None and teacher.checkpoint and teacher.file_sha256 != file_sha256(teacher.checkpoint):
+        raise InputError(f"{run} was distilled from another teacher. Delete that folder to run the stage again.")
+    print(f"{run}: finished earlier, kept. Delete the folder to run it again.", flush=True)
+    return file
+
+
+def _tell(work_dir: Path, scores: dict[str, SegmentationMetrics], parameters: dict[str, int]) -> None:
     write_json(work_dir / "results.json", {name: metrics.to_dict() for name, metrics in scores.items()})
     write_text(work_dir / "results.md", format_comparison(scores, markdown=True) + "\n")
     teacher, student, noise = (scores[title] for title in TITLES.values())
@@ -76,12 +97,9 @@ def _report(work_dir: Path, scores: dict[str, SegmentationMetrics], parameters: 
         f"it keeps {student.mIoU / teacher.mIoU:.0%} of the teacher's mIoU; "
         f"distilled on random noise instead, {noise.mIoU / teacher.mIoU:.0%}."
     )
-    last_grid = sorted((work_dir / "student" / "pictures").glob("generated_*.png"))[-1]
-    print("\nPictures:")
     for path, what in (
-        (last_grid, "generated images with the teacher's and the student's answers"),
-        (work_dir / "student" / "pictures" / "curves.png", "losses and validation mIoU of the distillation"),
-        (work_dir / "pictures", "test images: truth, the student's answer, its errors"),
+        (work_dir / "student" / "report.html", "how the distillation went, with what the generator made"),
+        (work_dir / "pictures", "test images: truth, the student's prediction, its errors"),
+        (work_dir / "results.json", "all numbers"),
     ):
         print(f"  {path}: {what}")
-    print(f"Numbers: {work_dir / 'results.json'}, {work_dir / 'results.md'}")

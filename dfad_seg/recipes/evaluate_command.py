@@ -90,7 +90,7 @@ def evaluate_from_arguments(
             record |= source.record()
     inference = {key.name: asdict(settings)[key.name] for key in fields(Inference)} | {"precision": one.precision}
     record |= {
-        "dataset": resolved.dataset.type if resolved.dataset else None,
+        "dataset": resolved.dataset.name if resolved.dataset else None,
         "split": settings.split,
         "short_side": settings.short_side,
         "inference": {key: value for key, value in inference.items() if value is not None},
@@ -121,7 +121,11 @@ def resolve_experiment(
         config = str(found)
     if config is None:
         # Nothing is trained: the method and its network are placeholders, which no one builds.
-        base: dict[str, Any] = {"method": "supervised", "student": {"source": "saved"}, "dataset": {"type": dataset}}
+        base: dict[str, Any] = {
+            "method": "supervised",
+            "student": {"source": "saved", "checkpoint": "none"},
+            "dataset": {"type": dataset},
+        }
         for override in [*overrides, *changes]:
             apply_override(base, override)
         return parse_config(base, where="command line"), None
@@ -185,13 +189,13 @@ def _own_teacher(config: Config, items: Sequence[str]) -> Source:
     section = None if file is None else load_config(file).teacher
     if section is None:
         raise InputError("--compare RUN teacher: no run is named whose config has a teacher. Give its path instead.")
-    if section.source in ("factory", "torchscript", "torch_export"):
+    if section.name in ("factory", "torchscript", "torch_export"):
         raise InputError(
-            f"--compare RUN teacher: {file} names a teacher that is code (source {section.source}), and no code of a "
+            f"--compare RUN teacher: {file} names a teacher that is code (source {section.name}), and no code of a "
             "run is executed. Write its predictions with --save-predictions and compare with these: teacher=DIR."
         )
-    network = build_network(section, "teacher", meta_info(config))
-    return Source(Path(section.checkpoint or ""), network=network, role="teacher")
+    network = build_network(section.name, section.values(), "teacher", meta_info(config))
+    return Source(Path(section.values().get("checkpoint", "")), network=network, role="teacher")
 
 
 def _config_of_first(items: Sequence[str]) -> Path | None:

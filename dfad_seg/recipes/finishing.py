@@ -6,24 +6,24 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from dfad_seg.common.speed import measure_latency
-from dfad_seg.config import Config
+from dfad_seg.common.values import plain
+from dfad_seg.config import Config, GameConfig
 from dfad_seg.datasets import MetaInfo
 from dfad_seg.distill.judging import judge_average, judge_predictions, judge_records
 from dfad_seg.evaluation import ImageCounts, SegmentationMetrics, evaluate_miou
 from dfad_seg.evaluation.evaluator import evaluating
 from dfad_seg.evaluation.pictures import write_comparison_picture
 from dfad_seg.generators import ImageGenerator
-from dfad_seg.recipes.build import evaluation_dataset, inference_of
+from dfad_seg.recipes.build import Experiment, evaluation_dataset
 from dfad_seg.recipes.generator_sheet import write_generator_sheet
 from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader
 from dfad_seg.runs import ProgressReport, Run, note_score, update_summary, write_report
@@ -31,6 +31,10 @@ from dfad_seg.runs.records import Cost, Example, Score, Weights
 from dfad_seg.segmentors import Segmentor, count_flops, count_parameters, state_hash
 
 LATENCY_SECONDS = 2.0
+EXAMPLES = 3
+"""Best and worst images to show, of each."""
+UNLIKE_SCORES = {"every", "batch_size", "num_workers"}
+"""Keys of an evaluation that do not change its scores."""
 
 
 @dataclass(frozen=True)
@@ -39,23 +43,35 @@ class Finished:
 
     Attributes:
         path: the run directory.
-        config: the experiment; its `report` section says what is wanted.
-        info: classes and colours.
+        experiment: what was trained.
         networks: by role; the trained one is that which is kept. They are moved to the device.
-        device: where to compute.
-        autocast: of forward passes, as in the evaluations on the way; None: fp32.
-        last: the trained network as it was after the last step, where the average is kept.
-        generator: the trained one, if there is one.
+        fabric: where to compute, and in what precision, as in the evaluations on the way.
     """
 
     path: Path
-    config: Config
-    info: MetaInfo
+    experiment: Experiment
     networks: dict[str, nn.Module]
-    device: torch.device
-    autocast: Callable[[], AbstractContextManager] | None = None
-    last: nn.Module | None = None
-    generator: ImageGenerator | None = None
+    fabric: Fabric
+
+    @property
+    def config(self) -> Config:
+        """The experiment's."""
+        return self.experiment.config
+
+    @property
+    def info(self) -> MetaInfo:
+        """Classes and colours."""
+        return self.experiment.info
+
+    @property
+    def last(self) -> nn.Module | None:
+        """The trained network as it was after the last step, where its average is kept."""
+        return self.experiment.trained if self.config.ema_decay else None
+
+    @property
+    def generator(self) -> ImageGenerator | None:
+        """The trained one, if there is one."""
+        return self.experiment.generator if isinstance(self.config, GameConfig) else None
 
 
 def start_report(run: Path, config: Config, networks: dict[str, nn.Module], device: str) -> None:
@@ -102,10 +118,10 @@ def health_of(run: Run) -> list[str] | None:
 
 def finish_report(finished: Finished) -> None:
     """Measure, score and draw what needs the trained network, and write the report; never raises."""
-    section = finished.config.report
+    full = finished.config.report == "full"
     for network in (*finished.networks.values(), *filter(None, [finished.last, finished.generator])):
-        network.to(finished.device)
-    if section.latency:
+        network.to(finished.fabric.device)
+    if full:
         _forgiving("the latency is not in the report", lambda: _add_latency(finished))
     if finished.config.evaluation is not None:
         _forgiving("the scores are not in the report", lambda: _add_scores(finished))
@@ -146,7 +162,7 @@ def _add_latency(finished: Finished) -> None:
     size, costs = summary.size or finished.config.image_size, {}
     for role, network in finished.networks.items():
         with evaluating(network):
-            found = measure_latency(network, size, device=finished.device, seconds=LATENCY_SECONDS)
+            found = measure_latency(network, size, device=finished.fabric.device, seconds=LATENCY_SECONDS)
         cost = _cost(network, size)
         costs[role] = Cost(
             name=cost.name,
@@ -165,9 +181,10 @@ def _add_scores(finished: Finished) -> None:
     images = _scored(finished, role, selected, finished.networks[role])
     if finished.last is not None:
         _scored(finished, role, "last", finished.last)
-    if config.report.teacher and role == "student" and "teacher" in finished.networks:
+    full = config.report == "full"
+    if full and role == "student" and "teacher" in finished.networks:
         _scored(finished, "teacher", "last", finished.networks["teacher"])
-    if config.report.examples:
+    if full:
         update_summary(finished.path, examples=tuple(_examples(finished, images)))
 
 
@@ -177,8 +194,8 @@ def _scored(finished: Finished, role: str, weights: Weights, network: nn.Module)
     assert config.dataset is not None and section is not None
     way = {
         "state": state_hash(network),
-        "dataset": config.dataset.model_dump(mode="json", exclude_none=True),
-        "evaluation": section.model_dump(mode="json", exclude={"every", "batch_size", "num_workers"}),
+        "dataset": [config.dataset.name, config.dataset.values()],
+        "evaluation": {key: value for key, value in plain(section).items() if key not in UNLIKE_SCORES},
     }
     digest = hashlib.sha256(json.dumps(way, sort_keys=True).encode()).hexdigest()
     known = Run(finished.path).score(role, weights=weights)
@@ -210,9 +227,9 @@ def _metrics(
         num_classes=finished.info.num_classes,
         classes=finished.info.classes,
         ignore_index=finished.info.ignore_index,
-        device=finished.device,
-        autocast=finished.autocast,
-        inference=inference_of(finished.config.evaluation),
+        device=finished.fabric.device,
+        autocast=finished.fabric.autocast if finished.config.evaluation.precision == "auto" else None,
+        inference=finished.config.evaluation,
         meters=meters,
         **more,
     )
@@ -241,7 +258,7 @@ def _examples(finished: Finished, scores: dict[str, float]) -> Iterator[Example]
     assert config.evaluation is not None
     dataset = evaluation_dataset(config, config.evaluation)
     places = {name: place for place, name in enumerate(dataset.names)}
-    for number, (kind, name) in enumerate(best_and_worst(scores, config.report.examples), start=1):
+    for number, (kind, name) in enumerate(best_and_worst(scores, EXAMPLES), start=1):
         sample = EvaluationSamples(dataset)[places[name]]
         predictions: dict[str, Tensor] = {}
         reached: dict[str, float | None] = {}

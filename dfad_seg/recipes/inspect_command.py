@@ -10,11 +10,12 @@ import yaml
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import write_text
-from dfad_seg.config import SegmentorConfig, shipped_configs
+from dfad_seg.config import shipped_configs
 from dfad_seg.datasets import MetaInfo
 from dfad_seg.datasets.metainfo import bit_palette
+from dfad_seg.objectives import ClassShares
 from dfad_seg.recipes.build import build_network
-from dfad_seg.segmentors import Inspected, Segmentor, class_frequencies, inspect_file
+from dfad_seg.segmentors import Inspected, Segmentor, inspect_file
 
 SIZE = 128
 """Of the images of noise."""
@@ -74,7 +75,7 @@ def built(found: Inspected) -> Segmentor | None:
         palette=bit_palette(found.num_classes),
         named=found.classes is not None,
     )
-    return build_network(SegmentorConfig(source=found.source, **found.options), "teacher", info).eval()
+    return build_network(found.source, found.options, "teacher", info).eval()
 
 
 def on_noise(network: Segmentor, classes: tuple[str, ...] | None) -> list[str]:
@@ -102,7 +103,7 @@ def starting_config(found: Inspected, network: Segmentor | None = None) -> str |
     values |= {"num_classes": found.num_classes} if found.num_classes else {}
     values |= {"teacher": {"source": found.source, **found.options}} | recipe
     if not found.batch_norms or found.source in ("torchscript", "torch_export"):
-        del values["batch_norm_prior"]
+        del values["priors"]["batch_norm_prior"]
         values["generator"]["class_frequencies"] = "uniform"
     elif network is not None and not ends_in_batch_norm(network):
         values["generator"]["class_frequencies"] = "uniform"
@@ -120,7 +121,7 @@ def starting_config(found: Inspected, network: Segmentor | None = None) -> str |
 def ends_in_batch_norm(network: Segmentor) -> bool:
     """Whether class frequencies can be estimated from the network."""
     try:
-        class_frequencies(network)
+        ClassShares.of(network)
     except InputError:
         return False
     return True

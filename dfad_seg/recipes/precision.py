@@ -55,6 +55,8 @@ def fast_in_bf16(*, cuda: bool, processes: int = 1) -> tuple[bool, str]:
         return torch.cuda.is_bf16_supported(including_emulation=False), "as this GPU's hardware says"
     if processes > 1:
         return torch.cpu._is_amx_tile_supported(), "by whether this CPU has AMX"
+    if not (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()):
+        return False, "as this CPU has no instructions for bf16"
     gain = bf16_gain()
     return gain >= WORTHWHILE, f"bf16 autocast is {gain:.2f}x as fast as fp32 on this CPU"
 

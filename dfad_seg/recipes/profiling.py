@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from dfad_seg.common.errors import InputError
+
 WARM_UP = 2
 """Iterations before the profiled ones: the first allocate memory and choose kernels."""
 SHOWN = 10
@@ -17,18 +19,28 @@ class IterationProfile:
     """Records iterations WARM_UP + 1 … WARM_UP + `iterations` of this process by torch's profiler.
 
     Afterwards the Chrome trace is in `path` (for chrome://tracing or ui.perfetto.dev) and the operators that took most
-    time of their own are printed. A run that ends earlier leaves what it has.
+    time of their own are printed. A run that ends earlier leaves what it has. With 0 iterations nothing is recorded.
     """
 
-    def __init__(self, path: Path, iterations: int) -> None:
+    def __init__(self, path: Path, iterations: int, last: int) -> None:
+        if iterations < 0 or (iterations and last <= WARM_UP):
+            raise InputError(f"--profile {iterations} of {last} iterations: it begins after {WARM_UP}, and needs one.")
         self._path = path
         self._iterations = iterations
         self._done = 0
         self._profile: profile | None = None
 
+    def __enter__(self) -> IterationProfile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.finish()
+
     def advance(self) -> None:
         """To be called after each iteration."""
         self._done += 1
+        if not self._iterations:
+            return
         if self._done == WARM_UP:
             activities = [ProfilerActivity.CPU]
             if torch.cuda.is_available():

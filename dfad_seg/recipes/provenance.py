@@ -14,32 +14,24 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from dfad_seg.common.environment import PACKAGES, cpu_name, version
-from dfad_seg.config import Config, TrainingDataConfig
-from dfad_seg.objectives import BatchNormPrior, GeneratorObjective
-from dfad_seg.recipes.build import game_settings
-from dfad_seg.recipes.optimizers import schedule_of
+from dfad_seg.config import Config, RealImages
+from dfad_seg.distill import DataFree, build_schedule
+from dfad_seg.objectives import BatchNormPrior
+from dfad_seg.recipes.build import Experiment
 from dfad_seg.recipes.resuming import now
 from dfad_seg.runs.records import Provenance, Teacher, Use
 from dfad_seg.segmentors import count_parameters, file_sha256, state_hash
 
 
-def provenance(
-    config: Config,
-    *,
-    fabric: Fabric,
-    teacher: nn.Module | None,
-    trained: nn.Module,
-    objective: GeneratorObjective | None,
-    command: str,
-) -> Provenance:
+def provenance(experiment: Experiment, *, fabric: Fabric, command: str) -> Provenance:
     """The record written to `provenance.json` when a run starts."""
+    config, teacher = experiment.config, experiment.teacher
     uses: list[Use] = []
     if config.dataset is not None:
-        source: dict[str, Any] = {"dataset": config.dataset.type, "root": str(config.dataset.root)}
-        source |= {"options": config.dataset.options()}
-        if not config.data_free:
-            split = (config.training_data or TrainingDataConfig()).split
-            uses.append(Use(purpose="training", split=split, **source))
+        options = config.dataset.values()
+        source: dict[str, Any] = {"dataset": config.dataset.name, "root": options.pop("root"), "options": options}
+        if isinstance(config, RealImages):
+            uses.append(Use(purpose="training", split=config.training_data.split, **source))
         if config.evaluation is not None:
             uses.append(Use(purpose="evaluation", split=config.evaluation.split, **source))
     return Provenance(
@@ -49,8 +41,8 @@ def provenance(
         started=now(),
         teacher=None if teacher is None else _teacher(config, teacher),
         trained_from=_starting_weights(config),
-        batch_norm_prior_layers=_prior_layers(config, teacher, objective),
-        trained_parameters=count_parameters(trained),
+        batch_norm_prior_layers=_prior_layers(experiment),
+        trained_parameters=count_parameters(experiment.trained),
         trained_steps=trained_steps(config),
         real_images=tuple(uses),
         real_images_used_for_training=any(use.purpose == "training" for use in uses),
@@ -72,35 +64,39 @@ def trained_steps(config: Config) -> int:
 
 def student_steps(config: Config) -> list[tuple[int, int]]:
     """The student's steps on new images and on remembered ones, in each iteration of a data-free run."""
-    settings, schedule = game_settings(config), schedule_of(config.schedule, config.iterations)
-    return [(config.student_steps, settings.replay_steps_at(i, schedule)) for i in range(config.iterations)]
+    if not isinstance(config, DataFree):
+        return []
+    replay, schedule = config.replay, build_schedule(config.schedule, config.iterations)
+    warmup = config.schedule.options.warmup
+    again = [0 if replay is None else replay.steps_at(i, schedule, warmup) for i in range(config.iterations)]
+    return [(config.student_steps, steps) for steps in again]
 
 
 def _starting_weights(config: Config) -> dict[str, str]:
     """Where the trained network's weights come from, as far as they are not random."""
     section = config.teacher if config.trained_role == "teacher" else config.student
-    options = {} if section is None else section.options()
+    options = {} if section is None else section.values()
     kinds = ("checkpoint", "encoder_checkpoint", "encoder_weights")
     found = {name: str(options[name]) for name in kinds if options.get(name)}
     hashes = {f"{name}_sha256": file_sha256(found[name]) for name in found if name.endswith("checkpoint")}
     return found | hashes
 
 
-def _prior_layers(
-    config: Config, teacher: nn.Module | None, objective: GeneratorObjective | None
-) -> tuple[str, ...] | None:
+def _prior_layers(experiment: Experiment) -> tuple[str, ...] | None:
     """The teacher's layers that the BatchNorm prior looks at, for images of the config's size."""
+    teacher, losses, size = experiment.teacher, experiment.losses, experiment.config.image_size
+    objective = None if losses is None else losses.objective
     prior = None if objective is None else objective.priors.get("batch_norm_prior", (None, 0))[0]
     if not isinstance(prior, BatchNormPrior) or teacher is None:
         return None
-    image = torch.zeros(1, 3, *config.image_size, device=next(teacher.parameters()).device)
+    image = torch.zeros(1, 3, *size, device=next(teacher.parameters()).device)
     with torch.no_grad(), prior.watch():
         teacher(image)
     return tuple(prior.used)
 
 
 def _teacher(config: Config, teacher: nn.Module) -> Teacher:
-    options = {} if config.teacher is None else config.teacher.options()
+    options = {} if config.teacher is None else config.teacher.values()
     checkpoint = options.get("checkpoint") or options.get("path")
     return Teacher(
         checkpoint=None if checkpoint is None else str(checkpoint),

@@ -107,7 +107,7 @@ def build_hooks(
         log_every=config.log_every,
         evaluate_every=0 if config.evaluation is None else config.evaluation.every,
         save_every=config.save_every,
-        preview_every=config.preview_every,
+        preview_every=getattr(config, "preview_every", 0),
     )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.config import Config, SegmentorConfig
+from dfad_seg.common.values import Chosen
+from dfad_seg.config import Config
 from dfad_seg.datasets import MetaInfo
 from dfad_seg.evaluation import CocoResults, PredictionFolder
 from dfad_seg.recipes.build import build_network, check_classes, meta_info
@@ -101,7 +102,7 @@ def _open_run(config: Config, path: Path) -> Source:
 
 
 def _load_saved(config: Config, file: Path) -> Segmentor:
-    return build_network(SegmentorConfig(source="saved", checkpoint=str(file)), str(file), meta_info(config))
+    return build_network("saved", {"checkpoint": str(file)}, str(file), meta_info(config))
 
 
 def _knows_itself(path: Path) -> bool:
@@ -127,15 +128,15 @@ def load_role(config: Config, role: str, checkpoint: str | Path) -> Segmentor:
         InputError: the config has no such section, or the checkpoint does not fit.
     """
     info = meta_info(config)
-    section: SegmentorConfig | None = getattr(config, role)
+    section: Chosen | None = getattr(config, role)
     if section is None:
         raise InputError(f"the config has no {role}. Choose the other one with --role.")
-    if section.source == "saved":
-        return build_network(SegmentorConfig(source="saved", checkpoint=str(checkpoint)), role, info)
-    options = {k: v for k, v in section.options().items() if k not in WEIGHT_OPTIONS}
-    key = "path" if section.source in ("torchscript", "torch_export") else "checkpoint"
+    if section.name == "saved":
+        return build_network("saved", {"checkpoint": str(checkpoint)}, role, info)
+    options = {k: v for k, v in section.values().items() if k not in WEIGHT_OPTIONS}
+    key = "path" if section.name in ("torchscript", "torch_export") else "checkpoint"
     options[key] = str(checkpoint)
-    network = build_network(SegmentorConfig(source=section.source, **options), role, info)
+    network = build_network(section.name, options, role, info)
     if key == "checkpoint":
         _check_against_file(network, role, checkpoint, info)
     return network

@@ -2,23 +2,24 @@
 
 from dfad_seg.common.tensors import read_tensors as read_file
 from dfad_seg.segmentors.base import Segmentor, freeze
-from dfad_seg.segmentors.checkpoints import (
-    WEIGHT_OPTIONS,
-    file_sha256,
-    load_segmentor,
-    read_segmentor_file,
-    save_segmentor,
-    state_hash,
-)
-from dfad_seg.segmentors.class_frequencies import class_frequencies, last_layers
+from dfad_seg.segmentors.containers import read_state_dict
 from dfad_seg.segmentors.convolutions import restore_convolutions
 from dfad_seg.segmentors.cost import count_flops, count_parameters
 from dfad_seg.segmentors.cut import Cut, CutOptions, cut, intact_layers
 from dfad_seg.segmentors.exportable import ExportableSegmentor, exportable, is_opaque
 from dfad_seg.segmentors.inspection import Inspected, inspect_file
+from dfad_seg.segmentors.kinds import WEIGHT_OPTIONS, Network, Source, SourceOptions
 from dfad_seg.segmentors.optimize import optimize_for_distillation
-from dfad_seg.segmentors.sources import SOURCES, build_segmentor, source_options
-from dfad_seg.segmentors.weights import load_weights, read_state_dict
+from dfad_seg.segmentors.saved import (
+    file_sha256,
+    load_segmentor,
+    read_segmentor_file,
+    rebuild,
+    save_segmentor,
+    state_hash,
+)
+from dfad_seg.segmentors.sources import SOURCES, build_segmentor
+from dfad_seg.segmentors.weights import load_weights
 
 __all__ = [
     "SOURCES",
@@ -27,9 +28,11 @@ __all__ = [
     "CutOptions",
     "ExportableSegmentor",
     "Inspected",
+    "Network",
     "Segmentor",
+    "Source",
+    "SourceOptions",
     "build_segmentor",
-    "class_frequencies",
     "count_flops",
     "count_parameters",
     "cut",
@@ -39,15 +42,14 @@ __all__ = [
     "inspect_file",
     "intact_layers",
     "is_opaque",
-    "last_layers",
     "load_segmentor",
     "load_weights",
     "optimize_for_distillation",
     "read_file",
     "read_segmentor_file",
     "read_state_dict",
+    "rebuild",
     "restore_convolutions",
     "save_segmentor",
-    "source_options",
     "state_hash",
 ]

@@ -9,12 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dfad_seg.common.errors import InputError
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from dfad_seg.common.errors import Diverged, InputError, Interrupted, printable
+from dfad_seg.common.values import validated
+from dfad_seg.segmentors.contract import IMAGENET_MEAN, IMAGENET_STD, Contract, check_num_classes, pad_to_stride
 
 _LOGITS_KEYS = ("out", "logits")  # torchvision's and transformers' names for the logits in a mapping
+# What is no fault of the network: whoever called it explains these.
+_NOT_ITS_OWN = (InputError, Interrupted, Diverged, MemoryError, OSError, torch.OutOfMemoryError)
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+class NetworkFailed(InputError):
+    """A network raised an error of its own on an input; `images` may be of a size that it does not take."""
 
 
 class Segmentor(nn.Module):
@@ -24,20 +30,14 @@ class Segmentor(nn.Module):
         network: any module that maps `(N, 3, h, w)` to logits `(N, C, h', w')`. A mapping with the logits
             under "out" (torchvision) or "logits" is understood; for anything else give `output`.
         num_classes: C.
-        mean: three numbers in the network's channel order and in units of the scaled image:
-            the network sees `(image * input_scale - mean) / std`.
-        std: likewise.
-        input_scale: 1 for networks trained on [0, 1] (before mean and std), 255 for [0, 255].
-        channel_order: "rgb" or "bgr": what the network was trained on. Callers always pass RGB.
-        stride: the network's input height and width must be multiples of this number. Images of other sizes
-            are padded at the right and bottom (edge pixels repeated), and the logits are cropped back.
         output: takes the logits from what the network returns: a callable, or a key or index.
-        align_corners: of the bilinear resize, applied where the network answers at another resolution.
-        classes: the class names, in label order.
+        contract: the options of `Contract`.
 
     Attributes:
         spec: plain options from which `build_segmentor(**spec)` rebuilds it; None if built by hand.
         palette: one RGB triple (0-255) per class, where the network's origin says so; else None.
+        fixed_size: (H, W) where the network takes no other; `fixed_advice` says what to do about it.
+        fixed_batch: how many images the network takes at once, where that is fixed; any number can be given.
     """
 
     mean: Tensor
@@ -48,32 +48,33 @@ class Segmentor(nn.Module):
         network: nn.Module,
         *,
         num_classes: int,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
-        input_scale: float = 1.0,
-        channel_order: str = "rgb",
-        stride: int = 1,
         output: Callable[[Any], Tensor] | str | int | None = None,
-        align_corners: bool = False,
-        classes: Sequence[str] | None = None,
+        **contract: Any,
     ) -> None:
         super().__init__()
-        _check_options(num_classes, mean, std, input_scale, channel_order, stride, classes)
+        given = validated(Contract, contract, "segmentor")
+        check_num_classes(num_classes)
         self.network = network
         self.num_classes = num_classes
-        self.input_scale = float(input_scale)
-        self.channel_order = channel_order
-        self.stride = stride
+        self.input_scale = float(given.input_scale or 1.0)
+        self.channel_order = given.channel_order or "rgb"
+        self.stride = given.stride or 1
+        self.smallest = given.smallest or 1
         self.output = output
-        self.align_corners = align_corners
-        self.classes = tuple(classes) if classes is not None else None
+        self.align_corners = given.align_corners
+        self.classes = given.classes
+        if self.classes is not None and len(self.classes) != num_classes:
+            raise InputError(f"classes = {list(self.classes)[:9]}: {num_classes} names are needed, one per class.")
         self.spec: dict[str, Any] | None = None
         self.palette: Sequence[Sequence[int]] | None = None
+        self.fixed_size: tuple[int, int] | None = None
+        self.fixed_advice = ""
+        self.fixed_batch: int | None = None
         self._frozen = False
         self._held: tuple[str, ...] = ()
         # Not persistent: checkpoints hold the network's weights only, and load into a plain network too.
-        self.register_buffer("mean", torch.tensor([float(v) for v in mean]).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor([float(v) for v in std]).view(1, 3, 1, 1), persistent=False)
+        for name, values in (("mean", given.mean or IMAGENET_MEAN), ("std", given.std or IMAGENET_STD)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images.
@@ -94,8 +95,19 @@ class Segmentor(nn.Module):
         if self._frozen:
             self._stay_frozen()
         height, width = images.shape[-2:]
-        padded = pad_to_stride(self.normalise(images), self.stride)
-        logits = self.take_logits(self._run(padded), len(images))
+        if self.fixed_size not in (None, (height, width)):
+            wanted = "{}x{}".format(*self.fixed_size)
+            raise InputError(
+                f"this network takes images of {wanted} only, and got {height}x{width}. {self.fixed_advice}"
+            )
+        padded = pad_to_stride(self.normalise(images), self.stride, self.smallest)
+        if self.fixed_batch is None:
+            logits = self.take_logits(self._run(padded), len(images))
+        else:
+            # The last images are repeated, until the last batch is full.
+            rows = torch.arange(-(-len(images) // self.fixed_batch) * self.fixed_batch, device=images.device)
+            batches = padded[rows.clamp(max=len(images) - 1)].split(self.fixed_batch)
+            logits = torch.cat([self.take_logits(self._run(batch), len(batch)) for batch in batches])[: len(images)]
         if logits.dtype != torch.float64:
             logits = logits.float()
         if logits.shape[-2:] != padded.shape[-2:]:
@@ -117,6 +129,7 @@ class Segmentor(nn.Module):
             "input_scale": self.input_scale,
             "channel_order": self.channel_order,
             "stride": self.stride,
+            "smallest": self.smallest,
             "align_corners": self.align_corners,
         }
 
@@ -163,13 +176,23 @@ class Segmentor(nn.Module):
     def _run(self, images: Tensor) -> Any:
         try:
             return self.network(images)
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
+        except _NOT_ITS_OWN:
+            raise
+        except Exception as error:  # layers, scripts and programs raise what they like
+            if any(words in str(error) for words in _OUT_OF_MEMORY):
                 raise
-            raise InputError(
-                f"one image per batch (network input {tuple(images.shape)}) is too few for this network in"
-                " training mode: it has BatchNorm after global pooling, which needs several values per"
-                " channel. Use a batch size of at least 2."
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no details"]
+            if "more than 1 value per channel" in lines[-1]:
+                raise NetworkFailed(
+                    f"one image per batch (network input {tuple(images.shape)}) is too few for this network in"
+                    " training mode: it has BatchNorm after global pooling, which needs several values per"
+                    " channel. Use a batch size of at least 2."
+                ) from error
+            reason = lines[-1] if "TorchScript" in lines[0] else lines[0]  # which says first where it was
+            reason = printable(reason.removeprefix(f"{type(error).__name__}: "))
+            raise NetworkFailed(
+                f"the network failed on an input of shape {tuple(images.shape)} ({type(error).__name__}: {reason}). If"
+                " it needs other sizes, give the options stride or smallest, or images of the size it was made for."
             ) from error
 
     def take_logits(self, answer: Any, batch: int) -> Tensor:
@@ -217,13 +240,6 @@ def freeze(segmentor: Segmentor) -> Segmentor:
     return segmentor
 
 
-def pad_to_stride(images: Tensor, stride: int) -> Tensor:
-    """Pad `(N, C, H, W)` at the right and bottom to multiples of `stride`, repeating the edge pixels."""
-    height, width = images.shape[-2:]
-    bottom, right = -height % stride, -width % stride
-    return F.pad(images, (0, right, 0, bottom), mode="replicate") if bottom or right else images
-
-
 def _check_images(images: Any) -> None:
     needs = "Needed are float RGB images of shape (N, 3, H, W) with values in [0, 1]."
     if not isinstance(images, Tensor):
@@ -237,33 +253,6 @@ def _check_images(images: Any) -> None:
         raise InputError(f"a segmentor got images of shape {tuple(images.shape)}. {needs}{do}")
     if not images.is_floating_point():
         raise InputError(f"a segmentor got images of {images.dtype}. {needs} Convert: images.float() / 255.")
-
-
-def _check_options(
-    num_classes: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    input_scale: float,
-    channel_order: str,
-    stride: int,
-    classes: Sequence[str] | None,
-) -> None:
-    if not isinstance(num_classes, int) or num_classes < 1:
-        raise InputError(f"num_classes = {num_classes!r}: a whole number of at least 1 is needed.")
-    for name, values in (("mean", mean), ("std", std)):
-        numbers = isinstance(values, Sequence) and all(isinstance(v, (int, float)) for v in values)
-        if not numbers or len(values) != 3:
-            raise InputError(f"{name} = {values!r}: three numbers are needed, one per channel.")
-    if min(std) <= 0:
-        raise InputError(f"std = {list(std)}: all three must be above 0.")
-    if not isinstance(input_scale, (int, float)) or input_scale <= 0:
-        raise InputError(f"input_scale = {input_scale!r}: a number above 0 is needed, usually 1 or 255.")
-    if channel_order not in ("rgb", "bgr"):
-        raise InputError(f"channel_order = {channel_order!r}: either rgb or bgr is needed.")
-    if not isinstance(stride, int) or stride < 1:
-        raise InputError(f"stride = {stride!r}: a whole number of at least 1 is needed.")
-    if classes is not None and (isinstance(classes, str) or len(classes) != num_classes):
-        raise InputError(f"classes = {classes!r}: {num_classes} names are needed, one per class.")
 
 
 def _describe(answer: Any) -> str:

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dfad_seg.common.errors import InputError
+
 
 def count_parameters(module: nn.Module) -> int:
     """The number of parameters, each shared one counted once; buffers are left out."""
@@ -23,7 +25,7 @@ def count_flops(segmentor: nn.Module, size: tuple[int, int]) -> int:
     try:
         # On the meta device nothing is computed.
         return _count(copy.deepcopy(segmentor).to("meta"), size, torch.device("meta"))
-    except (AssertionError, NotImplementedError, RuntimeError):
+    except (AssertionError, InputError, NotImplementedError, RuntimeError):
         # Networks without Python code do not run there: compute once.
         device = next((tensor.device for tensor in segmentor.buffers()), torch.device("cpu"))
         return _count(copy.deepcopy(segmentor), size, device)

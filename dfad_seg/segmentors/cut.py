@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.values import Positive, Share, Weight, options
-from dfad_seg.segmentors.base import Segmentor, pad_to_stride
+from dfad_seg.common.values import Channels, Positive, Share, Weight, options
+from dfad_seg.segmentors.base import Segmentor
+from dfad_seg.segmentors.contract import pad_to_stride
 from dfad_seg.segmentors.convolutions import restore_convolutions
 from dfad_seg.segmentors.cut_compensate import compensate
 from dfad_seg.segmentors.cut_importance import by_agreement, by_weights
 from dfad_seg.segmentors.cut_search import find_drops
 from dfad_seg.segmentors.cut_widths import MATRICES, Rows, Width, find_widths, same_width
-
-WEIGHT_OPTIONS = ("checkpoint", "encoder_checkpoint", "encoder_weights")
+from dfad_seg.segmentors.kinds import WEIGHT_OPTIONS, Network, SourceOptions
 
 
 @options
@@ -85,20 +85,24 @@ def cut(teacher: Segmentor, options: CutOptions, image_size: tuple[int, int], im
     student.spec = _spec(teacher.spec, student.network, rows)
     _check(student, image_size)
     if options.compensate and rows:
-        inside = pad_to_stride(teacher.normalise(_needed(images)), teacher.stride)
+        inside = pad_to_stride(teacher.normalise(_needed(images)), teacher.stride, teacher.smallest)
         compensate(student.network, _plain_copy(teacher).network, rows, inside)
     after, before = costs.total(drops), costs.total({})
     return Cut(student, rows, after[0] / before[0], after[1] / before[1])
 
 
-def build_cut(
-    *, num_classes: int, of: dict[str, Any], widths: dict[str, list[int]]
-) -> tuple[nn.Module, dict[str, Any]]:
-    """A cut network as a file stores it: the teacher's own options, and the layers that are narrower.
+@options
+class StoredCut(SourceOptions):
+    """A cut network as its file stores it; a run writes it. In a config of one's own, give macs or parameters."""
 
-    Args:
-        of: the options of `build_segmentor` of the network that it was cut from.
-        widths: (outputs, inputs) of the layers that lost channels, by name.
+    of: dict[str, Any]
+    """The options of `build_segmentor` of the network that it was cut from."""
+    widths: dict[str, tuple[Channels, Channels]]
+    """(outputs, inputs) of the layers that lost channels, by name."""
+
+
+def build_cut(chosen: StoredCut, *, num_classes: int) -> Network:
+    """The network that a cut student was cut from, narrowed.
 
     Raises:
         InputError: `of` cannot be built, or has no such layers.
@@ -106,31 +110,24 @@ def build_cut(
     # Imported here, as the table of sources holds this one.
     from dfad_seg.segmentors.sources import build_segmentor
 
-    if not isinstance(of, dict) or of.get("source") in (None, "cut") or not isinstance(widths, dict):
-        raise InputError(
-            "a cut network is described by of, the options of the network that it was cut from, and widths, the"
-            " channels of its layers; a run writes both. In a config give macs or parameters instead."
-        )
-    whole = build_segmentor(**{name: value for name, value in of.items() if name not in WEIGHT_OPTIONS})
+    if chosen.of.get("source") in (None, "cut", "saved"):
+        raise InputError("a cut network's of must be the options of the whole network that it was cut from.")
+    whole = build_segmentor(**{str(name): value for name, value in chosen.of.items() if name not in WEIGHT_OPTIONS})
     layers = dict(_layers(whole.network))
     gone: Rows = {}
-    for name, wanted in widths.items():
+    for name, wanted in chosen.widths.items():
         if name not in layers:
             raise InputError(f"a cut network has the layer '{name}', which the network that it was cut from has not.")
         have = channels(layers[name])
-        if not _two(wanted) or not all(isinstance(w, int) and 1 <= w <= h for w, h in zip(wanted, have, strict=True)):
+        if any(w > h for w, h in zip(wanted, have, strict=True)):
             raise InputError(f"a cut network's layer '{name}' cannot have the widths {wanted}: it was cut from {have}.")
         for side, want, count in zip(("out", "in"), wanted, have, strict=True):
             if want < count and not (side == "in" and same_width(layers[name])):
                 gone[f"{name}:{side}"] = torch.arange(want, count)
     narrow(whole.network, gone)
-    return whole.network, {
-        **whole.preprocessing(),
-        "output": whole.output,
-        "classes": whole.classes,
-        "palette": whole.palette,
-        "spec": {"of": of, "widths": widths},
-    }
+    contract = {**whole.preprocessing(), "output": whole.output, "classes": whole.classes}
+    fixed = None if whole.fixed_size is None else (whole.fixed_size, whole.fixed_advice)
+    return Network(whole.network, contract, whole.palette, fixed_size=fixed)
 
 
 def encoder_of(names: Sequence[str]) -> Callable[[str], bool]:
@@ -172,10 +169,6 @@ def _spec(teacher: dict[str, Any], network: nn.Module, rows: Rows) -> dict[str, 
         "of": {name: value for name, value in of.items() if name not in WEIGHT_OPTIONS},
         "widths": widths | {name: list(channels(layer)) for name, layer in _layers(network) if name in touched},
     }
-
-
-def _two(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == 2
 
 
 def _needed(images: Tensor | None) -> Tensor:

@@ -7,33 +7,54 @@ import os
 import sys
 from typing import Any
 
+import torch
 from torch import nn
 
 from dfad_seg.common.errors import InputError, nearest
+from dfad_seg.common.values import options
+from dfad_seg.segmentors.base import NetworkFailed, Segmentor
+from dfad_seg.segmentors.kinds import Network, SourceOptions
 
 
-def build_factory(
-    *, num_classes: int, factory: str, kwargs: dict[str, Any] | None = None
-) -> tuple[nn.Module, dict[str, Any]]:
+@options
+class FactoryOptions(SourceOptions):
+    """Any Python callable that returns a network, or a ready `Segmentor`. Importing and calling it runs its code."""
+
+    factory: str
+    """`package.module:callable`; modules in the current directory are found too."""
+    kwargs: dict[str, Any] | None = None
+    """Its keyword arguments. The class count is not passed on: put it here under the callable's own name for it."""
+
+
+def build_factory(chosen: FactoryOptions, *, num_classes: int) -> Network | Segmentor:
     """A network from a Python callable.
-
-    Args:
-        num_classes: not passed on; put it into `kwargs` under the callable's own name for it.
-        factory: "package.module:callable"; modules in the current directory are found too. Importing and
-            calling it runs its code.
-        kwargs: its keyword arguments.
-
-    Returns:
-        The network, or a ready `Segmentor`.
 
     Raises:
         InputError: an import, attribute or call that fails; a result that is no `torch.nn.Module`.
     """
-    module_name, colon, name = str(factory).partition(":")
+    network = call_factory(chosen.factory, chosen.kwargs)
+    return network if isinstance(network, Segmentor) else Network(network, settle=check_form)
+
+
+def check_form(segmentor: Segmentor) -> None:
+    """Raises InputError for a network whose answer is no logits (N, C, h, w); one that needs another size may fail."""
+    training = [part for part in segmentor.modules() if part.training]
+    try:
+        segmentor.eval()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            segmentor(torch.zeros(1, 3, 64, 96))
+    except NetworkFailed:
+        pass
+    finally:
+        for part in training:
+            part.training = True
+
+
+def call_factory(factory: str, kwargs: dict[str, Any] | None = None) -> nn.Module:
+    """What `build_factory` calls."""
+    module_name, colon, name = factory.partition(":")
     if not (module_name and colon and name):
         raise InputError(f"factory = {factory!r}: needed is 'package.module:callable'.")
-    if kwargs is not None and not isinstance(kwargs, dict):
-        raise InputError(f"kwargs of the factory {factory} is a {type(kwargs).__name__}: a mapping is needed.")
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -60,4 +81,4 @@ def build_factory(
         ) from error
     if not isinstance(network, nn.Module):
         raise InputError(f"factory {factory} returned a {type(network).__name__}; a torch.nn.Module is needed.")
-    return network, {}
+    return network

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.tensors import read_tensors
-from dfad_seg.segmentors.checkpoints import FORMAT
+from dfad_seg.segmentors.containers import find_state_dict
+from dfad_seg.segmentors.saved import FORMAT
 from dfad_seg.segmentors.sources import build_segmentor
-from dfad_seg.segmentors.weights import find_state_dict
 
 # Encoders that are tried on smp's checkpoints, in the order of how common they are.
 SMP_ENCODERS = (

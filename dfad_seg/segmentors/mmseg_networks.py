@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError, nearest
 from dfad_seg.segmentors.base import Segmentor
+from dfad_seg.segmentors.kinds import Network
 from dfad_seg.segmentors.mmseg_source import named_types, plain_classes
 
 _OWN = "mmseg::"
@@ -34,7 +35,7 @@ def build(
     config: str | Path | None,
     cfg_options: Mapping[str, Any] | None,
     model: Mapping[str, Any] | None,
-) -> tuple[EncodeDecode, dict[str, Any]]:
+) -> Network:
     """What `mmseg_source.build_mmseg` does."""
     if (config is None) == (model is None):
         raise InputError("segmentor source 'mmseg' needs the option 'config': the path of an MMSegmentation config.")
@@ -60,16 +61,11 @@ def build(
             f" for example cfg_options: {{model.decode_head.num_classes: {num_classes}}}, or take another config."
         )
     segmentor = as_segmentor(built)
-    network = segmentor.network
-    assert isinstance(network, EncodeDecode)
-    options: dict[str, Any] = {
-        **normalisation(built.data_preprocessor),
-        "spec": {"model": entry},
-        "palette": palette if palette is not None and len(palette) == num_classes else None,
-    }
+    contract = normalisation(built.data_preprocessor)
     if classes is not None and len(classes) == num_classes:
-        options["classes"] = classes
-    return network, options
+        contract["classes"] = classes
+    palette = palette if palette is not None and len(palette) == num_classes else None
+    return Network(segmentor.network, contract, palette, {"model": entry})
 
 
 def build_model(entry: Mapping[str, Any], what: str = "the model") -> Any:

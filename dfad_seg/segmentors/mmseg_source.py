@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.values import FileName, options
+from dfad_seg.segmentors.kinds import Network, SourceOptions
 
 INSTALL = (
     "pip install --no-deps onedl-mmsegmentation==1.4.2 onedl-mmengine==0.10.12 onedl-mmcv==2.3.6 and then"
@@ -17,27 +16,22 @@ INSTALL = (
 )
 
 
-def build_mmseg(
-    *,
-    num_classes: int,
-    config: str | Path | None = None,
-    cfg_options: dict[str, Any] | None = None,
-    model: dict[str, Any] | None = None,
-) -> tuple[nn.Module, dict[str, Any]]:
-    """A network of MMSegmentation, as its config describes it.
+@options
+class MmsegOptions(SourceOptions):
+    """A network of MMSegmentation, as its config describes it. Nothing is downloaded: pretrained weights in the
+    config are left out, and so are auxiliary heads, which only serve training on labels."""
 
-    Nothing is downloaded: pretrained weights that the config names are left out. Auxiliary heads, which only serve
-    training on labels, are left out as well, of the network and of its checkpoint.
+    config: FileName | None = None
+    """A config file, or `mmseg::NAME` for one that the installed package brings. A config is Python code, and its
+    `custom_imports` are imported."""
+    cfg_options: dict[str, Any] | None = None
+    """Entries of the config to change, by dotted name: `{"model.decode_head.num_classes": 11}`."""
+    model: dict[str, Any] | None = None
+    """In place of a config, the `model` entry itself, as a saved network stores it."""
 
-    Args:
-        config: a config file, or `mmseg::NAME` for one that the installed package brings. A config is Python code, and
-            its `custom_imports` are imported.
-        cfg_options: entries of the config to change, by dotted name: `{"model.decode_head.num_classes": 11}`.
-        model: in place of a config, the `model` entry itself, as a saved network stores it.
 
-    Returns:
-        The network, whose answer is that of `encode_decode`, with the normalisation of its data preprocessor and the
-        classes and colours of the config's data set.
+def build_mmseg(chosen: MmsegOptions, *, num_classes: int) -> Network:
+    """A network whose answer is that of `encode_decode`, with its data preprocessor's normalisation, classes, colours.
 
     Raises:
         InputError: the packages are missing, the config cannot be read or built, or answers other classes.
@@ -45,7 +39,9 @@ def build_mmseg(
     require_mmseg()
     from dfad_seg.segmentors import mmseg_networks
 
-    return mmseg_networks.build(num_classes=num_classes, config=config, cfg_options=cfg_options, model=model)
+    return mmseg_networks.build(
+        num_classes=num_classes, config=chosen.config, cfg_options=chosen.cfg_options, model=chosen.model
+    )
 
 
 def require_mmseg() -> None:

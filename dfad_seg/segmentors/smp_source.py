@@ -4,50 +4,87 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import Any, Literal
 
 from dfad_seg.common.errors import InputError, choose, nearest
+from dfad_seg.common.values import Channels, FileName, Fraction, Rate, options, plain
+from dfad_seg.segmentors.kinds import Network, SourceOptions
 from dfad_seg.segmentors.weights import load_encoder
 
-# smp's arguments that are set here, or that would make the answer something else than logits (N, C, H, W).
-_RESERVED = (
-    "encoder_name",
-    "encoder_weights",
-    "in_channels",
-    "classes",
-    "activation",
-    "aux_params",
-    "kwargs",
-    "self",
-)
+Counts = tuple[Channels, ...]
+Depth = Literal[1, 2, 3, 4, 5, 6]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "area", "nearest-exact"]
+Norm = Literal["batchnorm", "identity", "layernorm", "instancenorm"]
+
+# Least height and width in cells of the encoder's last map, where one is too little: PAN halves it three times.
+_SMALLEST = {"PAN": 8, "DPT": 2}
 
 
-def build_smp(
-    *,
-    num_classes: int,
-    arch: str,
-    encoder_name: str = "resnet34",
-    encoder_weights: str | bool | None = None,
-    encoder_checkpoint: str | Path | None = None,
-    encoder_options: dict[str, Any] | None = None,
-    **options: Any,
-) -> tuple[nn.Module, dict[str, Any]]:
-    """A network of segmentation_models_pytorch.
+@options
+class EncoderOptions:
+    """What goes on to timm's `create_model`."""
 
-    Args:
-        arch: an architecture of smp, in any letter case: DeepLabV3Plus, DeepLabV3, Unet, FPN, ...
-        encoder_name: an encoder of smp, or a timm model as `tu-NAME`. The older spelling `timm-NAME` works
-            as in smp: `timm-mobilenetv3_small_100` is `tu-tf_mobilenetv3_small_100`.
-        encoder_weights: None for random weights. Anything else ("imagenet") is downloaded: needs internet.
-        encoder_checkpoint: a local file of the encoder's weights; a classifier in it is ignored.
-        encoder_options: passed to timm's `create_model`; for `tu-` encoders only.
-        options: further arguments of the architecture (encoder_output_stride, decoder_channels, ...).
+    img_size: Channels | tuple[Channels, Channels] | None = None
+    """(H, W) that a transformer is made for."""
+    dynamic_img_size: bool | None = None
+    """Let a vision transformer take images of any size."""
+    patch_size: Channels | None = None
+    window_size: Channels | None = None
+    drop_rate: Fraction | None = None
+    drop_path_rate: Fraction | None = None
+    attn_drop_rate: Fraction | None = None
+    proj_drop_rate: Fraction | None = None
+    bn_eps: Rate | None = None
+    bn_momentum: Fraction | None = None
+    pad_type: Literal["", "same"] | None = None
 
-    Returns:
-        The network, and the input stride that it needs.
+
+@options
+class SmpOptions(SourceOptions):
+    """A network of segmentation_models_pytorch. What an architecture does not have is refused."""
+
+    arch: str
+    """An architecture of smp, in any letter case: DeepLabV3Plus, DeepLabV3, Unet, FPN, ..."""
+    encoder_name: str = "resnet34"
+    """An encoder of smp, or a timm model as `tu-NAME`. The older spelling `timm-NAME` works as in smp:
+    `timm-mobilenetv3_small_100` is `tu-tf_mobilenetv3_small_100`."""
+    encoder_weights: str | bool | None = None
+    """None for random weights. Anything else ("imagenet") is downloaded: needs internet."""
+    encoder_checkpoint: FileName | None = None
+    """A local file of the encoder's weights; a classifier in it is ignored."""
+    encoder_options: EncoderOptions | None = None
+    """For timm's `create_model`; for `tu-` encoders only."""
+    encoder_depth: Depth | None = None
+    """Number of stages."""
+    encoder_output_stride: Literal[8, 16, 32] | None = None
+    """Resolution of the image over that of the encoder's last features, in DeepLabs and PAN."""
+    encoder_output_indices: tuple[int, ...] | None = None
+    """Layers of a transformer that DPT reads."""
+    decoder_channels: Channels | Counts | None = None
+    decoder_use_norm: bool | Norm | None = None
+    decoder_use_batchnorm: bool | None = None
+    """The name of `decoder_use_norm` before smp 0.5."""
+    decoder_attention_type: Literal["scse"] | None = None
+    decoder_interpolation: Interpolation | None = None
+    decoder_atrous_rates: Counts | None = None
+    decoder_aspp_separable: bool | None = None
+    decoder_aspp_dropout: Fraction | None = None
+    decoder_pyramid_channels: Channels | None = None
+    decoder_segmentation_channels: Channels | None = None
+    decoder_merge_policy: Literal["add", "cat"] | None = None
+    decoder_dropout: Fraction | None = None
+    decoder_pab_channels: Channels | None = None
+    decoder_readout: Literal["ignore", "add", "cat"] | None = None
+    decoder_intermediate_channels: Counts | None = None
+    decoder_fusion_channels: Channels | None = None
+    psp_out_channels: Channels | None = None
+    psp_dropout: Fraction | None = None
+    upsampling: Channels | None = None
+    """Factor of the last resize."""
+
+
+def build_smp(chosen: SmpOptions, *, num_classes: int) -> Network:
+    """A network of segmentation_models_pytorch, and the input sizes that it takes.
 
     Raises:
         InputError: unknown architecture, encoder or option; a value that smp refuses; a failed download.
@@ -57,34 +94,61 @@ def build_smp(
 
     architectures = {cls.__name__: cls for cls in smp.MODEL_ARCHITECTURES_MAPPING.values()}
     spelled = {name.lower(): name for name in architectures}
-    build = choose(architectures, spelled.get(str(arch).lower(), str(arch)), "smp architecture")
-    encoder_name = _known_encoder(str(encoder_name))
-    known = [name for name in inspect.signature(build.__init__).parameters if name not in _RESERVED]
-    for name in options:
+    arch = spelled.get(chosen.arch.lower(), chosen.arch)
+    build = choose(architectures, arch, "smp architecture")
+    encoder = _known_encoder(chosen.encoder_name)
+    known = inspect.signature(build.__init__).parameters
+    values = _architecture_options(chosen)
+    for name in values:
         if name not in known:
             raise InputError(
-                f"segmentor source 'smp' with arch {build.__name__} has no option"
-                f" '{name}'.{nearest(name, known)} Known: {', '.join(known)}, encoder_name, encoder_weights,"
-                " encoder_checkpoint, encoder_options."
+                f"segmentor source 'smp': arch {arch} has no option '{name}'.{nearest(name, known)}"
+                f" It has {', '.join(name for name in known if name in _ARCHITECTURE)}."
             )
-    if encoder_options and not encoder_name.startswith("tu-"):
-        raise InputError(f"encoder_options need a timm encoder (tu-NAME); encoder_name is '{encoder_name}'.")
-    options = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
+    more = plain(chosen.encoder_options) if chosen.encoder_options is not None else {}
+    if more and not encoder.startswith("tu-"):
+        raise InputError(f"encoder_options need a timm encoder (tu-NAME); encoder_name is '{encoder}'.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", (DeprecationWarning))
-            network = build(
-                encoder_name=encoder_name,
-                encoder_weights=encoder_weights,
-                classes=num_classes,
-                **options,
-                **(encoder_options or {}),
+            warnings.simplefilter("ignore", DeprecationWarning)
+            module = build(
+                encoder_name=encoder, encoder_weights=chosen.encoder_weights, classes=num_classes, **values, **more
             )
     except Exception as error:  # smp and timm raise what their layers raise
-        raise InputError(_why_not_built(build.__name__, encoder_name, encoder_weights, error)) from error
-    if encoder_checkpoint is not None:
-        load_encoder(network.encoder, encoder_checkpoint)
-    return network, {"stride": _input_stride(network)}
+        raise InputError(_why_not_built(arch, encoder, chosen.encoder_weights, error)) from error
+    module.unused_weights = ("classification_head.",)
+    if chosen.encoder_checkpoint is not None:
+        load_encoder(module.encoder, chosen.encoder_checkpoint)
+    stride = int(module.encoder.output_stride) if getattr(module, "requires_divisible_input_shape", True) else 1
+    size = _fixed_size(module)
+    advice = (
+        "Let the encoder take any size (encoder_options: {dynamic_img_size: true}), or give encoder_options.img_size."
+    )
+    return Network(
+        module,
+        {"stride": stride, "smallest": stride * _SMALLEST.get(arch, 1)},
+        fixed_size=None if size is None else (size, advice),
+    )
+
+
+_ARCHITECTURE = [
+    name
+    for name in SmpOptions.__annotations__
+    if name not in ("arch", "encoder_name", "encoder_weights", "encoder_checkpoint", "encoder_options")
+]
+
+
+def _architecture_options(chosen: SmpOptions) -> dict[str, Any]:
+    return {name: value for name in _ARCHITECTURE if (value := getattr(chosen, name)) is not None}
+
+
+def _fixed_size(module: Any) -> tuple[int, int] | None:
+    """(H, W) of a transformer's encoder that takes no other."""
+    for part in module.encoder.modules():
+        if getattr(part, "strict_img_size", False) and getattr(part, "img_size", None) is not None:
+            height, width = part.img_size
+            return int(height), int(width)
+    return None
 
 
 def _known_encoder(name: str) -> str:
@@ -115,12 +179,6 @@ def _known_encoder(name: str) -> str:
         f"unknown encoder '{name}'.{nearest(name, known)} Known are those of"
         " segmentation_models_pytorch.encoders.get_encoder_names(), and timm's models as tu-NAME."
     )
-
-
-def _input_stride(network: Any) -> int:
-    if not getattr(network, "requires_divisible_input_shape", True):
-        return 1
-    return int(network.encoder.output_stride)
 
 
 def _why_not_built(arch: str, encoder: str, encoder_weights: str | bool | None, error: Exception) -> str:

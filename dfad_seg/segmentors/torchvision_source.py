@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from dfad_seg.common.errors import InputError, choose
+from dfad_seg.common.values import FileName, options
+from dfad_seg.segmentors.kinds import Network, SourceOptions
 from dfad_seg.segmentors.weights import load_encoder
 
 DEEPLABV3_MOBILENETV2 = "deeplabv3_mobilenetv2"
 
 
-def build_torchvision(
-    *,
-    num_classes: int,
-    arch: str,
-    aux_loss: bool = False,
-    output_stride: int | None = None,
-    encoder_weights: str | None = None,
-    encoder_checkpoint: str | Path | None = None,
-) -> tuple[nn.Module, dict[str, Any]]:
+@options
+class TorchvisionOptions(SourceOptions):
+    """A segmentation network of torchvision; it takes any input size."""
+
+    arch: str
+    """deeplabv3_resnet50 (the DFAD paper's teacher, output stride 8), deeplabv3_mobilenetv2 (its student, not a
+    torchvision model), or another of torchvision's segmentation models."""
+    aux_loss: bool = False
+    """With torchvision's auxiliary classifier. Its answer is not used; checkpoints that contain it (torchvision's own
+    do) load either way."""
+    output_stride: Literal[8, 16] | None = None
+    """For deeplabv3_mobilenetv2; default 16."""
+    encoder_weights: Literal["imagenet"] | None = None
+    """None for random weights. "imagenet" is downloaded: needs internet."""
+    encoder_checkpoint: FileName | None = None
+    """A local file of the backbone's weights (torchvision's classification network); a classifier in it is ignored."""
+
+
+def build_torchvision(chosen: TorchvisionOptions, *, num_classes: int) -> Network:
     """A segmentation network of torchvision.
-
-    Args:
-        arch: deeplabv3_resnet50 (the DFAD paper's teacher, output stride 8), deeplabv3_mobilenetv2 (its
-            student, not a torchvision model), or another of torchvision's segmentation models.
-        aux_loss: with torchvision's auxiliary classifier. Its answer is not used; checkpoints that contain it
-            (torchvision's own do) need it to load.
-        output_stride: 8 or 16, for deeplabv3_mobilenetv2; default 16.
-        encoder_weights: None for random weights. "imagenet" is downloaded: needs internet.
-        encoder_checkpoint: a local file of the backbone's weights (torchvision's classification network); a
-            classifier in it is ignored.
-
-    Returns:
-        The network; it takes any input size.
 
     Raises:
         InputError: unknown architecture, an option that it does not have, a failed download.
@@ -45,25 +43,29 @@ def build_torchvision(
     import torchvision.models as models
     from torchvision.models import segmentation
 
-    builders = {name: models.get_model_builder(name) for name in models.list_models(segmentation)}
+    arch = chosen.arch
+    builders: dict[str, Any] = {name: models.get_model_builder(name) for name in models.list_models(segmentation)}
+    build = choose({**builders, DEEPLABV3_MOBILENETV2: None}, arch, "torchvision architecture")
     if arch == DEEPLABV3_MOBILENETV2:
-        _refuse(arch, aux_loss=aux_loss)
-        stride = 16 if output_stride is None else output_stride
-        network = _download_or(
-            lambda weights: deeplabv3_mobilenetv2(num_classes, output_stride=stride, backbone_weights=weights),
-            encoder_weights,
+        _refuse(arch, aux_loss=chosen.aux_loss)
+        module = _download_or(
+            lambda weights: deeplabv3_mobilenetv2(
+                num_classes, output_stride=chosen.output_stride or 16, backbone_weights=weights
+            ),
+            chosen.encoder_weights,
         )
     else:
-        build = choose({**builders, DEEPLABV3_MOBILENETV2: None}, arch, "torchvision architecture")
-        _refuse(arch, output_stride=output_stride, aux_loss=aux_loss and arch.startswith("lraspp"))
-        extra = {"aux_loss": True} if aux_loss else {}
-        network = _download_or(
+        _refuse(arch, output_stride=chosen.output_stride, aux_loss=chosen.aux_loss and arch.startswith("lraspp"))
+        extra = {"aux_loss": True} if chosen.aux_loss else {}
+        module = _download_or(
             lambda weights: build(weights=None, weights_backbone=weights, num_classes=num_classes, **extra),
-            encoder_weights,
+            chosen.encoder_weights,
         )
-    if encoder_checkpoint is not None:
-        load_encoder(network.backbone, encoder_checkpoint)
-    return network, {}
+    if not chosen.aux_loss:
+        module.unused_weights = ("aux_classifier.",)
+    if chosen.encoder_checkpoint is not None:
+        load_encoder(module.backbone, chosen.encoder_checkpoint)
+    return Network(module)
 
 
 def deeplabv3_mobilenetv2(num_classes: int, *, output_stride: int = 16, backbone_weights: Any = None) -> nn.Module:
@@ -110,8 +112,6 @@ def deeplabv3_mobilenetv2(num_classes: int, *, output_stride: int = 16, backbone
 def _download_or(build: Callable[[str | None], Any], encoder_weights: str | None) -> Any:
     if encoder_weights is None:
         return build(None)
-    if encoder_weights != "imagenet":
-        raise InputError(f"encoder_weights = {encoder_weights!r}: torchvision has 'imagenet', or none.")
     try:
         return build("IMAGENET1K_V1")
     except Exception as error:

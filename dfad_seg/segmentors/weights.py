@@ -1,82 +1,61 @@
-"""Weights from files: read without running code, fitted strictly, loaded whole or not at all."""
+"""Weights from files: fitted strictly, loaded whole or not at all."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+import re
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dfad_seg.common.errors import InputError
+from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.segmentors.base import Segmentor
+from dfad_seg.segmentors.containers import canonical, choose_place, find_places, shared_prefixes
 
-# Where training tools put the weights in a larger file, in the order of preference.
-_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "network", "student")
-# What wrapping modules put before every key: DistributedDataParallel, Lightning and others, Segmentor.
-_PREFIXES = ("module.", "model.", "network.")
-_COMPILED = "_orig_mod."  # torch.compile; may stand anywhere in a key
-# Parts of a classification network that a segmentation encoder leaves out.
-_CLASSIFIER_PARTS = ("classifier.", "fc.", "head.", "last_linear.", "conv_head.", "norm_head.")
+# Beside a network's own parts, a training module keeps these.
+_BESIDE = re.compile(r"loss|criterion|metric|mean|std|weight|averaged|confmat|iou|acc|normal|augment", re.IGNORECASE)
 _SHOWN = 5
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The weights in a checkpoint file, by the network's own key names.
-
-    Unwraps the usual containers (`state_dict`, `model`, `model_state`, `model_state_dict`, `network`,
-    `student`) and strips the prefixes that all keys share (`module.`, `model.`, `network.`), and
-    `_orig_mod.` anywhere.
-
-    Raises:
-        InputError: as `read_tensors`, and if there is no state dict in the file.
-    """
-    return find_state_dict(read_tensors(path), path)
-
-
-def find_state_dict(content: Any, path: str | Path) -> dict[str, Tensor]:
-    """As `read_state_dict`, for a file's content that was read already; `path` is for the message."""
-    found = _unwrap(content)
-    if found is None:
-        if isinstance(content, Mapping):
-            names = [str(key) for key in content][:_SHOWN]
-            what = f"a mapping with {', '.join(names)}{', ...' if len(content) > _SHOWN else ''}"
-        else:
-            what = f"a {type(content).__name__}"
-        raise InputError(
-            f"checkpoint {path} holds no state dict: it is {what}. Needed is a mapping of names to tensors,"
-            f" bare or under one of {', '.join(_WRAPPERS)}."
-        )
-    return strip_prefixes(found)
-
-
-def strip_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`state` without the key prefixes that wrapping modules added.
-
-    Raises:
-        InputError: two keys become one.
-    """
-    plain = {key.replace(_COMPILED, ""): value for key, value in state.items()}
-    if len(plain) < len(state):
-        twice = next(key for key in state if _COMPILED in key)
-        raise InputError(f"keys of the state dict, such as {twice}, are the same but for '{_COMPILED}'. Save it anew.")
-    prefix = _shared_prefixes(plain)
-    return {key[len(prefix) :]: value for key, value in plain.items()}
-
-
-def load_weights(segmentor: Segmentor, path: str | Path) -> None:
+def load_weights(segmentor: Segmentor, path: str | Path, key: str | None = None) -> None:
     """Load a checkpoint file into a segmentor's network, strictly; on an error nothing is loaded.
 
-    A missing `num_batches_tracked` is tolerated, as torch does for files from before it existed.
+    What trainers wrap around weights is taken off: mappings, and a prefix that all of the network's own names share.
+    What is beside them (losses, metrics) is left out with a warning that names it. A missing `num_batches_tracked` is
+    tolerated, as torch does for files from before it existed.
+
+    Args:
+        key: which weights of a file that has several, such as `model_ema`.
 
     Raises:
-        InputError: as `read_state_dict`; missing, unexpected and mis-shaped keys (all in one message);
-            values that are not finite.
+        InputError: as `read_tensors`; missing, unexpected and mis-shaped keys (all in one message); values that are not
+            finite; several weights that fit.
     """
-    load_state(segmentor.network, read_state_dict(path), path, num_classes=segmentor.num_classes)
+    load_content(segmentor, read_tensors(path), path, key)
+
+
+def load_content(segmentor: Segmentor, content: Any, path: str | Path, key: str | None = None) -> None:
+    """As `load_weights`, for a file's content that was read already."""
+    network = segmentor.network
+    names = _Names(network)
+    places = find_places(content, list(names.own), path)
+    if key is not None:
+        choose_place(places, path, key)
+        places = [place for place in places if f".{key}." in f".{place.name}."]
+    fits = [place for place in places if not _mismatch(names.own, names.fitted(place.state)[0], path, None)]
+    if not fits and (state := _translated(network, names, places[0].state)) is not None:
+        network.load_state_dict(state)
+        return
+    place = choose_place(fits or places[:1], path, None)
+    load_state(network, place.state, path, num_classes=segmentor.num_classes)
+    left_out = [*place.beside, *names.fitted(place.state)[1]]
+    if left_out:
+        warnings.warn(f"{path}: left out, as they are not the network's: {_some(left_out)}", stacklevel=2)
 
 
 def load_state(
@@ -86,74 +65,87 @@ def load_state(
 
     A network may name, in `unused_weights`, the beginnings of keys that it does without.
     """
-    own = network.state_dict()
-    prefix = _shared_prefixes(own)  # the network's own names may begin like a wrapper's
-    unused = tuple(getattr(network, "unused_weights", ()))
-    fitted = {prefix + key: value for key, value in strip_prefixes(state).items()}
-    fitted = {key: value for key, value in fitted.items() if not key.startswith(unused)}
-    for key, value in own.items():
-        if key.endswith("num_batches_tracked"):
-            fitted.setdefault(key, value)
-    _check_finite(fitted, path)
-    problem = _mismatch(own, fitted, path, num_classes)
-    if problem and not _accepts(network, fitted):
-        raise InputError(problem)
-    network.load_state_dict(fitted, strict=True)
-
-
-def load_encoder(encoder: nn.Module, path: str | Path) -> None:
-    """Load a classification network's weights into a segmentation encoder, strictly.
-
-    The classifier's weights are left out; everything else must fit.
-
-    Raises:
-        InputError: as `load_weights`.
-    """
-    own = strip_prefixes(encoder.state_dict())
-    state = {
-        key: value
-        for key, value in read_state_dict(path).items()
-        if key in own or not key.startswith(_CLASSIFIER_PARTS)
-    }
-    # torchvision's mobile networks keep their blocks under `features`; a backbone may hold them directly,
-    # and end earlier.
-    features = "features."
-    if not any(key.startswith(features) for key in own) and all(key.startswith(features) for key in state):
-        state = {key[len(features) :]: value for key, value in state.items()}
-        blocks = {key.split(".")[0] for key in own}
-        state = {key: value for key, value in state.items() if key.split(".")[0] in blocks}
-    load_state(encoder, state, path)
-
-
-def _unwrap(content: Any, depth: int = 3) -> dict[str, Tensor] | None:
-    # Containers nest ({"model": {"state_dict": ...}}), but not deeply.
-    if depth == 0 or not isinstance(content, Mapping) or not content:
-        return None
-    if all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()):
-        return dict(content)
-    inner = (_unwrap(content.get(name), depth - 1) for name in _WRAPPERS)
-    return next((found for found in inner if found is not None), None)
-
-
-def _shared_prefixes(keys: Iterable[str]) -> str:
-    # All wrapper prefixes, one after the other, that every key shares.
-    keys = list(keys)
-    found = ""
-    while keys:
-        shared = [prefix for prefix in _PREFIXES if all(key.startswith(found + prefix) for key in keys)]
-        if not shared:
-            break
-        found += shared[0]
-    return found
-
-
-def _check_finite(state: Mapping[str, Tensor], path: str | Path) -> None:
-    bad = [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]
+    names = _Names(network)
+    fitted, _ = names.fitted({key.removeprefix(names.prefix): value for key, value in state.items()})
+    bad = [k for k, v in fitted.items() if v.is_floating_point() and not torch.isfinite(v).all()]
     if bad:
         raise InputError(
             f"checkpoint {path} has values that are not finite (nan or inf) in {_some(bad)}. The training"
             " that wrote it diverged: take an earlier checkpoint."
         )
+    problem = _mismatch(names.own, fitted, path, num_classes)
+    if problem:
+        raise InputError(problem)
+    network.load_state_dict({names.prefix + key: value for key, value in fitted.items()}, strict=True)
+
+
+def load_encoder(encoder: nn.Module, path: str | Path) -> None:
+    """Load a classification network's weights into a segmentation encoder, strictly.
+
+    Its classifier, and stages after the encoder's last, are left out; everything else must fit.
+
+    Raises:
+        InputError: as `load_weights`.
+    """
+    names = _Names(encoder)
+    places = find_places(read_tensors(path), list(names.own), path)
+    states = [place._replace(state=names.without_end(names.fitted(place.state)[0])) for place in places]
+    fits = [place for place in states if not _mismatch(names.own, place.state, path, None)]
+    load_state(encoder, choose_place(fits or states[:1], path, None).state, path)
+
+
+class _Names:
+    """A network's names for its tensors, and a file's under them.
+
+    Attributes:
+        own: the network's state, without a prefix that looks like a wrapper's.
+        prefix: this prefix.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        state = network.state_dict()
+        self.prefix = shared_prefixes(state)
+        self.own = {key.removeprefix(self.prefix): value for key, value in state.items()}
+        unused = getattr(network, "unused_weights", ())
+        self.unused = tuple(name.removeprefix(self.prefix) for name in unused) or ("\0",)
+        self.spelled = {canonical(key): key for key in self.own}
+        self.tops = {key.split(".")[0] for key in self.spelled}
+
+    def fitted(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+        """A file's state under the network's names, and the names of what is a training module's, not the network's."""
+        fitted, left_out = {}, []
+        for key, value in state.items():
+            name = key if key in self.own else self.spelled.get(canonical(key), key)
+            if name not in self.own and key.startswith(self.unused):
+                continue
+            top = canonical(key).split(".")[0]
+            if name in self.own or top in self.tops or not _BESIDE.search(top):
+                fitted[name] = value
+            else:
+                left_out.append(key)
+        for key, value in self.own.items():
+            if key.endswith("num_batches_tracked"):
+                fitted.setdefault(key, value)
+        return fitted, left_out
+
+    def without_end(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state without what comes after an encoder's end: modules that it has not, the end of its last list."""
+        parts = {key: canonical(key).split(".") for key in {**self.own, **state}}
+        last: dict[str, int] = {}
+        for key in self.own:
+            top, index = (*parts[key], "")[:2]
+            if index.isdigit():
+                last[top] = max(last.get(top, 0), int(index))
+        kept = {key: value for key, value in state.items() if key in self.own or parts[key][0] in self.tops}
+        after = {
+            key
+            for key in kept.keys() - self.own.keys()
+            if (parts[key][1:2] or [""])[0].isdigit() and int(parts[key][1]) > last.get(parts[key][0], 1 << 30)
+        }
+        # Another network of the same family is longer in several places.
+        if len({parts[key][0] for key in after}) > 1:
+            return kept
+        return {key: value for key, value in kept.items() if key not in after}
 
 
 def _mismatch(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: str | Path, num_classes: int | None) -> str:
@@ -189,16 +181,18 @@ def _mismatch(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: str 
     return f"checkpoint {path} does not fit the network. " + ". ".join([*lines, hint])
 
 
-def _accepts(network: nn.Module, state: dict[str, Tensor]) -> bool:
-    # Some networks translate the names of older versions while loading (smp does): try on a copy.
+def _translated(network: nn.Module, names: _Names, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """A state of older names that the network itself translates while loading, as smp does; None if it does not."""
+    given = {names.prefix + key: value for key, value in state.items()}
     if type(network).load_state_dict is nn.Module.load_state_dict:
-        return False
+        return None
     try:
-        copy.deepcopy(network).load_state_dict(dict(state), strict=True)
-    except Exception:
-        return False
-    return True
+        copy.deepcopy(network).load_state_dict(dict(given), strict=True)
+    except Exception:  # what does not fit is said by whoever asked
+        return None
+    return given
 
 
 def _some(items: list[str], separator: str = ", ") -> str:
-    return separator.join(items[:_SHOWN]) + (f"{separator}... ({len(items)} in all)" if len(items) > _SHOWN else "")
+    shown = [printable(item, 160) for item in items[:_SHOWN]]
+    return separator.join(shown) + (f"{separator}... ({len(items)} in all)" if len(items) > _SHOWN else "")

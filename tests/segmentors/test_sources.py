@@ -20,7 +20,6 @@ from dfad_seg.segmentors import (
     count_flops,
     count_parameters,
     freeze,
-    source_options,
     state_hash,
 )
 from dfad_seg.segmentors.torchvision_source import deeplabv3_mobilenetv2
@@ -354,10 +353,6 @@ def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
         encoder = {"encoder_name": "mobilenet_v2"} if source == "smp" else {}
         with pytest.raises(InputError, match="no route to host.*internet.*encoder_checkpoint"):
             build_segmentor(source, num_classes=3, arch=arch, encoder_weights="imagenet", **encoder)
-
-
-def test_source_options_lists_both_kinds() -> None:
-    assert {"path", "trust", "mean", "stride", "checkpoint"} <= set(source_options("torchscript"))
 
 
 # ---- cost ----

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -16,10 +15,10 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dfad_seg.common.errors import InputError, choose
+from dfad_seg.common.errors import InputError
 from dfad_seg.distill import generator_step, student_step
 from dfad_seg.distill.seeds import iteration_rng
-from dfad_seg.generators import GENERATORS, ImageGenerator
+from dfad_seg.generators import ImageGenerator, build_generator
 from dfad_seg.integrations.mmseg.segmentor import DFADSegmentor
 from dfad_seg.objectives import (
     ClassShares,
@@ -29,11 +28,8 @@ from dfad_seg.objectives import (
     build_priors,
     weighted_discrepancy,
 )
-from dfad_seg.segmentors import Segmentor, build_segmentor, class_frequencies, freeze, last_layers, load_segmentor
+from dfad_seg.segmentors import Segmentor, build_segmentor, freeze, load_segmentor
 from dfad_seg.segmentors.mmseg_networks import as_segmentor, plain_model
-
-for _name, _generator in GENERATORS.items():
-    MODELS.register_module(name=_generator.__name__, module=_generator)
 
 
 @MODELS.register_module()
@@ -123,14 +119,16 @@ class DataFreeDistiller(BaseModel):
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self.generator = _build_generator(generator, self.teacher, self.image_size)
         # Sub-modules, so that what they have learnt is in their checkpoints.
-        self.class_shares = _class_shares(generator, self.teacher)
+        self.class_shares = ClassShares.of(self.teacher) if self.generator.follows_shares else None
+        if self.class_shares is not None:
+            self.generator.aim(self.class_shares.shares)
         self.adjustment = LogitAdjustment(self.teacher.num_classes, logit_adjustment) if logit_adjustment else None
         self.student_loss = MODELS.build(student_loss or {"type": "DFADLoss", "discrepancies": {"mae": 1.0}})
         self.adversarial_loss = MODELS.build(adversarial_loss or {"type": "DFADLoss", "discrepancies": {"log_mae": 1}})
         self.objective = GeneratorObjective(
             self.adversarial_loss,
             adversarial_weight=adversarial_weight,
-            priors=build_priors(dict(priors or {}), teacher=self.teacher),
+            priors=build_priors(dict(priors or {}), self.teacher),
             class_shares=self.class_shares,
             adjustment=self.adjustment,
         )
@@ -179,10 +177,11 @@ class DataFreeDistiller(BaseModel):
                 autocast=partial(player.optim_context, self.student),
             )
             if self.adjustment is not None:
-                self.adjustment.observe(result["teacher_logits"])
-            share = result["classes"].double().clamp_min(1e-12)
+                self.adjustment.observe(result.logits)
+            counts = result.logits.argmax(dim=1).flatten().bincount(minlength=result.logits.shape[1]).double()
+            share = (counts / counts.sum()).clamp_min(1e-12)
             entropy = -(share * share.log()).sum() / torch.log(torch.tensor(float(len(share))))
-            shown = {"loss": result["loss"], "agreement": result["agreement"], "class_entropy": entropy}
+            shown = {"loss": result.loss, "agreement": result.meters["agreement"], "class_entropy": entropy}
             sums = {name: sums.get(name, 0) + value / self.student_steps for name, value in shown.items()}
         latents = self.generator.sample(self.batch_size, self.image_size, rng)
         result = generator_step(
@@ -197,14 +196,14 @@ class DataFreeDistiller(BaseModel):
             backward=_backward(opponent),
             autocast=partial(opponent.optim_context, self.generator),
         )
-        labels = result.pop("teacher_logits").argmax(dim=1)
+        labels = result.logits.argmax(dim=1)
         self.generator.observe(latents, labels)
         if self.class_shares is not None:
             self.generator.aim(self.class_shares.update(labels))
-        del result["images"]
         shares = [] if self.adjustment is None else [self.adjustment.shares]
         _average([statistic for network in (self.student, self.generator) for statistic in _running(network)] + shares)
-        return sums | {f"generator_{name}": value for name, value in result.items()}
+        terms = {"loss": result.loss, **result.meters}
+        return sums | {f"generator_{name}": value for name, value in terms.items()}
 
     def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
         """The student's answer, as their segmentors give it."""
@@ -238,21 +237,8 @@ def _build_teacher(options: Mapping[str, Any], num_classes: int) -> Segmentor:
 
 def _build_generator(options: Mapping[str, Any], teacher: Segmentor, image_size: tuple[int, int]) -> ImageGenerator:
     given = dict(options)
-    kind = given.pop("type", "DCGANGenerator")
-    if given.get("class_frequencies") in ("statistics", "moments"):
-        given["class_frequencies"] = class_frequencies(teacher).tolist()
-    ours = {build.__name__: build for build in GENERATORS.values()}
-    build = MODELS.get(kind) or choose(ours, kind, "generator.type")
-    context = {"num_classes": teacher.num_classes, "image_size": image_size}
-    wanted = inspect.signature(build).parameters
-    return build(**{name: value for name, value in context.items() if name in wanted} | given)
-
-
-def _class_shares(options: Mapping[str, Any], teacher: Segmentor) -> ClassShares | None:
-    if options.get("class_frequencies") != "moments":
-        return None
-    norm, _ = last_layers(teacher)
-    return ClassShares(norm, class_frequencies(teacher))
+    kind = str(given.pop("type", "dcgan")).removesuffix("Generator").lower()
+    return build_generator(kind, num_classes=teacher.num_classes, image_size=image_size, **given)
 
 
 def _players(optim_wrapper: Any) -> tuple[OptimWrapper, OptimWrapper]:

@@ -1,4 +1,4 @@
-"""Sources `torchscript` and `torch_export`: networks without their Python code."""
+"""Sources `torchscript` and `torch_export`: networks that come as a program, without their Python code."""
 
 from __future__ import annotations
 
@@ -12,40 +12,44 @@ import torch
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.values import FileName, options
+from dfad_seg.segmentors.base import NetworkFailed
+from dfad_seg.segmentors.kinds import Network, SourceOptions
+from dfad_seg.segmentors.settling import settle
 
 
-def build_torchscript(*, num_classes: int, path: str | Path, trust: bool = False) -> tuple[nn.Module, dict[str, Any]]:
-    """A network from a TorchScript file (`torch.jit.save`), scripted or traced, frozen or not.
+@options
+class ProgramOptions(SourceOptions):
+    """A TorchScript file (`torch.jit.save`), scripted or traced, frozen or not; or a `torch.export` file
+    (`torch.export.save`). When it is opened it is tried: at several sizes, twice, in batches."""
 
-    Args:
-        num_classes: for the check of the answer.
-        path: the file.
-        trust: must be true: such a file is a program.
+    path: FileName
+    """The file."""
+    trust: bool = False
+    """Must be true: such a file can do anything that you can do."""
+
+
+def build_torchscript(chosen: ProgramOptions, *, num_classes: int) -> Network:
+    """A network from a TorchScript file.
 
     Raises:
         InputError: no trust, no such file, no TorchScript file.
     """
-    path = _trusted_file(path, trust, "torchscript")
-    return ScriptedNetwork(_load(path, "TorchScript", lambda: _load_script(path))), {}
+    path = _trusted_file(chosen, "torchscript")
+    script = ScriptedNetwork(_load(path, "TorchScript", lambda: _load_script(path)))
+    return Network(script, settle=lambda segmentor: settle(segmentor, f"the script {path}", chosen))
 
 
-def build_torch_export(*, num_classes: int, path: str | Path, trust: bool = False) -> tuple[nn.Module, dict[str, Any]]:
-    """A network from a `torch.export` file (`torch.export.save`), exported in evaluation mode.
-
-    Export it with dynamic batch, height and width, or feed it the one size that it was exported for. If it
-    needs multiples of a number, give that number as the option `stride`.
-
-    Args:
-        num_classes: for the check of the answer.
-        path: the file (.pt2).
-        trust: must be true: such a file is a program.
+def build_torch_export(chosen: ProgramOptions, *, num_classes: int) -> Network:
+    """A network from a `torch.export` file, exported in evaluation mode, with dynamic or fixed sizes.
 
     Raises:
         InputError: no trust, no such file, no exported program, or one exported in training mode.
     """
-    path = _trusted_file(path, trust, "torch_export")
+    path = _trusted_file(chosen, "torch_export")
     program = _load(path, "torch.export", lambda: torch.export.load(path))
-    return ExportedNetwork(program, path), {}
+    network = ExportedNetwork(program, path)
+    return Network(network, settle=lambda segmentor: settle(segmentor, f"the exported program {path}", chosen))
 
 
 class ScriptedNetwork(nn.Module):
@@ -92,14 +96,14 @@ class ExportedNetwork(nn.Module):
         got = tuple(images.shape)
         fixed = [(want, have) for want, have in zip(self.accepts, got, strict=True) if isinstance(want, int)]
         if any(want != have for want, have in fixed):
-            raise InputError(self._refusal(got))
+            raise NetworkFailed(self._refusal(got))
         try:
             return self.program(images)
         except (AssertionError, RuntimeError) as error:
             # Guards on dynamic sizes (a range, a divisor) raise either; anything else is not about the input.
             if "Guard failed" not in str(error) and "Expected input" not in str(error):
                 raise
-            raise InputError(f"{self._refusal(got)} ({str(error).strip().splitlines()[0]})") from error
+            raise NetworkFailed(f"{self._refusal(got)} ({str(error).strip().splitlines()[0]})") from error
 
     def train(self, mode: bool = True) -> ExportedNetwork:
         """No effect: the mode is fixed at export, and torch's own `train` and `eval` raise here."""
@@ -131,9 +135,9 @@ class ExportedNetwork(nn.Module):
         )
 
 
-def _trusted_file(path: str | Path, trust: bool, source: str) -> Path:
-    path = Path(path)
-    if trust is not True:
+def _trusted_file(chosen: ProgramOptions, source: str) -> Path:
+    path = Path(chosen.path)
+    if not chosen.trust:
         raise InputError(
             f"segmentor source '{source}': {path} is a program, and running it can do anything that you can"
             " do. If you trust where it comes from, give the option trust: true."

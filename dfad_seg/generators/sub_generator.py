@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Painter(nn.Module):
+class SubGenerator(nn.Module):
     """(N, C, H, W) one-hot classes, (N, style_dim) styles and (N, K, H, W) noise → images (N, 3, H, W) in [0, 1].
 
     A coarse-to-fine stack of convolutions. At every scale the features are normalised and then scaled and shifted

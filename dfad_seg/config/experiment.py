@@ -1,0 +1,144 @@
+"""One experiment: what the layers declare, put together. Nothing is declared here that a layer knows."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from dfad_seg.common.values import Chosen, NonNegative, Positive, options, section
+from dfad_seg.datasets import DATASETS, TrainingData
+from dfad_seg.distill import DataFree, Game, Supervised, Training, WithData
+from dfad_seg.evaluation import EvaluationOptions
+from dfad_seg.generators import GENERATORS
+from dfad_seg.segmentors import SOURCES
+
+if TYPE_CHECKING:
+    Network = GeneratorSection = DatasetSection = Chosen
+else:
+    Network = section(SOURCES, "source")
+    GeneratorSection, DatasetSection = section(GENERATORS, "type"), section(DATASETS, "type")
+
+
+@options
+class Config(Training):
+    """What every experiment says, whatever its method; the method's own keys stand beside these."""
+
+    data_free: ClassVar[bool] = False
+    """Whether no real image is trained on."""
+
+    method: Literal["supervised", "distill_with_data", "dfad", "random_noise"]
+    """supervised: train on labels. distill_with_data: distil on real images (a control). dfad: distil without
+    data. random_noise: distil on uniform noise (a control)."""
+    teacher: Network | None = None
+    """Frozen; in `supervised`, the network to train, if that is to become a teacher."""
+    student: Network | None = None
+    """The network that is trained; as a rule small."""
+    dataset: DatasetSection | None = None
+    """Real images and labels; data-free methods evaluate on them, and no more."""
+    num_classes: Positive | None = None
+    """Default: the dataset's."""
+    evaluation: EvaluationOptions | None = None
+    """Without it nothing is scored on the way."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is one."""
+    devices: Positive = 1
+    """Processes per node."""
+    num_nodes: Positive = 1
+    """Machines."""
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    """auto: bf16-mixed where this machine is faster in it, else 32-true; what was taken, and why, is printed."""
+    deterministic: bool = False
+    """Only deterministic kernels (CUDA; on a CPU runs are bit-equal anyway)."""
+    log_every: Positive = 10
+    """Iterations between two lines of metrics."""
+    save_every: NonNegative = 500
+    """Iterations between two checkpoints; 0: at the end only."""
+    keep_checkpoints: Positive = 2
+    """The newest so many stay."""
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ("tensorboard",)
+    """Where metrics go beside metrics.jsonl."""
+    report: Literal["full", "short"] = "full"
+    """full: at the end the teacher is scored, latencies are measured, and the best and worst images drawn."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.evaluation is not None and self.dataset is None:
+            raise ValueError("evaluation needs dataset")
+        if self.dataset is None and self.num_classes is None:
+            raise ValueError("num_classes is needed where no dataset says it")
+        if self.num_classes == 1:
+            raise ValueError(
+                "num_classes is 1, and a softmax over one class is constant: for a network with one sigmoid output x, "
+                "give two classes with the logits 0 and x, through source: factory"
+            )
+
+    @property
+    def trained_role(self) -> Literal["teacher", "student"]:
+        """Which of the two networks this experiment trains."""
+        return "teacher" if self.student is None else "student"
+
+
+@options
+class _Distillation(Config):
+    teacher: Network = field()  # without the default that it has in Config: these are needed
+    student: Network = field()
+
+
+@options
+class RealImages(Config):
+    """What trains on real images."""
+
+    dataset: DatasetSection = field()
+    training_data: TrainingData = TrainingData()
+    """Which real images are trained on, and how they are changed."""
+
+
+@options
+class _WithoutData(_Distillation):
+    data_free: ClassVar[bool] = True
+
+    preview_every: NonNegative = 0
+    """Iterations between two pictures of generated images; 0: at the end only."""
+
+
+@options
+class SupervisedConfig(Supervised, RealImages):
+    """method: supervised."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.teacher is None) == (self.student is None):
+            raise ValueError("method supervised trains one network: give either teacher or student")
+
+
+@options
+class WithDataConfig(WithData, RealImages, _Distillation):
+    """method: distill_with_data."""
+
+
+@options
+class GameConfig(Game, _WithoutData):
+    """method: dfad."""
+
+    generator: GeneratorSection
+    """What makes the images."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if "layout_consistency" in self.priors and self.generator.name != "layout":
+            raise ValueError("the prior layout_consistency needs generator.type: layout")
+
+
+@options
+class NoiseConfig(DataFree, _WithoutData):
+    """method: random_noise."""
+
+
+METHODS: dict[str, type[Config]] = {
+    "supervised": SupervisedConfig,
+    "distill_with_data": WithDataConfig,
+    "dfad": GameConfig,
+    "random_noise": NoiseConfig,
+}
+"""What each method takes."""

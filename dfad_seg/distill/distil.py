@@ -1,0 +1,170 @@
+"""The data-free game. It receives networks and an `evaluate` callable, never a loader: no real image can reach it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from dfad_seg.distill.game import DataFree, Game
+from dfad_seg.distill.hooks import Hooks
+from dfad_seg.distill.losses import Losses, losses_of
+from dfad_seg.distill.memory import ReplayMemory
+from dfad_seg.distill.norm import batch_norm_mode
+from dfad_seg.distill.optimizers import build_optimizer
+from dfad_seg.distill.seeds import iteration_rng
+from dfad_seg.distill.steps import Step, generator_step, pooled, student_step
+from dfad_seg.distill.training import Progress
+from dfad_seg.distill.world import launched, unwrap
+from dfad_seg.generators import ImageGenerator
+
+PREVIEW_IMAGES = 8
+
+
+def distil(
+    teacher: nn.Module,
+    student: nn.Module,
+    generator: ImageGenerator,
+    game: DataFree,
+    *,
+    losses: Losses | None = None,
+    fabric: Fabric | None = None,
+    state: dict[str, Any] | None = None,
+    hooks: Hooks | None = None,
+) -> nn.Module:
+    """Play the game of Fang et al. 2019 (algorithm 1) and return the student to keep, on the device, in eval mode.
+
+    Args:
+        teacher: images (N, 3, H, W) in [0, 1] to logits; frozen (see `segmentors.freeze`).
+        student: likewise; trained in place.
+        generator: trained in place, if `game` is a `Game`; with the numbers of a mere `DataFree` it stays as it is.
+        game: numbers.
+        losses: default: what the numbers say, see `losses_of`. Needed where the given teacher is a faster copy of that
+            into which some of them look.
+        fabric: device, precision and processes; default: one process on the best device.
+        state: what `hooks.save` was given, to continue from.
+        hooks: logging, evaluation, saving.
+
+    Raises:
+        Interrupted: `hooks.stop_requested` said so; the state has been saved.
+        Diverged: a loss, a weight or a statistic is not finite.
+        InputError: the networks do not have what the losses need, or `state` is not of this game.
+    """
+    losses = losses or losses_of(game, teacher=teacher, student=student, generator=generator)
+    objective, adjustment, features = losses.objective, losses.adjustment, losses.features
+    fabric, hooks = launched(fabric), hooks or Hooks()
+    teacher = teacher.to(fabric.device)
+    # The connectors of the regularisers learn with the student, though they are no part of it. The wrapped networks are
+    # for the steps that train them; everything else uses the plain ones.
+    learning = student if features is None else nn.ModuleList([student, features.connectors])
+    wrapped, student_optimizer = fabric.setup(student, build_optimizer(game.student_optimizer, learning))
+    student = unwrap(wrapped)
+    networks: dict[str, nn.Module] = {"student": student, "generator": generator}
+    optimizers = {"student": student_optimizer}
+    if features is not None and any(True for _ in features.connectors.parameters()):
+        features.connectors = fabric.setup_module(features.connectors)
+        networks["connectors"] = unwrap(features.connectors)
+    if adjustment is not None:
+        networks["adjustment"] = adjustment.to(fabric.device)
+    generator = generator.to(fabric.device).train()
+    move, simultaneous = None, False
+    shares = None if objective is None else objective.class_shares
+    if shares is not None:
+        networks["class_shares"] = shares.to(fabric.device)
+        generator.aim(shares.shares)
+    if objective is not None:
+        assert isinstance(game, Game), "a generator is trained by the numbers of a Game"
+        trained, optimizers["generator"] = fabric.setup(generator, build_optimizer(game.generator_optimizer, generator))
+        simultaneous = game.simultaneous
+        move = partial(
+            generator_step,
+            generator=trained,
+            student=student,
+            teacher=teacher,
+            optimizer=optimizers["generator"],
+            objective=objective,
+            student_norm=game.student_norm,
+            accumulate=game.accumulate,
+            clip_norm=game.clip_norm,
+            backward=fabric.backward,
+            autocast=fabric.autocast,
+        )
+    teach = partial(
+        student_step,
+        student=wrapped,
+        teacher=teacher,
+        optimizer=student_optimizer,
+        loss_fn=losses.student,
+        accumulate=game.accumulate,
+        pooling=game.logit_pooling,
+        interpolation=game.interpolation,
+        features=features,
+        adjustment=adjustment,
+        clip_norm=game.clip_norm,
+        backward=fabric.backward,
+        autocast=fabric.autocast,
+    )
+    replay, warmup = game.replay, game.schedule.options.warmup
+    memory = None if replay is None else ReplayMemory(replay.size, keep_logits=replay.logits == "kept")
+    progress = Progress(game, fabric=fabric, networks=networks, optimizers=optimizers, memory=memory, hooks=hooks)
+    meters = progress.meters
+
+    def generate(count: int, size: tuple[int, int], rng: torch.Generator) -> Tensor:
+        latents = generator.sample(count, size, rng)
+        with torch.no_grad(), fabric.autocast():
+            images = generator(latents)
+        assert isinstance(images, Tensor)
+        return images
+
+    def preview(kept: nn.Module) -> None:
+        if fabric.global_rank == 0:
+            # A fixed stream: the same latents every time, so that pictures over time can be compared.
+            rng = iteration_rng(game.seed, 0, 0, fabric.device, "preview")
+            with batch_norm_mode(generator, "batch"):
+                images = generate(PREVIEW_IMAGES, game.image_size, rng)
+            with torch.no_grad():
+                labels = [network(images).argmax(dim=1).cpu() for network in (teacher, kept)]
+            hooks.preview(progress.iteration, images.cpu(), labels[0], labels[1])
+
+    def move_generator(count: int, size: tuple[int, int], rng: torch.Generator) -> Step | None:
+        if move is None:
+            return None
+        latents = generator.sample(count, size, rng)
+        moved = move(latents=latents)
+        labels = moved.logits.argmax(dim=1)
+        generator.observe(latents, labels)
+        if shares is not None:
+            generator.aim(shares.update(labels))
+        meters.add("train/generator_", {"loss": moved.loss, **moved.meters})
+        return moved
+
+    for rng in progress.iterate(state, preview):
+        size = game.size_at(progress.iteration)
+        batch = game.batch_of(size)
+        shared = move_generator(batch, size, rng) if simultaneous else None
+        for turn in range(game.student_steps):
+            if turn == 0 and shared is not None:
+                images, known = shared.images, pooled(shared.logits, game.logit_pooling)
+            else:
+                images, known = generate(batch, size, rng), None
+            taught = teach(images=images, teacher_logits=known, rng=rng)
+            if adjustment is not None and (known is not None or not simultaneous):
+                adjustment.observe(taught.logits)
+            if memory is not None:
+                memory.add(taught.images if memory.keep_logits else images, taught.logits, rng)
+            meters.add("train/student_", {"loss": taught.loss, **taught.meters})
+            meters.add_classes("train/student_", taught.logits)
+            meters.add("train/image_", {"mean": images.mean(), "sd": images.std()})
+        if memory is not None and replay is not None:
+            memory.forget_others(size)  # which will not come again
+            fillable = memory.count(size) >= batch
+            for _ in range(replay.steps_at(progress.iteration, progress.schedule, warmup) if fillable else 0):
+                images, known = memory.sample(batch, size, rng)
+                taught = teach(images=images, teacher_logits=known, rng=rng)
+                meters.add("train/replay_", {"loss": taught.loss, "agreement": taught.meters["agreement"]})
+        if not simultaneous:
+            move_generator(batch, size, rng)
+    return progress.kept_student()

@@ -1,0 +1,72 @@
+"""Data sets are put in place, or checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dfad_seg.common.errors import InputError
+from dfad_seg.config import apply_override
+from dfad_seg.datasets.check import inspect_dataset
+from dfad_seg.datasets.prepare import (
+    CAMVID_URL,
+    VOC_URL,
+    prepare_camvid,
+    prepare_nyuv2,
+    prepare_street_scenes,
+    prepare_voc,
+)
+
+
+def prepare(kind: str, root: str | Path, **options: Any) -> dict[str, int]:
+    """Put a data set in place; returns the number of images by split.
+
+    Args:
+        kind: camvid, voc, nyuv2 or street-scenes.
+        root: its folder.
+        options: of the kind, see `datasets.prepare`; None stands for the default.
+
+    Raises:
+        InputError: files or downloads are not what they should be.
+    """
+    if kind == "camvid":
+        return prepare_camvid(root, url=options["url"] or CAMVID_URL)
+    if kind == "voc":
+        return prepare_voc(
+            root, archive=options["archive"], url=options["url"] or VOC_URL, any_count=options["any_count"]
+        )
+    if kind == "nyuv2":
+        return prepare_nyuv2(root, source=options["source"], any_count=options["any_count"])
+    counts = {split: options[split] for split in ("train", "val", "test")}
+    height, width = options["size"]
+    prepare_street_scenes(root, size=(height, width), counts=counts, seed=options["seed"])
+    return counts
+
+
+def check(kind: str, root: str, *, options: Sequence[str], any_count: bool, sample: int | None) -> None:
+    """Read a data set and print its sizes, classes and remarks.
+
+    Args:
+        kind: as in a config: camvid, coco, …
+        options: `key=value`, the kind's other config keys.
+        any_count: accept any number of images per split.
+        sample: images to read per split, evenly spread; None: all.
+
+    Raises:
+        InputError: lists every fault that was found.
+    """
+    values: dict[str, Any] = {}
+    for option in options:
+        apply_override(values, option, "--options")
+    found = inspect_dataset(kind, root, any_count=any_count, options=values, sample=sample)
+    print_counts(root, found.counts)
+    print("".join(f"  {line}\n" for line in found.lines()), end="")
+    if found.problems:
+        shown = "\n  ".join([f"{len(found.problems)} problems:", *found.problems])
+        raise InputError(shown if len(found.problems) > 1 else found.problems[0])
+
+
+def print_counts(root: str | Path, counts: dict[str, int]) -> None:
+    """One line."""
+    print(f"{root}: " + ", ".join(f"{count} {split}" for split, count in counts.items()) + " images")

@@ -1,0 +1,184 @@
+"""A config becomes a run: from the command to the student's file, read from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from dfad_seg.common.errors import Diverged, InputError, Interrupted
+from dfad_seg.config import Config, dump_config
+from dfad_seg.distill import DataFree, Supervised, WithData, distil, distil_with_data, train_supervised
+from dfad_seg.recipes.build import Experiment, build_evaluate, build_experiment, training_batches
+from dfad_seg.recipes.device import launched, torch_settings
+from dfad_seg.recipes.faults import explained
+from dfad_seg.recipes.finishing import Finished, finish_report, refresh_report, start_report
+from dfad_seg.recipes.profiling import IterationProfile
+from dfad_seg.recipes.provenance import device_name, provenance
+from dfad_seg.recipes.reporting import StopSignals, build_hooks
+from dfad_seg.recipes.resuming import decided_precision, identity_of, nothing_learnt, open_run, state_to_resume
+from dfad_seg.runs import ProgressReport, RunDirectory
+from dfad_seg.runs.directory import check_folder
+from dfad_seg.runs.lock import refuse_held
+from dfad_seg.runs.loggers import check_loggers
+from dfad_seg.segmentors import Segmentor, optimize_for_distillation, save_segmentor, state_hash
+
+TITLES = {"supervised": "training the", "distill_with_data": "distilling with data the"}
+
+
+def train(
+    config: Config,
+    work_dir: str | Path,
+    *,
+    resume: str | Path | None = None,
+    command: str = "",
+    profile: int = 0,
+) -> Path:
+    """Run one experiment in `work_dir` and return the path of the trained network's file.
+
+    Args:
+        config: the experiment.
+        work_dir: its run directory; must be absent or empty unless resuming.
+        resume: None for a new run; `"latest"` for the newest checkpoint of `work_dir`; a checkpoint's path; or
+            `"auto"` for the newest checkpoint if there is a run, and a new run if not.
+        command: what to note in the provenance.
+        profile: iterations to profile; 0: none. The trace is `profile.json` in the run directory.
+
+    Raises:
+        InputError: anything wrong with config, files or folder. What can be known before training is found before
+            anything is written, and a new run that fails before its first checkpoint leaves nothing behind. Also
+            faults of the machine: no memory, no space, another run in the folder.
+        Interrupted: Ctrl-C or SIGTERM; the run has been saved and can be resumed.
+        Diverged: training went wrong; the last checkpoint is from before, and its network is in
+            `last_good_student.pt` (or `last_good_teacher.pt`).
+    """
+    work_dir, resume = _before_anything(config, Path(work_dir), resume)
+    with torch_settings(config), _faults(config, work_dir):
+        fabric = launched(config, decided=decided_precision(work_dir) if resume is not None else None)
+        experiment = build_experiment(config)
+        teacher_sha256 = None if experiment.teacher is None else state_hash(experiment.teacher)
+        identity = identity_of(config, teacher_sha256)
+        state = state_to_resume(work_dir, resume, identity)
+        signals, profiler = StopSignals(), IterationProfile(work_dir / "profile.json", profile, config.iterations)
+        evaluate = build_evaluate(config, fabric, experiment.info)
+        batches: Any = None if config.data_free else training_batches(config, fabric)
+        run = None
+        if fabric.is_global_zero:
+            device = device_name(fabric)
+            run = open_run(work_dir, config, state, resume is not None, device=device, command=command)
+        with _ending_well(experiment, work_dir, run, signals, new=resume is None), profiler:
+            if run is not None:
+                if not (work_dir / "provenance.json").exists():
+                    run.write_provenance(provenance(experiment, fabric=fabric, command=command))
+                start_report(work_dir, config, experiment.networks(experiment.trained), device_name(fabric))
+            fabric.barrier()
+            done = 0 if state is None else state["iteration"]
+            title = f"{TITLES.get(config.method, 'distilling without data the')} {config.trained_role}"
+            progress = ProgressReport(title, config.iterations, start=done, enabled=run is not None)
+            with progress, signals:
+                hooks = build_hooks(
+                    config,
+                    run=run,
+                    identity=identity,
+                    progress=progress,
+                    evaluate=evaluate,
+                    stop_requested=signals,
+                    info=experiment.info,
+                )
+                hooks.advance = _both(hooks.advance, profiler.advance)
+                trained = experiment.trained
+                optimize_for_distillation(trained, config.image_size, trainable=True)
+                losses = experiment.losses
+                if isinstance(config, DataFree):
+                    teacher, generator = experiment.fast_teacher(), experiment.generator
+                    assert generator is not None
+                    kept = distil(
+                        teacher, trained, generator, config, losses=losses, fabric=fabric, state=state, hooks=hooks
+                    )
+                elif isinstance(config, WithData):
+                    teacher = experiment.fast_teacher()
+                    kept = distil_with_data(
+                        teacher, trained, batches, config, losses=losses, fabric=fabric, state=state, hooks=hooks
+                    )
+                else:
+                    assert isinstance(config, Supervised)
+                    ignored = experiment.info.ignore_index
+                    kept = train_supervised(
+                        trained, batches, config, ignore_index=ignored, fabric=fabric, state=state, hooks=hooks
+                    )
+                if run is not None:
+                    # Signals are still put off: in the midst of writing one can come out as any error of a library.
+                    save_network(experiment, work_dir / f"{config.trained_role}.pt", kept)
+                    (work_dir / f"last_good_{config.trained_role}.pt").unlink(missing_ok=True)  # of an earlier part
+            if signals():
+                raise Interrupted(config.iterations)
+        fabric.barrier()
+        if run is not None:  # the other processes need not wait for this
+            finish_report(Finished(work_dir, experiment, experiment.networks(kept), fabric))
+    return work_dir / f"{config.trained_role}.pt"
+
+
+def _before_anything(config: Config, work_dir: Path, resume: str | Path | None) -> tuple[Path, str | Path | None]:
+    """What several processes would find alike, before they meet: all of them end alike."""
+    if resume == "auto":
+        resume = "latest" if (work_dir / "config.yaml").exists() else None
+    check_folder(work_dir, dump_config(config), resume=resume is not None)
+    check_loggers(config.loggers)
+    refuse_held(work_dir)
+    return work_dir, resume
+
+
+@contextmanager
+def _ending_well(
+    experiment: Experiment, work_dir: Path, run: RunDirectory | None, signals: StopSignals, *, new: bool
+) -> Iterator[None]:
+    """However the training inside ends, the run directory is whole, closed, and says so in its report."""
+    try:
+        yield
+    except Interrupted as stop:
+        stop.where = str(work_dir)
+        stop.signal_number = signals.number or stop.signal_number
+        raise
+    except Diverged as error:
+        if run is not None and error.kept is not None:
+            file = work_dir / f"last_good_{experiment.config.trained_role}.pt"
+            save_network(experiment, file, error.kept, {"iteration": error.iteration, "stopped": str(error)})
+        raise
+    except (InputError, OSError, RuntimeError, MemoryError):
+        if run is not None and new and nothing_learnt(work_dir):
+            run.discard()
+        raise
+    finally:
+        if run is not None:
+            run.close()
+            if (work_dir / "config.yaml").exists():
+                refresh_report(work_dir)
+
+
+def save_network(experiment: Experiment, path: Path, kept: nn.Module, extra: dict[str, Any] | None = None) -> None:
+    """Write a trained network with the names of its classes, where the data set or the teacher knows them."""
+    info, teacher = experiment.info, experiment.teacher
+    assert isinstance(kept, Segmentor)
+    unnamed = (None, None) if teacher is None else (teacher.classes, teacher.palette)
+    classes, palette = (info.classes, info.palette) if info.named else unnamed
+    save_segmentor(path, kept, classes=classes, palette=palette, extra=extra)
+
+
+def _faults(config: Config, work_dir: Path) -> Any:
+    height, width = config.image_size
+    lower = "Lower batch_size or image_size"
+    if config.data_free:
+        lower += ", raise accumulate, or find the batch with --auto-batch"
+    then = f" What was saved in {work_dir} is whole: repeat the command, with --resume if there is a checkpoint."
+    return explained(batch=f"batch_size {config.batch_size} at {height}x{width}", advice=lower, then=then)
+
+
+def _both(first: Callable[[int], None], second: Callable[[], None]) -> Callable[[int], None]:
+    def then(iteration: int) -> None:
+        first(iteration)
+        second()
+
+    return then

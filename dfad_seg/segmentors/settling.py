@@ -1,0 +1,165 @@
+"""A network without its code is tried when it is opened: what it takes, and whether it is what it seems."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dfad_seg.common.errors import InputError
+from dfad_seg.segmentors.base import NetworkFailed, Segmentor
+from dfad_seg.segmentors.contract import Contract
+
+_SIDES = ((64, 96), (96, 64))
+_COMMON_SIDES = (64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 448, 512, 513, 640, 769)
+_STRIDES = (1, 2, 4, 8, 16, 32, 64, 128)
+_TOLERANCE = 1e-3
+_HALF = re.compile(r"\b(Half|BFloat16|float16|bfloat16|dtype|scalar type)\b")
+
+
+def settle(segmentor: Segmentor, what: str, given: Contract) -> None:
+    """Find out the sizes that an opaque network takes, where `given` does not say them, and refuse what cannot serve.
+
+    Raises:
+        InputError: half precision, training mode, no logits, or no size at which it answers; it begins with `what`.
+    """
+    segmentor.eval()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        _take_float32(segmentor, what)
+        _find_sizes(segmentor, what, given)
+        _refuse_training_mode(segmentor, what)
+
+
+def smooth_noise(count: int, height: int, width: int) -> Tensor:
+    """Images (count, 3, height, width) of clouds in [0, 1], always the same."""
+    rng = torch.Generator().manual_seed(0)
+    clouds = sum(
+        F.interpolate(torch.rand(count, 3, cells, cells, generator=rng), size=(height, width), mode="bilinear") / 3
+        for cells in (2, 5, 11)
+    )
+    assert isinstance(clouds, Tensor)
+    return ((clouds - 0.5) * 2 + 0.5).clamp(0, 1)
+
+
+def _take_float32(segmentor: Segmentor, what: str) -> None:
+    """Weights of half precision become float32; a program that insists on half precision is refused."""
+    network = segmentor.network
+    if any(t.dtype in (torch.half, torch.bfloat16) for t in itertools.chain(network.parameters(), network.buffers())):
+        network.float()
+    failed = [_failure(segmentor, size) for size in _SIDES]
+    if all(error is not None and _HALF.search(str(error)) for error in failed):
+        raise InputError(
+            f"{what} computes in half precision and cannot take float32 images ({failed[0]}). Make it anew in float32:"
+            " model.float() before it is traced, scripted or exported."
+        )
+
+
+def _find_sizes(segmentor: Segmentor, what: str, given: Contract) -> None:
+    for scale in (1, 2, 4, 0.5, 0.25):
+        sizes = [(int(height * scale), int(width * scale)) for height, width in _SIDES]
+        failed = [_failure(segmentor, size) for size in sizes]
+        if failed == [None, None] and len({_answer_size(segmentor, size) for size in sizes}) > 1:
+            if scale > 1 and given.smallest is None:
+                segmentor.smallest = min(sizes[0])
+            if given.stride is None:
+                odd = (sizes[0][0] + 1, sizes[0][1] + 1)
+                segmentor.stride = next((s for s in _STRIDES if _works_at(segmentor, odd, s)), segmentor.stride)
+            return
+        if any(error is None for error in failed):
+            break  # it answers, and always at one size: a size is burnt in
+    for batch, size in itertools.product(_batches(segmentor.network), _candidates(segmentor.network)):
+        segmentor.fixed_batch = batch
+        if _is_burnt_in(segmentor, size):
+            segmentor.fixed_size = size
+            segmentor.fixed_advice = (
+                f"That size is burnt into {what}. Make it anew so that it takes any size (dynamic shapes; no Python"
+                " numbers taken from a shape), or take images of this size (image_size: [{}, {}]).".format(*size)
+            )
+            return
+    if "training mode" in str(failed[0]):
+        raise _made_in_training_mode(what, ["BatchNorm asks for several values per channel"])
+    raise InputError(f"{what} answers images of none of the sizes that were tried: {failed[0]}")
+
+
+def _works_at(segmentor: Segmentor, size: tuple[int, int], stride: int) -> bool:
+    before, segmentor.stride = segmentor.stride, stride
+    failed = _failure(segmentor, size)
+    segmentor.stride = before
+    return failed is None
+
+
+def _failure(segmentor: Segmentor, size: tuple[int, int], batch: int = 1) -> NetworkFailed | None:
+    """The error of a network on images of a size; what it returns must be logits, or an InputError is raised."""
+    try:
+        segmentor(torch.full((batch, 3, *size), 0.5))
+    except NetworkFailed as error:
+        return error
+    return None
+
+
+def _answer_size(segmentor: Segmentor, size: tuple[int, int]) -> tuple[int, ...]:
+    """(h, w) of the network's own answer, before it is resized."""
+    batch = segmentor.fixed_batch or 1
+    images = segmentor.normalise(torch.full((batch, 3, *size), 0.5))
+    return tuple(segmentor.take_logits(segmentor.network(images), batch).shape[-2:])
+
+
+def _batches(network: nn.Module) -> Iterator[int | None]:
+    """Batch sizes that could be burnt in; None is any."""
+    accepts = getattr(network, "accepts", (None,))
+    yield from (accepts[0],) if isinstance(accepts[0], int) else (None, 2, 4, 8, 16)
+
+
+def _candidates(network: nn.Module) -> Iterator[tuple[int, int]]:
+    """Sizes that could be burnt in: pairs of numbers in the program, then usual ones."""
+    accepts = getattr(network, "accepts", ())
+    if accepts and all(isinstance(side, int) for side in accepts[2:]):
+        yield accepts[2], accepts[3]
+        return
+    text = str(getattr(getattr(network, "script", None), "inlined_graph", ""))
+    constants = {int(value) for value in re.findall(r"int = prim::Constant\[value=(\d+)\]", text)}
+    sides = sorted((side for side in constants if 8 <= side <= 4096), reverse=True)[:12]
+    yield from itertools.product(sides, sides)
+    yield from _SIDES
+    yield from ((side, side) for side in _COMMON_SIDES)
+
+
+def _is_burnt_in(segmentor: Segmentor, size: tuple[int, int]) -> bool:
+    """Whether a network that answers at one size alone was made for this one: its answer is as large, or a fraction."""
+    if _failure(segmentor, size) is not None:
+        return False
+    return _answer_size(segmentor, size) in [tuple(-(-side // step) for side in size) for step in (1, 2, 4, 8, 16, 32)]
+
+
+def _refuse_training_mode(segmentor: Segmentor, what: str) -> None:
+    size = segmentor.fixed_size or tuple(max(side, segmentor.smallest) for side in _SIDES[0])
+    images = smooth_noise(2, *size)
+    if segmentor.fixed_batch is None and _failure(segmentor, size, batch=2) is not None:
+        segmentor.fixed_batch = 1
+    before = [value.clone() for value in segmentor.network.buffers()]
+    first, again = segmentor(images), segmentor(images)
+    signs = []
+    if any(not torch.equal(old, new) for old, new in zip(before, segmentor.network.buffers(), strict=True)):
+        signs.append("an evaluation changes its running statistics: BatchNorm is live")
+    if not _close(first, again):
+        signs.append("the same images twice give other logits: dropout is live")
+    elif not signs and not _close(segmentor(images[:1]), first[:1]):
+        signs.append("an image's logits depend on the others of its batch: BatchNorm is live")
+    if signs:
+        raise _made_in_training_mode(what, signs)
+
+
+def _made_in_training_mode(what: str, signs: list[str]) -> InputError:
+    return InputError(
+        f"{what} was made in training mode ({'; '.join(signs)}), so that its logits are not those that the network was"
+        " trained to give. Call model.eval() before torch.jit.trace, torch.jit.script or torch.export.export."
+    )
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    scale = float(a.abs().max()) + 1e-12
+    return bool(((a - b).abs() <= _TOLERANCE * scale).all())

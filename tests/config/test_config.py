@@ -1,0 +1,158 @@
+"""Configs: every mistake is named, with its key and a suggestion; what is resolved reads back equal."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dfad_seg.common.errors import InputError
+from dfad_seg.config import dump_config, load_config, parse_config
+from dfad_seg.distill import Game
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
+SMP = {"source": "smp", "arch": "Unet", "encoder_name": "resnet18"}
+DFAD = {
+    "method": "dfad",
+    "num_classes": 3,
+    "teacher": {**SMP, "checkpoint": "t.pt"},
+    "student": SMP,
+    "generator": {"type": "dcgan"},
+}
+
+
+def changed(**changes):
+    return {k: v for k, v in (DFAD | changes).items() if v is not ...}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_shipped_configs_are_valid_and_say_how_to_run_them(path):
+    config = load_config(path)
+    assert parse_config(yaml.safe_load(dump_config(config))) == config
+    assert f"python tools/train_seg.py {path.relative_to(path.parents[2])}" in path.read_text()
+
+
+def test_a_config_is_the_games_numbers_with_the_papers_defaults():
+    config = parse_config(DFAD)
+    assert isinstance(config, Game) and (config.iterations, config.student_steps, config.batch_size) == (15_000, 5, 64)
+    assert config.image_size == (128, 128) and config.student_norm == "update"
+    s, g = config.student_optimizer, config.generator_optimizer
+    assert (s.name, s.options.lr, s.options.momentum, s.options.weight_decay) == ("sgd", 0.1, 0.9, 5e-4)
+    assert (g.name, g.options.lr) == ("adam", 1e-3)
+    assert config.student_loss == {"mae": 1.0} and config.adversarial_loss == {"log_mae": 1.0}
+
+
+WRONG = [
+    ({"iteratons": 5}, "iteratons: unknown key. Did you mean 'iterations'"),
+    ({"student_optimizer": {"type": "sgd", "lr": 0.1, "momentun": 0.9}}, "momentun: unknown key. Did you mean 'mom"),
+    ({"schedule": {"type": "cosine", "warmups": 5}}, "schedule.warmups: unknown key. Did you mean 'warmup'"),
+    ({"generator": {"type": "layout", "widht": 5}}, "generator.widht: unknown key. Did you mean 'width'"),
+    ({"teacher": {"source": "smpp"}}, "teacher: source 'smpp' is unknown. Did you mean 'smp'"),
+    ({"teacher": {"arch": "Unet"}}, "teacher: source is missing"),
+    ({"teacher": "t.pt"}, "teacher: a mapping with source and its options is needed, got 't.pt'"),
+    ({"iterations": 0}, "iterations: input should be greater than 0, got 0"),
+    ({"iterations": "many"}, "iterations: .*got 'many'"),
+    ({"image_size": 128}, "image_size"),
+    ({"image_size": [128, -1]}, r"image_size.1: input should be greater than 0, got -1"),
+    ({"student_optimizer": {"type": "sgd"}}, "student_optimizer.lr: this key is needed"),
+    ({"student_optimizer": {"type": "lion", "lr": 0.1}}, "student_optimizer: type 'lion' is unknown"),
+    ({"student_optimizer": {"type": "sgd", "lr": float("nan")}}, "student_optimizer.lr"),
+    ({"ema_decay": 1.0}, "ema_decay: input should be less than 1"),
+    ({"method": "dfda"}, "unknown method 'dfda'. Did you mean 'dfad'"),
+    ({"method": ...}, "method: this key is needed"),
+    ({"teacher": ...}, "teacher: this key is needed"),
+    ({"num_classes": ...}, "num_classes is needed where no dataset says it"),
+    ({"num_classes": 1}, "num_classes is 1, and a softmax over one class is constant"),
+    ({"focal_gamma": 2.0}, "method dfad does not use focal_gamma; remove"),
+    ({"training_data": {"split": "train"}, "iterations": 0}, "(?s)greater than 0.*does not use training_data"),
+    ({"priors": {"layout_consistency": 1.0}}, "layout_consistency needs generator.type: layout"),
+    ({"priors": {"batchnorm": 1.0}}, "priors: unknown prior 'batchnorm'"),
+    ({"evaluation": {"split": "val"}}, "evaluation needs dataset"),
+    ({"temperature": 2}, "temperature has no effect without one of jensen_shannon, kl"),
+    ({"temperature": 2, "adversarial_loss": {"kl": 1}, "adversarial_weight": 0}, "temperature has no effect"),
+    ({"interpolation": {"type": "cutmixx"}}, "interpolation.type: input should be 'mixup' or 'cutmix'"),
+    ({"interpolation": {"type": "mixup", "share": 0}}, "interpolation.share: input should be greater than 0"),
+    ({"features": {}}, "features: needed is a weight above 0"),
+    ({"features": {"attention_transfer": 0.1}, "simultaneous": True}, "features cannot go with simultaneous"),
+    (
+        {"interpolation": {"type": "mixup", "share": 1}, "features": {"attention_transfer": 0.1}},
+        "interpolation.share leaves none",
+    ),
+    (
+        {"progressive_sizes": [[32, 32], [48, 64]], "image_size": [64, 64]},
+        "progressive_sizes ends with 48x64, and image_size is 64x64",
+    ),
+    ({"replay": {"size": 64, "steps": 1, "final_steps": 9}}, "replay.final_steps needs a schedule that falls"),
+    ({"replay": {"size": 64}}, "replay.steps: this key is needed"),
+    ({"replay": {"size": 2, "steps": 2}}, "replay.size: .* 2 cannot fill one"),
+    ({"student_loss": {"mae": 0}}, "student_loss needs at least one discrepancy"),
+    ({"student_loss": {"mae": -1}}, "student_loss.mae: input should be greater than or equal to 0"),
+    ({"student_loss": {"meu": 1}}, "unknown discrepancy 'meu'"),
+    ({"schedule": {"type": "step"}}, "schedule.every: this key is needed"),
+    ({"schedule": {"type": "poly", "gamma": 0.5}}, "schedule.gamma: unknown key"),
+    ({"method": "random_noise"}, "method random_noise does not use generator"),
+    ({"method": "supervised", "generator": ...}, "dataset: this key is needed"),
+    ({"precision": "fp8"}, "precision"),
+    ({"student_norm": "freeze"}, "student_norm"),
+    ({"seed": -1}, "seed: input should be greater than or equal to 0"),
+    ({"dataset": {"type": "folders", "root": "x"}}, "dataset.img_dir: this key is needed"),
+    ({"dataset": {"type": "camvid"}}, "dataset.root: this key is needed"),
+    ({"dataset": {"type": "camvid", "root": "x", "classes": ["a"]}}, "dataset.classes: unknown key"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), WRONG, ids=range(len(WRONG)))
+def test_mistakes_are_named(changes, message):
+    with pytest.raises(InputError, match=message):
+        parse_config(changed(**changes))
+
+
+def test_all_mistakes_come_together():
+    with pytest.raises(InputError) as caught:
+        parse_config(changed(iterations=0, batchsize=4, schedule={"type": "cosine", "end": -1}))
+    said = str(caught.value)
+    assert said.count("\n") == 3 and all(key in said for key in ("iterations: ", "batchsize: ", "schedule.end: "))
+
+
+def test_supervised_trains_one_network():
+    both = {"method": "supervised", "teacher": SMP, "student": SMP, "dataset": {"type": "camvid", "root": "x"}}
+    with pytest.raises(InputError, match="give either teacher or student"):
+        parse_config(both)
+    config = parse_config({k: v for k, v in both.items() if k != "student"})
+    assert config.trained_role == "teacher" and not config.data_free and config.training_data.split == "train"
+
+
+def test_overrides(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text(yaml.safe_dump(DFAD))
+    config = load_config(file, ["seed=3", "schedule.type=cosine", "schedule.warmup=5", "generator={type: layout}"])
+    assert (config.seed, config.schedule.name, config.schedule.options.warmup) == (3, "cosine", 5)
+    assert config.generator.name == "layout"
+    for wrong, message in (("seed", "key=value"), ("=3", "key=value"), ("seed.x=1", "a value, not a group")):
+        with pytest.raises(InputError, match=message):
+            load_config(file, ["seed=1", wrong])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "not valid YAML"),
+        ("- a", "must hold a mapping"),
+        ("seed: 1\nseed: 2", "the key 'seed' is there twice"),
+        ("a: !!python/object/apply:os.system [ls]", "not valid YAML"),
+        ("a: &a [*a]", "aliases"),
+        ("\x00", "not valid YAML"),
+    ],
+)
+def test_files_that_are_no_config(tmp_path, text, message):
+    file = tmp_path / "a.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_config(file)
+
+
+def test_a_network_is_no_config(tmp_path):
+    (tmp_path / "student.pt").write_bytes(b"PK\x03\x04\xff\xfe")
+    with pytest.raises(InputError, match="is no text"):
+        load_config(tmp_path / "student.pt")
+    with pytest.raises(InputError, match="is a folder"):
+        load_config(tmp_path)
