@@ -18,9 +18,7 @@ import numpy as np
 from PIL import Image
 
 from dfad_seg.common.errors import InputError, printable
-
-Colour = tuple[int, int, int]
-"""Red, green, blue, 0-255."""
+from dfad_seg.common.palette import Colour, bit_palette
 
 PHOTO_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """What is decoded, whatever a file is called. Pillow knows dozens more, and hands PostScript to another program."""
@@ -47,6 +45,9 @@ _LOSSLESS_TIFF = (1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000)
 _PNG_ADVICE = "Save the ids as an 8-bit grey PNG, from the original labels."
 
 
+_BY_ID = bit_palette(256)
+
+
 class Photo(NamedTuple):
     """A decoded image as it is stored, and how it is to be turned."""
 
@@ -70,7 +71,7 @@ def read_photo(path: Path, what: str = "image") -> Photo:
             that cameras add to a JPEG), other samples than 8 bits, or inks (CMYK) or other colours instead of RGB.
     """
     image, data = _open(path, what)
-    if image.mode.startswith(("I", "F")) or max(_bits(image, data)) > 8:
+    if image.mode.startswith(("I", "F")) or _bits(image, data) > 8:
         raise InputError(f"{what} {path} has {_samples(image, data)}; 8-bit images are needed.")
     if image.mode in ("CMYK", "LAB"):
         raise InputError(f"{what} {path} has colours of type {image.mode}; convert it to RGB first.")
@@ -138,8 +139,7 @@ class IndexReader:
             raise InputError(f"{what} {path} is {image.width}x{image.height}, and {size[1]}x{size[0]} is needed.")
         if self._decode is not None and _is_colour(image, data):
             return self._decode(_opaque_rgb(image, path, what), path)
-        bits = _bits(image, data)
-        if image.mode not in ("1", "L", "P") or len(bits) != 1:
+        if image.mode not in ("1", "L", "P"):
             raise InputError(
                 f"{what} {path} has {_samples(image, data)}; an index mask is needed, 8-bit grey or palette, whose "
                 f"values are the ids. {_PNG_ADVICE}"
@@ -148,13 +148,14 @@ class IndexReader:
         if image.mode == "P":
             return self._by_palette(ids, image, path, what)
         # Decoders spread fewer than 8 bits over 0-255 (but for those of one bit, which are false and true).
-        return ids if image.mode == "1" else ids // (255 // (2 ** bits[0] - 1))
+        return ids if image.mode == "1" else ids // (255 // (2 ** _bits(image, data) - 1))
 
     def _by_palette(self, ids: np.ndarray, image: Image.Image, path: Path, what: str) -> np.ndarray:
         flat = image.getpalette("RGB") or []
         palette: list[Colour] = [tuple(flat[i : i + 3]) for i in range(0, len(flat) - 2, 3)]  # type: ignore[misc]
         used = np.flatnonzero(np.bincount(ids.ravel(), minlength=len(palette))[: len(palette)]).tolist()
-        if any(self._elsewhere(palette, id) for id in used):
+        in_order = len(used) > 1 and all(palette[id] in (_BY_ID[id], (id, id, id)) for id in used)
+        if not in_order and any(self._elsewhere(palette, id) for id in used):
             known = all(palette[id] in self._ids for id in used)
             if self._declared and known:
                 table = np.zeros(256, np.uint8)
@@ -222,12 +223,13 @@ def _open(path: Path, what: str, formats: tuple[str, ...] = PHOTO_FORMATS) -> tu
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data), formats=formats)
+        too_large = image.width * image.height > MAX_PIXELS
     except Image.DecompressionBombError:
-        raise InputError(_too_large(path, what)) from None
+        too_large = True
     except Exception:  # Pillow's parsers of headers raise many types for damaged data
         raise InputError(f"{what} {path} is not a readable image file ({len(data)} bytes).") from None
-    if image.width * image.height > MAX_PIXELS:
-        raise InputError(_too_large(path, what))
+    if too_large:
+        raise InputError(f"{what} {path} has more than {MAX_PIXELS // 10**6} million pixels; make it smaller first.")
     return image, data
 
 
@@ -236,19 +238,11 @@ def _read_file(path: Path, what: str) -> bytes:
         # A pipe that nobody writes to would be waited for without end.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as handle:
             status = os.fstat(handle.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise InputError(f"{what} {path} is no regular file.")
-            if status.st_size > MAX_BYTES:
-                raise InputError(
-                    f"{what} {path} has {status.st_size >> 20} MiB, more than {MAX_BYTES >> 20}; make it smaller first."
-                )
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+                raise InputError(f"{what} {path} is no regular file of at most {MAX_BYTES >> 20} MiB.")
             return handle.read(MAX_BYTES)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise InputError(f"cannot read {what} {path}: {getattr(error, 'strerror', None) or error}.") from None
-
-
-def _too_large(path: Path, what: str) -> str:
-    return f"{what} {path} has more than {MAX_PIXELS // 10**6} million pixels; make it smaller first."
 
 
 def _one_picture(image: Image.Image, path: Path, what: str) -> None:
@@ -268,23 +262,19 @@ def _orientation(image: Image.Image) -> int:
     return found if isinstance(found, int) and found in _TURNS else 1
 
 
-def _bits(image: Image.Image, data: bytes) -> tuple[int, ...]:
-    """Bits per sample as they are in the file, one number per channel."""
-    channels = len(image.getbands())
-    if image.format == "PNG":
-        return (data[24],) * channels
+def _bits(image: Image.Image, data: bytes) -> int:
+    """Bits per sample as they are in the file, the most of all channels."""
     if image.format == "TIFF":
-        found = getattr(image, "tag_v2", {}).get(_BITS, (1,))
-        return tuple(found) if isinstance(found, tuple) else (found,)
-    return (8,) * channels
+        return int(np.max(getattr(image, "tag_v2", {}).get(_BITS, 1)))
+    return data[24] if image.format == "PNG" else 8
 
 
 def _samples(image: Image.Image, data: bytes) -> str:
-    return f"{'/'.join(map(str, _bits(image, data)[:1]))}-bit samples of type '{image.mode}'"
+    return f"{_bits(image, data)}-bit samples of type '{image.mode}'"
 
 
 def _is_colour(image: Image.Image, data: bytes) -> bool:
-    return image.mode in ("RGB", "RGBA") and max(_bits(image, data)) == 8
+    return image.mode in ("RGB", "RGBA") and _bits(image, data) == 8
 
 
 def _opaque_rgb(image: Image.Image, path: Path, what: str) -> np.ndarray:

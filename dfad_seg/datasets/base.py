@@ -11,7 +11,8 @@ import torch
 from torch.utils.data import Dataset
 
 from dfad_seg.common.errors import InputError, nearest
-from dfad_seg.common.images import Colour, IndexReader, Photo, read_photo
+from dfad_seg.common.images import IndexReader, Photo, read_photo
+from dfad_seg.common.palette import Colour
 from dfad_seg.common.values import options
 from dfad_seg.datasets.metainfo import MetaInfo
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.images import Colour
+from dfad_seg.common.palette import Colour
 
 ORIGINAL_COLOURS: dict[str, tuple[int, int, int]] = {
     "Animal": (64, 128, 64),

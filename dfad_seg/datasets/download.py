@@ -96,7 +96,8 @@ def unpack(archive: Path, target: Path, choose: Choose) -> int:
         most = MAX_RATIO * max(archive.stat().st_size, 2**20)
         opened: zipfile.ZipFile | tarfile.TarFile
         with zipfile.ZipFile(archive) if zipfile.is_zipfile(archive) else tarfile.open(archive) as opened:
-            wanted, total = [], 0
+            wanted: list[tuple[Path, Callable[[], bytes]]] = []
+            total = 0
             members = _zipped(opened) if isinstance(opened, zipfile.ZipFile) else _tarred(opened)
             for count, (name, size, plain, read) in enumerate(members):
                 place = choose(_safe_path(name, archive))

@@ -88,7 +88,10 @@ class Folders(SegmentationDataset):
         found = list_files(image_folder, chosen.img_suffix, "image")
         masks = list_files(mask_folder, chosen.seg_map_suffix, "mask").files
         if not found.files:
-            raise InputError(f"the image folder {image_folder} holds no files that end with '{chosen.img_suffix}'.")
+            more = f" {len(found.left_out)} image files end otherwise." if found.left_out else ""
+            raise InputError(
+                f"the image folder {image_folder} holds no files that end with '{chosen.img_suffix}'.{more}"
+            )
         known = set(masks.values())  # masks may lie among the images
         others = Listing(found.files, [path for path in found.left_out if path not in known])
         self.notes += others.notes(f"'{chosen.img_suffix}'")

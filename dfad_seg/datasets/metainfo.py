@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dfad_seg.common.errors import InputError, printable
+from dfad_seg.common.palette import Colour, bit_palette
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class MetaInfo:
     """
 
     classes: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
+    palette: tuple[Colour, ...]
     ignore_index: int = 255
     named: bool = True
     """False where `classes` are placeholders, as for a teacher of which only the class count is known."""
@@ -65,22 +66,7 @@ class MetaInfo:
         return self.ids()[label]
 
 
-def bit_palette(count: int) -> tuple[tuple[int, int, int], ...]:
-    """The first `count` (at most 256) colours of Pascal VOC's palette, all different.
-
-    The rule of the VOC development kit (`VOClabelcolormap.m`): bits 0, 3, 6 of an index are the highest bits of red,
-    1, 4, 7 of green, 2, 5 of blue.
-    """
-    if not 0 <= count <= 256:
-        raise InputError(f"a palette of {count} colours was asked for; the rule gives at most 256.")
-    return tuple((_top_bits(i, 0), _top_bits(i, 1), _top_bits(i, 2)) for i in range(count))
-
-
-def _top_bits(index: int, first: int) -> int:
-    return sum((index >> first + 3 * place & 1) << 7 - place for place in range(3))
-
-
-def class_colours(palette: Sequence[Sequence[int]] | None, classes: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
+def class_colours(palette: Sequence[Sequence[int]] | None, classes: Sequence[str]) -> tuple[Colour, ...]:
     """The colours that a config gives its classes, or those of `bit_palette`; `MetaInfo` checks them."""
     if palette is None:
         return bit_palette(min(256, len(classes)))

@@ -12,9 +12,10 @@ from PIL import Image
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import write_text, write_whole
 from dfad_seg.common.images import Photo
+from dfad_seg.common.palette import bit_palette
 from dfad_seg.datasets.base import Pair, SegmentationDataset, pair_up
 from dfad_seg.datasets.listing import list_images, read_listing, require_listed
-from dfad_seg.datasets.metainfo import NYUV2_13, bit_palette
+from dfad_seg.datasets.metainfo import NYUV2_13
 from dfad_seg.datasets.nyuv2_files import LABELLED, SPLITS, NyuFiles, read_splits
 
 SPLIT_SIZES = {"train": 795, "test": 654}

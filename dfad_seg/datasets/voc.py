@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.images import Colour, IndexReader
+from dfad_seg.common.images import IndexReader
+from dfad_seg.common.palette import Colour, bit_palette
 from dfad_seg.datasets.base import Pair, SegmentationDataset, pair_up, require_folder
 from dfad_seg.datasets.colours import labels_by_colour
 from dfad_seg.datasets.listing import list_images, read_listing, require_listed
-from dfad_seg.datasets.metainfo import VOC, bit_palette
+from dfad_seg.datasets.metainfo import VOC
 
 SPLIT_SIZES = {"train": 1464, "val": 1449, "trainval": 2913, "train_aug": 10582}
 """Images per split of the published sets."""

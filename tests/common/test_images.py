@@ -16,6 +16,7 @@ from PIL import Image
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.images import IndexReader, read_colours, read_photo
+from dfad_seg.common.palette import bit_palette
 
 IDS = np.array([[0, 1, 2, 3, 1], [3, 2, 0, 0, 1], [1, 1, 2, 3, 0]], np.uint8)
 COLOURS = {0: (0, 0, 0), 1: (200, 10, 20), 2: (10, 200, 30), 3: (20, 30, 250), 255: (224, 224, 192)}
@@ -157,6 +158,15 @@ def test_colours_that_nobody_declared(tmp_path: Path) -> None:
     np.testing.assert_array_equal(shown.read(file(tmp_path, by_chance)), IDS % 2 + 254)
     with pytest.raises(InputError, match="give the set's own palette"):
         shown.read(file(tmp_path, READ["the colours in another order"]))
+
+
+def test_a_palette_by_the_ids_is_in_order_whatever_the_classes_colours(tmp_path: Path) -> None:
+    """Many tools give every file Pascal VOC's palette or greys: 1 dark red, 3 olive, which may be another class's."""
+    reader = IndexReader({0: (128, 128, 128), 1: (128, 0, 0), 2: (2, 2, 2), 3: (0, 0, 0), 5: (128, 128, 0)})
+    greys = [(i, i, i) for i in range(4)]
+    for palette in (bit_palette(4), greys):
+        np.testing.assert_array_equal(reader.read(file(tmp_path, png(IDS, 8, plte(*palette), kind=3))), IDS)
+        reader = IndexReader({i: greys[3 - i] for i in range(4)})
 
 
 def test_files_that_contradict_each_other(tmp_path: Path) -> None:

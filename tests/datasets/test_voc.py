@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.palette import bit_palette
 from dfad_seg.datasets import VOC, Voc, build_dataset
-from dfad_seg.datasets.metainfo import bit_palette
 from dfad_seg.datasets.voc import decode_colours
 
 # The first entries of the palette as the VOC development kit documents them.
