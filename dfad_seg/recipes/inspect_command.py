@@ -10,9 +10,9 @@ import yaml
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import write_text
+from dfad_seg.common.palette import bit_palette
 from dfad_seg.config import shipped_configs
 from dfad_seg.datasets import MetaInfo
-from dfad_seg.datasets.metainfo import bit_palette
 from dfad_seg.objectives import ClassShares
 from dfad_seg.recipes.build import build_network
 from dfad_seg.segmentors import Inspected, Segmentor, inspect_file
