@@ -9,6 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from dfad_seg.common.labels import labels_of
 from dfad_seg.distill.game import DataFree, Game
 from dfad_seg.distill.hooks import Hooks
 from dfad_seg.distill.losses import Losses, losses_of
@@ -125,8 +126,9 @@ def distil(
             rng = iteration_rng(game.seed, 0, 0, fabric.device, "preview")
             with batch_norm_mode(generator, "batch"):
                 images = generate(PREVIEW_IMAGES, game.image_size, rng)
+            names = [f"generated image {place}" for place in range(len(images))]
             with torch.no_grad():
-                labels = [network(images).argmax(dim=1).cpu() for network in (teacher, kept)]
+                labels = [labels_of(network(images), names).cpu() for network in (teacher, kept)]
             hooks.preview(progress.iteration, images.cpu(), labels[0], labels[1])
 
     def move_generator(count: int, size: tuple[int, int], rng: torch.Generator) -> Step | None:

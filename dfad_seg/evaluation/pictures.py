@@ -1,9 +1,10 @@
-"""Pictures of label maps: coloured masks, error maps, and a panel for one evaluated image."""
+"""Pictures of label maps: coloured masks, and a row of panels for one evaluated image."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,20 +34,62 @@ def colourise(mask: ArrayLike | Tensor, palette: Palette) -> Picture:
         mask: integer labels `(H, W)`.
         palette: RGB colour of each class, 0 … 255.
     """
-    labels = _labels(mask)
+    labels = _labels(mask).astype(np.int64)
     table = np.array([*palette, BLACK], dtype=np.uint8)
     return table[np.where((labels >= 0) & (labels < len(palette)), labels, len(palette))]
 
 
-def error_map(prediction: ArrayLike | Tensor, target: ArrayLike | Tensor, ignore_index: int = 255) -> Picture:
-    """Where a prediction is wrong: uint8 RGB `(H, W, 3)`; `WRONG` red, `CORRECT` light grey, ignored black.
+def write_comparison_picture(
+    path: str | Path,
+    image: ArrayLike | Tensor,
+    target: ArrayLike | Tensor,
+    predictions: Mapping[str, ArrayLike | Tensor],
+    classes: Sequence[str],
+    palette: Palette,
+    ignore_index: int = 255,
+    *,
+    heights: tuple[int, int] = (160, 240),
+) -> None:
+    """Write a PNG: image | truth | each prediction | errors of the last, and a legend of the classes that occur.
 
-    Raises:
-        InputError: the two label maps `(H, W)` differ in size.
+    Args:
+        path: the PNG file, written whole.
+        image: RGB, float `(3, H, W)` in [0, 1] or uint8 `(H, W, 3)`; resized if the label maps are larger.
+        target: integer labels `(H, W)`.
+        predictions: by name, integer labels `(H, W)`; one at least.
+        classes: class names, in label order.
+        palette: RGB colour of each class.
+        ignore_index: label of pixels that are not evaluated.
+        heights: lower pictures are enlarged by a whole factor to the first, in pixels, higher ones reduced to the
+            second; so the memory does not grow with the image.
     """
-    predicted, truth = _labels(prediction), _labels(target)
-    if predicted.shape != truth.shape:
-        raise InputError(f"a prediction of size {predicted.shape} has no error map on a truth of size {truth.shape}.")
+    truth, found = _labels(target), {name: _labels(labels) for name, labels in predictions.items()}
+    last = list(found)[-1]
+    if found[last].shape != truth.shape:
+        raise InputError(f"a prediction of size {found[last].shape} has no errors on a truth of size {truth.shape}.")
+    evaluated = np.count_nonzero(truth != ignore_index)
+    wrong = np.count_nonzero((found[last] != truth) & (truth != ignore_index))
+    few = _taken(truth.shape[0], 2 * heights[1]), _taken(truth.shape[1], 2 * heights[1] * truth.shape[1] // len(truth))
+    truth, found = truth[np.ix_(*few)], {name: labels[np.ix_(*few)] for name, labels in found.items()}
+    picture = as_picture(image)
+    if picture.shape[:2] != truth.shape:
+        smaller = picture.shape[0] > truth.shape[0]
+        how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+        picture = np.asarray(cv2.resize(picture, truth.shape[::-1], interpolation=how), np.uint8)
+    panels = {"image": picture, "truth": colourise(truth, palette)}
+    panels |= {name: colourise(labels, palette) for name, labels in found.items()}
+    share = f"{100 * wrong / evaluated:.1f} %" if evaluated else "-"
+    panels[f"{last}'s errors: {share}"] = _errors(found[last], truth, ignore_index)
+    strips = [captioned(_fitted(enlarge(panel, heights[0]), heights[1]), name) for name, panel in panels.items()]
+    body = beside(strips)
+    entries = [(classes[label], palette[label]) for label in present(len(classes), truth, *found.values())]
+    entries += [("ignored", BLACK)] if (truth == ignore_index).any() else []
+    entries += [("wrong", WRONG)] if wrong else []
+    write_png(path, framed([body, legend(entries, body.shape[1])]))
+
+
+def _errors(predicted: NDArray[Any], truth: NDArray[Any], ignore_index: int) -> Picture:
+    """Where a prediction is wrong: `WRONG` red, `CORRECT` light grey, ignored black."""
     picture = np.empty((*truth.shape, 3), dtype=np.uint8)
     picture[:] = CORRECT
     picture[predicted != truth] = WRONG
@@ -54,84 +97,10 @@ def error_map(prediction: ArrayLike | Tensor, target: ArrayLike | Tensor, ignore
     return picture
 
 
-def write_evaluation_picture(
-    path: str | Path,
-    image: ArrayLike | Tensor,
-    target: ArrayLike | Tensor,
-    prediction: ArrayLike | Tensor,
-    classes: Sequence[str],
-    palette: Palette,
-    ignore_index: int = 255,
-) -> None:
-    """Write a PNG: image | truth | prediction | errors, and a legend of the classes that occur.
-
-    Small images are enlarged by a whole factor, without interpolation, to at least 240 pixels of height.
-
-    Args:
-        path: the PNG file, written whole.
-        image: RGB, float `(3, H, W)` in [0, 1] or uint8 `(H, W, 3)`; resized if the label maps are larger.
-        target: integer labels `(H, W)`.
-        prediction: integer labels `(H, W)`.
-        classes: class names, in label order.
-        palette: RGB colour of each class.
-        ignore_index: label of pixels that are not evaluated.
-    """
-    truth, predicted = _labels(target), _labels(prediction)
-    errors = error_map(predicted, truth, ignore_index)
-    picture = as_picture(image)
-    if picture.shape[:2] != truth.shape:
-        picture = np.asarray(cv2.resize(picture, truth.shape[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
-    evaluated = truth != ignore_index
-    wrong = (predicted != truth)[evaluated].mean() if evaluated.any() else 0.0
-    panels = {
-        "image": picture,
-        "truth": colourise(truth, palette),
-        "prediction": colourise(predicted, palette),
-        f"errors: {100 * wrong:.1f} %": errors,
-    }
-    strips = [captioned(enlarge(panel, 240), caption) for caption, panel in panels.items()]
-    body = beside(strips)
-    entries = [(classes[label], palette[label]) for label in present(len(classes), truth, predicted)]
-    entries += [] if evaluated.all() else [("ignored", BLACK)]
-    entries += [("wrong", WRONG)] if wrong else []
-    write_png(path, framed([body, legend(entries, body.shape[1])]))
-
-
-def write_comparison_picture(
-    path: str | Path,
-    image: ArrayLike | Tensor,
-    target: ArrayLike | Tensor,
-    answers: Mapping[str, ArrayLike | Tensor],
-    classes: Sequence[str],
-    palette: Palette,
-    ignore_index: int = 255,
-) -> None:
-    """Write a PNG: image | truth | each answer | errors of the last answer, and a legend of the classes that occur.
-
-    Small images are enlarged by a whole factor to at least 160 pixels of height, large ones reduced to 240.
-
-    Args:
-        path: the PNG file, written whole.
-        image: RGB, float `(3, H, W)` in [0, 1] or uint8 `(H, W, 3)`; resized if the label maps are larger.
-        target: integer labels `(H, W)`.
-        answers: by name, integer labels `(H, W)`; one at least.
-        classes: class names, in label order.
-        palette: RGB colour of each class.
-        ignore_index: label of pixels that are not evaluated.
-    """
-    truth, predicted = _labels(target), {name: _labels(answer) for name, answer in answers.items()}
-    last = list(predicted)[-1]
-    picture = as_picture(image)
-    if picture.shape[:2] != truth.shape:
-        picture = np.asarray(cv2.resize(picture, truth.shape[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
-    panels = {"image": picture, "truth": colourise(truth, palette)}
-    panels |= {name: colourise(labels, palette) for name, labels in predicted.items()}
-    panels[f"{last}'s errors"] = error_map(predicted[last], truth, ignore_index)
-    strips = [captioned(_fitted(enlarge(panel, 160), 240), caption) for caption, panel in panels.items()]
-    body = beside(strips)
-    entries = [(classes[label], palette[label]) for label in present(len(classes), truth, *predicted.values())]
-    entries += [("ignored", BLACK)] if (truth == ignore_index).any() else []
-    write_png(path, framed([body, legend([*entries, ("wrong", WRONG)], body.shape[1])]))
+def _taken(length: int, most: int) -> NDArray[np.intp]:
+    """Which rows or columns are kept, evenly spread; all, or `most` of them."""
+    kept = min(length, max(1, most))
+    return (np.arange(kept) * length + length // 2) // kept if kept < length else np.arange(length)
 
 
 def as_picture(image: ArrayLike | Tensor) -> Picture:
@@ -253,8 +222,8 @@ def _array(values: ArrayLike | Tensor) -> NDArray:
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
-def _labels(mask: ArrayLike | Tensor) -> NDArray[np.int64]:
+def _labels(mask: ArrayLike | Tensor) -> NDArray[Any]:
     array = _array(mask)
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
         raise InputError(f"a label map must be integer (H, W), got {array.dtype} {array.shape}.")
-    return array.astype(np.int64)
+    return array

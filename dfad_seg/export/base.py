@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import umask
+from dfad_seg.common.labels import labels_of
 from dfad_seg.segmentors import Segmentor, exportable, state_hash
 
 TOLERANCE = 1e-3
@@ -158,7 +159,7 @@ def check_images(segmentor: Segmentor, run: Run, images: Tensor) -> Check:
         width=images.shape[-1],
         max_difference=float((found - expected).abs().max()),
         largest_logit=float(expected.abs().max()),
-        agreement=float((found.argmax(1) == expected.argmax(1)).double().mean()),
+        agreement=float((labels_of(found) == labels_of(expected)).double().mean()),
     )
 
 

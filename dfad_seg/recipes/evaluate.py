@@ -32,7 +32,7 @@ from dfad_seg.evaluation import (
     predict,
 )
 from dfad_seg.evaluation.evaluator import evaluating
-from dfad_seg.evaluation.pictures import write_evaluation_picture
+from dfad_seg.evaluation.pictures import write_comparison_picture
 from dfad_seg.recipes.build import evaluation_dataset, meta_info
 from dfad_seg.recipes.precision import evaluation_mode
 from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader, warn, warn_of_labels
@@ -234,7 +234,10 @@ def _outputs(
                 return
             shown[0] += 1
             path, image, truth = folder / f"{batch['name'][place]}.png", batch["image"][place], batch["mask"][place]
-            write_evaluation_picture(path, image, truth, labels, info.classes, info.palette, info.ignore_index)
+            found, sizes = {"prediction": labels}, (240, 1080)
+            write_comparison_picture(
+                path, image, truth, found, info.classes, info.palette, info.ignore_index, heights=sizes
+            )
 
         yield show
 

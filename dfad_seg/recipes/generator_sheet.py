@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from dfad_seg.common.labels import labels_of
 from dfad_seg.distill import batch_norm_mode
 from dfad_seg.distill.seeds import iteration_rng
 from dfad_seg.evaluation.pictures import Palette, as_picture, beside, captioned, colourise, enlarge, framed, write_png
@@ -46,7 +47,7 @@ def write_generator_sheet(
             return {}
         with torch.no_grad(), batch_norm_mode(generator, "batch"):
             images = generator(latents)
-            labels = teacher(images).argmax(dim=1)
+            labels = labels_of(teacher(images))
         for label in range(len(classes)):
             here = layouts == label
             asked[label] += here.sum().cpu()
