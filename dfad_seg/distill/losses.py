@@ -8,7 +8,7 @@ from torch import nn
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.distill.game import DataFree, Game, WithData
-from dfad_seg.generators import ImageGenerator
+from dfad_seg.generators import ImageGenerator, LayoutGenerator
 from dfad_seg.objectives import (
     ClassShares,
     Discrepancy,
@@ -64,6 +64,8 @@ def losses_of(
                 game.features, teacher=teacher, student=student, image_size=game.image_size
             )
     if isinstance(game, Game):
+        if game.priors.get("layout_consistency") and not isinstance(generator, LayoutGenerator):
+            raise InputError("the prior layout_consistency needs a generator of layouts (generator.type: layout).")
         losses.objective = GeneratorObjective(
             weighted_discrepancy(game.adversarial_loss, temperature=game.temperature),
             adversarial_weight=game.adversarial_weight,

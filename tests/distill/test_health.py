@@ -5,36 +5,24 @@ import math
 import pytest
 import torch
 import toys
-from toys import equal_states, fabric, json_like_copy
+from playing import play
+from toys import equal_states, json_like_copy
 
 from dfad_seg.common.errors import Diverged
-from dfad_seg.distill import GameSettings, Hooks, build_schedule, distil_data_free, health
+from dfad_seg.distill import Hooks, health
 from dfad_seg.distill.health import Health, all_finite
-from dfad_seg.objectives import GeneratorObjective
-from dfad_seg.objectives.discrepancy import log_mae, mae
+from dfad_seg.distill.losses import losses_of
+from dfad_seg.objectives.discrepancy import mae
 from dfad_seg.segmentors import freeze
 
 
 class Run:
     """A small game with a memory of what it saved and reported; `poison(iteration)` spoils gradients."""
 
-    def __init__(self, poison=lambda iteration: False, *, iterations=8, student=None, teacher=None):
+    def __init__(self, poison=lambda iteration: False, **networks):
         self.saved, self.events, self.records = {}, [], []
-        self.iteration = 0
-        self.student = toys.segmentor(0) if student is None else student
-        self.teacher = toys.teacher() if teacher is None else teacher
-        self.iterations = iterations
-
-        def loss(student_logits, teacher_logits):
-            value = mae(student_logits, teacher_logits)
-            if poison(self.iteration + 1):
-                # Finite itself, but its gradient is 0 times infinity.
-                value = value + 0 * (student_logits * 0).sum().sqrt()
-            return value
-
-        self.loss = loss
+        self.iteration, self.poison, self.networks = 0, poison, networks
         self.hooks = Hooks(
-            log=lambda step, scalars: self.records.append({"step": step, **scalars}),
             save=lambda step, state: self.saved.update({step: json_like_copy(state)}),
             event=lambda step, record: self.events.append({"step": step, **record}),
             advance=lambda step: setattr(self, "iteration", step),
@@ -43,24 +31,23 @@ class Run:
         )
 
     def play(self, state=None):
-        generator = toys.generator()
+        def losses(game, teacher, student, generator):
+            made = losses_of(game, teacher=teacher, student=student, generator=generator)
+            made.student = loss
+            return made
+
+        def loss(student_logits, teacher_logits):
+            value = mae(student_logits, teacher_logits)
+            if self.poison(self.iteration + 1):
+                # Finite itself, but its gradient is 0 times infinity.
+                value = value + 0 * (student_logits * 0).sum().sqrt()
+            return value
+
         self.iteration = 0 if state is None else state["iteration"]
-        return distil_data_free(
-            fabric=fabric(),
-            teacher=self.teacher,
-            student=self.student,
-            generator=generator,
-            student_optimizer=torch.optim.SGD(self.student.parameters(), lr=0.05, momentum=0.9),
-            generator_optimizer=torch.optim.Adam(generator.parameters(), lr=1e-3),
-            student_loss=self.loss,
-            objective=GeneratorObjective(log_mae),
-            schedule=build_schedule("constant", iterations=self.iterations),
-            settings=GameSettings(
-                iterations=self.iterations, student_steps=2, batch_size=4, image_size=toys.SIZE, seed=7
-            ),
-            hooks=self.hooks,
-            state=state,
+        kept, _, self.records = play(
+            state=state, hooks=self.hooks, losses=losses, iterations=8, dropout=0.0, **self.networks
         )
+        return kept
 
     def kinds(self):
         return [event["event"] for event in self.events]

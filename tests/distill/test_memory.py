@@ -20,14 +20,14 @@ def numbers(images):
 
 
 def test_returns_what_was_stored_to_eight_bits():
-    memory = ReplayMemory(4, keep_answers=True)
+    memory = ReplayMemory(4, keep_logits=True)
     images, logits = torch.rand(4, 3, 5, 6), torch.randn(4, 2, 5, 6)
     memory.add(images, logits, rng())
-    back, answers = memory.sample(4, (5, 6), rng())
+    back, kept = memory.sample(4, (5, 6), rng())
     order = [int((images - image).abs().amax(dim=(1, 2, 3)).argmin()) for image in back]
     assert sorted(order) == [0, 1, 2, 3]
     assert (back - images[order]).abs().max() <= 0.5 / 255 + 1e-6
-    assert torch.allclose(answers, logits[order], atol=2e-3, rtol=1e-3)
+    assert torch.allclose(kept, logits[order], atol=2e-3, rtol=1e-3)
 
 
 def test_never_holds_more_than_its_capacity_and_forgets_at_random():
@@ -35,9 +35,9 @@ def test_never_holds_more_than_its_capacity_and_forgets_at_random():
     for i in range(0, 60, 4):
         memory.add(numbered(i, 4), torch.zeros(4, 1, 2, 3), rng(i))
         assert memory.count((2, 3)) == min(i + 4, 10)
-    images, answers = memory.sample(10, (2, 3), rng())
+    images, kept = memory.sample(10, (2, 3), rng())
     held = numbers(images)
-    assert answers is None
+    assert kept is None
     assert len(set(held)) == 10 and {56, 57, 58, 59} <= set(held)  # the newest batch is there, older ones are mixed
     assert min(held) < 50
 
@@ -62,7 +62,7 @@ def test_sizes_have_shelves_of_their_own():
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_state_round_trip(keep):
-    memory, other = ReplayMemory(6, keep_answers=keep), ReplayMemory(6, keep_answers=keep)
+    memory, other = ReplayMemory(6, keep_logits=keep), ReplayMemory(6, keep_logits=keep)
     for i in range(0, 12, 4):
         memory.add(numbered(i, 4), torch.randn(4, 2, 2, 3), rng(i))
     other.load_state_dict(memory.state_dict(), torch.device("cpu"))

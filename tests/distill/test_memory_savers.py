@@ -7,7 +7,7 @@ import torch
 import toys
 
 from dfad_seg.distill import generator_step, student_step
-from dfad_seg.generators import LayoutGenerator
+from dfad_seg.generators import LayoutGenerator, LayoutOptions
 from dfad_seg.objectives import GeneratorObjective, build_priors
 from dfad_seg.objectives.discrepancy import mae
 
@@ -39,7 +39,7 @@ def test_accumulated_student_gradient_is_that_of_the_whole_batch(parts):
 def test_accumulated_generator_gradient_is_that_of_the_whole_batch():
     torch.manual_seed(0)
     student, teacher = toys.segmentor(0).eval(), toys.teacher()
-    generator = LayoutGenerator(num_classes=toys.CLASSES, width=4, scales=2)  # GroupNorm
+    generator = LayoutGenerator(LayoutOptions(width=4, scales=2), toys.CLASSES)  # GroupNorm
     latents = generator.sample(5, (16, 16), torch.Generator().manual_seed(1))
     results = []
     for accumulate in (1, 2):
@@ -51,7 +51,7 @@ def test_accumulated_generator_gradient_is_that_of_the_whole_batch():
             teacher=teacher,
             latents=latents,
             optimizer=optimizer,
-            objective=GeneratorObjective(mae, priors=build_priors({"layout_consistency": 0.5}, teacher=teacher)),
+            objective=GeneratorObjective(mae, priors=build_priors({"layout_consistency": 0.5}, teacher)),
             accumulate=accumulate,
         )
         results.append((optimizer.seen, terms))

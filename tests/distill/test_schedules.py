@@ -1,36 +1,44 @@
+"""Learning-rate schedules and optimisers."""
+
 import math
 
 import pytest
+import torch
+from torch import nn
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.distill import build_schedule
-from dfad_seg.distill.seeds import derived_seed
+from dfad_seg.distill import Game, build_optimizer, build_schedule
 
 
-def test_values_by_hand():
-    paper = build_schedule("step", iterations=15_000, every=5_000)
-    assert [paper(i) for i in (0, 4_999, 5_000, 14_999)] == pytest.approx([1, 1, 0.1, 0.01])
-    poly = build_schedule("poly", iterations=100, power=0.9)
-    assert poly(0) == 1 and poly(50) == pytest.approx(0.5**0.9) and poly(100) == 0
-    cosine = build_schedule("cosine", iterations=100, end=0.1)
-    assert cosine(0) == 1 and cosine(25) == pytest.approx(0.1 + 0.45 * (1 + math.cos(math.pi / 4)))
-    assert cosine(100) == pytest.approx(0.1)
-    assert build_schedule("constant", iterations=10)(7) == 1
+def schedule(iterations=100, **section):
+    return build_schedule(Game.of(schedule=section).schedule, iterations)
 
 
-def test_warmup_is_linear_and_then_over():
-    warm = build_schedule("constant", iterations=100, warmup=4)
-    assert [warm(i) for i in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+def test_against_the_papers_formulas():
+    assert schedule(type="constant")(17) == 1
+    assert [schedule(type="step", every=10)(i) for i in (0, 9, 10, 25)] == pytest.approx([1, 1, 0.1, 0.01])
+    assert schedule(type="poly", power=0.9)(30) == pytest.approx(0.7**0.9)
+    assert schedule(type="poly", end=0.2)(100) == pytest.approx(0.2)
+    assert schedule(type="cosine")(25) == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
+    assert schedule(type="cosine", end=0.1)(100) == pytest.approx(0.1)
 
 
-def test_unknown_schedule():
-    with pytest.raises(InputError, match="Did you mean 'cosine'"):
-        build_schedule("cosin", iterations=10)
+def test_warmup_rises_in_equal_steps_to_what_it_would_be():
+    warm, plain = schedule(type="cosine", warmup=10), schedule(type="cosine")
+    assert [warm(i) / plain(i) for i in range(12)] == pytest.approx([*(k / 10 for k in range(1, 11)), 1, 1])
 
 
-def test_seeds_differ_by_every_part_and_are_stable():
-    base = derived_seed(0, 0, 0)
-    others = [derived_seed(1, 0, 0), derived_seed(0, 1, 0), derived_seed(0, 0, 1), derived_seed(0, 0, 0, "preview")]
-    assert len({base, *others}) == 5
-    assert derived_seed(3, 2, 1) == derived_seed(3, 2, 1)
-    assert all(0 <= s < 2**63 for s in others)
+def test_optimisers_are_torchs_with_factors_by_name():
+    network = nn.ModuleDict({"encoder": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    section = {"type": "adamw", "lr": 0.5, "betas": [0.5, 0.9], "weight_decay": 0.1, "lr_multipliers": {"encoder": 0}}
+    optimizer = build_optimizer(Game.of(student_optimizer=section).student_optimizer, network)
+    assert isinstance(optimizer, torch.optim.AdamW)
+    found = [
+        (group["lr"], group["betas"], group["weight_decay"], len(group["params"])) for group in optimizer.param_groups
+    ]
+    assert found == [(0.5, (0.5, 0.9), 0.1, 2), (0.0, (0.5, 0.9), 0.1, 2)]
+    plain = build_optimizer(Game().student_optimizer, network)
+    assert isinstance(plain, torch.optim.SGD) and plain.defaults["momentum"] == 0.9 and plain.defaults["lr"] == 0.1
+    section["lr_multipliers"] = {"backbone": 0.1}
+    with pytest.raises(InputError, match="no parameter's name has 'backbone' in it.*Names begin with encoder.weight"):
+        build_optimizer(Game.of(student_optimizer=section).student_optimizer, network)

@@ -1,6 +1,7 @@
 """The two steps against a transcription of the paper's equations in plain PyTorch, and what they must not touch."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -11,11 +12,12 @@ from dfad_seg.distill import generator_step, student_step, supervised_step
 from dfad_seg.distill.steps import pooled
 from dfad_seg.objectives import (
     FeatureMatching,
+    Features,
     GeneratorObjective,
     Interpolation,
     LogitAdjustment,
     build_priors,
-    label_loss,
+    focal_loss,
 )
 from dfad_seg.objectives.discrepancy import log_mae, mae
 
@@ -68,7 +70,7 @@ def test_one_iteration_equals_the_transcription():
             with torch.no_grad():
                 images = ours[1](z)
             result = student_step(student=ours[0], teacher=teacher, images=images, optimizer=optimizers[0], loss_fn=mae)
-        terms = generator_step(
+        moved = generator_step(
             generator=ours[1],
             student=ours[0],
             teacher=teacher,
@@ -76,8 +78,8 @@ def test_one_iteration_equals_the_transcription():
             optimizer=optimizers[1],
             objective=GeneratorObjective(log_mae),
         )
-        assert torch.equal(result["loss"], loss_s)
-        torch.testing.assert_close(terms["loss"], loss_g, rtol=1e-6, atol=0)
+        assert torch.equal(result.loss, loss_s)
+        torch.testing.assert_close(moved.loss, loss_g, rtol=1e-6, atol=0)
     torch.testing.assert_close(ours[0].state_dict(), plain[0].state_dict(), rtol=0, atol=1e-6)
     torch.testing.assert_close(ours[1].state_dict(), plain[1].state_dict(), rtol=0, atol=1e-6)
 
@@ -156,11 +158,11 @@ def test_without_an_adversary_the_student_is_not_asked():
         teacher=teacher,
         latents=torch.randn(4, 8),
         optimizer=adam(generator),
-        objective=GeneratorObjective(
-            log_mae, adversarial_weight=0, priors=build_priors({"one_hot": 2.0}, teacher=teacher)
-        ),
+        objective=GeneratorObjective(log_mae, adversarial_weight=0, priors=build_priors({"one_hot": 2.0}, teacher)),
     )
-    assert result["loss"].item() == pytest.approx(2 * result["one_hot"].item()) and "discrepancy" not in result
+    assert (
+        result.loss.item() == pytest.approx(2 * result.meters["one_hot"].item()) and "discrepancy" not in result.meters
+    )
     assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
 
 
@@ -177,13 +179,15 @@ def test_generator_moves_towards_disagreement_and_student_away_from_it():
             optimizer=optimizer_g,
             objective=GeneratorObjective(log_mae),
             student_norm="batch",
-        )["discrepancy"].item()
+        )
+        .meters["discrepancy"]
+        .item()
         for _ in range(15)
     ]
     assert disagreement[-1] > disagreement[0]
     images = generator(z).detach()
     losses = [
-        student_step(student=student, teacher=teacher, images=images, optimizer=optimizer_s, loss_fn=mae)["loss"].item()
+        student_step(student=student, teacher=teacher, images=images, optimizer=optimizer_s, loss_fn=mae).loss.item()
         for _ in range(15)
     ]
     assert losses[-1] < losses[0]
@@ -205,23 +209,22 @@ def test_clipping_bounds_the_update():
     assert moved.item() == pytest.approx(0.01, rel=1e-3)
 
 
-def test_step_reports_agreement_and_classes_of_the_teacher():
+def test_step_reports_agreement_and_what_the_teacher_said():
     student, teacher = toys.segmentor(0).train(), toys.teacher()
     images = torch.rand(4, 3, 16, 16)
     with torch.no_grad():
         expected = teacher(images).argmax(1)
         agreement = (student(images).argmax(1) == expected).float().mean()
     result = student_step(student=student, teacher=teacher, images=images, optimizer=sgd(student), loss_fn=mae)
-    assert result["agreement"].item() == pytest.approx(agreement.item())
-    shares = [(expected == c).float().mean().item() for c in range(toys.CLASSES)]
-    assert result["classes"].tolist() == pytest.approx(shares)
+    assert result.meters["agreement"].item() == pytest.approx(agreement.item())
+    assert torch.equal(result.images, images) and torch.equal(result.logits.argmax(1), expected)
 
 
 @pytest.mark.parametrize("labels", ["interpolated", "teacher"])
 def test_interpolated_student_step_is_one_optimiser_step_on_the_virtual_batch(labels):
     student, plain, teacher = toys.segmentor(0).train(), toys.segmentor(0).train(), toys.teacher()
     images = torch.rand(4, 3, 16, 16)
-    interpolation = Interpolation("mixup", share=0.5, labels=labels)
+    interpolation = Interpolation(type="mixup", share=0.5, labels=labels)
     result = student_step(
         student=student,
         teacher=teacher,
@@ -234,12 +237,12 @@ def test_interpolated_student_step_is_one_optimiser_step_on_the_virtual_batch(la
     with torch.no_grad():
         virtual = interpolation(images, teacher, torch.Generator().manual_seed(1))
         shown = images if labels == "interpolated" else virtual.images
-        assert torch.equal(result["teacher_logits"], teacher(shown))
+        assert torch.equal(result.logits, teacher(shown))
     optimizer = sgd(plain)
     loss = mae(plain(virtual.images), virtual.targets)
     loss.backward()
     optimizer.step()
-    assert torch.equal(result["loss"], loss.detach())
+    assert torch.equal(result.loss, loss.detach())
     assert same(student, plain)
 
 
@@ -264,34 +267,35 @@ def test_pooling_student_step_is_one_optimiser_step_on_pooled_logits():
     mae(F.avg_pool2d(plain(images), 4), known).backward()
     optimizer.step()
     assert same(student, plain)
-    torch.testing.assert_close(result["teacher_logits"], known)
+    torch.testing.assert_close(result.logits, known)
     # An answer that is known comes pooled already.
     optimizer, again = sgd(student), {"images": images, "teacher_logits": known}
     result = student_step(student=student, teacher=None, optimizer=optimizer, loss_fn=mae, pooling=4, **again)
-    assert result["teacher_logits"] is known
+    assert result.logits is known
 
 
 def test_regularised_student_step_adds_the_weighted_terms():
     student, teacher = toys.segmentor(0).train(), toys.teacher()
-    features = FeatureMatching(
-        teacher=teacher, student=student, image_size=toys.SIZE, boundary_weight=0.5, attention_weight=3.0
-    )
+    weights = Features(activation_boundary=0.5, attention_transfer=3.0)
+    features = FeatureMatching(weights, teacher=teacher, student=student, image_size=toys.SIZE)
     before = copy.deepcopy(features.connectors)
     optimizer = sgd(torch.nn.ModuleList([student, features.connectors]))
     images, plain = torch.rand(4, 3, 16, 16), copy.deepcopy(student)
     result = student_step(
         student=student, teacher=teacher, images=images, optimizer=optimizer, loss_fn=mae, features=features
     )
-    distance = student_step(student=plain, teacher=teacher, images=images, optimizer=sgd(plain), loss_fn=mae)["loss"]
-    expected = distance + 0.5 * result["activation_boundary"] + 3 * result["attention_transfer"]
-    torch.testing.assert_close(result["loss"], expected)
+    distance = student_step(student=plain, teacher=teacher, images=images, optimizer=sgd(plain), loss_fn=mae).loss
+    expected = distance + 0.5 * result.meters["activation_boundary"] + 3 * result.meters["attention_transfer"]
+    torch.testing.assert_close(result.loss, expected)
     assert not same(features.connectors, before) and not same(student, plain)
 
 
 def test_supervised_step_is_one_optimiser_step_on_the_loss():
     model, plain = toys.segmentor(0).train(), toys.segmentor(0).train()
     images, labels = torch.rand(2, 3, 16, 16), torch.randint(0, 3, (2, 16, 16))
-    supervised_step(model=model, images=images, labels=labels, optimizer=sgd(model), loss_fn=label_loss())
+    supervised_step(
+        model=model, images=images, labels=labels, optimizer=sgd(model), loss_fn=partial(focal_loss, gamma=0)
+    )
     optimizer = sgd(plain)
     F.cross_entropy(plain.network((images - 0.5) / 0.5), labels).backward()
     optimizer.step()
@@ -314,9 +318,9 @@ def test_student_step_compares_the_adjusted_student_with_the_teachers_answers():
     with torch.no_grad():
         torch.testing.assert_close(seen[0], adjustment(said))
         torch.testing.assert_close(seen[1], teacher(images))
-        torch.testing.assert_close(result["teacher_logits"], teacher(images))
+        torch.testing.assert_close(result.logits, teacher(images))
     # The meters are of the student as it is.
     own = (said.argmax(dim=1) == seen[1].argmax(dim=1)).float().mean().item()
     shifted = (seen[0].argmax(dim=1) == seen[1].argmax(dim=1)).float().mean().item()
-    assert result["agreement"].item() == pytest.approx(own) != pytest.approx(shifted, abs=0.05)
-    assert result["logit_peak"].item() == pytest.approx(said.abs().max().item())
+    assert result.meters["agreement"].item() == pytest.approx(own) != pytest.approx(shifted, abs=0.05)
+    assert result.meters["logit_peak"].item() == pytest.approx(said.abs().max().item())

@@ -6,7 +6,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from dfad_seg.generators import DCGANGenerator
+from dfad_seg.generators import DCGANGenerator, DCGANOptions
 from dfad_seg.segmentors import Segmentor, freeze
 
 CLASSES = 3
@@ -31,7 +31,7 @@ def teacher(seed: int = 100) -> Segmentor:
 
 def generator(seed: int = 200) -> DCGANGenerator:
     torch.manual_seed(seed)
-    return DCGANGenerator(image_size=SIZE, latent_dim=8)
+    return DCGANGenerator(DCGANOptions(latent_dim=8), SIZE)
 
 
 def fabric(precision="32-true"):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.generators import GENERATORS, build_generator
+from dfad_seg.generators import GENERATORS, NoiseGenerator, build_generator
 from dfad_seg.generators.layouts import add_boxes, voronoi_cells
 from dfad_seg.generators.textures import CHANNELS, texture_noise
 
@@ -25,9 +25,9 @@ def tensors(latents):
     return [latents] if isinstance(latents, torch.Tensor) else list(latents)
 
 
-@pytest.mark.parametrize("type", sorted(GENERATORS))
+@pytest.mark.parametrize("type", [*GENERATORS, "noise"])
 def test_contract(type):
-    generator = build(type)
+    generator = NoiseGenerator() if type == "noise" else build(type)
     latents = generator.sample(3, (32, 48), rng())
     again = generator.sample(3, (32, 48), rng())
     other = generator.sample(3, (32, 48), rng(1))
@@ -133,17 +133,7 @@ def test_every_channel_of_the_noise_reaches_the_image():
     assert (noise.grad.abs().amax(dim=(0, 2, 3)) > 0).all()
 
 
-def test_options_are_checked():
-    for wrong in ("real", [1, 2], [1, 1, 1, 1, 0], [1, 1, 1, 1, "a"]):
-        with pytest.raises(InputError, match="it must be uniform, statistics .* or 5 positive numbers"):
-            build("layout", class_frequencies=wrong)
-    with pytest.raises(InputError, match=r"recalled is 1; it must be a number in \[0, 1\)"):
-        build("layout", recalled=1)
-    with pytest.raises(InputError, match=r"frequency_exponent is 2; it must be a number in \[0, 1\]"):
-        build("layout", frequency_exponent=2)
-
-
-def test_recalled_layouts_are_earlier_answers():
+def test_recalled_layouts_are_earlier_predictions():
     generator = build("layout", width=4, recalled=0.9, boxes=0)
     latents = generator.sample(8, (24, 32), rng())
     answer = torch.zeros(8, 24, 32, dtype=torch.long)
@@ -170,7 +160,7 @@ def test_recalled_layouts_are_earlier_answers():
     assert torch.equal(clone.sample(8, (24, 32), rng(5)).layout, generator.sample(8, (24, 32), rng(5)).layout)
 
 
-def test_of_more_answers_than_can_be_remembered_the_last_count():
+def test_of_more_predictions_than_can_be_remembered_the_last_count():
     generator = build("layout", width=4, recalled=0.9)
     many = generator.ANSWERS + 44
     labels = (torch.arange(many) % 5).view(-1, 1, 1).expand(-1, 16, 16)
@@ -180,7 +170,7 @@ def test_of_more_answers_than_can_be_remembered_the_last_count():
     assert torch.equal(generator.answers[:, 0, 0].long(), labels[44:, 0, 0])
 
 
-def test_aimed_at_shares_steer_regions_and_recalled_answers():
+def test_aimed_at_shares_steer_regions_and_recalled_predictions():
     generator = build("layout", width=4, recalled=0.99, boxes=0)
     latents = generator.sample(8, (24, 32), rng())
     answers = torch.zeros(8, 24, 32, dtype=torch.long)
@@ -198,7 +188,7 @@ def test_aimed_at_shares_steer_regions_and_recalled_answers():
     target = torch.full((5,), 0.01)
     target[:3] = torch.tensor([0.15, 0.45, 0.38])
     generator.aim(target)
-    assert torch.equal(generator.class_frequencies, target)
+    torch.testing.assert_close(generator.class_frequencies, target / target.sum())
     after = shares()
     assert after[2].item() == pytest.approx(target[2].item(), abs=0.05)
     assert (after[1] / after[0]).item() == pytest.approx(3, abs=0.6)
@@ -207,17 +197,16 @@ def test_aimed_at_shares_steer_regions_and_recalled_answers():
 
 
 def test_the_exponent_evens_out_frequencies():
-    given = [0.64, 0.16, 0.04, 0.09, 0.07]
+    given = torch.tensor([0.64, 0.16, 0.04, 0.09, 0.07])
     for exponent, expected in ((1.0, given), (0.5, [0.8, 0.4, 0.2, 0.3, 0.07**0.5]), (0.0, [1.0] * 5)):
-        generator = build("layout", class_frequencies=given, frequency_exponent=exponent)
-        expected = torch.tensor(expected) / sum(expected)
-        torch.testing.assert_close(generator.class_frequencies, expected)
-        generator.aim(torch.tensor(given).flip(0))
-        torch.testing.assert_close(generator.class_frequencies, expected.flip(0))
+        generator = build("layout", frequency_exponent=exponent)
+        generator.aim(given)
+        expected = torch.as_tensor(expected)
+        torch.testing.assert_close(generator.class_frequencies, expected / expected.sum())
 
 
 def test_noise_is_uniform_and_white():
-    images = build("noise").sample(64, (32, 32), rng())
+    images = NoiseGenerator().sample(64, (32, 32), rng())
     assert images.mean().item() == pytest.approx(0.5, abs=0.01)
     assert images.std().item() == pytest.approx((1 / 12) ** 0.5, abs=0.01)
     neighbours = torch.stack([images[..., 1:].flatten(), images[..., :-1].flatten()])
@@ -227,25 +216,25 @@ def test_noise_is_uniform_and_white():
 def test_unknown_names_are_refused_with_a_suggestion():
     with pytest.raises(InputError, match="unknown generator.type 'dcgann'. Did you mean 'dcgan'"):
         build("dcgann")
-    with pytest.raises(InputError, match="generator.latent_dims: .*Did you mean 'latent_dim'"):
+    with pytest.raises(InputError, match="latent_dims: unknown key. Did you mean 'latent_dim'"):
         build("dcgan", latent_dims=8)
-    with pytest.raises(InputError, match="no such option"):
-        build("noise", latent_dim=8)
+    with pytest.raises(InputError, match="recalled: input should be less than or equal to 1"):
+        build("layout", recalled=2)
 
 
-def test_painters_share_a_batch():
-    generator = build("layout", width=4, painters=3)
-    first, second, third = generator.painters
+def test_sub_generators_share_a_batch():
+    generator = build("layout", width=4, sub_generators=3)
+    first, second, third = generator.sub_generators
     assert not torch.equal(first.to_image.weight, second.to_image.weight)
     latents = generator.sample(7, (24, 32), rng())
     images = generator(latents)
-    for place, painter in enumerate((first, second, third)):
+    for place, network in enumerate((first, second, third)):
         alone = build("layout", width=4)
-        alone.painters[0].load_state_dict(painter.state_dict())
+        alone.sub_generators[0].load_state_dict(network.state_dict())
         mine = latents._make(tensor[place::3] for tensor in latents)
         assert torch.allclose(alone(mine), images[place::3], atol=1e-6)
-    images[1].sum().backward()  # the second painter's, and no one else's
+    images[1].sum().backward()  # the second network's, and no one else's
     assert all(p.grad.any() for p in second.parameters())
-    assert not any(p.grad.any() for painter in (first, third) for p in painter.parameters())
-    few = latents._make(t[:2] for t in latents)  # fewer images than painters
+    assert not any(p.grad.any() for network in (first, third) for p in network.parameters())
+    few = latents._make(t[:2] for t in latents)  # fewer images than networks
     assert torch.allclose(generator(few), images[:2], atol=1e-6)

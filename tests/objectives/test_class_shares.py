@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.objectives import ClassShares
+from dfad_seg.segmentors import Segmentor
 
 TRUE = torch.tensor([0.55, 0.25, 0.15, 0.05])
 CHANNELS = 48
@@ -51,7 +53,7 @@ def test_finds_the_training_shares_in_images_of_other_shares(norm, generated):
     assert shares.sum().item() == pytest.approx(1, abs=1e-5)
 
 
-def test_a_class_that_is_never_answered_stays_near_the_prior(norm):
+def test_a_class_that_is_never_predicted_stays_near_the_prior(norm):
     prior = torch.tensor([0.4, 0.3, 0.2, 0.1])
     estimator = ClassShares(norm, prior)
     three = torch.tensor([0.4, 0.3, 0.3, 0.0])
@@ -62,7 +64,7 @@ def test_a_class_that_is_never_answered_stays_near_the_prior(norm):
 
 
 def test_labels_may_be_finer_than_features_and_come_in_parts(norm):
-    """Answers have the images' resolution; an accumulated step asks the teacher part by part."""
+    """Predictions have the images' resolution; an accumulated step asks the teacher part by part."""
     labels = drawn(TRUE)
     fine = labels.repeat_interleave(4, dim=1).repeat_interleave(4, dim=2)
     inputs = features(labels)
@@ -82,19 +84,6 @@ def test_labels_may_be_finer_than_features_and_come_in_parts(norm):
     assert not exact._inputs
 
 
-def test_passes_of_a_step_that_was_given_up_do_not_count(norm):
-    labels = drawn(TRUE)
-    estimates = []
-    for given_up in (False, True):
-        estimator = ClassShares(norm, torch.ones(4) / 4)
-        if given_up:
-            with estimator.watch():
-                norm(features(drawn(TRUE, (3, 8, 24)), seed=3))  # of another size
-        estimates.append(watched(estimator, norm, labels, seed=4).clone())
-        assert not estimator._inputs
-    assert torch.equal(*estimates)
-
-
 def test_its_state_goes_on_where_it_was(norm):
     first, second = (ClassShares(norm, torch.ones(4) / 4) for _ in range(2))
     for i in range(3):
@@ -103,3 +92,38 @@ def test_its_state_goes_on_where_it_was(norm):
     results = [watched(e, norm, drawn(TRUE, seed=9), seed=9) for e in (first, second)]
     assert torch.equal(*results)
     assert not any(name.startswith("_norm") for name in first.state_dict())
+
+
+def network(seed=0, channels=24, classes=5, kernel=1):
+    torch.manual_seed(seed)
+    body = nn.Sequential(
+        nn.Conv2d(3, channels, 3, padding=1),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(),
+        nn.Conv2d(channels, classes, kernel, padding=kernel // 2),
+    )
+    nn.init.normal_(body[1].weight, 1.0, 0.3)
+    nn.init.normal_(body[1].bias, 0.0, 0.5)
+    nn.init.normal_(body[3].weight, 0.0, 0.4)
+    return Segmentor(body, num_classes=classes, mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+def test_the_prior_is_the_mean_prediction_where_its_assumptions_hold():
+    """Features that are normal and independent by construction: the estimate is the mean softmax of real logits."""
+    segmentor = network()
+    body = segmentor.network
+    z = torch.randn(50_000, 24, generator=torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        features = (body[1].bias + body[1].weight * z).relu()
+        expected = body[3](features[:, :, None, None]).softmax(dim=1).mean(dim=(0, 2, 3))
+    torch.testing.assert_close(ClassShares.of(segmentor).shares, expected, atol=0.01, rtol=0.05)
+
+
+def test_a_bias_makes_a_class_frequent_and_a_network_without_such_an_end_is_refused():
+    segmentor = network(kernel=3).train()
+    with torch.no_grad():
+        segmentor.network[3].bias[2] += 20
+    assert ClassShares.of(segmentor).prior[2] > 0.9 and segmentor.network[1].training
+    plain = Segmentor(nn.Conv2d(3, 5, 1), num_classes=5, mean=(0.5,) * 3, std=(0.5,) * 3)
+    with pytest.raises(InputError, match="Set generator.class_frequencies: uniform"):
+        ClassShares.of(plain)

@@ -1,0 +1,63 @@
+"""The loops on real images: resume, and that distillation takes no label."""
+
+import pytest
+import torch
+import toys
+from toys import equal_states, fabric, json_like_copy
+
+from dfad_seg.distill import Hooks, Supervised, WithData, distil_with_data, train_supervised
+
+
+def batches(seed=0):
+    def from_iteration(start):
+        for i in range(start, 1000):
+            g = torch.Generator().manual_seed(1000 * seed + i)
+            images = torch.rand(4, 3, 12, 12, generator=g)
+            yield {"image": images, "mask": (images.mean(1) * 30).long() % 3, "name": ["x"] * 4}
+
+    return from_iteration
+
+
+SHARED = {"iterations": 6, "schedule": {"type": "poly"}, "seed": 3, "student_optimizer": {"type": "sgd", "lr": 0.1}}
+
+
+def with_data(method, *, state=None, hooks=None, images=None, **changes):
+    network, loop = toys.segmentor(0, dropout=0.2), {"fabric": fabric(), "state": state, "hooks": hooks}
+    if method == "supervised":
+        return train_supervised(network, batches(), Supervised.of(**SHARED | changes), **loop)
+    numbers = WithData.of(**SHARED | {"logit_adjustment": 0.5 if method == "adjusted" else 0} | changes)
+    return distil_with_data(toys.teacher(), network, images or batches(), numbers, **loop)
+
+
+@pytest.mark.parametrize("method", ["supervised", "distill_with_data", "adjusted"])
+def test_training_with_data_resumes_bit_equal(method):
+    saved = {}
+    hooks = Hooks(save=lambda step, state: saved.update({step: json_like_copy(state)}), save_every=2)
+    whole = with_data(method, hooks=hooks)
+    assert equal_states(with_data(method, state=saved[4]), whole)
+    assert not whole.training and not any(p.requires_grad for p in whole.parameters())
+
+
+def test_distillation_with_data_takes_an_adjustment():
+    assert not equal_states(with_data("adjusted"), with_data("distill_with_data"))
+
+
+def test_distillation_with_data_pools_logits():
+    plain, pooled = (with_data("distill_with_data", logit_pooling=size) for size in (1, 4))
+    assert not equal_states(plain, pooled)
+
+
+def test_distillation_with_data_needs_no_labels():
+    first = with_data("distill_with_data")
+
+    def shuffled(start):
+        for batch in batches()(start):
+            yield batch | {"mask": torch.zeros_like(batch["mask"])}
+
+    assert equal_states(first, with_data("distill_with_data", images=shuffled))
+
+
+def test_class_weights_and_focal_loss_reach_the_loss():
+    plain = with_data("supervised")
+    assert not equal_states(plain, with_data("supervised", class_weights=[1, 2, 3]))
+    assert not equal_states(plain, with_data("supervised", focal_gamma=2.0))
