@@ -92,9 +92,7 @@ def test_layout_consistency_is_the_cross_entropy():
     logits = torch.log(torch.tensor([0.2, 0.8])).view(1, 2, 1, 1).expand(1, 2, 2, 2)
     layout = torch.tensor([[[1, 1], [1, 0]]])
     scene = Scene(None, SimpleNamespace(layout=layout), logits)
-    assert layout_consistency(scene).item() == pytest.approx(
-        -(3 * np.log(0.8) + np.log(0.2)) / 4
-    )
+    assert layout_consistency(scene).item() == pytest.approx(-(3 * np.log(0.8) + np.log(0.2)) / 4)
 
 
 def test_class_balance_against_the_entropy_by_hand():
