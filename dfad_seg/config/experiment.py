@@ -10,12 +10,12 @@ from dfad_seg.datasets import DATASETS, TrainingData
 from dfad_seg.distill import DataFree, Game, Supervised, Training, WithData
 from dfad_seg.evaluation import EvaluationOptions
 from dfad_seg.generators import GENERATORS
-from dfad_seg.segmentors import SOURCES
+from dfad_seg.segmentors import SOURCES, STUDENTS
 
 if TYPE_CHECKING:
-    Network = GeneratorSection = DatasetSection = Chosen
+    Network = Student = GeneratorSection = DatasetSection = Chosen
 else:
-    Network = section(SOURCES, "source")
+    Network, Student = section(SOURCES, "source"), section(STUDENTS, "source")
     GeneratorSection, DatasetSection = section(GENERATORS, "type"), section(DATASETS, "type")
 
 
@@ -31,7 +31,7 @@ class Config(Training):
     data. random_noise: distil on uniform noise (a control)."""
     teacher: Network | None = None
     """Frozen; in `supervised`, the network to train, if that is to become a teacher."""
-    student: Network | None = None
+    student: Student | None = None
     """The network that is trained; as a rule small."""
     dataset: DatasetSection | None = None
     """Real images and labels; data-free methods evaluate on them, and no more."""
@@ -67,11 +67,18 @@ class Config(Training):
             raise ValueError("evaluation needs dataset")
         if self.dataset is None and self.num_classes is None:
             raise ValueError("num_classes is needed where no dataset says it")
+        if self.cuts and not self.data_free:
+            raise ValueError("student.source cut needs the images of a generator: use method dfad")
         if self.num_classes == 1:
             raise ValueError(
                 "num_classes is 1, and a softmax over one class is constant: for a network with one sigmoid output x, "
                 "give two classes with the logits 0 and x, through source: factory"
             )
+
+    @property
+    def cuts(self) -> bool:
+        """Whether the student is to be cut out of the teacher."""
+        return self.student is not None and self.student.name == "cut"
 
     @property
     def trained_role(self) -> Literal["teacher", "student"]:
@@ -82,7 +89,7 @@ class Config(Training):
 @options
 class _Distillation(Config):
     teacher: Network = field()  # without the default that it has in Config: these are needed
-    student: Network = field()
+    student: Student = field()
 
 
 @options

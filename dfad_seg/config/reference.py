@@ -15,10 +15,10 @@ from dfad_seg.datasets import DATASETS
 from dfad_seg.distill import OPTIMIZERS, SCHEDULES
 from dfad_seg.generators import GENERATORS
 from dfad_seg.objectives import DISCREPANCIES, PRIORS
-from dfad_seg.segmentors import SOURCES
+from dfad_seg.segmentors import STUDENTS
 
 CHOSEN: tuple[tuple[str, str, Mapping[str, Kind[Any]]], ...] = (
-    ("`teacher`, `student`", "source", SOURCES),
+    ("`teacher`, `student`", "source", STUDENTS),
     ("`generator`", "type", GENERATORS),
     ("`dataset`", "type", DATASETS),
     ("`student_optimizer`, `generator_optimizer`", "type", OPTIMIZERS),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -28,8 +29,9 @@ from dfad_seg.distill.seeds import derived_seed
 from dfad_seg.distill.world import reduced
 from dfad_seg.evaluation import EvaluationOptions, evaluate_miou
 from dfad_seg.generators import GENERATORS, ImageGenerator, NoiseGenerator
+from dfad_seg.recipes.cutting import cut_student
 from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader, warn_of_labels
-from dfad_seg.segmentors import Segmentor, build_segmentor, freeze, optimize_for_distillation
+from dfad_seg.segmentors import Segmentor, build_segmentor, freeze, load_segmentor, optimize_for_distillation
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -60,8 +62,12 @@ class Experiment:
         return optimize_for_distillation(self.teacher, self.config.image_size, trainable=False, fold_batch_norm=fold)
 
 
-def build_experiment(config: Config) -> Experiment:
+def build_experiment(
+    config: Config, device: torch.device | str = "cpu", student_as_cut: Path | None = None
+) -> Experiment:
     """Build teacher, trained network and generator; the same seed gives the same weights.
+
+    A student that is to be cut is cut here, which takes minutes on `device`, or read from the file `student_as_cut`.
 
     Raises:
         InputError: anything wrong with the networks' sections or their checkpoints.
@@ -70,6 +76,8 @@ def build_experiment(config: Config) -> Experiment:
     if isinstance(config, Supervised) and len(config.class_weights or info.classes) != info.num_classes:
         raise InputError(f"class_weights has {len(config.class_weights or ())} values for {info.num_classes} classes.")
     torch.manual_seed(derived_seed(config.seed, 0, 0, "initialisation"))
+    if config.cuts and isinstance(config, WithData):
+        return _with_cut_student(config, info, device, student_as_cut)
     section = config.teacher if config.trained_role == "teacher" else config.student
     assert section is not None
     trained = to_layout(build_network(section.name, section.values(), config.trained_role, info))
@@ -80,6 +88,18 @@ def build_experiment(config: Config) -> Experiment:
         experiment.generator = generator = build_generator(config, info.num_classes)
         experiment.losses = losses_of(config, teacher=teacher, student=trained, generator=generator)
     return experiment
+
+
+def _with_cut_student(config: WithData, info: MetaInfo, device: torch.device | str, file: Path | None) -> Experiment:
+    assert isinstance(config, Config)
+    teacher = to_layout(build_teacher(config, info))
+    generator = build_generator(config, info.num_classes)
+    losses = losses_of(config, teacher=teacher, student=teacher, generator=generator)
+    student = load_segmentor(file, trust=True) if file else cut_student(config, teacher, generator, losses, device)
+    if losses.features is not None:  # they look into the student
+        losses.features = losses_of(config, teacher=teacher, student=student, generator=generator).features
+    build_optimizer(config.student_optimizer, student)  # for its errors
+    return Experiment(config, info, to_layout(student), teacher, generator, losses)
 
 
 def build_generator(config: Config, num_classes: int) -> ImageGenerator | None:

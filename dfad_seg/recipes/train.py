@@ -13,6 +13,7 @@ from dfad_seg.common.errors import Diverged, InputError, Interrupted
 from dfad_seg.config import Config, dump_config
 from dfad_seg.distill import DataFree, Supervised, WithData, distil, distil_with_data, train_supervised
 from dfad_seg.recipes.build import Experiment, build_evaluate, build_experiment, training_batches
+from dfad_seg.recipes.cutting import START_FILE, start_of
 from dfad_seg.recipes.device import launched, torch_settings
 from dfad_seg.recipes.faults import explained
 from dfad_seg.recipes.finishing import Finished, finish_report, refresh_report, start_report
@@ -58,7 +59,7 @@ def train(
     work_dir, resume = _before_anything(config, Path(work_dir), resume)
     with torch_settings(config), _faults(config, work_dir):
         fabric = launched(config, decided=decided_precision(work_dir) if resume is not None else None)
-        experiment = build_experiment(config)
+        experiment = build_experiment(config, fabric.device, start_of(work_dir, resume))
         teacher_sha256 = None if experiment.teacher is None else state_hash(experiment.teacher)
         identity = identity_of(config, teacher_sha256)
         state = state_to_resume(work_dir, resume, identity)
@@ -73,6 +74,8 @@ def train(
             if run is not None:
                 if not (work_dir / "provenance.json").exists():
                     run.write_provenance(provenance(experiment, fabric=fabric, command=command))
+                    if config.cuts:
+                        save_network(experiment, work_dir / START_FILE, experiment.trained)
                 start_report(work_dir, config, experiment.networks(experiment.trained), device_name(fabric))
             fabric.barrier()
             done = 0 if state is None else state["iteration"]

@@ -5,7 +5,7 @@ from dfad_seg.segmentors.base import Segmentor, freeze
 from dfad_seg.segmentors.containers import read_state_dict
 from dfad_seg.segmentors.convolutions import restore_convolutions
 from dfad_seg.segmentors.cost import count_flops, count_parameters
-from dfad_seg.segmentors.cut import Cut, CutOptions, cut, intact_layers
+from dfad_seg.segmentors.cut import Cut, CutOptions, cut
 from dfad_seg.segmentors.exportable import ExportableSegmentor, exportable, is_opaque
 from dfad_seg.segmentors.inspection import Inspected, inspect_file
 from dfad_seg.segmentors.kinds import WEIGHT_OPTIONS, Network, Source, SourceOptions
@@ -18,11 +18,12 @@ from dfad_seg.segmentors.saved import (
     save_segmentor,
     state_hash,
 )
-from dfad_seg.segmentors.sources import SOURCES, build_segmentor
+from dfad_seg.segmentors.sources import SOURCES, STUDENTS, build_segmentor
 from dfad_seg.segmentors.weights import load_weights
 
 __all__ = [
     "SOURCES",
+    "STUDENTS",
     "WEIGHT_OPTIONS",
     "Cut",
     "CutOptions",
@@ -40,7 +41,6 @@ __all__ = [
     "file_sha256",
     "freeze",
     "inspect_file",
-    "intact_layers",
     "is_opaque",
     "load_segmentor",
     "load_weights",

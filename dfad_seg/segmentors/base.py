@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -71,7 +71,6 @@ class Segmentor(nn.Module):
         self.fixed_advice = ""
         self.fixed_batch: int | None = None
         self._frozen = False
-        self._held: tuple[str, ...] = ()
         # Not persistent: checkpoints hold the network's weights only, and load into a plain network too.
         for name, values in (("mean", given.mean or IMAGENET_MEAN), ("std", given.std or IMAGENET_STD)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
@@ -145,17 +144,6 @@ class Segmentor(nn.Module):
     def train(self, mode: bool = True) -> Segmentor:
         """As in `nn.Module`, except that a frozen segmentor stays in evaluation mode."""
         super().train(mode and not self._frozen)
-        for name in self._held:
-            self.network.get_submodule(name).train(False)
-        return self
-
-    def hold(self, layers: Iterable[str], *, parameters: bool) -> Segmentor:
-        """Keep layers of the network in evaluation mode, and fix their parameters if wanted. Returns the segmentor."""
-        self._held = tuple(layers)
-        for name in self._held:
-            self.network.get_submodule(name).train(False)
-            if parameters:
-                self.network.get_submodule(name).requires_grad_(False)
         return self
 
     def requires_grad_(self, requires_grad: bool = True) -> Segmentor:

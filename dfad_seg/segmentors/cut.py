@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.values import Channels, Positive, Share, Weight, options
+from dfad_seg.common.values import Channels, Positive, Share, options
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.contract import pad_to_stride
 from dfad_seg.segmentors.convolutions import restore_convolutions
 from dfad_seg.segmentors.cut_compensate import compensate
-from dfad_seg.segmentors.cut_importance import by_agreement, by_weights
+from dfad_seg.segmentors.cut_importance import by_agreement, by_magnitude
 from dfad_seg.segmentors.cut_search import find_drops
 from dfad_seg.segmentors.cut_widths import MATRICES, Rows, Width, find_widths, same_width
 from dfad_seg.segmentors.kinds import WEIGHT_OPTIONS, Network, SourceOptions
@@ -29,16 +29,20 @@ class CutOptions:
     """Multiply-accumulates of an image of `image_size` to keep, as a share of the teacher's."""
     parameters: Share | None = None
     """Parameters to keep, as a share of the teacher's; in place of `macs`."""
-    encoder_cost: Weight = 10.0
-    """How much dearer a channel of the encoder is than one of the decoder: what is left whole keeps what the teacher
-    knows about real images. 1: alike."""
-    importance: Literal["agreement", "magnitude", "batch_norm"] = "agreement"
-    """Which channels go first: those whose loss changes the teacher's predictions on generated images least; those with
-    the smallest weights; those with the smallest BatchNorm scales."""
+    importance: Literal["agreement", "magnitude"] = "agreement"
+    """Which channels go first: those whose loss changes the predictions on generated images least, or those with the
+    smallest weights."""
     compensate: bool = True
     """Refit the layers that read dropped channels, on generated images, before any training."""
     images: Positive = 128
     """Generated images for importance and compensation."""
+    rehearsal: Positive = 100
+    """Iterations in which the generator learns alone, by its priors, before its images are used."""
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether generated images decide anything."""
+        return (self.macs or self.parameters) != 1 and (self.importance == "agreement" or self.compensate)
 
     def __post_init__(self) -> None:
         if (self.macs is None) == (self.parameters is None):
@@ -53,6 +57,8 @@ class Cut(NamedTuple):
     """Channels of the teacher that stay, per layer and side that lost some."""
     macs_share: float
     parameters_share: float
+    parts: dict[str, tuple[float, float]]
+    """Multiply-accumulates before and after, by part of the network."""
 
 
 def cut(teacher: Segmentor, options: CutOptions, image_size: tuple[int, int], images: Tensor | None = None) -> Cut:
@@ -70,15 +76,11 @@ def cut(teacher: Segmentor, options: CutOptions, image_size: tuple[int, int], im
     widths, costs = find_widths(teacher, image_size)
     what, share = ("macs", options.macs) if options.macs is not None else ("parameters", options.parameters)
     assert share is not None
-    if share == 1:
-        prices = by_weights(teacher, widths, norms=False)
-    elif options.importance == "agreement":
+    if share < 1 and options.importance == "agreement":
         prices = by_agreement(_plain_copy(teacher), widths, _needed(images))
     else:
-        prices = by_weights(teacher, widths, norms=options.importance == "batch_norm")
-    first = encoder_of([width.name for width in widths])
-    dear = {width.name: options.encoder_cost for width in widths if first(width.name)}
-    drops = find_drops(widths, costs, prices, what=what, share=share, weights=dear)
+        prices = by_magnitude(teacher, widths)
+    drops = find_drops(widths, costs, prices, what=what, share=share)
     kept = {name: prices[name].order[count:].sort().values for name, count in drops.items()}
     student = _plain_copy(teacher)
     rows = narrow(student.network, dropped_rows(widths, kept))
@@ -88,7 +90,8 @@ def cut(teacher: Segmentor, options: CutOptions, image_size: tuple[int, int], im
         inside = pad_to_stride(teacher.normalise(_needed(images)), teacher.stride, teacher.smallest)
         compensate(student.network, _plain_copy(teacher).network, rows, inside)
     after, before = costs.total(drops), costs.total({})
-    return Cut(student, rows, after[0] / before[0], after[1] / before[1])
+    parts = {name: (macs, costs.by_part(drops)[name]) for name, macs in costs.by_part({}).items()}
+    return Cut(student, rows, after[0] / before[0], after[1] / before[1], parts)
 
 
 @options
@@ -128,34 +131,6 @@ def build_cut(chosen: StoredCut, *, num_classes: int) -> Network:
     contract = {**whole.preprocessing(), "output": whole.output, "classes": whole.classes}
     fixed = None if whole.fixed_size is None else (whole.fixed_size, whole.fixed_advice)
     return Network(whole.network, contract, whole.palette, fixed_size=fixed)
-
-
-def encoder_of(names: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a layer belongs to the encoder: to the first of the parts into which its modules' names divide."""
-    paths = [name.split(".") for name in names]
-    depth = 0
-    while all(len(path) > depth + 1 for path in paths) and len({path[depth] for path in paths}) == 1:
-        depth += 1
-    return lambda name: name.split(".")[: depth + 1] == paths[0][: depth + 1]
-
-
-def intact_layers(segmentor: Segmentor) -> list[str]:
-    """The layers of a cut network that are its teacher's as they were: none of their channels is gone.
-
-    BatchNorm counts with the layer before it.
-    """
-    assert segmentor.spec is not None
-    found: list[str] = []
-    before = False
-    for name, layer in _layers(segmentor.network):
-        whole = name not in segmentor.spec["widths"]
-        if isinstance(layer, nn.BatchNorm2d):
-            whole &= before
-        else:
-            before = whole
-        if whole:
-            found.append(name)
-    return found
 
 
 def _spec(teacher: dict[str, Any], network: nn.Module, rows: Rows) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -11,13 +11,17 @@ from torch import Tensor, nn
 
 from dfad_seg.segmentors.cut_widths import MATRICES, Rows
 
+Watch = Callable[[str, nn.Module, Tensor], None]
+
 POSITIONS = 128
 """Positions per image that a layer is fitted on."""
 
 
 def refittable(module: nn.Module) -> bool:
     """Whether a layer's weights are one matrix over its inputs."""
-    return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+    if isinstance(module, nn.Conv2d):
+        return module.groups == 1 and not isinstance(module.padding, str) and module.padding_mode == "zeros"
+    return isinstance(module, nn.Linear)
 
 
 def read_inputs(module: nn.Module, inputs: Tensor, rng: torch.Generator) -> Tensor:
@@ -25,7 +29,7 @@ def read_inputs(module: nn.Module, inputs: Tensor, rng: torch.Generator) -> Tens
     if isinstance(module, nn.Linear):
         flat = inputs.reshape(-1, inputs.shape[-1])
         return flat[torch.randperm(len(flat), generator=rng)[: POSITIONS * len(inputs)]]
-    assert isinstance(module, nn.Conv2d)
+    assert isinstance(module, nn.Conv2d) and not isinstance(module.padding, str)
     kernel, dilation, padding, stride = module.kernel_size, module.dilation, module.padding, module.stride
     if kernel == (1, 1) and stride == (1, 1) and not any(padding):
         patches = inputs.flatten(2)
@@ -70,7 +74,7 @@ def compensate(student: nn.Module, teacher: nn.Module, rows: Rows, images: Tenso
         return torch.Generator().manual_seed(0)
 
     def watch(name: str, module: nn.Module, inputs: Tensor) -> None:
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
             moments[name] = _moments(inputs)
 
     def keep_target(name: str, module: nn.Module, outputs: Tensor) -> None:
@@ -86,6 +90,7 @@ def compensate(student: nn.Module, teacher: nn.Module, rows: Rows, images: Tenso
             target = targets.pop(name)
             _fit(module, read_inputs(module, inputs, seed()), target if kept is None else target[:, kept], ridge)
         elif name in moments and isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
             kept = rows.get(f"{name}:out", torch.arange(module.num_features))
             mean, variance = (moment[kept] for moment in moments[name])
             own_mean, own_variance = _moments(inputs)
@@ -97,6 +102,7 @@ def compensate(student: nn.Module, teacher: nn.Module, rows: Rows, images: Tenso
 
 
 def _fit(module: nn.Module, inputs: Tensor, targets: Tensor, ridge: float) -> None:
+    assert isinstance(module, (nn.Conv2d, nn.Linear))
     weight, bias = module.weight, module.bias
     start = weight.flatten(1)
     mean, target_mean = inputs.mean(0), targets.mean(0)
@@ -115,7 +121,8 @@ def _moments(inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @contextmanager
-def hooks(network: nn.Module, before=None, after=None) -> Iterator[None]:  # type: ignore[no-untyped-def]
+def hooks(network: nn.Module, before: Watch | None = None, after: Watch | None = None) -> Iterator[None]:
+    """Call `before(name, layer, inputs)` and `after(name, layer, outputs)` at every layer of the forward pass."""
     handles = []
     for name, module in network.named_modules():
         if not isinstance(module, (*MATRICES, nn.BatchNorm2d)):

@@ -16,8 +16,8 @@ from dfad_seg.segmentors.cut_widths import Member, Width
 
 ROUNDS = 24
 """Most numbers of channels that are tried per width."""
-LARGE = 1536
-"""Inputs of a layer from which on its channels are ordered by rounds."""
+STEPS = 160
+"""About as many steps are taken to put a width's channels in order: more is slow, as each costs a matrix."""
 
 
 @dataclass(frozen=True)
@@ -32,34 +32,24 @@ class Price:
     """Of dropping so many."""
 
 
-def by_weights(segmentor: Segmentor, widths: Sequence[Width], *, norms: bool) -> dict[str, Price]:
-    """Cost: the share of the width's squared weights that goes, of the layers that make and read its channels.
-
-    Args:
-        norms: of its BatchNorm scales instead, where it has some.
-    """
+def by_magnitude(segmentor: Segmentor, widths: Sequence[Width]) -> dict[str, Price]:
+    """Cost: the share of the width's squared weights that goes, averaged over the layers that make and read it."""
     layers = dict(segmentor.network.named_modules())
     prices = {}
     for width in widths:
-        found: list[Tensor] = []
-        scales: list[Tensor] = []
+        shares = []
         for member in width.members:
             layer = layers[member.layer]
-            weight = layer.weight
-            if weight is None:
-                continue
-            values = weight.detach().float().square()
             if isinstance(layer, nn.BatchNorm2d):
-                scales.append(_spread(values[member.rows], member.of, width.size))
-            else:
-                axis = 0 if (member.side == "out") != isinstance(layer, nn.ConvTranspose2d) else 1
-                energy = values.transpose(0, axis).flatten(1).sum(1)
-                found.append(_spread(energy[member.rows], member.of, width.size))
-        chosen = scales if norms and scales else found
-        score = torch.stack([values / values.sum().clamp_min(1e-12) for values in chosen]).mean(0)
+                continue
+            axis = 0 if (member.side == "out") != isinstance(layer, nn.ConvTranspose2d) else 1
+            energy = _weight(layer).float().square().transpose(0, axis).flatten(1).sum(1)
+            energy = _spread(energy[member.rows], member.of, width.size)
+            shares.append(energy / energy.sum().clamp_min(1e-12))
+        score = torch.stack(shares).mean(0)
         order = score.argsort()
-        counts = _counts(width.size)
         sums = F.pad(score[order].cumsum(0), (1, 0))
+        counts = _counts(width.size)
         prices[width.name] = Price(order, counts, tuple(float(sums[n]) for n in counts))
     return prices
 
@@ -133,9 +123,8 @@ def _eliminate(width: Width, fits: list[_Fit]) -> Price:
     order: list[Tensor] = []
     costs = [0.0]
     counts = _counts(width.size)
-    # One at a time, as two that can stand in for each other must not go together; large layers for which that would
-    # take minutes by rounds.
-    at_once = 1 if all(len(fit.inverse) <= LARGE for fit in fits) else counts[1]
+    # Few at a time, as channels that can stand in for each other must not go together.
+    at_once = max([1, *(len(fit.inverse) // STEPS for fit in fits)])
     for before, after in itertools.pairwise(counts):
         cost = 0.0
         for first in range(before, after, at_once):

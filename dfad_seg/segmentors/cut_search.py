@@ -19,14 +19,12 @@ def find_drops(
     *,
     what: str,
     share: float,
-    weights: Mapping[str, float],
 ) -> dict[str, int]:
     """How many channels each width loses: the least summed cost at which the network meets the budget.
 
     Args:
         what: `macs` or `parameters`.
         share: of the whole network's that the cut one has at most.
-        weights: factor on the cost of each width.
 
     Raises:
         InputError: not even the narrowest network meets the budget.
@@ -48,10 +46,7 @@ def find_drops(
 
     def at(price_of_cost: float, start: Mapping[str, int]) -> dict[str, int]:
         found = dict(start)
-        lost: dict[tuple[str, str], float] = {}
-        for name, count in found.items():
-            for layer, side, each in costs.loss[name]:
-                lost[layer, side] = lost.get((layer, side), 0) + each * count
+        lost = costs.lost(found)
         for _ in range(4):
             moved = False
             for width in widths:
@@ -65,7 +60,7 @@ def find_drops(
                     for layer, side, each in costs.loss[name]:
                         trial[layer, side] += each * count
                     spent = sum(costs.layer(layer, trial)[index] for layer in touched[name])
-                    value = cost * weights.get(name, 1.0) + price_of_cost * spent / whole
+                    value = cost + price_of_cost * spent / whole
                     if value < best_value:
                         best, best_value, best_lost = count, value, trial
                 moved |= best != found[name]

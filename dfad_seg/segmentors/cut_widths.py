@@ -61,20 +61,34 @@ class Costs:
 
     def layer(self, name: str, lost: Mapping[tuple[str, str], float]) -> tuple[float, float]:
         """(MACs, parameters) of a layer."""
-        outputs, inputs, taps, extra = self.shapes[name]
-        outputs -= lost.get((name, "out"), 0)
-        inputs = inputs - lost.get((name, "in"), 0) if inputs else 1
+        all_outputs, all_inputs, taps, extra = self.shapes[name]
+        outputs = all_outputs - lost.get((name, "out"), 0)
+        inputs = all_inputs - lost.get((name, "in"), 0) if all_inputs else 1
         weights = outputs * inputs * taps
         return weights * self.positions.get(name, 0), weights + outputs * extra
 
     def total(self, drops: Mapping[str, int]) -> tuple[float, float]:
         """(MACs, parameters) of the network when each named width loses so many channels."""
-        lost: Counter[tuple[str, str]] = Counter()
-        for width, count in drops.items():
-            for name, side, each in self.loss[width]:
-                lost[name, side] += each * count
+        lost = self.lost(drops)
         parts = [self.layer(name, lost) for name in self.shapes]
         return self.fixed_macs + sum(p[0] for p in parts), self.fixed_parameters + sum(p[1] for p in parts)
+
+    def by_part(self, drops: Mapping[str, int]) -> dict[str, float]:
+        """MACs by part of the network: the first name of its layers."""
+        lost = self.lost(drops)
+        found: dict[str, float] = {}
+        for name in self.shapes:
+            part = name.split(".")[0]
+            found[part] = found.get(part, 0) + self.layer(name, lost)[0]
+        return found
+
+    def lost(self, drops: Mapping[str, int]) -> dict[tuple[str, str], float]:
+        """How many channels each side of a layer loses."""
+        found: dict[tuple[str, str], float] = {}
+        for width, count in drops.items():
+            for name, side, each in self.loss[width]:
+                found[name, side] = found.get((name, side), 0) + each * count
+        return found
 
 
 def find_widths(segmentor: Segmentor, image_size: tuple[int, int]) -> tuple[list[Width], Costs]:
@@ -196,7 +210,7 @@ def _widths(group: list, network: nn.Module, names: dict[nn.Module, str], severa
     for column, member in enumerate(makers):
         made[member.of, column] = True
     kinds, kind_of = made.unique(dim=0, return_inverse=True)
-    found = []
+    found: list[Width] = []
     for number, by in enumerate(kinds):
         channels = (kind_of == number).nonzero().flatten()
         place = torch.full((size,), -1)

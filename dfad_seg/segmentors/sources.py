@@ -11,7 +11,7 @@ from dfad_seg.common.tensors import read_tensors
 from dfad_seg.common.values import plain, validated
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.contract import Contract, check_num_classes
-from dfad_seg.segmentors.cut import StoredCut, build_cut
+from dfad_seg.segmentors.cut import CutOptions, StoredCut, build_cut
 from dfad_seg.segmentors.factory_source import FactoryOptions, build_factory
 from dfad_seg.segmentors.kinds import Network, Source, SourceOptions
 from dfad_seg.segmentors.mmseg_source import MmsegOptions, build_mmseg, recorded_classes, runs_code
@@ -34,6 +34,9 @@ SOURCES: dict[str, Source] = {
     "mmseg": Source(MmsegOptions, build_mmseg, runs_code),
     "cut": Source(StoredCut, build_cut, lambda spec: spec_runs_code(spec.get("of"))),
 }
+
+STUDENTS: dict[str, Source] = SOURCES | {"cut": Source(CutOptions, build_cut)}
+"""What a config's student may be: to be cut, it does not say widths, but a budget. `cut` makes it, from the teacher."""
 
 
 def build_segmentor(source: str, *, num_classes: int, **values: Any) -> Segmentor:

@@ -20,7 +20,6 @@ from dfad_seg.segmentors import (
     count_parameters,
     cut,
     freeze,
-    intact_layers,
     load_segmentor,
     save_segmentor,
 )
@@ -38,15 +37,15 @@ class Blocks(nn.Module):
 
     def __init__(self, groups: int = 1, shared: bool = False) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU())
+        self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1), nn.BatchNorm2d(32), nn.ReLU())
         self.block = nn.Sequential(
-            nn.Conv2d(16, 32, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
-            nn.Conv2d(32, 32, 3, 1, 1, groups=32, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
-            nn.Conv2d(32, 16, 1, bias=False), nn.BatchNorm2d(16),
+            nn.Conv2d(32, 64, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
+            nn.Conv2d(64, 64, 3, 1, 1, groups=64, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
+            nn.Conv2d(64, 32, 1, bias=False), nn.BatchNorm2d(32),
         )  # fmt: skip
-        self.left = nn.Conv2d(16, 8, 3, padding=1, groups=groups)
-        self.right = self.left if shared else nn.Conv2d(16, 12, 1, groups=min(groups, 4))
-        self.head = nn.Conv2d(16 if shared else 20, 5, 1)
+        self.left = nn.Conv2d(32, 16, 3, padding=1, groups=groups)
+        self.right = self.left if shared else nn.Conv2d(32, 20, 1, groups=min(groups, 4))
+        self.head = nn.Conv2d(32 if shared else 36, 5, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -123,22 +122,16 @@ def test_nothing_to_cut_is_the_teacher_to_the_last_bit() -> None:
     assert torch.equal(made.student(images()), teacher(images())) and not made.rows
 
 
-@pytest.mark.parametrize("importance", ["agreement", "magnitude", "batch_norm"])
-def test_parameters_are_a_budget_too_and_every_importance_meets_it(importance: str) -> None:
+@pytest.mark.parametrize(("importance", "share"), [("agreement", 0.6), ("magnitude", 0.55)])
+def test_parameters_are_a_budget_too_and_every_importance_meets_it(importance: str, share: float) -> None:
     teacher = blocks()
-    made = cut(teacher, CutOptions(parameters=0.6, importance=importance), SIZE, images(4))
-    assert 0.6 * 0.97 <= count_parameters(made.student) / count_parameters(teacher) <= 0.6
+    made = cut(teacher, CutOptions(parameters=share, importance=importance), SIZE, images(4))
+    assert 0.97 * share <= count_parameters(made.student) / count_parameters(teacher) <= share
 
 
-def test_the_encoder_is_cut_last_and_the_classes_never() -> None:
-    torch.manual_seed(0)
-    teacher = used(build_segmentor("smp", num_classes=5, arch="DeepLabV3Plus", encoder_name="mobilenet_v2"))
-    made = cut(teacher, CutOptions(macs=0.7, **PLAIN, encoder_cost=1e6), SIZE)
-    assert all(key.startswith(("decoder.", "segmentation_head.")) for key in made.rows)
-    assert "segmentation_head.0:out" not in made.rows
-    whole = intact_layers(made.student)
-    assert {"encoder.features.18.0", "encoder.features.18.1", "decoder.block1.0"} <= set(whole)
-    assert not set(whole) & {key.rsplit(":", 1)[0] for key in made.rows}
+def test_the_classes_are_never_cut() -> None:
+    made = cut(blocks(), CutOptions(macs=0.3, **PLAIN), SIZE)
+    assert "head:out" not in made.rows and "head:in" in made.rows
 
 
 def test_channels_that_others_can_stand_in_for_go_first_and_nothing_is_lost() -> None:
@@ -148,17 +141,17 @@ def test_channels_that_others_can_stand_in_for_go_first_and_nothing_is_lost() ->
     for layer in (block[0], block[1], block[3], block[4]):
         for value in (layer.weight, layer.bias, *(getattr(layer, n, None) for n in ("running_mean", "running_var"))):
             if value is not None:
-                value.data[16:] = value.data[:16]
+                value.data[32:] = value.data[:32]
     shown = images(8)
     widths, _ = find_widths(teacher, SIZE)
     price = by_agreement(teacher, widths, shown, ridge=1e-9)["block.0"]
-    half = price.counts.index(16)
+    half = price.counts.index(32)
     assert price.costs[half] < 1e-6 * price.costs[-1]
     made = cut(teacher, CutOptions(macs=0.75, **PLAIN), SIZE)
     plain = (made.student(shown) - teacher(shown)).abs().mean()
     copied = copy.deepcopy(teacher)
     copied._frozen = False
-    rows = narrow(copied.network, dropped_rows(widths, {"block.0": price.order[16:].sort().values}))
+    rows = narrow(copied.network, dropped_rows(widths, {"block.0": price.order[32:].sort().values}))
     compensate(copied.network, teacher.network, rows, teacher.normalise(shown), ridge=1e-9)
     assert (copied(shown) - teacher(shown)).abs().max() < 1e-3
     assert plain > 1e-2
@@ -249,12 +242,3 @@ def test_options_are_checked() -> None:
     for values in ({}, {"macs": 0.5, "parameters": 0.5}):
         with pytest.raises(InputError, match="one budget"):
             validated(CutOptions, values, "student")
-
-
-def test_held_layers_stay_as_they_are() -> None:
-    student = cut(blocks(), CutOptions(macs=0.7, **PLAIN), SIZE).student
-    student.hold(["stem.0", "stem.1"], parameters=True)
-    copy.deepcopy(student).train()
-    student.train()
-    assert not student.network.stem[1].training and student.network.block[1].training
-    assert not student.network.stem[0].weight.requires_grad and student.network.left.weight.requires_grad

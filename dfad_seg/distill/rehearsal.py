@@ -1,0 +1,91 @@
+"""A generator that learns before any student does: what its images are needed for must not wait for the game."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from dfad_seg.common.errors import InputError
+from dfad_seg.distill.norm import batch_norm_mode
+from dfad_seg.distill.seeds import iteration_rng
+from dfad_seg.distill.steps import generator_step
+from dfad_seg.generators import ImageGenerator
+from dfad_seg.objectives import GeneratorObjective
+
+WARMUP = 10
+
+
+def rehearse(
+    *,
+    teacher: nn.Module,
+    generator: ImageGenerator,
+    objective: GeneratorObjective,
+    optimizer: Optimizer,
+    iterations: int,
+    batch_size: int,
+    image_size: tuple[int, int],
+    seed: int,
+    clip_norm: float | None = None,
+    advance: Callable[[int, float], None] = lambda iteration, loss: None,
+) -> None:
+    """Train a generator by the priors of its objective alone, in place; every process does the same.
+
+    Args:
+        teacher: frozen, on the device of the generator.
+        optimizer: over the generator's parameters; its rates rise in the first 10 iterations.
+        advance: called after each iteration, with how many there were and the loss.
+
+    Raises:
+        InputError: the objective has no priors.
+    """
+    if not objective.priors:
+        raise InputError(
+            "without a student there is nothing that the generator could learn: give it priors, such as"
+            " batch_norm_prior, or cut without images (importance: magnitude, compensate: false)."
+        )
+    device = next(teacher.parameters()).device
+    alone = copy.copy(objective)
+    alone.adversarial_weight = 0.0
+    rates = [group["lr"] for group in optimizer.param_groups]
+    shares = objective.class_shares
+    if shares is not None:
+        generator.aim(shares.to(device).shares)
+    generator.train()
+    for iteration in range(iterations):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * min(1.0, (iteration + 1) / WARMUP)
+        rng = iteration_rng(seed, 0, iteration, device, "rehearsal")
+        latents = generator.sample(batch_size, image_size, rng)
+        moved = generator_step(
+            generator=generator,
+            student=teacher,  # which is not asked without an adversarial weight
+            teacher=teacher,
+            latents=latents,
+            optimizer=optimizer,
+            objective=alone,
+            clip_norm=clip_norm,
+        )
+        labels = moved.logits.argmax(dim=1)
+        generator.observe(latents, labels)
+        if shares is not None:
+            generator.aim(shares.update(labels))
+        advance(iteration + 1, float(moved.loss))
+
+
+def rehearsed_images(
+    generator: ImageGenerator, count: int, *, batch_size: int, image_size: tuple[int, int], seed: int
+) -> Tensor:
+    """Images (count, 3, H, W) in [0, 1] of a generator as it is in training."""
+    device = next(generator.parameters()).device
+    rng = iteration_rng(seed, 0, 0, device, "calibration")
+    made = []
+    with torch.no_grad(), batch_norm_mode(generator, "batch"):
+        for _ in range(-(-count // batch_size)):
+            images = generator(generator.sample(batch_size, image_size, rng))
+            assert isinstance(images, Tensor)
+            made.append(images)
+    return torch.cat(made)[:count]

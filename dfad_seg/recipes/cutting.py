@@ -1,0 +1,85 @@
+"""A student is cut out of its teacher: the generator learns first, and its images decide what goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from dfad_seg.common.errors import InputError
+from dfad_seg.config import Config, GameConfig
+from dfad_seg.distill import Losses, build_optimizer
+from dfad_seg.distill.rehearsal import rehearse, rehearsed_images
+from dfad_seg.generators import ImageGenerator
+from dfad_seg.runs import checkpoints
+from dfad_seg.segmentors import Cut, CutOptions, Segmentor, cut, optimize_for_distillation
+
+START_FILE = "student_as_cut.pt"
+"""In a run directory: the student before its training."""
+SAY_EVERY = 20
+
+
+def cut_student(
+    config: Config,
+    teacher: Segmentor,
+    generator: ImageGenerator | None,
+    losses: Losses,
+    device: torch.device | str = "cpu",
+) -> Segmentor:
+    """The student that a config wants cut, on the CPU; the generator is trained on the way, and all say what they do.
+
+    Raises:
+        InputError: no generator to make images, a teacher that cannot be cut, a budget that cannot be met.
+    """
+    assert config.student is not None
+    options = config.student.options
+    assert isinstance(options, CutOptions)
+    images = None
+    if options.needs_images:
+        if not isinstance(config, GameConfig) or generator is None or losses.objective is None:
+            raise InputError(
+                "student: a cut by agreement needs the images of a generator: use method dfad, or importance: magnitude"
+                " with compensate: false."
+            )
+        fast = optimize_for_distillation(
+            teacher.to(device), config.image_size, trainable=False, fold_batch_norm=not losses.look_inside
+        )
+        rehearse(
+            teacher=fast,
+            generator=generator.to(device),
+            objective=losses.objective,
+            optimizer=build_optimizer(config.generator_optimizer, generator),
+            iterations=options.rehearsal,
+            batch_size=config.batch_size,
+            image_size=config.image_size,
+            seed=config.seed,
+            clip_norm=config.clip_norm,
+            advance=_say,
+        )
+        images = rehearsed_images(
+            generator, options.images, batch_size=config.batch_size, image_size=config.image_size, seed=config.seed
+        ).cpu()
+    made = cut(teacher.cpu(), options, config.image_size, images)
+    print(describe(made), flush=True)
+    return made.student
+
+
+def describe(made: Cut) -> str:
+    """What was cut, for people."""
+    parts = ", ".join(f"{name} {before / 1e6:.0f} to {after / 1e6:.0f}" for name, (before, after) in made.parts.items())
+    return (
+        f"cut: {made.macs_share:.1%} of the teacher's multiply-accumulates and {made.parameters_share:.1%} of its"
+        f" parameters stay; millions of multiply-accumulates by part: {parts}"
+    )
+
+
+def start_of(work_dir: Path, resume: str | Path | None) -> Path | None:
+    """The file of the student as an earlier part of a run cut it; None if the run begins, or begins again."""
+    file = work_dir / START_FILE
+    goes_on = resume is not None and (str(resume) != "latest" or checkpoints(work_dir))
+    return file if goes_on and file.exists() else None
+
+
+def _say(iteration: int, loss: float) -> None:
+    if iteration % SAY_EVERY == 0:
+        print(f"the generator learns before the cut: iteration {iteration}, loss {loss:.2f}", flush=True)

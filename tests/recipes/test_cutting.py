@@ -1,0 +1,65 @@
+"""Runs whose student is cut out of the teacher."""
+
+import pytest
+from conftest_pipeline import call_tool, write
+
+from dfad_seg.runs import checkpoints
+from dfad_seg.segmentors import count_flops, load_segmentor, state_hash
+
+SIZE = (32, 48)
+
+
+@pytest.fixture(scope="module")
+def cut_config(world, tmp_path_factory):
+    student = {"source": "cut", "macs": 0.6, "rehearsal": 2, "images": 4}
+    values = world.configs["dfad"] | {
+        "student": student,
+        "fixed_norm": ["network"],
+        "priors": {"batch_norm_prior": 1.0},
+    }
+    return write(tmp_path_factory.mktemp("cut") / "cut.yaml", values)
+
+
+def train(config, run, *arguments):
+    assert call_tool("train", config, "--work-dir", run, *arguments) == 0
+    return load_segmentor(run / "student.pt")
+
+
+def test_a_run_cuts_trains_and_resumes_to_the_same_bits(cut_config, world, tmp_path, capsys):
+    run = tmp_path / "run"
+    whole = train(cut_config, run)
+    assert "60.0% of the teacher's multiply-accumulates" in capsys.readouterr().out
+    share = count_flops(whole, SIZE) / count_flops(load_segmentor(world.teacher), SIZE)
+    assert 0.58 <= share <= 0.6
+    start = load_segmentor(run / "student_as_cut.pt")
+    assert whole.spec["widths"] == start.spec["widths"] and state_hash(start) != state_hash(whole)
+    kept = {key: value for key, value in start.network.state_dict().items() if "running_" in key}
+    assert all((whole.network.state_dict()[key] == value).all() for key, value in kept.items())
+
+    for left in (2, 0):  # killed after the second checkpoint, and before the first
+        (run / "student.pt").unlink()
+        for file in checkpoints(run)[left:]:
+            file.unlink()
+        capsys.readouterr()
+        assert state_hash(train(cut_config, run, "--resume")) == state_hash(whole)
+        assert ("cut: 60.0%" in capsys.readouterr().out) == (left == 0)
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "says"),
+    [
+        ("dfad", {"macs": 0.01}, "cannot be reached"),
+        ("dfad", {"parameters": 0.5}, "one budget"),
+        ("dfad", {"mac": 0.5}, "Did you mean 'macs'"),
+        ("dfad", {}, "give it priors"),
+        ("random_noise", {}, "needs the images of a generator"),
+        ("distill_with_data", {}, "needs the images of a generator"),
+    ],
+)
+def test_what_cannot_be_cut_is_said_in_one_line_and_leaves_nothing(world, tmp_path, capsys, method, changes, says):
+    values = world.configs[method] | {"student": {"source": "cut", "macs": 0.6, "rehearsal": 1, "images": 2} | changes}
+    if changes:
+        values["priors"] = {"batch_norm_prior": 1.0}
+    code = call_tool("train", write(tmp_path / "cut.yaml", values), "--work-dir", tmp_path / "run")
+    error = capsys.readouterr().err
+    assert code == 2 and says in error and "Traceback" not in error and not (tmp_path / "run").exists()
