@@ -20,7 +20,6 @@ from throughput.plain import plain_steps
 
 from dfad_seg.common.environment import cpu_name
 from dfad_seg.common.files import write_json
-from dfad_seg.runs.summary import put_into
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.render:
         page, *files = arguments.render
         records = [json.loads(Path(file).read_text(encoding="utf-8")) for file in files]
-        put_into(page, "throughput", "\n".join(report.to_markdown(record) for record in records))
+        report.put_into(Path(page), "throughput", "\n".join(report.to_markdown(record) for record in records))
         return 0
     if arguments.device == "auto":
         arguments.device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -8,7 +8,7 @@ import pytest
 from dfad_seg import demo
 from dfad_seg.config import load_config
 from dfad_seg.recipes.provenance import trained_steps
-from dfad_seg.runs.summary import summarise
+from dfad_seg.runs import Run
 from dfad_seg.segmentors import load_segmentor
 
 CONFIGS = demo.Path(__file__).parent.parent / "configs" / "street_scenes"
@@ -26,8 +26,8 @@ def test_demo(small, tmp_path, capsys):
     printed = capsys.readouterr().out
     results = json.loads((tmp_path / "results.json").read_text())
     assert results.keys() == {"teacher", "student", "random noise"}
-    scored = summarise(tmp_path / "student")
-    assert scored.test is not None and scored.test["IoU"] == results["student"]["IoU"]
+    scored = Run(tmp_path / "student").score("student", split="test")
+    assert list(scored.IoU) == results["student"]["IoU"]
     for word in ("bicyclist", "recovered", "mIoU", "of the teacher's mIoU", "Pictures:"):
         assert word in printed
     pictures = [demo.Path(line.split(": ")[0].strip()) for line in printed.splitlines() if line.startswith("  /")]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from statistics import median
 from typing import Any
 
+from dfad_seg.common.files import write_text
 from throughput.pairs import LABELS, STUDENT_STEPS
 
 
@@ -95,3 +97,12 @@ def _cells(summary: dict[str, Any]) -> str:
         f"| {summary['student_wall_s']:.3f} s | {summary['generator_wall_s']:.3f} s | {summary['images_per_s']:.2f} "
         f"| {summary['peak_memory_bytes'] / 2**30:.2f} GiB "
     )
+
+
+def put_into(file: Path, name: str, text: str) -> None:
+    """Replace what is between `<!-- begin NAME -->` and `<!-- end NAME -->` in a Markdown file by `text`."""
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    before, found, rest = file.read_text(encoding="utf-8").partition(begin)
+    if not found or end not in rest:
+        raise SystemExit(f"{file} has no place for this table: it needs the lines '{begin}' and '{end}'.")
+    write_text(file, f"{before}{begin}\n{text}{end}{rest.split(end, 1)[1]}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.reading import parse_yaml
 from dfad_seg.config import Config, dump_config
 from dfad_seg.runs import Run, RunDirectory, checkpoints, read_checkpoint
 from dfad_seg.runs.checkpoints import newest_whole
@@ -27,7 +29,8 @@ def decided_precision(work_dir: Path) -> str | None:
 
 def identity_of(config: Config, teacher_sha256: str | None) -> str:
     """A digest of what makes a checkpoint part of this experiment: its config and its teacher's weights."""
-    return hashlib.sha256(f"{experiment_values(dump_config(config))}\n{teacher_sha256}".encode()).hexdigest()
+    values = experiment_values(parse_yaml(dump_config(config), "the config"))
+    return hashlib.sha256(json.dumps([values, teacher_sha256], sort_keys=True).encode()).hexdigest()
 
 
 def state_to_resume(work_dir: Path, resume: str | Path | None, identity: str) -> dict[str, Any] | None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from dfad_seg.runs.checkpoints import checkpoints, read_checkpoint
-from dfad_seg.runs.directory import RunDirectory, note_score, update_summary
+from dfad_seg.runs.compare import compare, markdown, update_results, write_comparison
+from dfad_seg.runs.directory import RunDirectory, note_evaluation, note_score, update_summary
 from dfad_seg.runs.progress import ProgressReport
 from dfad_seg.runs.report import write_report
 from dfad_seg.runs.run import Run
@@ -16,11 +17,16 @@ __all__ = [
     "Run",
     "RunDirectory",
     "checkpoints",
+    "compare",
+    "markdown",
+    "note_evaluation",
     "note_score",
     "read_checkpoint",
     "read_events",
     "read_metrics",
+    "update_results",
     "update_summary",
+    "write_comparison",
     "write_report",
 ]
 

@@ -12,10 +12,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from dfad_seg.common.errors import InputError
@@ -28,6 +27,9 @@ from dfad_seg.runs.lock import RunLock
 from dfad_seg.runs.loggers import LOGGERS, Logger, check_loggers, flat, open_loggers
 from dfad_seg.runs.records import Provenance, Score, Summary
 from dfad_seg.runs.run import Run
+
+if TYPE_CHECKING:
+    from dfad_seg.evaluation import SegmentationMetrics
 
 FREE = (
     *("device", "health*", "log_every", "save_every", "preview_every", "keep_checkpoints", "loggers", "report*"),
@@ -194,6 +196,26 @@ def note_score(run: str | Path, score: Score) -> None:
     update_summary(run, scores=(*others, score))
 
 
+def note_evaluation(file: str | Path, metrics: SegmentationMetrics, *, split: str, command: str) -> Path | None:
+    """Put what an evaluation found into the summary of the finished run whose network `file` is, if it is one.
+
+    Args:
+        file: of the network that was scored, or its run directory.
+
+    Returns:
+        The run's directory; None where there is none, and nothing is written.
+    """
+    run = Path(file) if Path(file).is_dir() else Path(file).parent
+    if not (run / "summary.json").is_file() or not (run / "config.yaml").is_file():
+        return None
+    summary, network = Run(run).summary, Run(run).network
+    if summary is None or network is None or Path(file) not in (run, network):
+        return None
+    which = {"network": summary.role, "weights": summary.selected, "split": split, "command": command}
+    note_score(run, Score.measured(metrics, **which))
+    return run
+
+
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
     try:
@@ -265,7 +287,6 @@ def config_changes(kept: Mapping[str, Any], asked: str) -> dict[str, tuple[Any, 
     return {key: (before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)}
 
 
-def experiment_values(config: str) -> str:
-    """What makes a config (YAML) this experiment and no other, as a text to compare: all but what `is_free`."""
-    kept = {key: value for key, value in flat(parse_yaml(config, "the config") or {}).items() if not is_free(key)}
-    return yaml.safe_dump(kept, sort_keys=True)
+def experiment_values(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a config this experiment and no other, by key (with dots): all but what `is_free`."""
+    return {key: value for key, value in flat(config).items() if not is_free(key)}
