@@ -19,6 +19,7 @@ from dfad_seg.recipes.evaluate import evaluate, evaluation_options
 from dfad_seg.recipes.faults import explained
 from dfad_seg.recipes.provenance import command_line
 from dfad_seg.recipes.sources import Source, open_predictions, open_source, run_config
+from dfad_seg.runs import note_evaluation
 
 
 def evaluate_from_arguments(
@@ -98,7 +99,15 @@ def evaluate_from_arguments(
     }
     for path in out:
         write_result(path, result, record)
+    as_the_run = all(
+        value is None for key, value in options.items() if key not in ("split", "batch_size", "num_workers")
+    )
+    noted, scored = None, checkpoint or config
+    if as_the_run and scored and not compare and predictions is None and dataset is None:
+        noted = note_evaluation(scored, one.metrics, split=settings.split, command=command_line())
     print(result.report())
+    if noted is not None:
+        print(f"the run's summary has the score, for dfad-seg compare: {noted / 'summary.json'}")
     for name, path in written:
         print(f"{name[2:]}: {path}")
     return 0
