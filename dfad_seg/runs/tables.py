@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from dfad_seg.evaluation import recovered
 from dfad_seg.runs.records import Score, Summary
 
 
@@ -28,7 +29,7 @@ def headline(summary: Summary | None, trained: Score | None, teacher: Score | No
     if trained and teacher:
         share, above = share_kept(trained, teacher)
         found.append(("of the teacher's mIoU", percent(share)))
-        found += [("of it above the best constant prediction", percent(above))] if above is not None else []
+        found += [("recovered, above the best constant prediction", percent(above))] if above is not None else []
     costs = summary.costs if summary else {}
     if len(costs) == 2:
         for what, key in (("fewer parameters", "parameters"), ("fewer MACs", "macs"), ("faster here", "latency_s")):
@@ -94,9 +95,8 @@ def share_kept(student: Score, teacher: Score) -> tuple[float | None, float | No
     """The student's share of the teacher's mIoU, and the same above the best constant prediction."""
     share = student.mIoU / teacher.mIoU if teacher.mIoU else None
     constant = student.constant if student.constant is not None else teacher.constant
-    if constant is None or teacher.mIoU <= constant:
-        return share, None
-    return share, (student.mIoU - constant) / (teacher.mIoU - constant)
+    above = math.nan if constant is None else recovered(student.mIoU, teacher.mIoU, constant)
+    return share, None if math.isnan(above) else above
 
 
 def _ratio(a: float | None, b: float | None) -> str:
