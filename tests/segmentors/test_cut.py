@@ -131,7 +131,7 @@ def test_parameters_are_a_budget_too_and_every_importance_meets_it(importance: s
 
 def test_the_classes_are_never_cut() -> None:
     made = cut(blocks(), CutOptions(macs=0.3, **PLAIN), SIZE)
-    assert "head:out" not in made.rows and "head:in" in made.rows
+    assert made.rows and "head:out" not in made.rows
 
 
 def test_channels_that_others_can_stand_in_for_go_first_and_nothing_is_lost() -> None:
@@ -195,10 +195,10 @@ def spec_of(**changes: Any) -> dict[str, Any]:
     [
         (spec_of(widths={"encoder.nothing": [8, 3]}), "has the layer 'encoder.nothing'"),
         (spec_of(widths={"encoder.conv1": [65, 3]}), "cannot have the widths"),
-        (spec_of(widths={"encoder.conv1": [0, 3]}), "cannot have the widths"),
-        (spec_of(widths={"encoder.conv1": 8}), "cannot have the widths"),
-        (spec_of(of={"source": "cut"}), "described by of"),
-        (spec_of(of="teacher.pt"), "described by of"),
+        (spec_of(widths={"encoder.conv1": [0, 3]}), "greater than or equal to 1"),
+        (spec_of(widths={"encoder.conv1": 8}), "valid tuple"),
+        (spec_of(of={"source": "cut"}), "of must be the options of the whole network"),
+        (spec_of(of="teacher.pt"), "of: input should be"),
     ],
 )
 def test_a_description_that_does_not_fit_is_refused(spec: dict[str, Any], message: str) -> None:
