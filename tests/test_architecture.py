@@ -46,16 +46,10 @@ CONFINED: dict[str, set[str]] = {
     "lightning_fabric": {"distill/", "recipes/"},
     "mlflow": {"runs/loggers.py"},
     "wandb": {"runs/loggers.py"},
-    "mmcv": {"integrations/mmseg/", "segmentors/mmseg_"},
-    "mmengine": {"integrations/mmseg/", "segmentors/mmseg_"},
-    "mmseg": {"integrations/mmseg/", "segmentors/mmseg_"},
+    "mmcv": {"integrations/mmseg/", "segmentors/mmseg_", "export/mmseg_"},
+    "mmengine": {"integrations/mmseg/", "segmentors/mmseg_", "export/mmseg_"},
+    "mmseg": {"integrations/mmseg/", "segmentors/mmseg_", "export/mmseg_"},
 }
-
-# Optional code above, which a module below imports by name when somebody asks for it, and not before.
-PLUGINS: dict[str, str] = {
-    "dfad_seg.export.__init__": "dfad_seg.integrations.mmseg.export",
-}
-
 
 def imports(source: str, module: str) -> Iterator[tuple[int, str]]:
     """(line, dotted name) of every import in a module's source, also inside functions and by `importlib`."""
@@ -87,7 +81,7 @@ def violations(source: str, module: str) -> list[str]:
             found.append(f"{module}:{line} imports {top}")
         if top == "dfad_seg" and rest != "__version__":
             target = rest.split(".")[0]
-            if target != layer and target not in ALLOWED.get(layer, set()) and PLUGINS.get(module) != name:
+            if target != layer and target not in ALLOWED.get(layer, set()):
                 found.append(f"{module}:{line} imports {name}")
     return found
 

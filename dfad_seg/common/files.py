@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -54,7 +55,7 @@ def _check_kind(path: Path, what: str, folder: bool, within: Path | None) -> Pat
         if missing or folder:
             if not place.is_dir():
                 raise InputError(f"{begin} cannot be written: {printable(place)} is no folder.")
-            for end in (*missing, Path(*missing[::-1])):  # what is too long does not "exist" either
+            for end in (*missing, os.path.join("", *missing[::-1])):  # what is too long does not "exist" either
                 with suppress(FileNotFoundError):
                     os.lstat(place / end)
             return place
@@ -87,25 +88,35 @@ def open_whole(path: str | Path) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     _check_kind(path, "", False, None)
-    made = [folder for folder in path.parents if not folder.exists()]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _parents(path):
         # A short name: the file's own may be as long as names can be.
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:30]}.", suffix=TEMPORARY, dir=path.parent)
-    except OSError as error:
-        if machine_fault(error) is None:
-            raise InputError(f"{printable(path)} cannot be written: {error.strerror}.") from None
-        raise
+        try:
+            with os.fdopen(descriptor, "wb") as handle:
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.chmod(temporary, 0o666 & ~umask())
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _parents(path: Path) -> Iterator[None]:
+    """Make the folders above; on an error in the block, those that were made and are empty go again."""
+    made = [folder for folder in path.parents if not folder.exists()]
     try:
-        with os.fdopen(descriptor, "wb") as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.chmod(temporary, 0o666 & ~umask())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if machine_fault(error) is None:
+                raise InputError(f"{printable(path)} cannot be written: {error.strerror}.") from None
+            raise
+        yield
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
         with suppress(OSError):  # whatever else is in there by now stays
             for folder in made:
                 folder.rmdir()
@@ -115,13 +126,40 @@ def open_whole(path: str | Path) -> Iterator[IO[bytes]]:
 def remove_temporaries(folder: str | Path) -> None:
     """Remove what a process that was killed while it wrote into the folder left there; nobody may write meanwhile."""
     for path in Path(folder).glob(f".*{TEMPORARY}"):
-        path.unlink(missing_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_whole(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file through `write(handle)`, whole, as `open_whole` does."""
     with open_whole(path) as handle:
         write(handle)
+
+
+def write_folder(path: str | Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder of files, whole, in place of one that holds files of these names alone.
+
+    Raises:
+        InputError: as `check_target`, or the folder holds something else.
+    """
+    path = Path(os.path.realpath(path))
+    check_target(path, folder=True)
+    others = [entry.name for entry in path.iterdir() if entry.name not in files] if path.exists() else []
+    if others:
+        raise InputError(f"{printable(path)} cannot be replaced: it holds {printable(others[0])}. Give a new folder.")
+    with (
+        _parents(path),
+        tempfile.TemporaryDirectory(prefix=f".{path.name[:30]}.", suffix=TEMPORARY, dir=path.parent) as temporary,
+    ):
+        new = Path(temporary) / "new"
+        for name, content in files.items():
+            with open_whole(new / name) as handle:
+                handle.write(content)
+        if path.exists():
+            os.replace(path, Path(temporary) / "old")
+        os.replace(new, path)
 
 
 def write_text(path: str | Path, text: str) -> None:

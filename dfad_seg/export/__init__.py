@@ -2,106 +2,98 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from dfad_seg.common.errors import InputError, choose
-from dfad_seg.export.base import DEFAULT_SIZE, Check, Exported, ExportOptions, Run
+from dfad_seg.common.files import check_target, write_folder, write_whole
+from dfad_seg.common.values import Kind, validated
+from dfad_seg.export.base import (
+    DEFAULT_SIZE,
+    Check,
+    Exported,
+    InMMSegmentation,
+    Made,
+    Program,
+    Run,
+    Weights,
+    description,
+)
 from dfad_seg.export.int8 import export_int8
 from dfad_seg.export.onnx_format import OnnxNetwork, export_onnx
-from dfad_seg.export.smp_format import export_smp
-from dfad_seg.export.torch_formats import export_safetensors, export_torch_export, export_torchscript
+from dfad_seg.export.torch_formats import export_safetensors, export_smp, export_torch_export, export_torchscript
 from dfad_seg.segmentors import Segmentor
+from dfad_seg.segmentors.mmseg_source import require_mmseg
 
-__all__ = [
-    "DEFAULT_SIZE",
-    "FORMATS",
-    "Check",
-    "ExportOptions",
-    "Exported",
-    "Format",
-    "OnnxNetwork",
-    "Run",
-    "export",
-    "export_int8",
-]
-
-Write = Callable[[Segmentor, Path, ExportOptions], Exported]
-
-# Optional, and above this layer: nothing depends on it, and it is looked for when somebody asks for it.
-_MMSEG = "dfad_seg.integrations.mmseg.export"
+__all__ = ["DEFAULT_SIZE", "FORMATS", "Check", "Exported", "Format", "OnnxNetwork", "Run", "export", "export_int8"]
 
 
-def export_mmseg(segmentor: Segmentor, path: Path, options: ExportOptions) -> Exported:
-    """A folder that MMSegmentation loads, written by the optional integration.
+def export_mmseg(options: InMMSegmentation, *, segmentor: Segmentor, described: dict[str, Any]) -> Made:
+    """A config and a checkpoint for MMSegmentation, whose packages are imported here and not before.
 
     Raises:
-        InputError: MMSegmentation or the integration is not installed, or it cannot represent the network.
+        InputError: they are not installed, or cannot represent the network.
     """
-    if importlib.util.find_spec("mmseg") is None:
-        raise InputError("format mmseg needs MMSegmentation, which is not installed. See docs/mmseg.md.")
-    try:
-        module = importlib.import_module(_MMSEG)
-    except ModuleNotFoundError as error:
-        raise InputError(f"format mmseg needs {error.name}, which this installation does not have.") from None
-    module.export_mmseg(segmentor, path, base=options.base, palette=options.palette)
-    return Exported("mmseg", path, (), ("init_model(config, checkpoint) of mmseg.apis loads it",))
+    require_mmseg()
+    from dfad_seg.export import mmseg_format
 
-
-def load_torchscript(path: Path) -> Run:
-    """A TorchScript file of ours at work."""
-    return torch.jit.load(str(path), map_location="cpu")
-
-
-def load_torch_export(path: Path) -> Run:
-    """A torch.export file of ours at work."""
-    return torch.export.load(str(path)).module()
+    return mmseg_format.make(segmentor, options.base)
 
 
 @dataclass(frozen=True)
-class Format:
+class Format(Kind[Made]):
     """A line of the table.
 
     Attributes:
-        write: how it is written and checked.
         name: of the file or folder, by default.
         load: what was written at work, images in [0, 1] → logits; None where that is the network's own code.
     """
 
-    write: Write
-    name: str
+    name: str = ""
     load: Callable[[Path], Run] | None = None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder of files."""
+        return "." not in self.name
 
 
 FORMATS: dict[str, Format] = {
-    "onnx": Format(export_onnx, "student.onnx", OnnxNetwork),
-    "torchscript": Format(export_torchscript, "student.torchscript", load_torchscript),
-    "torch-export": Format(export_torch_export, "student.pt2", load_torch_export),
-    "safetensors": Format(export_safetensors, "student_safetensors"),
-    "smp": Format(export_smp, "student_smp"),
-    "mmseg": Format(export_mmseg, "student_mmseg"),
+    "onnx": Format(Program, export_onnx, "student.onnx", OnnxNetwork),
+    "torchscript": Format(
+        Program, export_torchscript, "student.torchscript", lambda path: torch.jit.load(path, map_location="cpu")
+    ),
+    "torch-export": Format(Program, export_torch_export, "student.pt2", lambda path: torch.export.load(path).module()),
+    "safetensors": Format(Weights, export_safetensors, "student_safetensors"),
+    "smp": Format(Weights, export_smp, "student_smp"),
+    "mmseg": Format(InMMSegmentation, export_mmseg, "student_mmseg"),
 }
 
 
 def export(
-    segmentor: Segmentor, path: str | Path, *, format: str = "onnx", options: ExportOptions | None = None
+    segmentor: Segmentor,
+    path: str | Path,
+    *,
+    format: str = "onnx",
+    origin: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> Exported:
-    """Write a segmentor in a format for others, whole, and check what was written against it.
+    """Write a segmentor in a format for others, whole, once it has been checked against the segmentor.
 
     Args:
         segmentor: as it is; a copy is exported, on the CPU.
         path: the file, or for safetensors, smp and mmseg the folder.
         format: onnx, torchscript, torch-export, safetensors, smp or mmseg.
-        options: dynamic or fixed size, metadata.
+        origin: plain values about where the network comes from, for the metadata.
+        options: `dynamic` and `size` of the first three, `base` of mmseg; see `Program` and `InMMSegmentation`.
 
     Raises:
-        InputError: unknown format, a missing package, a network that the format cannot hold, or a file that
-            answers otherwise than the segmentor; nothing is left behind then.
+        InputError: unknown format or option, a missing package, a network that the format cannot hold, a path that
+            cannot be written, or a file that answers otherwise than the segmentor; nothing is written then.
     """
     if not isinstance(segmentor, Segmentor):
         raise InputError(
@@ -109,4 +101,19 @@ def export(
             " Wrap a plain network: Segmentor(network, num_classes=C, mean=..., std=...)."
         )
     chosen = choose(FORMATS, format, "export format")
-    return chosen.write(segmentor, Path(path), options or ExportOptions())
+    values = validated(chosen.options, options, f"export format {format}")
+    check_target(path, folder=chosen.is_folder)
+    made = chosen.build(values, segmentor=segmentor, described=description(segmentor, origin or {}))
+    return write(made, path, format)
+
+
+def write(made: Made, path: str | Path, format: str) -> Exported:
+    """Write what a format made, whole."""
+    content = made.content
+    if isinstance(content, bytes):
+        write_whole(path, lambda handle: handle.write(content))
+        size = len(content)
+    else:
+        write_folder(path, content)
+        size = sum(map(len, content.values()))
+    return Exported(format, Path(path), size, made.checks, made.notes)

@@ -1,23 +1,20 @@
-"""What every export format shares: its options, its record, and the check of the written file against the segmentor."""
+"""What the export formats share: their options, what they make, and the check of it against the segmentor."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.files import umask
 from dfad_seg.common.labels import labels_of
+from dfad_seg.common.values import Size, options
 from dfad_seg.segmentors import Segmentor, exportable, state_hash
 
 TOLERANCE = 1e-3
@@ -28,39 +25,44 @@ LARGEST_SIDE = 8192
 """The image sides, in pixels, that files of dynamic size are made for."""
 
 DEFAULT_SIZE = (256, 256)
+DESCRIPTION_FILE = "segmentor.json"
 
 Run = Callable[[Tensor], Tensor]
 """A loaded file at work: RGB images (N, 3, H, W) in [0, 1] → logits (N, C, H, W)."""
 
 
-@dataclass(frozen=True)
-class ExportOptions:
-    """What an export is to do.
-
-    Attributes:
-        dynamic: any batch and image size; otherwise `size` alone, one image at a time.
-        size: (H, W) in pixels of the images: the only ones, or those that are checked first.
-        palette: one RGB triple (0-255) per class, for the metadata.
-        origin: plain values about where the network comes from, for the metadata.
-        base: for mmseg: a config of MMSegmentation whose data sets, pipelines and metrics the written one takes over.
-    """
+@options
+class Program:
+    """Options of the formats that hold a program: onnx, torchscript, torch-export."""
 
     dynamic: bool = True
-    size: tuple[int, int] = DEFAULT_SIZE
-    palette: tuple[tuple[int, int, int], ...] | None = None
-    origin: dict[str, Any] = field(default_factory=dict)
-    base: str | None = None
+    """Any batch and image size; otherwise `size` alone, one image at a time."""
+    size: Size = DEFAULT_SIZE
+    """[height, width] in pixels of the images: the only ones, or those that are checked first."""
 
     def __post_init__(self) -> None:
         if not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in self.size):
-            raise InputError(
+            raise ValueError(
                 f"size is {self.size[0]}x{self.size[1]}; both sides must be {SMALLEST_SIDE} to {LARGEST_SIDE} pixels."
             )
 
 
+@options
+class Weights:
+    """Formats that hold the weights of a network that its reader builds: they have no options."""
+
+
+@options
+class InMMSegmentation:
+    """Options of the format mmseg."""
+
+    base: str | None = None
+    """A config of MMSegmentation whose data sets, pipelines and metrics the written one takes over."""
+
+
 @dataclass(frozen=True)
 class Check:
-    """The answers of the written file against the segmentor's, on images of one shape.
+    """The answers of what is written against the segmentor's, on images of one shape.
 
     Attributes:
         batch, height, width: of the images.
@@ -83,6 +85,15 @@ class Check:
         )
 
 
+class Made(NamedTuple):
+    """What a format made, in memory: nothing is written before it is checked."""
+
+    content: bytes | Mapping[str, bytes]
+    """A file, or the files of a folder by name."""
+    checks: tuple[Check, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Exported:
     """What was written and what was checked.
@@ -90,20 +101,16 @@ class Exported:
     Attributes:
         format: its name.
         path: the file or folder.
+        num_bytes: its size.
         checks: against the segmentor; empty where the format holds weights that were compared bit by bit.
         notes: what else there is to know, one sentence each.
     """
 
     format: str
     path: Path
+    num_bytes: int
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()
-
-    @property
-    def num_bytes(self) -> int:
-        """The size of the file, or of all files in the folder."""
-        files = [self.path] if self.path.is_file() else [p for p in self.path.rglob("*") if p.is_file()]
-        return sum(file.stat().st_size for file in files)
 
     def report(self) -> str:
         """Some lines of text."""
@@ -112,26 +119,38 @@ class Exported:
 
     def record(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
-        return asdict(self) | {"path": str(self.path), "bytes": self.num_bytes}
+        return asdict(self) | {"path": str(self.path)}
 
 
-def compare(format: str, segmentor: Segmentor, run: Run, options: ExportOptions) -> tuple[Check, ...]:
-    """Check a written file at several shapes (at `options.size` alone where it is not dynamic).
+def compare(format: str, segmentor: Segmentor, run: Run, options: Program) -> tuple[Check, ...]:
+    """Check a loaded file at several shapes (at `options.size` alone where it is not dynamic).
 
     Raises:
         InputError: it fails, or answers otherwise than the segmentor, by more than `TOLERANCE`.
     """
-    checks = tuple(check_shape(segmentor, run, shape) for shape in check_shapes(options))
-    for check in checks:
+    checks = []
+    for shape in check_shapes(options):
+        try:
+            check = check_shape(segmentor, run, shape)
+        except InputError:
+            raise
+        except Exception as error:  # of the file's runtime, or of the network itself at this size
+            where = f"on {shape[0]} x {shape[1]}x{shape[2]} pixels ({reason(error)})"
+            raise InputError(f"the {format} file fails {where}, so it was not kept.{advice(options)}") from error
         if not check.max_difference <= TOLERANCE * max(check.largest_logit, 1e-6):
             raise InputError(
-                f"the {format} file answers otherwise than the network ({check}), so it was not kept. Try another"
-                " format, or one fixed size (--no-dynamic --size H W)."
+                f"the {format} file answers otherwise than the network ({check}), so it was not kept.{advice(options)}"
             )
-    return checks
+        checks.append(check)
+    return tuple(checks)
 
 
-def check_shapes(options: ExportOptions) -> list[tuple[int, int, int]]:
+def advice(options: Program) -> str:
+    """What to do where a network cannot be written so."""
+    return (" Export one size (--no-dynamic --size H W), or use" if options.dynamic else " Use") + " another format."
+
+
+def check_shapes(options: Program) -> list[tuple[int, int, int]]:
     """(batch, H, W) to check at; odd sizes among them, which need padding."""
     height, width = options.size
     if not options.dynamic:
@@ -163,27 +182,32 @@ def check_images(segmentor: Segmentor, run: Run, images: Tensor) -> Check:
     )
 
 
-def description(segmentor: Segmentor, options: ExportOptions) -> dict[str, Any]:
+def description(segmentor: Segmentor, origin: Mapping[str, Any]) -> dict[str, Any]:
     """What a user of the file has to know, as plain values: input, classes, colours, normalisation, origin."""
     return {
         "input": "RGB images (N, 3, H, W), float32, values in [0, 1]",
         "output": "logits (N, C, H, W), float32; argmax over C gives the class",
         "num_classes": segmentor.num_classes,
         "classes": list(segmentor.classes) if segmentor.classes is not None else None,
-        "palette": [list(colour) for colour in options.palette] if options.palette is not None else None,
+        "palette": [list(colour) for colour in segmentor.palette] if segmentor.palette is not None else None,
         "preprocessing": segmentor.preprocessing(),
         "state_sha256": state_hash(segmentor),
-        **options.origin,
+        **origin,
     }
 
 
-def as_properties(described: dict[str, Any]) -> dict[str, str]:
+def as_properties(described: Mapping[str, Any]) -> dict[str, str]:
     """`description` as the text pairs that file formats hold: text as it is, other values as JSON."""
     return {
         key: value if isinstance(value, str) else json.dumps(value)
         for key, value in described.items()
         if value is not None
     }
+
+
+def as_json(value: Any) -> bytes:
+    """Indented JSON, as the files of a folder hold it."""
+    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def require(*packages: str) -> None:
@@ -193,45 +217,6 @@ def require(*packages: str) -> None:
         raise InputError(f"this needs {', '.join(missing)}, which is not installed: pip install 'dfad-seg[export]'.")
 
 
-@contextmanager
-def folder_whole(path: Path, names: Sequence[str]) -> Iterator[Path]:
-    """A temporary folder that takes the place of `path` at the end of the block; on an error nothing is left.
-
-    Args:
-        path: the folder; files of it that are not in `names` are somebody else's, and refused.
-        names: what the block writes.
-
-    Raises:
-        InputError: `path` is a file, or a folder with other files.
-    """
-    if path.exists():
-        others = [p.name for p in path.iterdir() if p.name not in names] if path.is_dir() else []
-        if not path.is_dir() or others:
-            what = f"it holds {others[0]}" if others else "it is a file"
-            raise InputError(f"{path} cannot be replaced: {what}. Give a new or empty folder as --out.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    try:
-        yield temporary
-        # mkdtemp and safetensors make what they write private; it should follow the user's umask like any other file.
-        temporary.chmod(0o777 & ~umask())
-        for file in temporary.iterdir():
-            file.chmod(0o666 & ~umask())
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-@contextmanager
-def file_whole(path: Path) -> Iterator[Path]:
-    """A temporary path with the same suffix, renamed to `path` at the end of the block; on an error it is removed."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder. Give the path of a file as --out.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        temporary = Path(folder) / path.name
-        yield temporary
-        temporary.replace(path)
+def reason(error: Exception) -> str:
+    """The first line of an error that another program raised."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]

@@ -10,17 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.export.base import (
-    Exported,
-    as_properties,
-    check_images,
-    file_whole,
-    require,
-)
+from dfad_seg.common.files import check_target, write_whole
+from dfad_seg.export.base import Exported, as_properties, check_images, require
 from dfad_seg.export.onnx_format import OnnxNetwork
 from dfad_seg.segmentors import Segmentor
 
@@ -34,7 +28,7 @@ def export_int8(
     images: Iterable[Tensor],
     *,
     segmentor: Segmentor,
-    reduce_range: bool = False,
+    reduce_range: bool = True,
 ) -> Exported:
     """Quantise an .onnx file of `export_onnx`: weights int8 per output channel, activations uint8, as QDQ pairs.
 
@@ -46,16 +40,17 @@ def export_int8(
         images: batches (N, 3, H, W) in [0, 1] to calibrate on; of the file's only shape if it has a fixed one.
         segmentor: what the answers are compared with, on the first of the batches. Rounding moves logits, so the
             comparison is only reported: look at the agreement, and at mIoU.
-        reduce_range: 7-bit weights, for x86 processors without VNNI, whose 8-bit products saturate.
+        reduce_range: 7-bit weights, as on x86 processors without VNNI the sums of 8-bit products saturate, silently.
 
     Raises:
-        InputError: packages are missing, or there is no image.
+        InputError: packages are missing, there is no image, or the path cannot be written.
     """
     require("onnx", "onnxruntime")
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    check_target(path)
     batches = _Batches(images)
     if batches.first is None:
         raise InputError("int8 needs images to calibrate on, and there are none.")
@@ -64,13 +59,13 @@ def export_int8(
         def get_next(self) -> dict[str, Any] | None:
             return batches.get_next()
 
-    with tempfile.TemporaryDirectory() as folder, file_whole(path) as temporary, _quiet():
-        prepared = Path(folder) / "prepared.onnx"
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        prepared, quantised = (Path(folder) / name for name in ("prepared.onnx", "quantised.onnx"))
         # Folds BatchNorm into convolutions and gives every tensor a shape; the symbolic way is for transformers.
         quant_pre_process(onnx_file, prepared, skip_symbolic_shape=True)
         quantize_static(
             prepared,
-            temporary,
+            quantised,
             Reader(),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(OPERATORS),
@@ -79,15 +74,15 @@ def export_int8(
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
-        model = onnx.load(str(temporary))
-        properties = {pair.key: pair.value for pair in onnx.load(str(onnx_file)).metadata_props}
-        quantisation = {"weights": "int8 per channel", "activations": "uint8", "calibration_images": batches.count}
-        onnx.helper.set_model_props(model, properties | as_properties({"quantisation": quantisation}))
-        onnx.save(model, str(temporary))
-        network = OnnxNetwork(temporary)
-        check = check_images(segmentor, network, batches.first)
+        model = onnx.load(str(quantised))
+    properties = {pair.key: pair.value for pair in onnx.load(str(onnx_file)).metadata_props}
+    quantisation = {"weights": "int8 per channel", "activations": "uint8", "calibration_images": batches.count}
+    onnx.helper.set_model_props(model, properties | as_properties({"quantisation": quantisation}))
+    content = model.SerializeToString()
+    check = check_images(segmentor, OnnxNetwork(content), batches.first)
+    write_whole(path, lambda handle: handle.write(content))
     note = f"int8 weights per channel, uint8 activations, calibrated on {batches.count} images"
-    return Exported("onnx int8", path, (check,), (note,))
+    return Exported("onnx int8", path, len(content), (check,), (note,))
 
 
 class _Batches:
@@ -104,7 +99,7 @@ class _Batches:
         if images is None:
             return None
         self.count += len(images)
-        return {"images": images.detach().cpu().to(torch.float32).contiguous().numpy()}
+        return {"images": images.detach().cpu().float().contiguous().numpy()}
 
 
 @contextmanager

@@ -11,15 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.export.base import (
-    Exported,
-    ExportOptions,
-    as_properties,
-    compare,
-    description,
-    file_whole,
-    require,
-)
+from dfad_seg.export.base import Made, Program, advice, as_properties, compare, reason, require
 from dfad_seg.export.program import exported_program
 from dfad_seg.segmentors import Segmentor
 
@@ -27,7 +19,7 @@ OPSET = 18
 """The newest that ONNX Runtime's quantiser, TensorRT and OpenVINO all take; its Resize is antialias-aware."""
 
 
-def export_onnx(segmentor: Segmentor, path: Path, options: ExportOptions) -> Exported:
+def export_onnx(options: Program, *, segmentor: Segmentor, described: dict[str, Any]) -> Made:
     """One .onnx file: input `images`, output `logits`, metadata in its `metadata_props`.
 
     Raises:
@@ -37,27 +29,36 @@ def export_onnx(segmentor: Segmentor, path: Path, options: ExportOptions) -> Exp
     import onnx
 
     program = exported_program(segmentor, options, guarded=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        translated = torch.onnx.export(
-            program,
-            dynamo=True,
-            optimize=True,
-            opset_version=OPSET,
-            input_names=["images"],
-            output_names=["logits"],
-            verbose=False,
-        )
-    assert translated is not None
-    model = translated.model_proto
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            translated = torch.onnx.export(
+                program,
+                dynamo=True,
+                optimize=True,
+                opset_version=OPSET,
+                input_names=["images"],
+                output_names=["logits"],
+                verbose=False,
+            )
+        assert translated is not None
+        model = translated.model_proto
+    except Exception as error:  # an operation that ONNX does not have, at this size or at any
+        raise InputError(f"torch.onnx cannot translate this network ({reason(error)}).{advice(options)}") from error
     if options.dynamic:
         _name_dimensions(model)
-    onnx.helper.set_model_props(model, as_properties(description(segmentor, options)))
-    with file_whole(path) as temporary:
-        onnx.save(model, str(temporary))
-        checks = compare("ONNX", segmentor, OnnxNetwork(temporary), options)
-    notes = ("any batch and image size",) if options.dynamic else ("one image of this size at a time",)
-    return Exported("onnx", path, checks, notes)
+    for item in (
+        *model.graph.node,
+        *model.graph.value_info,
+        *(n for f in model.functions for n in f.node),
+        model.graph,
+    ):
+        del item.metadata_props[:]  # where in whose Python files each operation stands
+    onnx.helper.set_model_props(model, as_properties(described | {"normalisation": "inside the file"}))
+    content = model.SerializeToString()
+    checks = compare("ONNX", segmentor, OnnxNetwork(content), options)
+    note = "any batch and image size" if options.dynamic else "one image of this size at a time"
+    return Made(content, checks, (note,))
 
 
 def _name_dimensions(model: Any) -> None:
@@ -73,19 +74,21 @@ class OnnxNetwork(nn.Module):
     """An .onnx file of this program in ONNX Runtime on the CPU, called like a segmentor.
 
     Args:
-        path: the file.
+        file: its path, or its content.
         threads: of one operator; default: torch's number.
     """
 
-    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+    def __init__(self, file: str | Path | bytes, *, threads: int | None = None) -> None:
         super().__init__()
         require("onnxruntime")
         import onnxruntime
 
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = threads or torch.get_num_threads()
-        settings.log_severity_level = 3  # errors
-        self.session = onnxruntime.InferenceSession(os.fspath(path), settings, providers=["CPUExecutionProvider"])
+        settings.log_severity_level = 4  # what goes wrong is raised
+        settings.add_session_config_entry("session.set_denormal_as_zero", "1")
+        source = file if isinstance(file, bytes) else os.fspath(file)
+        self.session = onnxruntime.InferenceSession(source, settings, providers=["CPUExecutionProvider"])
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) in [0, 1] to logits (N, C, H, W), on the CPU."""

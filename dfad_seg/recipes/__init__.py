@@ -3,7 +3,7 @@
 from dfad_seg.config import load_config, shipped_configs
 from dfad_seg.recipes.evaluate import evaluate
 from dfad_seg.recipes.evaluate_command import evaluate_from_arguments
-from dfad_seg.recipes.export_command import export_from_arguments
+from dfad_seg.recipes.export import export_from_arguments
 from dfad_seg.recipes.inspect_command import inspect_from_arguments
 from dfad_seg.recipes.train import train
 

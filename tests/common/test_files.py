@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.files import check_target, open_whole, write_text
+from dfad_seg.common.files import check_target, open_whole, remove_temporaries, write_folder, write_text
 
 
 @pytest.fixture
@@ -94,3 +94,32 @@ def test_a_failed_write_leaves_the_old_file_and_no_folder(odd):
             raise OSError(errno.ENOSPC, "full")
     assert (odd / "file").read_text() == "old" and not Path("made").exists()
     assert not [p for p in odd.rglob("*.tmp")]
+
+
+def test_a_folder_is_written_whole_or_not_at_all(odd, monkeypatch):
+    files = {"a": b"1", "b": b"2"}
+    for path in ("new/folder", "folder", "way_out/folder"):
+        write_folder(path, {"a": b"0"})
+        write_folder(path, files)
+        assert {p.name: p.read_bytes() for p in Path(path).iterdir()} == files
+    Path("new/folder/mine").write_text("x")
+    with pytest.raises(InputError, match="it holds mine"):
+        write_folder("new/folder", files)
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for path in ("more/folders", "folder"):
+        with pytest.raises(OSError, match="full"):
+            write_folder(path, {"a": b"3", "b": b"4"})
+    assert Path("folder/a").read_bytes() == b"1" and not Path("more").exists()
+    assert not [p for p in odd.parent.rglob("*.tmp")]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    (tmp_path / ".student.x.tmp").write_text("half")
+    (tmp_path / ".folder.x.tmp" / "new").mkdir(parents=True)
+    (tmp_path / "kept.tmp").write_text("a user's")
+    remove_temporaries(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["kept.tmp"]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
+import os
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,8 +16,10 @@ import pytest
 import torch
 from torch import nn
 
+import dfad_seg
 from dfad_seg.common.errors import InputError
-from dfad_seg.export import FORMATS, ExportOptions, OnnxNetwork, export, export_int8
+from dfad_seg.export import FORMATS, OnnxNetwork, export, export_int8
+from dfad_seg.export.program import PoolByProducts
 from dfad_seg.segmentors import Segmentor, build_segmentor, exportable, load_segmentor, save_segmentor
 
 CLASSES = ("sky", "road", "tree", "car", "pole")
@@ -41,7 +47,7 @@ def small():
     network = Small()
     for _ in range(3):
         network(100 * torch.rand(4, 3, 16, 16))
-    return Segmentor(
+    segmentor = Segmentor(
         network.eval(),
         num_classes=5,
         mean=(100, 110, 120),
@@ -52,6 +58,8 @@ def small():
         align_corners=True,
         classes=CLASSES,
     ).eval()
+    segmentor.palette = PALETTE
+    return segmentor
 
 
 def images(*shape, seed=1):
@@ -67,8 +75,7 @@ SIZES = [(1, 3, 64, 64), (2, 3, 37, 50), (3, 3, 48, 33), (5, 3, 100, 40)]
 
 
 def test_onnx_at_any_size_with_its_metadata(small, tmp_path):
-    options = ExportOptions(size=(64, 64), palette=PALETTE, origin={"provenance_sha256": "ab"})
-    written = export(small, tmp_path / "s.onnx", format="onnx", options=options)
+    written = export(small, tmp_path / "s.onnx", size=(64, 64), origin={"provenance_sha256": "ab"})
     onnx.checker.check_model(str(written.path), full_check=True)
     session = onnxruntime.InferenceSession(str(written.path), providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].shape == ["batch", 3, "height", "width"]
@@ -83,35 +90,43 @@ def test_onnx_at_any_size_with_its_metadata(small, tmp_path):
 
 
 def test_onnx_of_one_size_refuses_others(small, tmp_path):
-    path = export(small, tmp_path / "s.onnx", options=ExportOptions(dynamic=False, size=(50, 64))).path
+    path = export(small, tmp_path / "s.onnx", dynamic=False, size=(50, 64)).path
     network = OnnxNetwork(path)
     assert_same(network(images(1, 3, 50, 64)), small, images(1, 3, 50, 64))
     with pytest.raises(InputError, match=r"takes images of shape \(1, 3, 50, 64\)"):
         network(images(1, 3, 64, 64))
 
 
-def test_torchscript(small, tmp_path):
-    path = export(small, tmp_path / "s.torchscript", format="torchscript", options=ExportOptions(size=(64, 64))).path
+@pytest.mark.parametrize("format", ["torchscript", "torch-export"])
+def test_torchs_own_programs(small, tmp_path, format):
+    path = export(small, tmp_path / FORMATS[format].name, format=format, size=(64, 64)).path
     extra = {"segmentor.json": ""}
-    loaded = torch.jit.load(str(path), _extra_files=extra)
+    if format == "torchscript":
+        loaded = torch.jit.load(str(path), _extra_files=extra)
+    else:
+        loaded = torch.export.load(str(path), extra_files=extra).module()
     for shape in SIZES:
         assert_same(loaded(images(*shape)), small, images(*shape))
     assert json.loads(extra["segmentor.json"])["classes"] == list(CLASSES)
-
-
-def test_torch_export(small, tmp_path):
-    path = export(small, tmp_path / "s.pt2", format="torch-export", options=ExportOptions(size=(64, 64))).path
-    loaded = torch.export.load(str(path)).module()
-    for shape in SIZES:
-        assert_same(loaded(images(*shape)), small, images(*shape))
-
-
-@pytest.mark.parametrize("format", ["torchscript", "torch-export"])
-def test_what_is_written_is_a_source_again(small, tmp_path, format):
-    path = export(small, tmp_path / "again", format=format).path
+    # And it is a source again.
     plain = {"mean": [0, 0, 0], "std": [1, 1, 1], "trust": True, "path": str(path)}
     again = build_segmentor(format.replace("-", "_"), num_classes=5, **plain)
     assert_same(again(images(2, 3, 37, 50)), small, images(2, 3, 37, 50))
+
+
+@pytest.mark.parametrize("format", ["onnx", "torchscript", "torch-export", "safetensors", "smp"])
+def test_nothing_of_its_makers_machine_is_inside(small, deeplab, tmp_path, format):
+    path = export(small if format in ("onnx", "torchscript") else deeplab, tmp_path / "s.x", format=format).path
+    files = [path] if path.is_file() else list(path.iterdir())
+    content = b""
+    for file in files:
+        content += file.read_bytes()
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                content += b"".join(archive.read(name) for name in archive.namelist())
+    for trace in (Path(dfad_seg.__file__).parents[1], Path(torch.__file__).parents[1], tmp_path, Path.home()):
+        assert len(trace.parts) < 3 or str(trace).encode() not in content, trace
+    assert b'.py"' not in content and b"site-packages" not in content
 
 
 @pytest.fixture(scope="module")
@@ -161,23 +176,63 @@ def test_size_dependent_padding_becomes_constant_and_stays_exact(deeplab):
         exportable(Segmentor(Conv2dSame(3, 5, 3, stride=2), num_classes=5), dynamic=True)
 
 
+ARCHITECTURES = {
+    "Unet": "resnet18", "UnetPlusPlus": "resnet18", "MAnet": "resnet18", "Linknet": "resnet18", "FPN": "resnet18",
+    "PSPNet": "resnet18", "DeepLabV3": "resnet18", "DeepLabV3Plus": "timm-mobilenetv3_small_100", "PAN": "resnet18",
+    "UPerNet": "resnet18", "Segformer": "resnet18", "DPT": "tu-vit_tiny_patch16_224.augreg_in21k",
+}  # fmt: skip
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("arch", "encoder"),
-    [("DeepLabV3Plus", "timm-mobilenetv3_small_100"), ("Unet", "resnet18"), ("FPN", "timm-mobilenetv3_small_100")],
-)
-@pytest.mark.parametrize("format", ["onnx", "torch-export"])
-def test_real_networks_at_any_size(arch, encoder, format, tmp_path):
-    segmentor = build_segmentor("smp", num_classes=3, arch=arch, encoder_name=encoder).eval()
-    written = export(segmentor, tmp_path / FORMATS[format].name, format=format)
-    run = FORMATS[format].load(written.path)
-    for shape in [(1, 3, 96, 96), (2, 3, 75, 130)]:
-        assert_same(run(images(*shape)), segmentor, images(*shape))
+@pytest.mark.parametrize("arch", [*ARCHITECTURES])
+def test_every_architecture_is_exported_for_any_size_or_says_why_not(arch, tmp_path):
+    segmentor = build_segmentor("smp", num_classes=3, arch=arch, encoder_name=ARCHITECTURES[arch]).eval()
+    try:
+        written = export(segmentor, tmp_path / "s.onnx", size=(96, 96))
+    except InputError as refused:
+        assert arch in NEED_ONE_SIZE and "Export one size (--no-dynamic --size H W)" in str(refused), refused
+        written = export(segmentor, tmp_path / "s.onnx", dynamic=False, size=(224, 224))  # the advice works
+        shapes = [(1, 3, 224, 224)]
+    else:
+        assert arch not in NEED_ONE_SIZE
+        shapes = [(1, 3, 96, 96), (2, 3, 75, 130)]
+    for shape in shapes:
+        assert_same(OnnxNetwork(written.path)(images(*shape)), segmentor, images(*shape))
+
+
+NEED_ONE_SIZE = {"PAN", "DPT"}
+
+
+@pytest.mark.parametrize("cells", [2, (3, 5), (None, 4), 6])
+@pytest.mark.parametrize("shape", [(2, 4, 7, 9), (1, 3, 6, 6), (1, 1, 2, 13)])
+def test_pooling_by_products_is_adaptive_pooling(cells, shape):
+    found = PoolByProducts(cells)(images(*shape))
+    torch.testing.assert_close(found, nn.functional.adaptive_avg_pool2d(images(*shape), cells))
+
+
+def test_a_full_disk_leaves_nothing(small, deeplab, tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    for format in ("onnx", "torchscript", "torch-export", "safetensors", "smp"):
+        with pytest.raises(OSError, match="No space left"):
+            export(deeplab if FORMATS[format].is_folder else small, tmp_path / "new" / "s", format=format)
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_where_it_cannot_be_written_is_known_before_the_work(small, tmp_path, format, monkeypatch):
+    monkeypatch.setattr("dfad_seg.export.description", lambda *a: pytest.fail("it has begun"))
+    (tmp_path / "file").write_text("")
+    for path in ("/dev/null", tmp_path / "file" / "s", tmp_path / ("x" * 300)):
+        with pytest.raises(InputError, match="cannot be written|no regular file"):
+            export(small, path, format=format)
 
 
 def test_int8_is_smaller_and_close(small, tmp_path):
     batches = [images(4, 3, 40, 48, seed=seed) for seed in range(4)]
-    fp32 = export(small, tmp_path / "s.onnx", options=ExportOptions(size=(64, 64), origin={"source_sha256": "cd"}))
+    fp32 = export(small, tmp_path / "s.onnx", size=(64, 64), origin={"source_sha256": "cd"})
     int8 = export_int8(fp32.path, tmp_path / "s_int8.onnx", batches, segmentor=small)
     model = onnx.load(str(int8.path))
     weights = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4]
@@ -202,7 +257,7 @@ def test_a_wrong_file_is_not_kept(small, tmp_path, monkeypatch):
     wrong = lambda self, batch: torch.zeros(len(batch), 5, *batch.shape[-2:])  # noqa: E731
     monkeypatch.setattr(OnnxNetwork, "forward", wrong)
     with pytest.raises(InputError, match="answers otherwise"):
-        export(small, tmp_path / "s.onnx", options=ExportOptions(dynamic=False, size=(64, 64)))
+        export(small, tmp_path / "s.onnx", dynamic=False, size=(64, 64))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -215,14 +270,18 @@ def test_what_cannot_be_exported_says_why(small, tmp_path):
         export(small, tmp_path / "x", format="safetensors")
     with pytest.raises(InputError, match="must be a Segmentor"):
         export(Small(), tmp_path / "x")
-    with pytest.raises(InputError, match="8x64"):
-        ExportOptions(size=(8, 64))
+    with pytest.raises(InputError, match="size is 8x64; both sides"):
+        export(small, tmp_path / "x", size=(8, 64))
+    with pytest.raises(InputError, match="sise: unknown key. Did you mean 'size'"):
+        export(small, tmp_path / "x", sise=(64, 64))
+    with pytest.raises(InputError, match="size: unknown key"):
+        export(small, tmp_path / "x", format="safetensors", size=(64, 64))
     script = export(small, tmp_path / "s.torchscript", format="torchscript").path
     opaque = build_segmentor("torchscript", num_classes=5, path=str(script), trust=True, mean=[0] * 3, std=[1] * 3)
     with pytest.raises(InputError, match="without the Python code"):
         export(opaque, tmp_path / "x.onnx")
     if importlib.util.find_spec("mmseg") is None:
-        with pytest.raises(InputError, match="MMSegmentation, which is not installed"):
+        with pytest.raises(InputError, match="MMSegmentation cannot be used here"):
             export(small, tmp_path / "x", format="mmseg")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["s.torchscript"]
 

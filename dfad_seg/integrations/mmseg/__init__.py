@@ -9,9 +9,8 @@ from dfad_seg.segmentors.mmseg_source import require_mmseg
 
 require_mmseg()
 
+from dfad_seg.export.mmseg_model import DFADSegmentor  # noqa: E402
 from dfad_seg.integrations.mmseg.distiller import DataFreeDistiller  # noqa: E402
-from dfad_seg.integrations.mmseg.export import export_mmseg  # noqa: E402
-from dfad_seg.integrations.mmseg.segmentor import DFADSegmentor  # noqa: E402
 from dfad_seg.integrations.mmseg.training import (  # noqa: E402
     DataFreeDistributed,
     ExportStudentHook,
@@ -24,5 +23,4 @@ __all__ = [
     "DataFreeDistributed",
     "ExportStudentHook",
     "IterationNumbers",
-    "export_mmseg",
 ]

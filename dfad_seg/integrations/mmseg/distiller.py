@@ -19,7 +19,7 @@ from dfad_seg.common.errors import InputError
 from dfad_seg.distill import generator_step, student_step
 from dfad_seg.distill.seeds import iteration_rng
 from dfad_seg.generators import ImageGenerator, build_generator
-from dfad_seg.integrations.mmseg.segmentor import DFADSegmentor
+from dfad_seg.export.mmseg_model import DFADSegmentor
 from dfad_seg.objectives import (
     ClassShares,
     GeneratorObjective,

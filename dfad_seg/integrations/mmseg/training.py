@@ -17,8 +17,9 @@ from torch import nn
 from torch.utils.data import IterableDataset, get_worker_info
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.files import write_folder
+from dfad_seg.export.mmseg_format import make
 from dfad_seg.integrations.mmseg.distiller import DataFreeDistiller
-from dfad_seg.integrations.mmseg.export import export_mmseg
 
 
 @DATASETS.register_module()
@@ -97,7 +98,7 @@ class DataFreeDistributed(MMDistributedDataParallel):
 
 @HOOKS.register_module()
 class ExportStudentHook(Hook):
-    """Writes the student as a config and a checkpoint of its own after training; see `export_mmseg`.
+    """Writes the student as a config and a checkpoint of its own after training; see `export.mmseg_format`.
 
     Args:
         out_dir: default: `student` in the work directory.
@@ -117,7 +118,4 @@ class ExportStudentHook(Hook):
             if isinstance(hook, EMAHook):
                 model = hook.ema_model.module
         directory = Path(self.out_dir or runner.work_dir) / ("" if self.out_dir else "student")
-        meta = getattr(runner.train_dataloader.dataset, "metainfo", {})
-        export_mmseg(
-            model.student, directory, base=runner.cfg, classes=meta.get("classes"), palette=meta.get("palette")
-        )
+        write_folder(directory, make(model.student, runner.cfg).content)
