@@ -201,9 +201,7 @@ def _rows(
     """Size, latency and mIoU of each network in each runtime; the last of the networks is the exported one."""
     rows: list[dict[str, Any]] = []
 
-    def add(
-        name: str, precision: str, megabytes: float, call: Any, miou: float | None, runtime: str = "PyTorch"
-    ) -> None:
+    def add(precision: str, megabytes: float, call: Any, miou: float | None, runtime: str = "PyTorch") -> None:
         time = measure_latency(call, size)
         rows.append(
             {"model": name, "runtime": runtime, "precision": precision, "parameters": parameters,

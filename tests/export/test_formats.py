@@ -304,7 +304,7 @@ def test_a_cut_network_goes_into_every_format_but_smps(tmp_path):
     student = cut(teacher, options, (64, 64)).student
     shown = images(1, 3, 64, 96)
     for name in ("onnx", "torchscript", "torch-export"):
-        written = export(student, tmp_path / FORMATS[name].name, format=name, options=ExportOptions(size=(64, 64)))
+        written = export(student, tmp_path / FORMATS[name].name, format=name, size=(64, 64))
         assert (FORMATS[name].load(written.path)(shown) - student(shown)).abs().max() < 1e-3
     export_int8(tmp_path / "student.onnx", tmp_path / "int8.onnx", [images(4, 3, 64, 64)], segmentor=student)
     folder = export(student, tmp_path / "safetensors", format="safetensors").path

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import IterableDataset, get_worker_info
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.files import write_folder
+from dfad_seg.export import write
 from dfad_seg.export.mmseg_format import make
 from dfad_seg.integrations.mmseg.distiller import DataFreeDistiller
 
@@ -118,4 +118,4 @@ class ExportStudentHook(Hook):
             if isinstance(hook, EMAHook):
                 model = hook.ema_model.module
         directory = Path(self.out_dir or runner.work_dir) / ("" if self.out_dir else "student")
-        write_folder(directory, make(model.student, runner.cfg).content)
+        write(make(model.student, runner.cfg), directory, "mmseg")
