@@ -19,7 +19,7 @@ from dfad_seg.config import Config
 from dfad_seg.export import DEFAULT_SIZE, FORMATS, Exported, OnnxNetwork, export, export_int8
 from dfad_seg.recipes.build import build_teacher, meta_info
 from dfad_seg.recipes.calibration import generated_images
-from dfad_seg.recipes.evaluate import evaluate_network
+from dfad_seg.recipes.evaluate import evaluate
 from dfad_seg.recipes.evaluate_command import resolve_experiment
 from dfad_seg.recipes.provenance import command_line
 from dfad_seg.recipes.sources import run_config
@@ -46,7 +46,7 @@ class Scoring:
     def __call__(self, answer: Callable[[Tensor], Tensor], title: str) -> float:
         """mIoU in [0, 1], which is printed as well."""
         network = answer if isinstance(answer, nn.Module) else _Callable(answer)
-        miou = evaluate_network(
+        miou = evaluate(
             self.config, network, split=self.split, batch_size=self.batch_size, device="cpu", title=f"scoring {title}"
         ).mIoU
         print(f"mIoU on {self.split}: {100 * miou:.3f} %, {title}", flush=True)
@@ -183,7 +183,7 @@ def _scoring(
         if found is None:
             raise InputError(f"{file.parent} is no run directory with a data set: give --config or --dataset.")
         config = str(found)
-    resolved, _ = resolve_experiment(config, (), overrides, dataset, dataset_root, {})
+    resolved, _ = resolve_experiment(config, (), overrides, dataset, dataset_root)
     if resolved.dataset is None:
         raise InputError(f"{config} has no dataset to score on. Give --dataset TYPE --dataset-root DIR.")
     if split is None:
@@ -245,7 +245,7 @@ def _teacher(file: Path, *, trust: bool) -> Segmentor | None:
     if found is None or file.stem == "teacher":
         return None
     try:
-        config, _ = resolve_experiment(str(found), (), (), None, None, {})
+        config, _ = resolve_experiment(str(found), (), (), None, None)
         if config.teacher is not None and config.teacher.source not in _PLAIN_SOURCES and not trust:
             raise InputError(f"its source {config.teacher.source} runs code that the run names. Give --trust.")
         return None if config.teacher is None else build_teacher(config, meta_info(config))

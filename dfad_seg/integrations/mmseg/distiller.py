@@ -18,8 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dfad_seg.common.errors import InputError
 from dfad_seg.distill import generator_step, student_step
 from dfad_seg.distill.seeds import iteration_rng
-from dfad_seg.generators import ImageGenerator, build_generator
 from dfad_seg.export.mmseg_model import DFADSegmentor
+from dfad_seg.generators import ImageGenerator, build_generator
 from dfad_seg.objectives import (
     ClassShares,
     GeneratorObjective,
