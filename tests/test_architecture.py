@@ -51,6 +51,7 @@ CONFINED: dict[str, set[str]] = {
     "mmseg": {"integrations/mmseg/", "segmentors/mmseg_", "export/mmseg_"},
 }
 
+
 def imports(source: str, module: str) -> Iterator[tuple[int, str]]:
     """(line, dotted name) of every import in a module's source, also inside functions and by `importlib`."""
     package = module if module.endswith(".__init__") else module.rpartition(".")[0]
