@@ -9,7 +9,7 @@ import numpy as np
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.images import read_colours
 from dfad_seg.datasets.base import Pair, SegmentationDataset, pair_up
-from dfad_seg.datasets.colours import GROUPS, ORIGINAL_COLOURS, labels_by_colour
+from dfad_seg.datasets.colours import CAMVID_COLOURS, labels_by_colour
 from dfad_seg.datasets.listing import list_images, read_listing, require_listed
 from dfad_seg.datasets.metainfo import CAMVID
 
@@ -19,9 +19,8 @@ SPLIT_SIZES = {"train": 367, "val": 101, "test": 233}
 """Images per split of the published CamVid, in either layout."""
 
 _VOID = 11  # in the label files of the SegNet tutorial
-_LABELS = {ORIGINAL_COLOURS[name]: CAMVID.classes.index(group) for group, names in GROUPS.items() for name in names} | {
-    ORIGINAL_COLOURS["Void"]: CAMVID.ignore_index
-}
+_NUMBERS = {name: label for label, name in enumerate(CAMVID.classes)} | {"void": CAMVID.ignore_index}
+_LABELS = {colour: _NUMBERS[group] for group, colours in CAMVID_COLOURS.items() for colour in colours.values()}
 
 
 class CamVid(SegmentationDataset):
@@ -31,7 +30,7 @@ class CamVid(SegmentationDataset):
     masks with labels 0-10 and 11 = void.  Any number of images: a user's own set in this layout works too.
 
     Original release: `701_StillsRaw_full/*.png` with `LabeledApproved_full/*_L.png`, whose 32 colours are
-    grouped into the 11 classes (`colours.GROUPS`).  A split's members are the lines (file stems)
+    grouped into the 11 classes (`CAMVID_COLOURS`).  A split's members are the lines (file stems)
     of `root/<split>.txt` if that file exists, else those that `standard_split` puts there.
     """
 

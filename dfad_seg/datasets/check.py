@@ -84,12 +84,7 @@ def inspect_dataset(
 
 
 def _inspect(
-    type: str,
-    root: str | Path,
-    any_count: bool,
-    options: Mapping[str, Any],
-    sample: int | None,
-    inspection: Inspection,
+    type: str, root: str | Path, any_count: bool, options: Mapping[str, Any], sample: int | None, inspection: Inspection
 ) -> Iterator[str]:
     kind, values = chosen_kind(type, root, options)
     root = Path(root).expanduser()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -37,9 +39,7 @@ def train_loader(
     Each batch: {"image": float32 (N, 3, H, W), "mask": int64 (N, H, W), "name": list of N, "index": int64
     (N,), "size": list of (H, W) of the files}.  The transform must give all samples one size (a crop does).
     """
-    _check_counts(batch_size=batch_size, num_workers=num_workers, rank=rank, world_size=world_size)
-    if seed < 0:
-        raise InputError(f"the data loader's seed is {seed}; it must not be negative.")
+    _check_counts(batch_size=batch_size, num_workers=num_workers, rank=rank, world_size=world_size, seed=seed)
     batches = _TrainBatches(len(dataset), batch_size, iterations, seed, start_iteration, rank, world_size)
     return _Loader(dataset, batch_sampler=batches, collate_fn=_collate_equal, **_workers(num_workers))
 
@@ -65,39 +65,37 @@ def eval_loader(
     return _Loader(dataset, batch_sampler=batches, collate_fn=collate or _collate, **_workers(num_workers))
 
 
+@dataclass
 class _TrainBatches:
     """The batches of one rank as lists of `(index, seed)` keys."""
 
-    def __init__(
-        self,
-        samples: int,
-        batch_size: int,
-        iterations: int,
-        seed: int,
-        start: int,
-        rank: int,
-        world_size: int,
-    ) -> None:
-        self.samples, self.batch_size, self.iterations = samples, batch_size, iterations
-        self.seed, self.start, self.rank, self.world_size = seed, start, rank, world_size
+    samples: int
+    batch_size: int
+    iterations: int
+    seed: int
+    start: int
+    rank: int
+    world_size: int
 
     def __len__(self) -> int:
         return max(0, self.iterations - self.start)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch = -1
-        order, seeds = np.empty(0, int), np.empty(0, int)
         for iteration in range(self.start, self.iterations):
-            batch = []
             first = iteration * self.batch_size * self.world_size + self.rank
-            for place in range(first, first + self.batch_size * self.world_size, self.world_size):
-                if place // self.samples != epoch:
-                    epoch = place // self.samples
-                    rng = np.random.default_rng([self.seed, epoch])
-                    order, seeds = rng.permutation(self.samples), rng.integers(2**31, size=self.samples)
-                offset = place % self.samples
-                batch.append((int(order[offset]), int(seeds[offset])))
-            yield batch
+            places = range(first, first + self.batch_size * self.world_size, self.world_size)
+            yield [self._key(*divmod(place, self.samples)) for place in places]
+
+    def _key(self, epoch: int, offset: int) -> tuple[int, int]:
+        order, seeds = _epoch(self.seed, epoch, self.samples)
+        return int(order[offset]), int(seeds[offset])
+
+
+@functools.lru_cache(maxsize=2)
+def _epoch(seed: int, epoch: int, samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """The order of an epoch's samples, and their seeds."""
+    rng = np.random.default_rng([seed, epoch])
+    return rng.permutation(samples), rng.integers(2**31, size=samples)
 
 
 class _Loader(DataLoader):
@@ -153,10 +151,9 @@ def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)
 
 
-def _check_counts(*, batch_size: int, num_workers: int, rank: int, world_size: int) -> None:
-    if batch_size < 1:
-        raise InputError(f"the batch size is {batch_size}; it must be at least 1.")
-    if num_workers < 0:
-        raise InputError(f"num_workers is {num_workers}; it must be 0 (read in this process) or larger.")
-    if not 0 <= rank < world_size:
-        raise InputError(f"rank {rank} of {world_size}: the rank must be between 0 and the number of ranks - 1.")
+def _check_counts(*, batch_size: int, num_workers: int, rank: int, world_size: int, seed: int = 0) -> None:
+    if batch_size < 1 or num_workers < 0 or seed < 0 or not 0 <= rank < world_size:
+        raise InputError(
+            f"a loader needs a batch size from 1 on, num_workers and a seed from 0 on, and a rank below the number of "
+            f"ranks; it got {batch_size}, {num_workers}, {seed} and {rank} of {world_size}."
+        )

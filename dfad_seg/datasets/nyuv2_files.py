@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dfad_seg.common.errors import InputError
+from dfad_seg.common.errors import InputError, printable
 
 LABELLED = "nyu_depth_v2_labeled.mat"
 MAPPING_40 = "classMapping40.mat"
@@ -76,14 +77,12 @@ class NyuFiles:
 def read_splits(folder: Path, count: int) -> dict[str, list[int]]:
     """Image numbers (from 0) of "train" and "test" in `folder/splits.mat`; they must be below `count`."""
     path = folder / SPLITS
-    content = _load_mat(path)
-    splits = {}
+    content, splits = _load_mat(path), {}
     for split in ("train", "test"):
-        numbers = np.asarray(_member(content, f"{split}Ndxs", path)).ravel()
-        if numbers.dtype.kind not in "iuf" or not numbers.size or (numbers != np.round(numbers)).any():
-            raise InputError(f"{path}: {split}Ndxs must be whole numbers; it is {str(numbers)[:60]}.")
-        if numbers.min() < 1 or numbers.max() > count or len(np.unique(numbers)) != numbers.size:
-            raise InputError(f"{path}: {split}Ndxs must be different numbers from 1 to {count}, the number of images.")
+        key = f"{split}Ndxs"
+        numbers = _whole(_member(content, key, path), 1, count, f"{path}: {key}")
+        if len(np.unique(numbers)) != numbers.size:
+            raise InputError(f"{path}: {key} names an image twice.")
         splits[split] = [int(number) - 1 for number in numbers]
     return splits
 
@@ -91,7 +90,7 @@ def read_splits(folder: Path, count: int) -> dict[str, list[int]]:
 def _label_codes(folder: Path) -> np.ndarray:
     """Raw class 0-894 -> code 0-13, uint8."""
     path = folder / MAPPING_40
-    to_forty = _whole(_member(_load_mat(path), "mapClass", path), 40, path)
+    to_forty = _whole(_member(_load_mat(path), "mapClass", path), 0, 40, f"{path}: the mapping")
     to_13 = np.array(FORTY_TO_13)
     if (folder / MAPPING_13).exists():
         path = folder / MAPPING_13
@@ -100,15 +99,15 @@ def _label_codes(folder: Path) -> np.ndarray:
         numeric = [field for field in map(np.asarray, fields) if field.dtype.kind in "iuf"]
         if len(numeric) != 1 or numeric[0].size != 40:
             raise InputError(f"{path}: classMapping13 must have one field with the 40 numbers of the 13 classes.")
-        to_13 = _whole(numeric[0], 13, path)
+        to_13 = _whole(numeric[0], 0, 13, f"{path}: the mapping")
     return np.concatenate(([0], np.concatenate(([0], to_13))[to_forty])).astype(np.uint8)
 
 
-def _whole(values: Any, most: int, path: Path) -> np.ndarray:
+def _whole(values: Any, least: int, most: int, what: str) -> np.ndarray:
     numbers = np.asarray(values).ravel()
     fits = numbers.dtype.kind in "iuf" and numbers.size and (numbers == np.round(numbers)).all()
-    if not fits or numbers.min() < 0 or numbers.max() > most:
-        raise InputError(f"{path}: a mapping to whole numbers from 0 to {most} is needed, found {str(numbers)[:60]}.")
+    if not fits or numbers.min() < least or numbers.max() > most:
+        raise InputError(f"{what} needs whole numbers from {least} to {most}; it is {printable(numbers, 60)}.")
     return numbers.astype(np.int64)
 
 
@@ -119,34 +118,24 @@ def _member(container: Any, key: str, path: Path) -> Any:
 
 
 def _opened(path: Path) -> Any:
-    h5py = _package("h5py")
-    if not path.is_file():
-        raise InputError(f"no NYUv2 file at {path}.")
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise InputError(f"{path} is not a MATLAB 7.3 (HDF5) file: {error}.") from None
+    return _load(path, "h5py", "h5py", "File", "MATLAB 7.3 (HDF5)")
 
 
 def _load_mat(path: Path) -> dict[str, Any]:
-    _package("scipy")
-    from scipy.io import loadmat
+    return _load(path, "scipy", "scipy.io", "loadmat", "readable MATLAB")
 
+
+def _load(path: Path, package: str, module: str, function: str, kind: str) -> Any:
+    try:
+        read = getattr(importlib.import_module(module), function)
+    except ImportError:
+        raise InputError(
+            f"NYUv2's MATLAB files need the package {package}, which is not installed. Install it with: "
+            "pip install 'dfad-seg[nyuv2]'"
+        ) from None
     if not path.is_file():
         raise InputError(f"no NYUv2 file at {path}.")
     try:
-        return loadmat(path)
+        return read(path)
     except Exception as error:  # scipy's reader raises many types for damaged data
-        raise InputError(f"{path} is not a readable MATLAB file: {' '.join(str(error).split())}.") from None
-
-
-def _package(name: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise InputError(
-            f"NYUv2's MATLAB files need the package {name}, which is not installed. Install it with: "
-            "pip install 'dfad-seg[nyuv2]'"
-        ) from None
+        raise InputError(f"{path} is not a {kind} file: {printable(error)}.") from None

@@ -6,7 +6,6 @@ classes.  They stand in for a real data set in demos and tests.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import write_json
+from dfad_seg.common.reading import read_json
 from dfad_seg.datasets.camvid import CamVid
 from dfad_seg.datasets.street.canvas import Canvas
 from dfad_seg.datasets.street.layout import draw_street
@@ -46,8 +46,7 @@ def draw_scene(seed: int, index: int, size: tuple[int, int]) -> tuple[np.ndarray
     rng = np.random.default_rng([seed, index])
     grain = np.random.default_rng([seed, index, 1])  # its use depends on the size, the street must not
     canvas = Canvas(
-        2 * height,
-        2 * width,
+        (2 * height, 2 * width),
         horizon=rng.uniform(0.36, 0.5),
         centre=rng.uniform(0.36, 0.64),
         focal=rng.uniform(0.72, 0.95),
@@ -103,10 +102,9 @@ def write_street_scenes(
 def read_record(root: Path) -> dict[str, Any] | None:
     """What a finished `write_street_scenes` noted in `root`: version, seed, size, counts; else None."""
     try:
-        record = json.loads((root / _RECORD).read_text(encoding="utf-8"))
-        counts = record["counts"]
-        return record if all(isinstance(counts[split], int) for split in _SPLITS) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        record = read_json(root / _RECORD, "street scenes", limit=2**16)
+        return record if all(isinstance(record["counts"][split], int) for split in _SPLITS) else None
+    except (InputError, KeyError, TypeError):
         return None
 
 
@@ -117,8 +115,11 @@ def _write(root: Path, record: dict[str, Any], progress: Callable[[int, int], No
         for index in range(wanted[split]):
             # 3 * seed + number: no two (seed, split) pairs share a stream.
             image, mask = draw_scene(3 * record["seed"] + number, index, size)
-            _write_png(root / split / f"street_{index:05d}.png", image[..., ::-1])
-            _write_png(root / f"{split}annot" / f"street_{index:05d}.png", mask)
+            for folder, pixels in ((split, image[..., ::-1]), (f"{split}annot", mask)):
+                # Low compression: it is the slowest part of writing a scene.
+                encoded = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes()
+                (root / folder).mkdir(parents=True, exist_ok=True)
+                (root / folder / f"street_{index:05d}.png").write_bytes(encoded)
             done += 1
             if progress is not None:
                 progress(done, total)
@@ -133,38 +134,29 @@ def _check_size(size: tuple[int, int]) -> tuple[int, int]:
 
 def _count(root: Path) -> dict[str, int]:
     """Scenes per split that have both files."""
+    names = {path.relative_to(root).as_posix() for path in root.glob("*/street_*.png")}
     return {
-        split: len(
-            {path.name for path in (root / split).glob("street_*.png")}
-            & {path.name for path in (root / f"{split}annot").glob("street_*.png")}
-        )
+        split: sum(name.replace("/", "annot/") in names for name in names if name.startswith(f"{split}/"))
         for split in _SPLITS
     }
 
 
 def _clear(root: Path) -> None:
-    """Remove the files of an earlier call; refuse, with nothing removed, if there is anything else."""
+    """Remove the files of an earlier call; refuse, with nothing removed, if there is anything else, such as a link."""
     if root.exists() and not root.is_dir():
         raise InputError(f"{root} is a file; give a folder for the street scenes.")
     folders = [root / name for split in _SPLITS for name in (split, f"{split}annot")]
-    doomed: list[Path] = []
+    doomed = []
     for path in sorted(root.iterdir()) if root.exists() else []:
-        inside = sorted(path.iterdir()) if path in folders and path.is_dir() else [path]
-        for file in inside:
-            names = r"street_\d{5,}\.png" if path in folders else re.escape(_RECORD)
-            if not re.fullmatch(names, file.name) or not file.is_file():
+        own = path in folders and path.is_dir() and not path.is_symlink()
+        names = r"street_\d{5,}\.png" if own else re.escape(_RECORD)
+        for file in sorted(path.iterdir()) if own else [path]:
+            if not re.fullmatch(names, file.name) or not file.is_file() or file.is_symlink():
                 raise InputError(f"{file} is in the way; street scenes need a new, empty or their own folder.")
-        doomed += inside
+            doomed.append(file)
     try:
         (root / _RECORD).unlink(missing_ok=True)  # first: from here on the folder counts as unfinished
         for file in doomed:
             file.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot replace the street scenes in {root}: {error.strerror or error}.") from None
-
-
-def _write_png(path: Path, pixels: np.ndarray) -> None:
-    # Low compression: it is the slowest part of writing a scene.
-    encoded = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encoded)

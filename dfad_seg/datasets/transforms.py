@@ -39,17 +39,34 @@ IGNORE = 255
 
 
 class TrainTransform:
-    """Resize, random scale, pad, random crop, flip, colour jitter; see `train_transform`."""
+    """The augmentation of a training sample; its result is fully settled by the seed of a call.
+
+    In this order: the short side is resized to `short_side` pixels (None keeps the size), everything is
+    scaled by a factor drawn from `scale` (low, high), padded (image 0, mask 255) and cut at a random
+    place to `crop_size` (height, width), flipped left-right with probability 0.5 if `hflip`, and brightness,
+    contrast and saturation are multiplied by factors from [1 - color_jitter, 1 + color_jitter], the hue
+    shifted by at most color_jitter / 8 of the circle.
+
+    Images shrink by area averaging and grow bilinearly; masks take the nearest pixel.
+    Raises `InputError` for sizes below 1, a scale range that is not 0 < low <= high, a negative jitter.
+    """
 
     def __init__(
         self,
         *,
         crop_size: tuple[int, int],
-        short_side: int | None,
-        scale: tuple[float, float],
-        hflip: bool,
-        color_jitter: float,
+        short_side: int | None = None,
+        scale: tuple[float, float] = (1.0, 1.0),
+        hflip: bool = True,
+        color_jitter: float = 0.0,
     ) -> None:
+        if len(crop_size) != 2 or min(crop_size) < 1:
+            raise InputError(f"crop_size is {crop_size}; height and width of at least 1 pixel are needed.")
+        _check_short_side(short_side)
+        if not 0 < scale[0] <= scale[1]:
+            raise InputError(f"scale is {tuple(scale)}; a range with 0 < low <= high is needed.")
+        if color_jitter < 0:
+            raise InputError(f"color_jitter is {color_jitter}; it must be 0 (off) or larger.")
         albumentations = _albumentations()
         height, width = crop_size
         low, high = scale
@@ -86,9 +103,13 @@ class TrainTransform:
 
 
 class EvalTransform:
-    """Resize the short side; see `eval_transform`."""
+    """Resize image and mask so that the short side has `short_side` pixels; None keeps the native size.
 
-    def __init__(self, *, short_side: int | None) -> None:
+    The image shrinks by area averaging and grows bilinearly, the mask takes the nearest pixel.
+    """
+
+    def __init__(self, *, short_side: int | None = None) -> None:
+        _check_short_side(short_side)
         self.short_side = short_side
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -105,48 +126,7 @@ class EvalTransform:
         )
 
 
-def train_transform(
-    *,
-    crop_size: tuple[int, int],
-    short_side: int | None = None,
-    scale: tuple[float, float] = (1.0, 1.0),
-    hflip: bool = True,
-    color_jitter: float = 0.0,
-) -> TrainTransform:
-    """The augmentation of a training sample; its result is fully settled by the seed of a call.
-
-    In this order: the short side is resized to `short_side` pixels (None keeps the size), everything is
-    scaled by a factor drawn from `scale` (low, high), padded (image 0, mask 255) and cut at a random
-    place to `crop_size` (height, width), flipped left-right with probability 0.5 if `hflip`, and brightness,
-    contrast and saturation are multiplied by factors from [1 - color_jitter, 1 + color_jitter], the hue
-    shifted by at most color_jitter / 8 of the circle.
-
-    Images shrink by area averaging and grow bilinearly; masks take the nearest pixel.
-    Raises `InputError` for sizes below 1, a scale range that is not 0 < low <= high, a negative jitter.
-    """
-    if len(crop_size) != 2 or min(crop_size) < 1:
-        raise InputError(f"crop_size is {crop_size}; height and width of at least 1 pixel are needed.")
-    _check_short_side(short_side)
-    if not 0 < scale[0] <= scale[1]:
-        raise InputError(f"scale is {tuple(scale)}; a range with 0 < low <= high is needed.")
-    if color_jitter < 0:
-        raise InputError(f"color_jitter is {color_jitter}; it must be 0 (off) or larger.")
-    return TrainTransform(
-        crop_size=(crop_size[0], crop_size[1]),
-        short_side=short_side,
-        scale=(scale[0], scale[1]),
-        hflip=hflip,
-        color_jitter=color_jitter,
-    )
-
-
-def eval_transform(*, short_side: int | None = None) -> EvalTransform:
-    """Resize image and mask so that the short side has `short_side` pixels; None keeps the native size.
-
-    The image shrinks by area averaging and grows bilinearly, the mask takes the nearest pixel.
-    """
-    _check_short_side(short_side)
-    return EvalTransform(short_side=short_side)
+train_transform, eval_transform = TrainTransform, EvalTransform
 
 
 def _check_short_side(short_side: int | None) -> None:

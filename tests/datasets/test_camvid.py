@@ -12,15 +12,17 @@ from PIL import Image
 from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import CAMVID, build_dataset
 from dfad_seg.datasets.camvid import SPLIT_SIZES, standard_split
-from dfad_seg.datasets.colours import GROUPS, ORIGINAL_COLOURS
+from dfad_seg.datasets.colours import CAMVID_COLOURS
 
 FRAMES = ("0001TP_006690", "0001TP_008550", "0006R0_f00930", "0016E5_07961", "Seq05VD_f00000")
 
 
+ORIGINAL_COLOURS = {name: colour for names in CAMVID_COLOURS.values() for name, colour in names.items()}
+
+
 def reference_label(name: str) -> int:
-    if name == "Void":
-        return 255
-    return next(CAMVID.classes.index(group) for group, members in GROUPS.items() if name in members)
+    group = next(group for group, members in CAMVID_COLOURS.items() if name in members)
+    return 255 if group == "void" else CAMVID.classes.index(group)
 
 
 @pytest.fixture
@@ -36,10 +38,9 @@ def original(tmp_path: Path) -> Path:
 
 
 def test_every_original_class_has_one_place() -> None:
-    assert len(ORIGINAL_COLOURS) == 32 and len(set(ORIGINAL_COLOURS.values())) == 32
-    grouped = [name for members in GROUPS.values() for name in members]
-    assert sorted([*grouped, "Void"]) == sorted(ORIGINAL_COLOURS)
-    assert tuple(GROUPS) == CAMVID.classes
+    assert len(ORIGINAL_COLOURS) == sum(len(names) for names in CAMVID_COLOURS.values()) == 32
+    assert len(set(ORIGINAL_COLOURS.values())) == 32
+    assert tuple(CAMVID_COLOURS) == (*CAMVID.classes, "void") and list(CAMVID_COLOURS["void"]) == ["Void"]
 
 
 def test_original_release_is_split_and_grouped(original: Path) -> None:

@@ -157,11 +157,6 @@ def test_workers_start_after_opencv_used_threads_here(train: StreetScenes) -> No
 
 def test_bad_counts(train: StreetScenes) -> None:
     good = {"batch_size": 2, "iterations": 1, "seed": 0}
-    for wrong, message in (
-        ({"batch_size": 0}, "batch size is 0"),
-        ({"seed": -1}, "seed is -1"),
-        ({"num_workers": -1}, "num_workers is -1"),
-        ({"rank": 2, "world_size": 2}, "rank 2 of 2"),
-    ):
-        with pytest.raises(InputError, match=message):
+    for wrong in ({"batch_size": 0}, {"seed": -1}, {"num_workers": -1}, {"rank": 2, "world_size": 2}):
+        with pytest.raises(InputError, match="a loader needs"):
             train_loader(train, **{**good, **wrong})

@@ -58,11 +58,7 @@ class Official:
         raw_names = cells([f"thing {i}" for i in range(894)])
         savemat(
             folder / MAPPING_40,
-            {
-                "mapClass": self.to_forty[None].astype(np.uint8),
-                "className": cells(FORTY),
-                "allClassName": raw_names,
-            },
+            {"mapClass": self.to_forty[None].astype(np.uint8), "className": cells(FORTY), "allClassName": raw_names},
         )
         savemat(
             folder / MAPPING_13,
@@ -201,7 +197,7 @@ FAULTS = {
     "no mapping": (lambda folder: (folder / MAPPING_40).unlink(), "no NYUv2 file at .*classMapping40.mat"),
     "mapping beyond": (
         lambda folder: savemat(folder / MAPPING_40, {"mapClass": [[1, 41]]}),
-        "classMapping40.mat: a mapping to whole numbers from 0 to 40",
+        "classMapping40.mat: the mapping needs whole numbers from 0 to 40",
     ),
     "other mapping": (
         lambda folder: savemat(folder / MAPPING_13, {"classMapping13": {"class": cells(["x"])}}),
@@ -211,15 +207,15 @@ FAULTS = {
     "no splits": (lambda folder: (folder / SPLITS).unlink(), "no NYUv2 file at .*splits.mat"),
     "numbers beyond": (
         lambda folder: savemat(folder / SPLITS, {"trainNdxs": [[6]], "testNdxs": [[1]]}),
-        "trainNdxs must be different numbers from 1 to 5",
+        "trainNdxs needs whole numbers from 1 to 5",
     ),
     "number 0": (
         lambda folder: savemat(folder / SPLITS, {"trainNdxs": [[0]], "testNdxs": [[1]]}),
-        "trainNdxs must be different numbers from 1 to 5",
+        "trainNdxs needs whole numbers from 1 to 5",
     ),
     "no test images": (
         lambda folder: savemat(folder / SPLITS, {"trainNdxs": [[1]], "testNdxs": np.empty((0, 1))}),
-        "testNdxs must be whole numbers",
+        "testNdxs needs whole numbers",
     ),
 }
 

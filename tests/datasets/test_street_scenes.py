@@ -121,10 +121,7 @@ def test_a_finished_set_is_kept_and_an_unfinished_one_drawn_again(written: Path)
 def test_another_request_replaces_the_set(tmp_path: Path) -> None:
     write_street_scenes(tmp_path, size=SIZE, counts={"train": 4, "val": 1}, seed=0)
     write_street_scenes(tmp_path, size=(40, 40), counts={"train": 2}, seed=1)
-    assert [path.name for path in sorted((tmp_path / "train").iterdir())] == [
-        "street_00000.png",
-        "street_00001.png",
-    ]
+    assert [path.name for path in sorted((tmp_path / "train").iterdir())] == ["street_00000.png", "street_00001.png"]
     assert build_dataset("street_scenes", tmp_path, "train")[0]["image"].shape == (3, 40, 40)
 
 

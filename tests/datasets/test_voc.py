@@ -130,10 +130,7 @@ FAULTS = {
         ),
         "a.png is damaged",
     ),
-    "an id without an image": (
-        in_split_file("a\nz\n"),
-        r"train.txt names 'z' \(1 such\), which is not in .*Images",
-    ),
+    "an id without an image": (in_split_file("a\nz\n"), r"train.txt names 'z' \(1 such\), which is not in .*Images"),
     "an empty split": (in_split_file("\n \n"), "split file .*train.txt is empty"),
     "an id twice": (in_split_file("a\nb\na\n"), "train.txt names 'a' twice"),
     "a way out": (in_split_file("../../secret\n"), "'../../secret', which is not a file below"),

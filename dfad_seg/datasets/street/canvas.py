@@ -28,8 +28,7 @@ class Canvas:
 
     def __init__(
         self,
-        height: int,
-        width: int,
+        size: tuple[int, int],
         *,
         horizon: float,
         centre: float,
@@ -41,8 +40,8 @@ class Canvas:
         """`horizon` and `centre` place the vanishing point (shares of height and width), `focal` is the focal
         length as a share of the width, `eye` the camera's height and `shift` its distance to the right of the
         street's middle (metres), `bend` the street's curvature (sideways metres per squared metre ahead)."""
+        self.height, self.width = height, width = size
         self.pixels = np.zeros((height, width, 4), np.uint8)
-        self.height, self.width = height, width
         self.horizon, self.centre, self.focal = horizon * height, centre * width, focal * width
         self.eye, self.shift, self.bend = eye, shift, bend
 
@@ -50,15 +49,10 @@ class Canvas:
         """World points (x, y, z) to image points (u, v); what lies behind the camera is pulled before it."""
         image = []
         for x, y, z in points:
-            if z < _NEAR:
-                z = _NEAR
+            z = max(z, _NEAR)
             scale = self.focal / z
-            image.append(
-                (
-                    self.centre + scale * (x - self.shift) + self.focal * self.bend * z,
-                    self.horizon + scale * (self.eye - y),
-                )
-            )
+            u = self.centre + scale * (x - self.shift) + self.focal * self.bend * z
+            image.append((u, self.horizon + scale * (self.eye - y)))
         return image
 
     def scale(self, z: float) -> float:
@@ -73,16 +67,12 @@ class Canvas:
         """A filled polygon of world points (x, y, z)."""
         self.fill(self.project(points), colour, label)
 
+    def along(self, x: float, near: float, far: float, low: float, high: float, colour: Colour, label: int) -> None:
+        """A rectangle along the street at `x`, `low` to `high` metres up."""
+        self.face([(x, low, near), (x, low, far), (x, high, far), (x, high, near)], colour, label)
+
     def upright(
-        self,
-        x: float,
-        z: float,
-        left: float,
-        right: float,
-        low: float,
-        high: float,
-        colour: Colour,
-        label: int,
+        self, x: float, z: float, left: float, right: float, low: float, high: float, colour: Colour, label: int
     ) -> None:
         """A rectangle facing the camera at (x, z): x + left to x + right, `low` to `high` metres up."""
         a, b = x + left, x + right

@@ -9,17 +9,7 @@ from typing import Any
 import numpy as np
 
 from dfad_seg.datasets.street import objects, traffic
-from dfad_seg.datasets.street.canvas import (
-    BUILDING,
-    PAVEMENT,
-    ROAD,
-    TREE,
-    VOID,
-    Canvas,
-    Colour,
-    pick,
-    tint,
-)
+from dfad_seg.datasets.street.canvas import BUILDING, PAVEMENT, ROAD, TREE, VOID, Canvas, Colour, pick, tint
 from dfad_seg.datasets.street.light import Weather
 
 Put = Callable[..., None]
@@ -132,14 +122,7 @@ def _ground(canvas: Canvas, rng: np.random.Generator, half: float, walk: dict[in
     if rng.random() < 0.5:  # worn wheel tracks or a patch of other asphalt
         a = rng.uniform(-half, half * 0.5)
         near = rng.uniform(3, 9)
-        strip(
-            a,
-            a + rng.uniform(0.8, 2),
-            near,
-            near + rng.uniform(2, 20),
-            tint(asphalt, rng.uniform(0.82, 1.15)),
-            ROAD,
-        )
+        strip(a, a + rng.uniform(0.8, 2), near, near + rng.uniform(2, 20), tint(asphalt, rng.uniform(0.82, 1.15)), ROAD)
     for side in (-1, 1):
         inner = side * half
         strip(inner, inner + side * 0.22, 0.6, 110, tint(stone, 1.18), PAVEMENT)

@@ -56,11 +56,7 @@ _COARSE = np.array([0.015, 0.05, 0.02, 0.06, 0.06, 0.14, 0.02, 0.05, 0.03, 0.05,
 
 
 def photograph(
-    image: np.ndarray,
-    mask: np.ndarray,
-    rng: np.random.Generator,
-    grain: np.random.Generator,
-    weather: Weather,
+    image: np.ndarray, mask: np.ndarray, rng: np.random.Generator, grain: np.random.Generator, weather: Weather
 ) -> np.ndarray:
     """Surface texture, haze, light, lens and sensor."""
     height, width = mask.shape

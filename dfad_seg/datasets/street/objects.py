@@ -4,18 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dfad_seg.datasets.street.canvas import (
-    BUILDING,
-    FENCE,
-    POLE,
-    SIGN,
-    TREE,
-    VOID,
-    Canvas,
-    Colour,
-    pick,
-    tint,
-)
+from dfad_seg.datasets.street.canvas import BUILDING, FENCE, POLE, SIGN, TREE, VOID, Canvas, pick, tint
 
 Rng = np.random.Generator
 
@@ -24,14 +13,7 @@ GREENS = ((62, 98, 44), (84, 118, 48), (48, 82, 46), (104, 122, 52), (128, 112, 
 
 
 def building(
-    canvas: Canvas,
-    rng: Rng,
-    side: int,
-    x: float,
-    near: float,
-    far: float,
-    height: float,
-    light: tuple[float, float],
+    canvas: Canvas, rng: Rng, side: int, x: float, near: float, far: float, height: float, light: tuple[float, float]
 ) -> None:
     """A block whose street front runs at `x` from z = `near` to `far`, on the left (-1) or right (1).
 
@@ -41,13 +23,8 @@ def building(
     roof = tint(pick(rng, ((110, 62, 50), (84, 86, 94), (128, 96, 72))), light[1])
     glass = pick(rng, ((44, 54, 68), (74, 92, 112), (150, 172, 190), (206, 186, 120)), 10)
     trim = tint(pick(rng, ((220, 214, 200), (92, 84, 78), (188, 178, 160))), light[0])
-    outer = x + side * 30.0
-    canvas.face(
-        [(x, 0, near), (outer, 0, near), (outer, height, near), (x, height, near)],
-        tint(wall, light[1]),
-        BUILDING,
-    )
-    canvas.face([(x, 0, near), (x, 0, far), (x, height, far), (x, height, near)], tint(wall, light[0]), BUILDING)
+    canvas.upright(x, near, *sorted((0, side * 30)), 0, height, tint(wall, light[1]), BUILDING)
+    canvas.along(x, near, far, 0, height, tint(wall, light[0]), BUILDING)
     if rng.random() < 0.6:  # a pitched roof seen from the street, with its gable
         ridge, rise = x + side * rng.uniform(2.5, 4.5), height + rng.uniform(1.2, 2.8)
         canvas.face([(x, height, near), (x, height, far), (ridge, rise, far), (ridge, rise, near)], roof, BUILDING)
@@ -64,34 +41,24 @@ def building(
     for floor in range(floors):
         low = floor * 2.9 + 0.9
         if floor == 0 and shop:
-            _front(canvas, x, near + 0.3, far - 0.3, 0.3, 2.3, tint(glass, light[0]))
-            _front(canvas, x, near + 0.2, far - 0.2, 2.3, 2.9, tint(fascia, light[0]))
+            canvas.along(x, near + 0.3, far - 0.3, 0.3, 2.3, tint(glass, light[0]), BUILDING)
+            canvas.along(x, near + 0.2, far - 0.2, 2.3, 2.9, tint(fascia, light[0]), BUILDING)
             continue
         for column in range(columns):
             start = near + (column + 0.22) * step
             end = near + (column + 0.78) * step
             lit = 1.0 if rng.random() > 0.15 else 1.5
             if floor == 0 and column % 3 == 1:  # a door
-                _front(canvas, x, start, end, 0.0, 2.2, tint(fascia, light[0]))
+                canvas.along(x, start, end, 0.0, 2.2, tint(fascia, light[0]), BUILDING)
                 continue
             if near < 22:
-                _front(canvas, x, start - 0.15, end + 0.15, low - 0.15, low + 1.5, trim)
-            _front(canvas, x, start, end, low, low + 1.35, tint(glass, light[0] * lit))
+                canvas.along(x, start - 0.15, end + 0.15, low - 0.15, low + 1.5, trim, BUILDING)
+            canvas.along(x, start, end, low, low + 1.35, tint(glass, light[0] * lit), BUILDING)
     # The face towards the camera has windows as well; those of low floors are mostly hidden.
     for floor in range(1 if near > 25 else 0, floors):
         for column in range(2):
-            left = side * (1.6 + 3.2 * column)
-            a, b = x + left - 0.6, x + left + 0.6
-            low, high = floor * 2.9 + 0.9, floor * 2.9 + 2.3
-            canvas.face(
-                [(a, low, near), (b, low, near), (b, high, near), (a, high, near)],
-                tint(glass, light[1]),
-                BUILDING,
-            )
-
-
-def _front(canvas: Canvas, x: float, near: float, far: float, low: float, high: float, colour: Colour) -> None:
-    canvas.face([(x, low, near), (x, low, far), (x, high, far), (x, high, near)], colour, BUILDING)
+            middle, low = side * (1.6 + 3.2 * column), floor * 2.9 + 0.9
+            canvas.upright(x, near, middle - 0.6, middle + 0.6, low, low + 1.4, tint(glass, light[1]), BUILDING)
 
 
 def tree(canvas: Canvas, rng: Rng, x: float, z: float, *, height: float | None = None) -> None:
@@ -112,9 +79,8 @@ def tree(canvas: Canvas, rng: Rng, x: float, z: float, *, height: float | None =
 def hedge(canvas: Canvas, rng: Rng, side: int, x: float, near: float, far: float, height: float) -> None:
     """A wall of shrubs along the street, with a bumpy top."""
     green = pick(rng, GREENS, 14)
-    outer = x + side * 20
-    canvas.face([(x, 0, near), (outer, 0, near), (outer, height, near), (x, height, near)], tint(green, 0.95), TREE)
-    canvas.face([(x, 0, near), (x, 0, far), (x, height, far), (x, height, near)], tint(green, 0.8), TREE)
+    canvas.upright(x, near, *sorted((0, side * 20)), 0, height, tint(green, 0.95), TREE)
+    canvas.along(x, near, far, 0, height, tint(green, 0.8), TREE)
     for place in np.linspace(near, far, 7):
         size = rng.uniform(0.5, 0.9)
         canvas.disc(x, height, place, (size, size * 0.7), tint(green, rng.uniform(0.75, 1.1)), TREE)
@@ -124,19 +90,18 @@ def fence(canvas: Canvas, rng: Rng, x: float, near: float, far: float, *, height
     """A fence along the street: boards, railings or mesh with posts.  Its gaps count as fence."""
     kind = rng.integers(3)
     base = pick(rng, ((156, 116, 72), (196, 200, 204), (72, 92, 112)) if kind != 1 else ((70, 84, 104), (60, 90, 76)))
-    ground = tint(base, 0.55 if kind else 0.8)
-    canvas.face([(x, 0, near), (x, 0, far), (x, height, far), (x, height, near)], ground, FENCE)
+    canvas.along(x, near, far, 0, height, tint(base, 0.55 if kind else 0.8), FENCE)
     step = 0.45 if kind else 0.3
     place = near
     while place < far:
         # Boards too thin to be seen would only cost time.
         width = max(step * 0.5, place * 0.012)
         end = min(place + width, far)
-        canvas.face([(x, 0, place), (x, 0, end), (x, height, end), (x, height, place)], base, FENCE)
+        canvas.along(x, place, end, 0, height, base, FENCE)
         place += max(step, 2 * width)
     for low in (0.15, 0.8) if kind != 1 else (0.85,):
         a, b = low * height, (low + 0.12) * height
-        canvas.face([(x, a, near), (x, a, far), (x, b, far), (x, b, near)], tint(base, 1.25), FENCE)
+        canvas.along(x, near, far, a, b, tint(base, 1.25), FENCE)
 
 
 def lamp(canvas: Canvas, rng: Rng, side: int, x: float, z: float) -> None:

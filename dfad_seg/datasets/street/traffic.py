@@ -8,24 +8,8 @@ from dfad_seg.datasets.street.canvas import BICYCLIST, CAR, PEDESTRIAN, ROAD, Ca
 
 Rng = np.random.Generator
 
-PAINTS = (
-    (168, 28, 32),
-    (32, 62, 148),
-    (226, 228, 230),
-    (28, 30, 34),
-    (150, 154, 160),
-    (30, 92, 74),
-    (206, 150, 30),
-)
-CLOTHES = (
-    (38, 40, 60),
-    (120, 40, 52),
-    (66, 70, 76),
-    (60, 84, 130),
-    (150, 140, 124),
-    (90, 58, 96),
-    (24, 26, 28),
-)
+PAINTS = ((168, 28, 32), (32, 62, 148), (226, 228, 230), (28, 30, 34), (150, 154, 160), (30, 92, 74), (206, 150, 30))
+CLOTHES = ((38, 40, 60), (120, 40, 52), (66, 70, 76), (60, 84, 130), (150, 140, 124), (90, 58, 96), (24, 26, 28))
 BRIGHT = ((232, 230, 40), (250, 130, 24), (120, 236, 60), (240, 60, 150))
 SKIN = ((224, 178, 148), (168, 118, 86), (104, 70, 52))
 
@@ -48,59 +32,28 @@ def car(canvas: Canvas, rng: Rng, x: float, z: float, *, oncoming: bool) -> None
     slope = 0.7 if kind < 0.78 else 0.1
     visible = -1 if canvas.project([(x, 0, z)])[0][0] > canvas.centre else 1  # the flank turned to the camera
     flank = x + visible * half
-    canvas.face([(flank, 0.25, z), (flank, 0.25, back), (flank, body, back), (flank, body, z)], tint(paint, 0.72), CAR)
+    canvas.along(flank, z, back, 0.25, body, tint(paint, 0.72), CAR)
     roof = x + visible * edge
-    canvas.face(
-        [(flank, body, z), (flank, body, back - 0.5), (roof, top, back - 1), (roof, top, z + slope)],
-        tint(glass, 0.8),
-        CAR,
-    )
+    side = [(flank, body, z), (flank, body, back - 0.5), (roof, top, back - 1), (roof, top, z + slope)]
+    canvas.face(side, tint(glass, 0.8), CAR)
     for wheel in (z + 0.75, back - 0.75):
-        s = 0.34
-        canvas.face(
-            [
-                (flank, 0.0, wheel - s),
-                (flank, 0.0, wheel + s),
-                (flank, 0.62, wheel + s),
-                (flank, 0.62, wheel - s),
-            ],
-            (22, 22, 24),
-            CAR,
-        )
+        canvas.along(flank, wheel - 0.34, wheel + 0.34, 0.0, 0.62, (22, 22, 24), CAR)
+
+    def slab(a: float, low: float, near: float, b: float, high: float, far: float, colour: Colour) -> None:
+        """From half width a, height and distance, to another."""
+        canvas.face([(x - a, low, near), (x + a, low, near), (x + b, high, far), (x - b, high, far)], colour, CAR)
+
     # Roof, window, boot or bonnet, bumper, lights, plate.
-    canvas.face(
-        [
-            (x - edge, top, z + slope),
-            (x + edge, top, z + slope),
-            (x + edge, top, back - 1),
-            (x - edge, top, back - 1),
-        ],
-        tint(paint, 1.12),
-        CAR,
-    )
-    canvas.face(
-        [(x - half, body, z), (x + half, body, z), (x + edge, top, z + slope), (x - edge, top, z + slope)],
-        paint,
-        CAR,
-    )
-    canvas.face(
-        [
-            (x - half * 0.86, body + 0.06, z + 0.05),
-            (x + half * 0.86, body + 0.06, z + 0.05),
-            (x + edge * 0.86, top - 0.14, z + slope * 0.9),
-            (x - edge * 0.86, top - 0.14, z + slope * 0.9),
-        ],
-        glass,
-        CAR,
-    )
+    slab(edge, top, z + slope, edge, top, back - 1, tint(paint, 1.12))
+    slab(half, body, z, edge, top, z + slope, paint)
+    slab(half * 0.86, body + 0.06, z + 0.05, edge * 0.86, top - 0.14, z + slope * 0.9, glass)
     canvas.upright(x, z, -half, half, 0.28, body, paint, CAR)
     canvas.upright(x, z, -half, half, 0.28, 0.48, tint(paint, 0.6), CAR)
     light = (250, 246, 214) if oncoming else (190, 20, 24)
     for flip in (-1, 1):
-        left, right = sorted((flip * half * 0.96, flip * half * 0.62))
-        canvas.upright(x, z, left, right, body * 0.62, body * 0.86, light, CAR)
-        left, right = sorted((flip * half * 0.95, flip * half * 0.65))
-        canvas.upright(x, z, left, right, 0.0, 0.3, (20, 20, 22), CAR)
+        lamp, tyre = (sorted((flip * half * a, flip * half * b)) for a, b in ((0.96, 0.62), (0.95, 0.65)))
+        canvas.upright(x, z, *lamp, body * 0.62, body * 0.86, light, CAR)
+        canvas.upright(x, z, *tyre, 0.0, 0.3, (20, 20, 22), CAR)
     plate = (236, 236, 228) if oncoming else (236, 206, 60)
     canvas.upright(x, z, -0.28, 0.28, 0.5, 0.64, plate, CAR)
 
