@@ -161,10 +161,9 @@ def distil(
             meters.add_classes("train/student_", taught.logits)
             meters.add("train/image_", {"mean": images.mean(), "sd": images.std()})
         if memory is not None and replay is not None:
-            memory.forget_others(size)  # which will not come again
-            fillable = memory.count(size) >= batch
-            for _ in range(replay.steps_at(progress.iteration, progress.schedule, warmup) if fillable else 0):
-                images, known = memory.sample(batch, size, rng)
+            turns = replay.steps_at(progress.iteration, progress.schedule, warmup) if len(memory) >= batch else 0
+            for _ in range(turns):
+                images, known = memory.sample(batch, rng)
                 taught = teach(images=images, teacher_logits=known, rng=rng)
                 meters.add("train/replay_", {"loss": taught.loss, "agreement": taught.meters["agreement"]})
         if not simultaneous:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -21,17 +22,7 @@ from torch import Tensor, nn
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.values import Weight, options
 
-ACTIVATIONS = (
-    nn.ReLU,
-    nn.ReLU6,
-    nn.LeakyReLU,
-    nn.PReLU,
-    nn.ELU,
-    nn.GELU,
-    nn.SiLU,
-    nn.Mish,
-    nn.Hardswish,
-)
+ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish)
 ENCODERS = ("encoder", "backbone")  # smp's and torchvision's names
 STRIDES = (8, 16)
 
@@ -98,7 +89,7 @@ class FeatureMatching:
         image_size: (H, W) of the images that the layers are chosen for.
 
     Attributes:
-        pairs: (teacher's layer, student's layer) names.
+        pairs: names of (teacher's layer, student's layer).
         connectors: trained with the student, by its optimiser; no part of it afterwards. Without the activation
             boundary it has no parameters.
 
@@ -110,24 +101,22 @@ class FeatureMatching:
         self, weights: Features, *, teacher: nn.Module, student: nn.Module, image_size: tuple[int, int]
     ) -> None:
         self.weights = weights
-        found = [_deepest_by_stride(n, role, image_size) for n, role in ((teacher, "teacher"), (student, "student"))]
-        common = [stride for stride in STRIDES if stride in found[0] and stride in found[1]]
-        strides = [(stride, stride) for stride in common] or [(max(found[0]), max(found[1]))]
-        layers = [(found[0][t], found[1][s]) for t, s in strides]
-        self.pairs = [(t.name, s.name) for t, s in layers]
+        of_teacher = _deepest_by_stride(teacher, "teacher", image_size)
+        of_student = _deepest_by_stride(student, "student", image_size)
+        common = [stride for stride in STRIDES if stride in of_teacher and stride in of_student]
+        strides = [(stride, stride) for stride in common] or [(max(of_teacher), max(of_student))]
+        self.pairs = [(of_teacher[t].name, of_student[s].name) for t, s in strides]
         self._networks = (teacher, student)
-        self._seen: tuple[dict[str, WatchedLayer], dict[str, WatchedLayer]] | None = None
-        channels = [(s.before.shape[1], t.before.shape[1]) for t, s in layers] if weights.activation_boundary else []
-        self.connectors: nn.Module = Connectors(channels)
+        self._seen: tuple[dict[str, Seen], dict[str, Seen]] | None = None
+        channels = [(of_student[s].before.shape[1], of_teacher[t].before.shape[1]) for t, s in strides]
+        self.connectors: nn.Module = Connectors(channels if weights.activation_boundary else [])
 
     @contextmanager
     def watch(self) -> Iterator[None]:
         """Record the features of the next forward passes of both networks; `terms()` then compares them."""
         teacher, student = self._networks
-        with (
-            watch_layers(teacher, [t for t, _ in self.pairs]) as of_teacher,
-            watch_layers(student, [s for _, s in self.pairs]) as of_student,
-        ):
+        names = list(zip(*self.pairs, strict=True))
+        with watch_layers(teacher, names[0]) as of_teacher, watch_layers(student, names[1]) as of_student:
             yield
         self._seen = (of_teacher, of_student)
 
@@ -161,7 +150,7 @@ class FeatureMatching:
         return torch.stack([getattr(self.weights, name) * value for name, value in terms.items()]).sum()
 
 
-class WatchedLayer(NamedTuple):
+class Seen(NamedTuple):
     """What one activation layer did in its last forward pass."""
 
     name: str
@@ -170,28 +159,26 @@ class WatchedLayer(NamedTuple):
 
 
 @contextmanager
-def watch_layers(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, WatchedLayer]]:
-    """Within the block, forward passes of `network` fill the dictionary, in order; the last call of a layer counts.
+def watch_layers(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Seen]]:
+    """Within the block, forward passes of activation layers fill the dictionary, in order; the last call counts.
 
     Layers are looked up by name each time, so that networks may be moved, wrapped or copied meanwhile.
     """
-    seen: dict[str, WatchedLayer] = {}
+    seen: dict[str, Seen] = {}
     inputs: dict[str, Tensor] = {}
 
     def before(name: str, layer: nn.Module, given: tuple) -> None:
         # An in-place activation would overwrite what was recorded.
         inputs[name] = given[0].clone() if getattr(layer, "inplace", False) else given[0]
 
-    def after(name: str, output: Tensor) -> None:
+    def after(name: str, layer: nn.Module, given: tuple, output: Tensor) -> None:
         seen.pop(name, None)
-        seen[name] = WatchedLayer(name, inputs.pop(name), output)
+        seen[name] = Seen(name, inputs.pop(name), output)
 
-    handles = []
+    layers = [(name, network.get_submodule(name)) for name in names]
+    handles = [layer.register_forward_pre_hook(partial(before, name)) for name, layer in layers]
+    handles += [layer.register_forward_hook(partial(after, name)) for name, layer in layers]
     try:
-        for name in names:
-            layer = network.get_submodule(name)
-            handles.append(layer.register_forward_pre_hook(lambda m, given, n=name: before(n, m, given)))
-            handles.append(layer.register_forward_hook(lambda m, _, output, n=name: after(n, output)))
         yield seen
     finally:
         for handle in handles:
@@ -199,7 +186,7 @@ def watch_layers(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str,
 
 
 @torch.no_grad()
-def _deepest_by_stride(network: nn.Module, role: str, image_size: tuple[int, int]) -> dict[int, WatchedLayer]:
+def _deepest_by_stride(network: nn.Module, role: str, image_size: tuple[int, int]) -> dict[int, Seen]:
     """The last activation layer of each output stride, as one grey image shows them; the network is left as it was."""
     scripted = any(isinstance(m, torch.jit.ScriptModule) for m in network.modules())
     if scripted or not any(isinstance(m, (nn.Conv2d, nn.Linear)) for m in network.modules()):
@@ -217,17 +204,14 @@ def _deepest_by_stride(network: nn.Module, role: str, image_size: tuple[int, int
     finally:
         for module, mode in modes.items():
             module.training = mode
-    strides = {
-        round(image_size[0] / layer.before.shape[2]): layer  # in the order of the calls, so that the last one stays
-        for layer in seen.values()
-        if layer.before.dim() == 4 and min(layer.before.shape[2:]) > 1
-    }
-    if not strides:
+    # In the order of the calls, so that the last one of a stride stays.
+    wide = [layer for layer in seen.values() if layer.before.dim() == 4 and min(layer.before.shape[2:]) > 1]
+    if not wide:
         raise InputError(
             f"no layer of the {role} was found whose features could be compared: it has no activations that are "
             f"modules and see more than one position at image_size {image_size[0]}x{image_size[1]}. Leave features out."
         )
-    return strides
+    return {round(image_size[0] / layer.before.shape[2]): layer for layer in wide}
 
 
 def _resized(features: Tensor, like: Tensor) -> Tensor:

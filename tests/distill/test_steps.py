@@ -86,111 +86,54 @@ def test_one_iteration_equals_the_transcription():
 
 def test_student_step_touches_neither_teacher_nor_generator():
     student, teacher, generator = toys.segmentor(0).train(), toys.teacher(), toys.generator().train()
-    before = copy.deepcopy(teacher)
-    images = generator(torch.randn(4, 8))  # with a graph, as a careless caller might pass it
-    student_step(student=student, teacher=teacher, images=images, optimizer=sgd(student), loss_fn=mae)
-    assert same(teacher, before)
-    assert all(p.grad is None for p in teacher.parameters())
-    assert all(p.grad is None for p in generator.parameters())
-
-
-def test_teacher_builds_no_graph_in_the_student_step():
-    student, teacher = toys.segmentor(0).train(), toys.teacher()
-    seen = []
+    before, seen = copy.deepcopy(teacher), []
 
     def spy(student_logits, teacher_logits):
         seen.append((student_logits.requires_grad, teacher_logits.requires_grad, teacher_logits.grad_fn))
         return mae(student_logits, teacher_logits)
 
-    student_step(student=student, teacher=teacher, images=torch.rand(2, 3, 16, 16), optimizer=sgd(student), loss_fn=spy)
-    assert seen == [(True, False, None)]
+    images = generator(torch.randn(4, 8))  # with a graph, as a careless caller might pass it
+    student_step(student=student, teacher=teacher, images=images, optimizer=sgd(student), loss_fn=spy)
+    assert same(teacher, before) and seen == [(True, False, None)]
+    assert all(p.grad is None for network in (teacher, generator) for p in network.parameters())
 
 
-@pytest.mark.parametrize("mode", ["update", "batch", "running"])
-def test_generator_step_leaves_the_student_its_parameters_and_gradients(mode):
-    student, teacher, generator = toys.segmentor(0).train(), toys.teacher(), toys.generator().train()
-    for parameter in student.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    weights = copy.deepcopy(dict(student.named_parameters()))
-    generator_step(
+def move(generator, student, teacher, objective, **options):
+    return generator_step(
         generator=generator,
         student=student,
         teacher=teacher,
         latents=torch.randn(4, 8),
-        optimizer=adam(generator),
-        objective=GeneratorObjective(log_mae),
-        student_norm=mode,
+        optimizer=options.pop("optimizer", adam(generator)),
+        objective=objective,
+        **options,
     )
-    for name, parameter in student.named_parameters():
-        assert torch.equal(parameter, weights[name])
-        assert torch.equal(parameter.grad, torch.ones_like(parameter)), "a gradient leaked into the student"
-        assert parameter.requires_grad
-    assert all(p.grad is None for p in teacher.parameters())
 
 
 @pytest.mark.parametrize("mode, changes", [("update", True), ("batch", False), ("running", False)])
-def test_student_statistics_in_the_generator_step(mode, changes):
+def test_generator_step_leaves_the_student_its_parameters_gradients_and_as_told_its_statistics(mode, changes):
     student, teacher, generator = toys.segmentor(0).train(), toys.teacher(), toys.generator().train()
-    before = copy.deepcopy(dict(student.named_buffers()))
-    generator_step(
-        generator=generator,
-        student=student,
-        teacher=teacher,
-        latents=torch.randn(4, 8),
-        optimizer=adam(generator),
-        objective=GeneratorObjective(log_mae),
-        student_norm=mode,
-    )
-    after = dict(student.named_buffers())
-    changed = {name for name in after if not torch.equal(after[name], before[name])}
-    assert changed == (
-        {f"network.1.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")} if changes else set()
-    )
-    assert all(m.training for m in student.modules())
+    for parameter in student.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before = copy.deepcopy(student.state_dict())
+    move(generator, student, teacher, GeneratorObjective(log_mae), student_norm=mode)
+    changed = {name for name, value in student.state_dict().items() if not torch.equal(value, before[name])}
+    statistics = {f"network.1.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
+    assert changed == (statistics if changes else set())
+    for parameter in student.parameters():
+        assert torch.equal(parameter.grad, torch.ones_like(parameter)), "a gradient leaked into the student"
+        assert parameter.requires_grad
+    assert all(p.grad is None for p in teacher.parameters()) and all(m.training for m in student.modules())
 
 
 def test_without_an_adversary_the_student_is_not_asked():
     student, teacher, generator = toys.segmentor(0).train(), toys.teacher(), toys.generator().train()
     before = copy.deepcopy(student.state_dict())
-    result = generator_step(
-        generator=generator,
-        student=student,
-        teacher=teacher,
-        latents=torch.randn(4, 8),
-        optimizer=adam(generator),
-        objective=GeneratorObjective(log_mae, adversarial_weight=0, priors=build_priors({"one_hot": 2.0}, teacher)),
-    )
-    assert (
-        result.loss.item() == pytest.approx(2 * result.meters["one_hot"].item()) and "discrepancy" not in result.meters
-    )
+    priors = build_priors({"one_hot": 2.0}, teacher)
+    result = move(generator, student, teacher, GeneratorObjective(log_mae, adversarial_weight=0, priors=priors))
+    assert result.meters.keys() == {"one_hot"}
+    assert result.loss.item() == pytest.approx(2 * result.meters["one_hot"].item())
     assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
-
-
-def test_generator_moves_towards_disagreement_and_student_away_from_it():
-    student, teacher, generator = toys.segmentor(0).train(), toys.teacher(), toys.generator().train()
-    z = torch.randn(8, 8)
-    optimizer_g, optimizer_s = adam(generator), torch.optim.SGD(student.parameters(), lr=0.05)
-    disagreement = [
-        generator_step(
-            generator=generator,
-            student=student,
-            teacher=teacher,
-            latents=z,
-            optimizer=optimizer_g,
-            objective=GeneratorObjective(log_mae),
-            student_norm="batch",
-        )
-        .meters["discrepancy"]
-        .item()
-        for _ in range(15)
-    ]
-    assert disagreement[-1] > disagreement[0]
-    images = generator(z).detach()
-    losses = [
-        student_step(student=student, teacher=teacher, images=images, optimizer=optimizer_s, loss_fn=mae).loss.item()
-        for _ in range(15)
-    ]
-    assert losses[-1] < losses[0]
 
 
 def test_clipping_bounds_the_update():
@@ -213,11 +156,11 @@ def test_step_reports_agreement_and_what_the_teacher_said():
     student, teacher = toys.segmentor(0).train(), toys.teacher()
     images = torch.rand(4, 3, 16, 16)
     with torch.no_grad():
-        expected = teacher(images).argmax(1)
-        agreement = (student(images).argmax(1) == expected).float().mean()
+        expected = teacher(images)
+        agreement = (student(images).argmax(1) == expected.argmax(1)).float().mean()
     result = student_step(student=student, teacher=teacher, images=images, optimizer=sgd(student), loss_fn=mae)
     assert result.meters["agreement"].item() == pytest.approx(agreement.item())
-    assert torch.equal(result.images, images) and torch.equal(result.logits.argmax(1), expected)
+    assert torch.equal(result.images, images) and torch.equal(result.logits, expected)
 
 
 @pytest.mark.parametrize("labels", ["interpolated", "teacher"])

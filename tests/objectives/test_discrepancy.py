@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.objectives import DISCREPANCIES, weighted_discrepancy
-from dfad_seg.objectives.discrepancy import TEMPERED, jensen_shannon, kl, log_mae, mae, mse
+from dfad_seg.objectives.discrepancy import TEMPERED, jensen_shannon
 
 SHAPES = [(2, 3), (1, 2, 4, 5), (2, 11, 3, 3)]
 
@@ -20,22 +20,6 @@ def logits(shape, seed):
 def softmax(x):
     e = np.exp(x - x.max(axis=1, keepdims=True))
     return e / e.sum(axis=1, keepdims=True)
-
-
-def test_mae_and_its_log_by_hand():
-    student = torch.tensor([[1.0, 2.0], [0.0, -1.0]])
-    teacher = torch.tensor([[0.0, 4.0], [0.0, 2.0]])
-    # |1| + |-2| + |0| + |-3| = 6, over 4 entries.
-    assert mae(student, teacher).item() == 1.5
-    assert log_mae(student, teacher).item() == pytest.approx(np.log(2.5))
-    assert mse(student, teacher).item() == (1 + 4 + 0 + 9) / 4
-
-
-def test_kl_by_hand():
-    # Teacher p = (1/4, 3/4), student q = (1/2, 1/2): KL(p‖q) = 1/4 ln(1/2) + 3/4 ln(3/2).
-    teacher = torch.log(torch.tensor([[1.0, 3.0]]))
-    student = torch.zeros(1, 2)
-    assert kl(student, teacher).item() == pytest.approx(0.25 * np.log(0.5) + 0.75 * np.log(1.5))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -79,12 +63,6 @@ def test_jensen_shannon_is_symmetric_and_bounded():
     value = jensen_shannon(student, teacher).item()
     assert value == pytest.approx(jensen_shannon(teacher, student).item())
     assert value <= np.log(2) + 1e-6
-
-
-def test_weighted_sum():
-    student, teacher = logits((2, 3, 4, 4), 0), logits((2, 3, 4, 4), 1)
-    total = weighted_discrepancy({"mae": 0.5, "kl": 2.0})(student, teacher)
-    assert total.item() == pytest.approx(0.5 * mae(student, teacher).item() + 2 * kl(student, teacher).item())
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])

@@ -1,0 +1,57 @@
+"""What each of two processes does in test_processes.py: the folder to write to is the argument."""
+
+import sys
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from dfad_seg.distill import Game, Hooks, distil, student_step
+from dfad_seg.generators import build_generator
+from dfad_seg.objectives.discrepancy import mae
+from dfad_seg.segmentors import Segmentor, freeze
+
+
+def network(seed, norm=True):
+    torch.manual_seed(seed)
+    layers = [nn.Conv2d(3, 6, 3, padding=1), *([nn.BatchNorm2d(6)] if norm else []), nn.ReLU(), nn.Conv2d(6, 3, 1)]
+    return Segmentor(nn.Sequential(*layers), num_classes=3)
+
+
+torch.set_num_threads(1)
+fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
+fabric.launch()
+teacher = freeze(network(1))
+torch.manual_seed(3)
+generator = build_generator("dcgan", num_classes=3, image_size=(16, 16), latent_dim=8)
+noise, sample = [], generator.sample
+generator.sample = lambda *a: noise.append(sample(*a)) or noise[-1]
+saved = {}
+game = Game.of(
+    iterations=3,
+    student_steps=2,
+    batch_size=4,
+    image_size=(16, 16),
+    student_optimizer={"type": "sgd", "lr": 0.05},
+    interpolation={"type": "mixup"},
+    features={"activation_boundary": 0.1, "attention_transfer": 0.1},
+    ema_decay=0.5,
+)
+hooks = Hooks(save=lambda step, state: saved.update(state["networks"]))
+distil(teacher, network(2), generator, game, fabric=fabric, hooks=hooks)
+
+# One step of the student, by two ranks on halves of a batch and by one process on the whole.
+whole = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+results = {}
+for name, images in (("two", whole[fabric.global_rank * 4 :][:4]), ("one", whole)):
+    module = network(5, norm=False)
+    wrapped, optimizer = module, torch.optim.SGD(module.parameters(), lr=0.1)
+    if name == "two":
+        wrapped, optimizer = fabric.setup(module, optimizer)
+    backward = fabric.backward if name == "two" else torch.Tensor.backward
+    for _ in range(2):
+        student_step(
+            student=wrapped, teacher=teacher, images=images, optimizer=optimizer, loss_fn=mae, backward=backward
+        )
+    results[name] = {k: v.clone() for k, v in module.state_dict().items()}
+torch.save({**saved, "noise": torch.stack(noise[:9]), **results}, f"{sys.argv[1]}/rank{fabric.global_rank}.pt")
