@@ -23,8 +23,10 @@ from dfad_seg.distill.schedules import SCHEDULES, Constant, Schedule
 from dfad_seg.objectives import DISCREPANCIES, PRIORS, TEMPERED, Features, Interpolation
 
 if TYPE_CHECKING:
-    ScheduleSection = OptimizerSection = Chosen
-    Discrepancies = Priors = dict[str, float]
+    ScheduleSection = Chosen
+    OptimizerSection = Chosen
+    Discrepancies = dict[str, float]
+    Priors = dict[str, float]
 else:
     ScheduleSection, OptimizerSection = section(SCHEDULES, "type"), section(OPTIMIZERS, "type")
     Discrepancies, Priors = weights(DISCREPANCIES, "discrepancy"), weights(PRIORS, "prior")

@@ -224,7 +224,7 @@ def moving_average(network: nn.Module, decay: float) -> AveragedModel:
     A constant decay d would remember the first weights for 1 / (1 − d) updates, longer than a short run lasts.
     """
 
-    def update(averages: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+    def update(averages: Any, current: Any, count: Tensor | int) -> None:
         # The first update, t = 0, is torch's own: a copy.
         get_ema_multi_avg_fn(min(decay, (1 + int(count)) / (10 + int(count))))(averages, current, count)
 

@@ -42,7 +42,8 @@ class GeneratorObjective:
         self.priors = {name: (prior, weight) for name, (prior, weight) in (priors or {}).items() if weight}
         self.class_shares = class_shares
         self.adjustment = adjustment
-        self._watching = [w for w in (class_shares, *(p for p, _ in self.priors.values())) if hasattr(w, "watch")]
+        parts: list[Any] = [class_shares, *(prior for prior, _ in self.priors.values())]
+        self._watching = [part for part in parts if hasattr(part, "watch")]
 
     @property
     def watches_teacher(self) -> bool:
