@@ -5,18 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.config import Config, GameConfig
 from dfad_seg.distill import Losses, build_optimizer
 from dfad_seg.distill.rehearsal import rehearse, rehearsed_images
 from dfad_seg.generators import ImageGenerator
+from dfad_seg.objectives import LogitAdjustment
 from dfad_seg.runs import checkpoints
 from dfad_seg.segmentors import Cut, CutOptions, Segmentor, cut, optimize_for_distillation
 
 START_FILE = "student_as_cut.pt"
 """In a run directory: the student before its training."""
 SAY_EVERY = 20
+BATCH = 16
 
 
 def cut_student(
@@ -61,7 +64,28 @@ def cut_student(
         ).cpu()
     made = cut(teacher.cpu(), options, config.image_size, images)
     print(describe(made), flush=True)
+    if images is not None and losses.adjustment is not None:
+        adjust(made.student, losses.adjustment, teacher, images)
     return made.student
+
+
+@torch.no_grad()
+def adjust(student: Segmentor, adjustment: LogitAdjustment, teacher: Segmentor, images: Tensor) -> None:
+    """Shift a student's logits, in place, to where its loss with the adjustment would move them.
+
+    The adjustment learns the shares of classes from the teacher's predictions of images (N, 3, H, W). Nothing happens
+    where no single layer with a bias makes the classes: then the game does it.
+    """
+    for part in images.split(BATCH):
+        adjustment.observe(teacher(part))
+    classes = [
+        layer
+        for layer in student.network.modules()
+        if isinstance(layer, nn.Conv2d) and layer.out_channels == student.num_classes and layer.bias is not None
+    ]
+    if len(classes) == 1:
+        zeros = torch.zeros(1, student.num_classes, 1, 1)
+        classes[0].bias -= adjustment.cpu()(zeros).flatten()
 
 
 def describe(made: Cut) -> str:

@@ -54,7 +54,7 @@ def _some(columns: Tensor, rng: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def compensate(student: nn.Module, teacher: nn.Module, rows: Rows, images: Tensor, *, ridge: float = 0.01) -> None:
+def compensate(student: nn.Module, teacher: nn.Module, rows: Rows, images: Tensor, *, ridge: float = 0.1) -> None:
     """Refit a cut network, layer by layer in the order of the forward pass, in place.
 
     A layer that lost inputs gets the weights W that minimise `|y - W x|² + ridge |W - W₀|²` over positions of the
