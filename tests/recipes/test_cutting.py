@@ -1,10 +1,15 @@
 """Runs whose student is cut out of the teacher."""
 
+import copy
+
 import pytest
+import torch
 from conftest_pipeline import call_tool, write
 
+from dfad_seg.objectives import LogitAdjustment
+from dfad_seg.recipes.cutting import adjust
 from dfad_seg.runs import checkpoints
-from dfad_seg.segmentors import count_flops, load_segmentor, state_hash
+from dfad_seg.segmentors import build_segmentor, count_flops, load_segmentor, state_hash
 
 SIZE = (32, 48)
 
@@ -63,3 +68,15 @@ def test_what_cannot_be_cut_is_said_in_one_line_and_leaves_nothing(world, tmp_pa
     code = call_tool("train", write(tmp_path / "cut.yaml", values), "--work-dir", tmp_path / "run")
     error = capsys.readouterr().err
     assert code == 2 and says in error and "Traceback" not in error and not (tmp_path / "run").exists()
+
+
+def test_the_adjustment_is_in_the_student_before_it_trains():
+    torch.manual_seed(0)
+    teacher = build_segmentor("smp", num_classes=4, arch="Unet", encoder_name="resnet18").eval()
+    student = copy.deepcopy(teacher)
+    adjustment, images = LogitAdjustment(4, 0.5), torch.rand(3, 3, 32, 32)
+    adjust(student, adjustment, teacher, images)
+    shares = teacher(images).softmax(1).mean((0, 2, 3)).detach()
+    torch.testing.assert_close(adjustment.shares, shares)
+    assert not torch.equal(student(images), teacher(images))
+    torch.testing.assert_close(adjustment(student(images)), teacher(images))  # what its loss compares
