@@ -19,6 +19,7 @@ from dfad_seg.distill.health import NOT_FINITE, Health, Trouble, all_finite
 from dfad_seg.distill.hooks import Hooks, is_due
 from dfad_seg.distill.memory import ReplayMemory
 from dfad_seg.distill.meters import Meters
+from dfad_seg.distill.saved_states import check_saved
 from dfad_seg.distill.schedules import Schedule, build_schedule
 from dfad_seg.distill.seeds import iteration_rng
 from dfad_seg.distill.world import agree_to_stop, broadcast_buffers, reduced
@@ -194,6 +195,8 @@ class Progress:
             InputError: it is of other networks or optimisers, or incomplete.
         """
         try:
+            capacity = 0 if self.memory is None else self.memory.capacity
+            check_saved(state, self.state_dict(), self.optimizers, capacity=capacity)
             self._load_state_dict(state)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:160]

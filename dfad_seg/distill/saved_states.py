@@ -1,0 +1,127 @@
+"""Whether a saved state is of this training, seen before any of it is used.
+
+Fused optimisers look at no shape: a tensor that is too small makes them read beyond its end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+def check_saved(
+    saved: Any, fresh: Mapping[str, Any], optimizers: Mapping[str, Optimizer], *, capacity: int = 0
+) -> None:
+    """Compare names, shapes and types of a saved state with those of `fresh`, the same training's before it begins.
+
+    Args:
+        capacity: of the replay memory, in images per size.
+
+    Raises:
+        ValueError: says where they differ.
+    """
+    _same_keys(saved, fresh.keys(), "the state", more=True)
+    _alike(saved["iteration"], 0, "iteration")
+    _alike(saved["evaluation_pending"], False, "evaluation_pending")
+    _alike(saved["networks"], fresh["networks"], "networks")
+    _alike(saved["average"], fresh["average"], "average")
+    _same_keys(saved["optimizers"], optimizers.keys(), "optimizers")
+    for name, optimizer in optimizers.items():
+        _check_optimizer(saved["optimizers"][name], optimizer, f"optimizers.{name}")
+    meters = saved["meters"]
+    _same_keys(meters, fresh["meters"].keys(), "meters")
+    _same_keys(meters["counts"], meters["sums"].keys(), "meters.counts")
+    for kind, dimensions in (("sums", 0), ("shares", 1)):
+        for name, value in meters[kind].items():
+            _require(_is_tensor(value, torch.float32) and value.ndim == dimensions, f"meters.{kind}.{name}")
+    _require(all(type(count) is int and count > 0 for count in meters["counts"].values()), "meters.counts")
+    _require((saved["memory"] is None) is (fresh["memory"] is None), "memory")
+    memory = saved["memory"] or {}
+    for rows in [memory] if "images" in memory else memory.values():
+        _check_memory(rows, capacity)
+    health = saved["health"]
+    _same_keys(health, fresh["health"].keys(), "health")
+    _require(all(type(since) is int for since in health["since"].values()), "health.since")
+    _require(type(health["named"]) is list and type(health["last_look"]) is int, "health")
+
+
+def _check_optimizer(saved: Any, optimizer: Optimizer, where: str) -> None:
+    fresh = optimizer.state_dict()
+    _same_keys(saved, ("state", "param_groups"), where)
+    _require(len(saved["param_groups"]) == len(fresh["param_groups"]), f"{where}.param_groups")
+    for place, (group, ours) in enumerate(zip(saved["param_groups"], fresh["param_groups"], strict=True)):
+        _same_keys(group, ours.keys(), f"{where}.param_groups.{place}")
+        for key, value in ours.items():
+            here = f"{where}.param_groups.{place}.{key}"
+            if isinstance(value, float):
+                _require(type(group[key]) in (int, float) and math.isfinite(group[key]), here)
+            elif isinstance(value, tuple):
+                _require(len(group[key]) == len(value) and all(map(math.isfinite, group[key])), here)
+            else:  # which parameters, and how it computes
+                _require(type(group[key]) is type(value) and group[key] == value, here)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    expected = _state_of_one(optimizer)
+    _require(isinstance(saved["state"], dict), f"{where}.state")
+    for place, state in saved["state"].items():
+        here = f"{where}.state.{place}"
+        _require(type(place) is int and 0 <= place < len(parameters), here)
+        _same_keys(state, expected.keys(), here)
+        for name, example in expected.items():
+            if isinstance(example, Tensor):
+                like = parameters[place] if example.ndim else example
+                _require(_is_tensor(state[name], like.dtype) and state[name].shape == like.shape, f"{here}.{name}")
+            else:
+                _alike(state[name], example, f"{here}.{name}")
+
+
+def _state_of_one(optimizer: Optimizer) -> dict[str, Any]:
+    """What such an optimiser remembers of a parameter: here of one with two dimensions, after a step."""
+    plain = getattr(optimizer, "optimizer", optimizer)  # inside Fabric's wrapper
+    group = {key: value for key, value in plain.param_groups[0].items() if key != "params"}
+    parameter = nn.Parameter(torch.zeros(1, 1))
+    parameter.grad = torch.zeros(1, 1)
+    made = type(plain)([{"params": [parameter], **group}])
+    made.step()
+    return dict(made.state[parameter])
+
+
+def _check_memory(rows: Any, capacity: int) -> None:
+    """Images (N, 3, H, W) as bytes, and logits (N, C, ...) in half precision where they are kept."""
+    _require(isinstance(rows, dict) and rows.keys() <= {"images", "logits"}, "memory")
+    images = rows.get("images")
+    _require(_is_tensor(images, torch.uint8) and images.ndim == 4 and images.shape[1] == 3, "memory.images")
+    _require(len(images) <= capacity, "memory.images")
+    logits = rows.get("logits", torch.zeros(len(images), 1, 1, 1, dtype=torch.float16))
+    _require(_is_tensor(logits, torch.float16) and logits.ndim == 4 and len(logits) == len(images), "memory.logits")
+
+
+def _alike(saved: Any, fresh: Any, where: str) -> None:
+    if isinstance(fresh, Mapping):
+        _same_keys(saved, fresh.keys(), where)
+        for key, value in fresh.items():
+            _alike(saved[key], value, f"{where}.{key}")
+    elif isinstance(fresh, Tensor):
+        _require(_is_tensor(saved, fresh.dtype) and saved.shape == fresh.shape, where)
+    else:
+        _require(type(saved) is type(fresh), where)
+
+
+def _is_tensor(value: Any, dtype: torch.dtype) -> bool:
+    return isinstance(value, Tensor) and value.dtype == dtype and value.layout == torch.strided
+
+
+def _same_keys(saved: Any, keys: Any, where: str, *, more: bool = False) -> None:
+    _require(isinstance(saved, dict), where)
+    wrong = set(keys) - saved.keys() if more else set(keys) ^ saved.keys()
+    if wrong:
+        raise ValueError(f"{where} differs in {', '.join(sorted(map(str, wrong))[:3])}")
+
+
+def _require(fits: bool, where: str) -> None:
+    if not fits:
+        raise ValueError(f"{where} is of another type or shape")
