@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
@@ -18,7 +21,9 @@ def fold_batch_norm(module: nn.Module, run: Callable[[], Any]) -> int:
 
     y = γ (w ⋆ x + b − μ) / √(σ² + ε) + β is itself a convolution of x, with other weights. Which pairs there are is not
     guessed from names or from the order of modules, but seen in one forward pass: the BatchNorm receives the very
-    tensor that the convolution made, nothing else uses that tensor, and each of the two is called once.
+    tensor that the convolution made, nothing else uses that tensor, and each of the two is called once. Each folded
+    convolution is compared on that pass's input: one that makes its weights anew while it runs (standardised weights,
+    hooks) stays as it is. Parametrised weights (weight norm, spectral norm) become plain ones.
 
     Args:
         module: a network in evaluation mode.
@@ -27,30 +32,55 @@ def fold_batch_norm(module: nn.Module, run: Callable[[], Any]) -> int:
     Returns:
         How many were folded. The BatchNorm layers become identities, or what else they did (timm's have an activation).
     """
-    pairs = _find_pairs(module, run)
-    names = {child: name for name, child in module.named_modules()}
-    for conv, norm in pairs:
-        module.set_submodule(names[conv], fuse_conv_bn_eval(conv, norm))
+    folded = 0
+    for conv, norm, seen, answer in _find_pairs(module, run):
+        names = {child: name for name, child in module.named_modules()}
+        together = _fused(conv, norm)
+        if together is None or not _same(together(seen), _normalised(norm, answer)):
+            continue
+        module.set_submodule(names[conv], together)
         module.set_submodule(names[norm], _remainder(norm))
-    return len(pairs)
+        folded += 1
+    return folded
 
 
-def _find_pairs(module: nn.Module, run: Callable[[], Any]) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+def _fused(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d | None:
+    """The two as one convolution, in its own class; None where its weight is no plain parameter."""
+    try:
+        if parametrize.is_parametrized(conv):
+            conv = copy.deepcopy(conv)
+            for name in list(conv.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(conv, name, leave_parametrized=True)
+        return fuse_conv_bn_eval(conv, norm)
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return None
+
+
+def _normalised(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+
+
+def _same(found: Tensor, expected: Tensor) -> bool:
+    return bool((found - expected).abs().max() <= 1e-3 * expected.abs().max().clamp_min(1e-6))
+
+
+def _find_pairs(module: nn.Module, run: Callable[[], Any]) -> list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor, Tensor]]:
     calls: Counter[nn.Module] = Counter()
-    answers: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # the tensors are kept, so that no identity is used twice
-    found: list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor]] = []
+    # The tensors are kept, so that no identity is used twice.
+    answers: dict[int, tuple[nn.Conv2d, Tensor, Tensor]] = {}
+    found: list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor, Tensor]] = []
 
-    def after_conv(conv: nn.Module, _: Any, answer: Tensor) -> None:
+    def after_conv(conv: nn.Module, inputs: tuple[Tensor, ...], answer: Tensor) -> None:
         assert isinstance(conv, nn.Conv2d)
         calls[conv] += 1
-        answers[id(answer)] = (conv, answer)
+        answers[id(answer)] = (conv, inputs[0], answer)
 
     def before_norm(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(norm, nn.BatchNorm2d)
         calls[norm] += 1
         if id(inputs[0]) in answers:
-            conv, answer = answers[id(inputs[0])]
-            found.append((conv, norm, answer))
+            conv, seen, answer = answers[id(inputs[0])]
+            found.append((conv, norm, seen, answer))
 
     handles: list[RemovableHandle] = []
     for part in module.modules():
@@ -64,9 +94,7 @@ def _find_pairs(module: nn.Module, run: Callable[[], Any]) -> list[tuple[nn.Conv
     finally:
         for handle in handles:
             handle.remove()
-    return [
-        (conv, norm) for conv, norm, answer in found if calls[conv] == calls[norm] == 1 and uses.count[id(answer)] == 1
-    ]
+    return [pair for pair in found if calls[pair[0]] == calls[pair[1]] == 1 and uses.count[id(pair[3])] == 1]
 
 
 class _Uses(TorchFunctionMode):

@@ -2,66 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dfad_seg.common.errors import InputError
+from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.segmentors.containers import find_state_dict
-from dfad_seg.segmentors.saved import FORMAT
-from dfad_seg.segmentors.sources import build_segmentor
-
-# Encoders that are tried on smp's checkpoints, in the order of how common they are.
-SMP_ENCODERS = (
-    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2"),
-    *("resnext50_32x4d", "se_resnet50", "se_resnext50_32x4d", "vgg16_bn", "densenet121"),
-    *(f"efficientnet-b{i}" for i in range(8)),
-    *("mit_b0", "mit_b1", "mit_b2", "mit_b3", "mit_b4", "mit_b5"),
-    *("tu-mobilenetv3_small_100", "tu-mobilenetv3_small_075", "tu-mobilenetv3_small_050", "tu-mobilenetv3_large_100"),
-    *("tu-resnet18", "tu-resnet34", "tu-resnet50", "tu-resnet101", "tu-efficientnet_b0", "tu-mobilenetv2_100"),
-)
+from dfad_seg.segmentors.inspection_smp import Inspected, fits, inspect_smp
+from dfad_seg.segmentors.mmseg_source import recorded_classes
+from dfad_seg.segmentors.saved import FORMAT, read_segmentor_file
+from dfad_seg.segmentors.settling import smooth_noise
+from dfad_seg.segmentors.sources import SOURCES, build_segmentor, spec_runs_code
 
 _MAX_DESCRIPTION = 1 << 20  # bytes; ours have some thousand
 
 
-@dataclass
-class Inspected:
-    """What a file looks like.
-
-    Attributes:
-        kind: what kind of file it is, in words.
-        source: a key of `SOURCES`, `saved`, or None where no source takes it as it is.
-        options: of this source, as far as they can be read off; `checkpoint` or `path` among them.
-        num_classes: None where the file does not show it.
-        classes: their names, where the file has them.
-        parameters, batch_norms: how many, where the file shows its weights.
-        hints: what else there is to know, one sentence each.
-        exact: whether the network of `source` and `options` fits the file's keys and shapes.
-    """
-
-    kind: str
-    source: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    num_classes: int | None = None
-    classes: tuple[str, ...] | None = None
-    parameters: int | None = None
-    batch_norms: int | None = None
-    hints: list[str] = field(default_factory=list)
-    exact: bool = False
-
-
-def inspect_file(path: str | Path, *, trust: bool = False) -> Inspected:
+def inspect_file(path: str | Path, *, trust: bool = False, key: str | None = None) -> Inspected:
     """Look at a checkpoint, a TorchScript or a torch.export file, or a file that `save_segmentor` wrote.
 
     Args:
+        key: which weights of a file that has several; the option `checkpoint_key`.
         trust: load a TorchScript or torch.export file, which is a program, to see more of it.
 
     Raises:
@@ -73,8 +41,8 @@ def inspect_file(path: str | Path, *, trust: bool = False) -> Inspected:
         return _inspect_program(path, program, trust)
     content = read_tensors(path)
     if isinstance(content, dict) and content.get("format") == FORMAT:
-        return _inspect_own(path, content)
-    return _inspect_weights(path, content)
+        return _inspect_own(path)
+    return _inspect_weights(path, content, key)
 
 
 def _program_kind(path: Path) -> str | None:
@@ -99,23 +67,35 @@ def _inspect_program(path: Path, source: str, trust: bool) -> Inspected:
     else:
         found.hints.append("written by this program: it takes RGB in [0, 1], and its normalisation is inside")
         found.options |= {"mean": [0, 0, 0], "std": [1, 1, 1]}
-        found.num_classes = described.get("num_classes")
-        found.classes = tuple(described["classes"]) if described.get("classes") else None
+        classes, count = described.get("classes"), described.get("num_classes")
+        found.num_classes = count if isinstance(count, int) else None
+        if isinstance(classes, list) and all(isinstance(name, str) for name in classes):
+            found.classes = tuple(classes)
     if not trust:
         found.hints.append("it was not loaded, as that runs its code; --trust does, if you trust where it comes from")
         return found
-    # The class count is what its answer has: the segmentor only compares it, so any number serves here.
-    network = build_segmentor(source, num_classes=1, **found.options).network
-    answer = _answer(network)
-    found.exact = answer is not None
-    if isinstance(answer, Tensor) and answer.ndim == 4:
-        found.num_classes = answer.shape[1]
-        if answer.min() >= 0 and torch.allclose(answer.sum(1), torch.ones(1), atol=1e-3):
-            found.hints.append("its answers are probabilities, not logits: take the softmax out before you export it")
-    else:
-        found.hints.append("it did not answer a 128x128 image by logits (N, C, h, w): it may need another size")
+    kind = SOURCES[source]
+    network = kind.build(kind.options(path=str(path), trust=True), num_classes=1).module
     found.parameters = sum(parameter.numel() for parameter in network.parameters())
     found.batch_norms = sum(name.endswith("running_mean") for name in network.state_dict())
+    answer = _answer(network)
+    if answer is None or answer.ndim != 4:
+        found.hints.append(
+            "it answers no image of usual sizes by logits (N, C, h, w)" if answer is None else
+            f"it answers images by a tensor of shape {tuple(answer.shape)}, and logits (N, C, h, w) are needed"
+        )  # fmt: skip
+        return found
+    found.num_classes = answer.shape[1]
+    if answer.min() >= 0 and torch.allclose(answer.sum(1), torch.ones(1), atol=1e-3):
+        found.hints.append("its answers are probabilities, not logits: take the softmax out before you export it")
+    try:
+        segmentor = build_segmentor(source, num_classes=found.num_classes, **found.options)
+    except InputError as error:
+        found.hints.append(str(error).rstrip("."))
+        return found
+    found.exact = True
+    if segmentor.fixed_size is not None:
+        found.hints.append("it takes images of {}x{} only".format(*segmentor.fixed_size))
     return found
 
 
@@ -133,20 +113,25 @@ def _description(path: Path) -> dict[str, Any] | None:
 
 
 def _answer(network: torch.nn.Module) -> Tensor | None:
-    try:
-        with torch.no_grad():
-            answer = network(torch.zeros(1, 3, 128, 128))
-    except (RuntimeError, InputError):
-        return None
-    if isinstance(answer, Mapping):
-        answer = answer.get("out", answer.get("logits"))
-    return answer if isinstance(answer, Tensor) else None
+    for batch, size in itertools.product((1, 2), ((128, 128), (224, 224), (512, 512))):
+        try:
+            with torch.no_grad():
+                answer = network(smooth_noise(batch, *size))
+        except Exception:  # programs raise what they like
+            continue
+        if isinstance(answer, Mapping):
+            answer = answer.get("out", answer.get("logits"))
+        return answer.float() if isinstance(answer, Tensor) else None
+    return None
 
 
-def _inspect_own(path: Path, content: dict[str, Any]) -> Inspected:
+def _inspect_own(path: Path) -> Inspected:
+    content = read_segmentor_file(path)
     spec = content["spec"]
-    architecture = " ".join(str(spec[key]) for key in ("arch", "encoder_name", "factory", "path") if key in spec)
-    found = Inspected(f"a file of this program: {spec['source']} {architecture}", "saved", {"checkpoint": str(path)})
+    parts = spec.get("of", spec)
+    architecture = " ".join(str(parts[key]) for key in ("arch", "encoder_name", "factory", "path") if key in parts)
+    what = f"{spec['source']} {architecture}" if parts is spec else f"cut out of {parts.get('source')} {architecture}"
+    found = Inspected(f"a file of this program: {printable(what)}", "saved", {"checkpoint": str(path)})
     found.num_classes = spec["num_classes"]
     found.classes = tuple(content["classes"]) if content["classes"] else None
     _count(found, content["state_dict"])
@@ -155,15 +140,15 @@ def _inspect_own(path: Path, content: dict[str, Any]) -> Inspected:
             f"normalisation: mean {_short(spec['mean'])}, std {_short(spec['std'])}, input_scale"
             f" {spec.get('input_scale', 1):g}, {spec.get('channel_order', 'rgb')}"
         )
-    found.exact = spec["source"] not in ("factory", "torchscript", "torch_export")
+    found.exact = not spec_runs_code(spec)
     return found
 
 
-def _inspect_weights(path: Path, content: Any) -> Inspected:
-    state = find_state_dict(content, path)
-    tops = {key.split(".")[0] for key in state}
+def _inspect_weights(path: Path, content: Any, key: str | None) -> Inspected:
+    state = find_state_dict(content, path, key)
+    tops = {name.split(".")[0] for name in state}
     if {"encoder", "segmentation_head"} <= tops:
-        found = _smp(state)
+        found = inspect_smp(state)
     elif {"backbone", "decode_head"} <= tops:
         found = _mmseg(state, content)
     elif {"backbone", "classifier"} <= tops:
@@ -176,73 +161,40 @@ def _inspect_weights(path: Path, content: Any) -> Inspected:
         found.hints.append("build it by your own code: source factory, factory: package.module:callable")
         found.source = "factory"
         found.options = {"factory": "my_package.my_module:build_network"}
+    if found.num_classes == 1:
+        found.source, found.exact = None, False
+        found.hints.append(
+            "its head has one channel, a mask by a threshold; needed is a channel per class: a factory that returns"
+            " torch.cat([torch.zeros_like(x), x], 1) makes two classes of it"
+        )
+    extra = {"checkpoint": str(path)} | ({} if key is None else {"checkpoint_key": key})
     if found.source is not None:
-        found.options["checkpoint"] = str(path)
+        found.options |= extra
+        found.candidates = [options | extra for options in found.candidates]
     _count(found, state)
     return found
-
-
-def _smp(state: Mapping[str, Tensor]) -> Inspected:
-    head = state["segmentation_head.0.weight"]
-    found = Inspected("weights of segmentation_models_pytorch", "smp", {}, int(head.shape[0]))
-    for options in _smp_candidates(state, int(head.shape[1])):
-        if _fits("smp", found.num_classes or 1, options, state):
-            found.options, found.exact = options, True
-            found.hints.append(
-                "mean and std are a guess: ImageNet's, as smp's encoders have; give your own if they differ"
-            )
-            return found
-    found.options = {"arch": "DeepLabV3Plus", "encoder_name": "resnet50"}
-    found.hints.append("arch and encoder_name are placeholders: no usual combination fits; give what it was built with")
-    return found
-
-
-def _smp_candidates(state: Mapping[str, Tensor], head_channels: int) -> Iterable[dict[str, Any]]:
-    """Architectures whose decoder has this file's keys, on encoders that could be meant."""
-    decoder = {key for key in state if key.startswith("decoder.")}
-    if any(".aspp." in key for key in decoder):
-        arch = "DeepLabV3Plus" if any(key.startswith("decoder.block2.") for key in decoder) else "DeepLabV3"
-        options: dict[str, Any] = {} if head_channels == 256 else {"decoder_channels": head_channels}
-    elif any(key.startswith("decoder.aspp.") or key.startswith("decoder.0.convs.") for key in decoder):
-        arch, options = "DeepLabV3", {} if head_channels == 256 else {"decoder_channels": head_channels}
-    elif any(key.startswith("decoder.p5.") for key in decoder):
-        arch, options = "FPN", {}
-    elif any(key.startswith("decoder.psp.") for key in decoder):
-        arch, options = "PSPNet", {}
-    elif any(key.startswith("decoder.blocks.x_") for key in decoder):
-        arch, options = "UnetPlusPlus", {}
-    elif any(key.startswith("decoder.mlp_stage.") for key in decoder):
-        arch, options = "Segformer", {}
-    elif any(key.startswith("decoder.gau") for key in decoder):
-        arch, options = "PAN", {}
-    else:
-        arch, options = "Unet", {}
-    own = {key.removeprefix("encoder.") for key in state if key.startswith("encoder.")}
-    timm_made = any(key.startswith("model.") for key in own)
-    for encoder in SMP_ENCODERS:
-        mix_transformer = any(key.startswith("patch_embed1.") for key in own)
-        if encoder.startswith("tu-") == timm_made and encoder.startswith("mit_") == mix_transformer:
-            yield {"arch": arch, "encoder_name": encoder, **options}
 
 
 def _torchvision(state: Mapping[str, Tensor]) -> Inspected:
     blocks = {key.split(".")[2] for key in state if key.startswith("backbone.layer3.")}
     backbone = {6: "resnet50", 23: "resnet101"}.get(len(blocks), "mobilenet_v3_large")
     if any(key.startswith("classifier.0.convs.") for key in state):
-        names = [f"deeplabv3_{backbone}", "deeplabv3_mobilenetv2"]
+        tried = [{"arch": f"deeplabv3_{backbone}"}]
+        tried += [{"arch": "deeplabv3_mobilenetv2", "output_stride": stride} for stride in (16, 8)]
         head = "classifier.4.weight"
     elif any(key.startswith("classifier.cbr.") for key in state):
-        names, head = ["lraspp_mobilenet_v3_large"], "classifier.high_classifier.weight"
+        tried, head = [{"arch": "lraspp_mobilenet_v3_large"}], "classifier.high_classifier.weight"
     else:
-        names, head = [f"fcn_{backbone}"], "classifier.4.weight"
-    found = Inspected("weights of torchvision", "torchvision", {"arch": names[0]})
-    if head in state:
+        tried, head = [{"arch": f"fcn_{backbone}"}], "classifier.4.weight"
+    found = Inspected("weights of torchvision", "torchvision", dict(tried[0]))
+    if head in state and state[head].ndim == 4:
         found.num_classes = int(state[head].shape[0])
     auxiliary = {"aux_loss": True} if any(key.startswith("aux_classifier.") for key in state) else {}
-    for name in names:
-        options = {"arch": name, **auxiliary}
-        if _fits("torchvision", found.num_classes or 1, options, state):
-            found.options, found.exact = options, True
+    found.candidates = [
+        options for one in tried if fits("torchvision", found.num_classes or 1, options := {**one, **auxiliary}, state)
+    ]
+    if found.candidates:
+        found.options, found.exact = dict(found.candidates[0]), True
     found.hints.append(
         "mean and std are a guess: ImageNet's, as torchvision's own weights have; give your own if they differ"
         if found.exact
@@ -257,31 +209,14 @@ def _mmseg(state: Mapping[str, Tensor], content: Any) -> Inspected:
     found.num_classes = None if head is None else int(head.shape[0])
     meta = content.get("meta") if isinstance(content, Mapping) else None
     meta = meta if isinstance(meta, Mapping) else {}
-    dataset = meta.get("dataset_meta")
-    names = dataset.get("classes") if isinstance(dataset, Mapping) else meta.get("CLASSES")
-    if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names):
-        found.classes = tuple(names)
+    names, _ = recorded_classes(content)
+    found.classes = None if names is None else tuple(names)
     for key in ("mean", "std", "bgr_to_rgb", "to_rgb"):
-        match = re.search(rf"\b{key}\s*=\s*(\[[^\]]*\]|True|False)", str(meta.get("cfg", "")))
+        match = re.search(rf"\b{key}\s*=\s*(\[[^\]]*\]|True|False)", printable(meta.get("cfg", ""), 2**20))
         if match:
             found.hints.append(f"its config says {key} = {match.group(1)}, in units of 0-255")
-    found.hints.append("its architecture is in its config file: see docs/bring_your_own.md on MMSegmentation")
+    found.hints.append("its architecture is in its config file: source mmseg, config: the file")
     return found
-
-
-def _fits(source: str, num_classes: int, options: dict[str, Any], state: Mapping[str, Tensor]) -> bool:
-    """Whether the network has exactly these keys and shapes; built without memory for its weights."""
-    try:
-        with torch.device("meta"):
-            own = build_segmentor(source, num_classes=num_classes, **options).network.state_dict()
-    except (InputError, NotImplementedError, RuntimeError):
-        try:  # some networks compute with numbers while they are built
-            own = build_segmentor(source, num_classes=num_classes, **options).network.state_dict()
-        except InputError:
-            return False
-    shapes = {key: value.shape for key, value in own.items() if not key.endswith("num_batches_tracked")}
-    theirs = {key: value.shape for key, value in state.items() if not key.endswith("num_batches_tracked")}
-    return shapes == theirs
 
 
 def _count(found: Inspected, state: Mapping[str, Tensor]) -> None:
@@ -292,3 +227,23 @@ def _count(found: Inspected, state: Mapping[str, Tensor]) -> None:
 
 def _short(values: Iterable[float]) -> str:
     return "[" + ", ".join(f"{value:.4g}" for value in values) + "]"
+
+
+def compare(found: Inspected, size: tuple[int, int] = (128, 128)) -> list[tuple[dict[str, Any], float, float]]:
+    """How far the predictions of all candidates are from the first's, on images of smooth noise.
+
+    Returns:
+        For each candidate: its options, the share of pixels with the first's class, and the mean absolute difference of
+        the logits as a share of the standard deviation of the first's.
+    """
+    images = smooth_noise(2, *size)
+    results = []
+    first: Tensor | None = None
+    for options in found.candidates:
+        assert found.source is not None and found.num_classes is not None
+        with torch.no_grad():
+            logits = build_segmentor(found.source, num_classes=found.num_classes, **options).eval()(images)
+        first = logits if first is None else first
+        agreement = float((logits.argmax(1) == first.argmax(1)).float().mean())
+        results.append((options, agreement, float((logits - first).abs().mean() / first.std().clamp_min(1e-12))))
+    return results

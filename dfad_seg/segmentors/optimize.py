@@ -8,6 +8,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.segmentors.convolutions import rewrite_convolutions
 from dfad_seg.segmentors.folding import fold_batch_norm as fold_in_place
 
@@ -74,7 +75,7 @@ def _folded(module: nn.Module, image_size: tuple[int, int]) -> nn.Module:
             return module
         expected, found = answer(module), answer(copied)
         deviation = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
-    except (RuntimeError, TypeError, AttributeError) as error:
+    except (RuntimeError, TypeError, AttributeError, InputError) as error:
         warnings.warn(f"BatchNorm of the teacher is not folded: {error}", stacklevel=3)
         return module
     if not deviation <= TOLERANCE:

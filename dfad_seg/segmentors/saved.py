@@ -13,11 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.files import write_torch
 from dfad_seg.common.tensors import digest, read_tensors
-from dfad_seg.common.values import FileName, options, validated
+from dfad_seg.common.values import options, validated
 from dfad_seg.segmentors import base
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.contract import Contract
-from dfad_seg.segmentors.kinds import WEIGHT_OPTIONS, Source
+from dfad_seg.segmentors.kinds import WEIGHT_OPTIONS
 from dfad_seg.segmentors.sources import SOURCES, build_segmentor, spec_runs_code
 from dfad_seg.segmentors.weights import load_state
 
@@ -25,24 +25,6 @@ FORMAT = "dfad_seg/segmentor"
 VERSION = 1
 _SPARE = 2**28
 """Bytes that a stored network may need beyond four times its file, while it is built."""
-
-
-@options
-class SavedOptions:
-    """A network file of this program: `student.pt` or `teacher.pt` of a run. It knows its architecture and classes."""
-
-    checkpoint: FileName
-    """The file."""
-    trust: bool = False
-    """Allow the file to name a Python factory, a program, or a part of another package: that is code."""
-
-
-def build_saved(chosen: SavedOptions, *, num_classes: int) -> Segmentor:
-    """The segmentor in a file, in evaluation mode."""
-    return load_segmentor(chosen.checkpoint, trust=chosen.trust)
-
-
-SOURCES["saved"] = Source(SavedOptions, build_saved)
 
 
 @options

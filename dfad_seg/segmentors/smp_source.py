@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import warnings
 from typing import Any, Literal
@@ -131,10 +132,10 @@ def build_smp(chosen: SmpOptions, *, num_classes: int) -> Network:
     )
 
 
+_HERE = ("arch", "encoder_name", "encoder_weights", "encoder_checkpoint", "encoder_options")
+_COMMON = {field.name for field in dataclasses.fields(SourceOptions)}
 _ARCHITECTURE = [
-    name
-    for name in SmpOptions.__annotations__
-    if name not in ("arch", "encoder_name", "encoder_weights", "encoder_checkpoint", "encoder_options")
+    field.name for field in dataclasses.fields(SmpOptions) if field.name not in _COMMON and field.name not in _HERE
 ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from dfad_seg.common.errors import InputError, choose, printable
 from dfad_seg.common.tensors import read_tensors
-from dfad_seg.common.values import plain, validated
+from dfad_seg.common.values import FileName, options, plain, validated
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.contract import Contract, check_num_classes
 from dfad_seg.segmentors.cut import CutOptions, StoredCut, build_cut
@@ -19,6 +19,23 @@ from dfad_seg.segmentors.programs import ProgramOptions, build_torch_export, bui
 from dfad_seg.segmentors.smp_source import SmpOptions, build_smp
 from dfad_seg.segmentors.torchvision_source import TorchvisionOptions, build_torchvision
 from dfad_seg.segmentors.weights import load_content
+
+
+@options
+class SavedOptions:
+    """A network file of this program: `student.pt` or `teacher.pt` of a run. It knows its architecture and classes."""
+
+    checkpoint: FileName
+    """The file."""
+    trust: bool = False
+    """Allow the file to name a Python factory, a program, or a part of another package: that is code."""
+
+
+def build_saved(chosen: SavedOptions, *, num_classes: int) -> Segmentor:
+    """The segmentor in a file, in evaluation mode."""
+    from dfad_seg.segmentors.saved import load_segmentor  # which builds what its file says by this table
+
+    return load_segmentor(chosen.checkpoint, trust=chosen.trust)
 
 
 def _always(_: Mapping[str, Any]) -> bool:
@@ -32,6 +49,7 @@ SOURCES: dict[str, Source] = {
     "torch_export": Source(ProgramOptions, build_torch_export, _always, knows_range=False),
     "factory": Source(FactoryOptions, build_factory, _always, knows_range=False),
     "mmseg": Source(MmsegOptions, build_mmseg, runs_code),
+    "saved": Source(SavedOptions, build_saved),
     "cut": Source(StoredCut, build_cut, lambda spec: spec_runs_code(spec.get("of"))),
 }
 
@@ -56,24 +74,24 @@ def build_segmentor(source: str, *, num_classes: int, **values: Any) -> Segmento
     """
     kind: Source = choose(SOURCES, source, "segmentor source")
     check_num_classes(num_classes)
-    options = validated(kind.options, values, f"segmentor source '{source}'")
-    built = kind.build(options, num_classes=num_classes)
-    if not isinstance(options, SourceOptions):
+    chosen = validated(kind.options, values, f"segmentor source '{source}'")
+    built = kind.build(chosen, num_classes=num_classes)
+    if not isinstance(chosen, SourceOptions):
         assert isinstance(built, Segmentor)
         return _checked(built, source, num_classes)
     if isinstance(built, Segmentor):
         segmentor = _checked(built, source, num_classes, [name for name in values if name in _CONTRACT])
     else:
-        segmentor = _wrapped(built, source, kind, num_classes, options)
-    if options.checkpoint is not None:
-        content = read_tensors(options.checkpoint)
-        load_content(segmentor, content, options.checkpoint, options.checkpoint_key)
-        if source == "mmseg" and options.classes is None:
+        segmentor = _wrapped(built, source, kind, num_classes, chosen)
+    if chosen.checkpoint is not None:
+        content = read_tensors(chosen.checkpoint)
+        load_content(segmentor, content, chosen.checkpoint, chosen.checkpoint_key)
+        if source == "mmseg" and chosen.classes is None:
             _take_classes(segmentor, content)
     settle, stored = (built.settle, built.spec) if isinstance(built, Network) else (None, None)
     if settle is not None:
         settle(segmentor)
-    given = _given(options)
+    given = _given(chosen)
     if stored is not None:
         given = {name: value for name, value in given.items() if name in _COMMON} | stored
     segmentor.spec = {"source": source, "num_classes": num_classes, **given}

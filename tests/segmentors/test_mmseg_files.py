@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.segmentors import build_segmentor, load_segmentor, read_file, read_state_dict, save_segmentor
+from dfad_seg.common.tensors import read_tensors
+from dfad_seg.segmentors import build_segmentor, load_segmentor, read_state_dict, save_segmentor
 from dfad_seg.segmentors.mmseg_source import plain_classes, recorded_classes, runs_code
 
 WEIGHTS = {"backbone.conv.weight": torch.arange(4.0), "decode_head.conv_seg.bias": torch.ones(2)}
@@ -52,7 +53,7 @@ def test_a_training_checkpoint_is_read_without_its_log(tmp_path, monkeypatch):
         torch.load(path, weights_only=True)
     state = read_state_dict(path)
     assert all(torch.equal(state[key], value) for key, value in WEIGHTS.items()) and state.keys() == WEIGHTS.keys()
-    buffer = read_file(path)["message_hub"]["log_scalars"]["train/loss"]
+    buffer = read_tensors(path)["message_hub"]["log_scalars"]["train/loss"]
     assert type(buffer).__name__ == "Inert" and vars(buffer) == {}
     # Nothing stays allowed afterwards.
     with pytest.raises(Exception, match="weights_only|WeightsUnpickler"):
@@ -71,7 +72,7 @@ def test_a_log_does_not_open_the_door_for_anything_else(tmp_path, monkeypatch):
     trace = tmp_path / "executed"
     path = training_checkpoint(tmp_path / "evil.pth", monkeypatch, hook=Command(trace))
     with pytest.raises(InputError, match="Python objects .*system.*refused"):
-        read_file(path)
+        read_tensors(path)
     assert not trace.exists()
 
 
@@ -81,7 +82,7 @@ def test_even_allowed_names_stand_for_nothing(tmp_path):
             return getattr, ("text", "upper")
 
     torch.save({"state_dict": WEIGHTS, "extra": Asks()}, tmp_path / "getattr.pth")
-    assert type(read_file(tmp_path / "getattr.pth")["extra"]).__name__ == "Inert"
+    assert type(read_tensors(tmp_path / "getattr.pth")["extra"]).__name__ == "Inert"
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_a_stored_network_that_runs_code_needs_trust(tmp_path):
     network.palette = [[0, 1, 2], [3, 4, 5]]
     spec = {"source": "mmseg", "num_classes": 2, "model": {"type": "os.system"}}
     save_segmentor(tmp_path / "a.pt", network, spec=spec)
-    assert read_file(tmp_path / "a.pt")["palette"] == [[0, 1, 2], [3, 4, 5]]
+    assert read_tensors(tmp_path / "a.pt")["palette"] == [[0, 1, 2], [3, 4, 5]]
     with pytest.raises(InputError, match="trust=True"):
         load_segmentor(tmp_path / "a.pt")
 

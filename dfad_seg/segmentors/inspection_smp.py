@@ -1,0 +1,210 @@
+"""Which network of segmentation_models_pytorch a file's weights belong to, by their names and shapes."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dfad_seg.common.errors import InputError
+from dfad_seg.segmentors.sources import build_segmentor
+
+# Encoders that are tried, in the order of how common they are, by a part that only their family's names have.
+_ENCODERS: dict[str, tuple[str, ...]] = {
+    "patch_embed1.": tuple(f"mit_b{i}" for i in range(6)),
+    "model.": (
+        *("tu-mobilenetv3_small_100", "tu-mobilenetv3_small_075", "tu-mobilenetv3_small_050"),
+        *("tu-mobilenetv3_large_100", "tu-mobilenetv2_100", "tu-efficientnet_lite0"),
+        *("tu-resnet18", "tu-resnet34", "tu-resnet50", "tu-resnet101"),
+        *(f"tu-efficientnet_b{i}" for i in range(5)),
+    ),
+    "_conv_stem.": tuple(f"efficientnet-b{i}" for i in range(8)),
+    "conv_stem.": tuple(f"timm-efficientnet-b{i}" for i in range(6)),
+    "features.": ("mobilenet_v2", "vgg16_bn", "densenet121"),
+    "layer1.": (
+        *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+        *("resnext50_32x4d", "se_resnet50", "se_resnext50_32x4d"),
+    ),
+}
+_STEM = re.compile(
+    r"(conv1(\.0)?|conv_stem|features\.(0\.0|0|conv0)|patch_embed1?\.proj|stem(_0|\.0)?(\.conv)?)\.weight$"
+)
+_RATES = {"decoder_atrous_rates": [(12, 24, 36), (6, 12, 18)]}
+_INTERPOLATION = {"decoder_interpolation": ["nearest", "bilinear"]}
+# What changes a network's numbers and neither its names nor its shapes; smp's own defaults first.
+_UNSEEN: dict[str, dict[str, list[Any]]] = {
+    "DeepLabV3": {"encoder_output_stride": [8, 16], **_RATES},
+    "DeepLabV3Plus": {"encoder_output_stride": [16, 8], **_RATES},
+    "PAN": {"encoder_output_stride": [16, 32], "decoder_interpolation": ["bilinear", "nearest"]},
+    "Unet": _INTERPOLATION,
+    "UnetPlusPlus": _INTERPOLATION,
+    "MAnet": _INTERPOLATION,
+    "FPN": _INTERPOLATION,
+}
+
+
+@dataclass
+class Inspected:
+    """What a file looks like.
+
+    Attributes:
+        kind: what kind of file it is, in words.
+        source: a key of `SOURCES`, `saved`, or None where no source takes it as it is.
+        options: of this source, as far as they can be read off; `checkpoint` or `path` among them.
+        num_classes: None where the file does not show it.
+        classes: their names, where the file has them.
+        parameters, batch_norms: how many, where the file shows its weights.
+        hints: what else there is to know, one sentence each.
+        exact: whether the network of `source` and `options` fits the file's keys and shapes.
+        candidates: all options whose networks do; the file cannot tell them apart, and their numbers differ.
+    """
+
+    kind: str
+    source: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    num_classes: int | None = None
+    classes: tuple[str, ...] | None = None
+    parameters: int | None = None
+    batch_norms: int | None = None
+    hints: list[str] = field(default_factory=list)
+    exact: bool = False
+    candidates: list[dict[str, Any]] = field(default_factory=list)
+
+
+def inspect_smp(state: Mapping[str, Tensor]) -> Inspected:
+    """A state with an encoder and a segmentation_head."""
+    found = Inspected("weights of segmentation_models_pytorch", "smp")
+    heads = [value for key, value in state.items() if key.startswith("segmentation_head.") and value.ndim == 4]
+    channels = _input_channels(state)
+    if not heads or not any(key.startswith("decoder.") for key in state):
+        lack = "no convolution in its head" if not heads else "no decoder"
+        found.kind = f"weights with an encoder and a segmentation_head, as smp names them, and {lack}"
+        found.source, found.options = "factory", {"factory": "my_package.my_module:build_network"}
+        found.hints.append("it is none of smp's networks: build it by your own code, source factory")
+        return found
+    found.num_classes = int(heads[-1].shape[0])
+    if channels not in (None, 3):
+        found.source = None
+        found.hints.append(
+            f"its first convolution takes {channels} channel{'s' if channels != 1 else ''}, and images have 3: build"
+            " it by your own code (source factory) and make its input of RGB there"
+        )
+        return found
+    found.candidates = _fitting(state, found.num_classes)
+    if found.candidates:
+        found.options, found.exact = dict(found.candidates[0]), True
+        found.hints.append("mean and std are a guess: ImageNet's, as smp's encoders have; give your own if they differ")
+    else:
+        found.options = {"arch": _architecture(state)[0], "encoder_name": "resnet50"}
+        found.hints.append(
+            "arch and encoder_name are placeholders: no usual combination fits; give what it was built with"
+        )
+    return found
+
+
+def fits(source: str, num_classes: int, options: dict[str, Any], state: Mapping[str, Tensor]) -> bool:
+    """Whether the network has exactly these keys and shapes; built without memory for its weights where that can be."""
+
+    def shapes() -> dict[str, torch.Size]:
+        network = build_segmentor(source, num_classes=num_classes, **options).network
+        unused = tuple(getattr(network, "unused_weights", ())) or ("\0",)
+        theirs = {key: value.shape for key, value in state.items() if not key.startswith(unused)}
+        return {key: value.shape for key, value in network.state_dict().items()} | {"": _seen(theirs)}
+
+    try:
+        with torch.device("meta"):
+            own = shapes()
+    except (InputError, NotImplementedError, RuntimeError):
+        try:  # some networks compute with numbers while they are built
+            own = shapes()
+        except InputError:
+            return False
+    theirs = own.pop("")
+    return _seen(own) == theirs
+
+
+def _seen(shapes: Mapping[str, Any]) -> Any:
+    return {key: shape for key, shape in shapes.items() if not key.endswith("num_batches_tracked")}
+
+
+def _fitting(state: Mapping[str, Tensor], num_classes: int) -> list[dict[str, Any]]:
+    """All usual options whose network has this state's names and shapes, smp's defaults first."""
+    arch, options = _architecture(state)
+    for encoder in _encoders(state):
+        plain = {"arch": arch, "encoder_name": encoder}
+        seen = next((one for one in options if fits("smp", num_classes, {**plain, **one}, state)), None)
+        if seen is None:
+            continue
+        found = []
+        unseen = _UNSEEN.get(arch, {})
+        for twin, values in itertools.product(_twins(encoder), itertools.product(*unseen.values())):
+            # smp's own defaults need no words.
+            told = {name: value for name, value in zip(unseen, values, strict=True) if value != unseen[name][0]}
+            one = {"arch": arch, "encoder_name": twin, **seen, **told}
+            if (twin == encoder and not told) or fits("smp", num_classes, one, state):
+                found.append({name: list(value) if isinstance(value, tuple) else value for name, value in one.items()})
+        return found
+    return []
+
+
+def _architecture(state: Mapping[str, Tensor]) -> tuple[str, list[dict[str, Any]]]:
+    """An architecture whose decoder has names like these, and options that its shapes show, each to be tried."""
+    names = [key.removeprefix("decoder.") for key in state if key.startswith("decoder.")]
+
+    def has(start: str) -> bool:
+        return any(re.match(start, name) for name in names)
+
+    if has(r".*aspp\.") or has(r"0\.convs\."):
+        arch = "DeepLabV3Plus" if has(r"block2\.") else "DeepLabV3"
+        head = [value for key, value in state.items() if key.startswith("segmentation_head.") and value.ndim == 4]
+        width = int(head[-1].shape[1])
+        options: dict[str, Any] = {} if width == 256 else {"decoder_channels": width}
+        return arch, [options, {**options, "decoder_aspp_separable": arch == "DeepLabV3"}]
+    if has(r"blocks\.\d+\.conv2\."):
+        arch = "MAnet" if has(r"center\.query_conv|center\.") and has(r"blocks\.\d+\.(mfab|hl_conv)") else "Unet"
+        last = {int(name.split(".")[1]): name for name in names if re.match(r"blocks\.\d+\.conv2\.0\.weight", name)}
+        widths = [int(state[f"decoder.{last[i]}"].shape[0]) for i in sorted(last)]
+        options = {} if widths == [256, 128, 64, 32, 16] else {"decoder_channels": widths}
+        options |= {} if len(widths) == 5 or not widths else {"encoder_depth": len(widths)}
+        return arch, [options, {**options, "decoder_attention_type": "scse"}]
+    known = {
+        r"p5\.": ("FPN", [{}, {"decoder_merge_policy": "cat"}]), r"psp\.": ("PSPNet", [{}]),
+        r"blocks\.x_": ("UnetPlusPlus", [{}, {"encoder_depth": 4}, {"encoder_depth": 3}]),
+        r"mlp_stage\.": ("Segformer", [{}]), r"gau": ("PAN", [{}]), r"(fpn|psp|lateral|.*fpn_)": ("UPerNet", [{}]),
+        r"(center|pab)\.": ("MAnet", [{}]), r"reassemble|fusion": ("DPT", [{}]),
+    }  # fmt: skip
+    for start, (arch, tried) in known.items():
+        if has(start):
+            return arch, [dict(one) for one in tried]
+    return "Linknet", [{}, {"encoder_depth": 4}]
+
+
+def _encoders(state: Mapping[str, Tensor]) -> Iterator[str]:
+    own = [key.removeprefix("encoder.") for key in state if key.startswith("encoder.")]
+    for start, encoders in _ENCODERS.items():
+        if any(key.startswith(start) for key in own):
+            yield from encoders
+            return
+
+
+def _twins(encoder: str) -> list[str]:
+    """timm's networks of the same names and shapes with TensorFlow's BatchNorm eps and padding, and the reverse."""
+    import timm
+
+    name = encoder.removeprefix("tu-")
+    if name == encoder or not timm.is_model(f"tf_{name}"):
+        return [encoder]
+    return [encoder, f"tu-tf_{name}"]
+
+
+def _input_channels(state: Mapping[str, Tensor]) -> int | None:
+    """How many channels the first convolution takes; None where it is not seen."""
+    for key, value in state.items():
+        if key.startswith("encoder.") and value.ndim == 4 and _STEM.search(key):
+            return int(value.shape[1])
+    return None
