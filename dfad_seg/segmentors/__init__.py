@@ -7,7 +7,7 @@ from dfad_seg.segmentors.convolutions import restore_convolutions
 from dfad_seg.segmentors.cost import count_flops, count_parameters
 from dfad_seg.segmentors.cut import Cut, CutOptions, cut
 from dfad_seg.segmentors.exportable import ExportableSegmentor, exportable, is_opaque
-from dfad_seg.segmentors.inspection import Inspected, inspect_file
+from dfad_seg.segmentors.inspection import Inspected, compare, inspect_file
 from dfad_seg.segmentors.kinds import WEIGHT_OPTIONS, Network, Source, SourceOptions
 from dfad_seg.segmentors.optimize import optimize_for_distillation
 from dfad_seg.segmentors.saved import (
@@ -18,6 +18,7 @@ from dfad_seg.segmentors.saved import (
     save_segmentor,
     state_hash,
 )
+from dfad_seg.segmentors.settling import smooth_noise
 from dfad_seg.segmentors.sources import SOURCES, STUDENTS, build_segmentor
 from dfad_seg.segmentors.weights import load_weights
 
@@ -34,6 +35,7 @@ __all__ = [
     "Source",
     "SourceOptions",
     "build_segmentor",
+    "compare",
     "count_flops",
     "count_parameters",
     "cut",
@@ -51,5 +53,6 @@ __all__ = [
     "rebuild",
     "restore_convolutions",
     "save_segmentor",
+    "smooth_noise",
     "state_hash",
 ]

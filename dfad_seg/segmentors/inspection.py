@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -162,7 +163,7 @@ def _inspect_weights(path: Path, content: Any, key: str | None) -> Inspected:
         found.source = "factory"
         found.options = {"factory": "my_package.my_module:build_network"}
     if found.num_classes == 1:
-        found.source, found.exact = None, False
+        found.source, found.exact, found.candidates = None, False, []
         found.hints.append(
             "its head has one channel, a mask by a threshold; needed is a channel per class: a factory that returns"
             " torch.cat([torch.zeros_like(x), x], 1) makes two classes of it"
@@ -241,7 +242,8 @@ def compare(found: Inspected, size: tuple[int, int] = (128, 128)) -> list[tuple[
     first: Tensor | None = None
     for options in found.candidates:
         assert found.source is not None and found.num_classes is not None
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # what is left out of the file is said once, elsewhere
             logits = build_segmentor(found.source, num_classes=found.num_classes, **options).eval()(images)
         first = logits if first is None else first
         agreement = float((logits.argmax(1) == first.argmax(1)).float().mean())

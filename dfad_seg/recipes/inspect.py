@@ -1,44 +1,53 @@
-"""What `tools/inspect_teacher.py` does once its arguments are parsed."""
+"""What a checkpoint is, in words, and a config to start from."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
-from dfad_seg.common.errors import InputError
+from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.files import write_text
-from dfad_seg.common.palette import bit_palette
 from dfad_seg.config import shipped_configs
-from dfad_seg.datasets import MetaInfo
 from dfad_seg.objectives import ClassShares
-from dfad_seg.recipes.build import build_network
-from dfad_seg.segmentors import Inspected, Segmentor, inspect_file
+from dfad_seg.segmentors import Inspected, Segmentor, build_segmentor, compare, inspect_file, smooth_noise
 
-SIZE = 128
-"""Of the images of noise."""
+SIDE = 128
+"""Of the images that candidates and networks are shown."""
 RECIPE = "camvid/recommended_cpu_30min"
 
 
-def inspect_from_arguments(*, file: str, trust: bool, num_classes: int | None, out: str | None) -> int:
-    """`tools/inspect_teacher.py`; returns the exit code.
+def inspect_teacher(
+    file: str | Path,
+    *,
+    trust: bool = False,
+    num_classes: int | None = None,
+    out: str | Path | None = None,
+    key: str | None = None,
+) -> None:
+    """Print what a checkpoint is and, where a source takes it, a config to start from.
 
     Args:
         file: a checkpoint or a program.
         trust: load programs.
         num_classes: where the file does not show it.
         out: a file for the config, which is printed otherwise.
+        key: which weights of a file that has several.
+
+    Raises:
+        InputError: no such file or one that cannot be read; `out` exists.
     """
     if out is not None and Path(out).exists():
         raise InputError(f"{out} exists already. Give another name as --out.")
-    found = inspect_file(file, trust=trust)
+    found = inspect_file(file, trust=trust, key=key)
     found.num_classes = found.num_classes or num_classes
     print(describe(file, found))
     network = built(found)
     if network is not None:
-        print("\n".join(on_noise(network, found.classes)))
+        print("\n".join(on_noise(network)))
     config = starting_config(found, network)
     if config is None:
         print("no config: see the remarks above, and docs/bring_your_own.md")
@@ -47,47 +56,57 @@ def inspect_from_arguments(*, file: str, trust: bool, num_classes: int | None, o
     else:
         write_text(out, config)
         print(f"a config to start from: {out}")
-    return 0
 
 
 def describe(file: str | Path, found: Inspected) -> str:
     """The findings as lines of text."""
-    lines = [f"{file}: {found.kind}"]
+    lines = [f"{printable(file)}: {found.kind}"]
     if found.source is not None:
-        fit = "fits exactly" if found.exact else "not checked against the weights"
-        options = {key: value for key, value in found.options.items() if key not in ("checkpoint", "path", "trust")}
-        shown = "".join(f", {key} {value}" for key, value in options.items())
-        lines.append(f"  source: {found.source}{shown} ({fit})")
-    names = f": {', '.join(found.classes)}" if found.classes else ""
+        fit = "not checked against the weights"
+        if found.exact:
+            fit = "fits exactly" if len(found.candidates) < 2 else f"one of {len(found.candidates)} that fit"
+        lines.append(f"  source: {found.source}{_options(found.options, ', ')} ({fit})")
+    names = f": {', '.join(printable(name, 40) for name in found.classes)}" if found.classes else ""
     lines.append(f"  classes: {found.num_classes or 'not visible in the file'}{names}")
     if found.parameters is not None:
         lines.append(f"  parameters: {found.parameters:,}; BatchNorm layers: {found.batch_norms}")
-    lines += [f"  {hint}" for hint in found.hints]
+    lines += [f"  {printable(hint, 400)}" for hint in found.hints]
+    if len(found.candidates) > 1 and found.num_classes is not None:
+        lines.append(
+            "  the file cannot tell these apart: names and shapes are the same, and what they compute is not. Take the one"
+            " that it was trained as. Their predictions on two images of smooth noise, against the first's:"
+        )
+        for options, agreement, difference in compare(found, (SIDE, SIDE)):
+            lines.append(
+                f"    {_options(options, '')}: {100 * agreement:.1f} % of pixels the same, logits differ by"
+                f" {difference:.2g} of their standard deviation"
+            )
     return "\n".join(lines)
+
+
+def _options(options: Mapping[str, Any], before: str) -> str:
+    shown = [f"{key} {value}" for key, value in options.items() if key not in ("checkpoint", "path", "trust")]
+    return before * bool(shown) + ", ".join(shown)
 
 
 def built(found: Inspected) -> Segmentor | None:
     """The network, where it can be built from what is known."""
     if not found.exact or found.source is None or found.num_classes is None:
         return None
-    info = MetaInfo(
-        classes=found.classes or tuple(f"class_{i}" for i in range(found.num_classes)),
-        palette=bit_palette(found.num_classes),
-        named=found.classes is not None,
-    )
-    return build_network(found.source, found.options, "teacher", info).eval()
+    return build_segmentor(found.source, num_classes=found.num_classes, **found.options).eval()
 
 
-def on_noise(network: Segmentor, classes: tuple[str, ...] | None) -> list[str]:
-    """What the network answers on noise."""
-    images = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+def on_noise(network: Segmentor) -> list[str]:
+    """What the network predicts on smooth noise."""
+    height, width = network.fixed_size or (SIDE, SIDE)
     with torch.no_grad():
-        logits = network(images)
+        logits = network(smooth_noise(2, height, width))
     share = logits.argmax(1).flatten().bincount(minlength=network.num_classes).float() / logits[:, 0].numel()
     largest = int(share.argmax())
+    name = printable(network.classes[largest], 40) if network.classes else f"class_{largest}"
     line = (
-        f"  on noise of {SIZE}x{SIZE}: logits {logits.min():.2f} to {logits.max():.2f},"
-        f" most often {classes[largest] if classes else f'class_{largest}'} ({100 * share[largest]:.0f} % of pixels)"
+        f"  on noise of {height}x{width}: logits {logits.min():.2f} to {logits.max():.2f},"
+        f" most often {name} ({100 * share[largest]:.0f} % of pixels)"
     )
     return [line] if bool(torch.isfinite(logits).all()) else [line, "  warning: there are logits that are not finite"]
 
@@ -115,6 +134,12 @@ def starting_config(found: Inspected, network: Segmentor | None = None) -> str |
     if not found.num_classes:
         remarks.append("# num_classes: the file does not show it; write the number here.")
     remarks += [f"# {hint}." for hint in found.hints if "guess" in hint or "placeholder" in hint]
+    if len(found.candidates) > 1:
+        others = [_options(options, "") for options in found.candidates[1:]]
+        remarks += [
+            "# The weights fit these teachers as well, whose predictions differ:",
+            *(f"#   {o}" for o in others),
+        ]
     return "\n".join(remarks) + "\n" + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=110)
 
 
