@@ -73,7 +73,7 @@ def describe(file: str | Path, found: Inspected) -> str:
     lines += [f"  {printable(hint, 400)}" for hint in found.hints]
     if len(found.candidates) > 1 and found.num_classes is not None:
         lines.append(
-            "  the file cannot tell these apart: names and shapes are the same, and what they compute is not. Take the one"
+            "  the file cannot tell these apart: names and shapes are the same, what they compute is not. Take the one"
             " that it was trained as. Their predictions on two images of smooth noise, against the first's:"
         )
         for options, agreement, difference in compare(found, (SIDE, SIDE)):

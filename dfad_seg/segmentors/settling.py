@@ -28,6 +28,7 @@ def settle(segmentor: Segmentor, what: str, given: Contract) -> None:
         InputError: half precision, training mode, no logits, or no size at which it answers; it begins with `what`.
     """
     segmentor.eval()
+    segmentor.fixed_batch = next(_batches(segmentor.network))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         _take_float32(segmentor, what)
         _find_sizes(segmentor, what, given)
