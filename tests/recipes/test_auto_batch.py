@@ -25,7 +25,7 @@ def test_every_painter_gets_an_image(world, monkeypatch):
     tried = []
     monkeypatch.setattr(auto_batch, "peak_memory", lambda config, batch: tried.append(batch) or GIB + batch * GIB // 10)
     monkeypatch.setattr(auto_batch, "free_memory", lambda: 4 * GIB)
-    generator = {"type": "layout", "painters": 6}
+    generator = {"type": "layout", "sub_generators": 6}
     config = parse_config(world.configs["dfad"] | {"generator": generator, "batch_size": 12, "accumulate": 2})
     assert with_largest_batch(config).batch_size == 24 and tried == [12, 28]
 
@@ -33,7 +33,7 @@ def test_every_painter_gets_an_image(world, monkeypatch):
 def test_no_more_than_the_memory_holds(world, monkeypatch):
     monkeypatch.setattr(auto_batch, "peak_memory", lambda config, batch: GIB + batch * GIB // 10)
     monkeypatch.setattr(auto_batch, "free_memory", lambda: 4 * GIB)
-    config = parse_config(world.configs["dfad"] | {"batch_size": 4, "replay_size": 9, "replay_steps": 1})
+    config = parse_config(world.configs["dfad"] | {"batch_size": 4, "replay": {"size": 9, "steps": 1}})
     assert with_largest_batch(config).batch_size == 9
     # On a GPU the chosen batch is tried, which a larger one than that could not be.
     tried = []

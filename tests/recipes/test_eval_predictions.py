@@ -11,7 +11,8 @@ from PIL import Image
 
 from dfad_seg import load_config
 from dfad_seg.datasets import StreetScenes, build_dataset
-from dfad_seg.recipes import evaluate, load_role
+from dfad_seg.recipes import evaluate
+from dfad_seg.recipes.sources import load_role
 from dfad_seg.segmentors import build_segmentor, load_segmentor, save_segmentor
 
 

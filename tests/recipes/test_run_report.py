@@ -76,7 +76,7 @@ def test_pictures_of_examples_and_of_the_generator(reported):
 def test_a_run_without_evaluation_reads_no_image_and_parts_can_be_left_out(world, tmp_path):
     removed = ("dataset", "evaluation")
     values = {k: v for k, v in world.configs["dfad"].items() if k not in removed} | {"num_classes": 11, "iterations": 1}
-    values["report"] = {"latency": False, "teacher": False, "examples": 0}
+    values["report"] = "short"
     path = tmp_path / "run"
     assert call_tool("train", write(tmp_path / "c.yaml", values), "--work-dir", path) == 0
     summary = json.loads((path / "summary.json").read_text())

@@ -10,12 +10,13 @@ from conftest_pipeline import call_tool, write
 from dfad_seg.config import parse_config
 from dfad_seg.recipes import precision
 from dfad_seg.recipes.precision import bf16_gain, resolve_precision
-from dfad_seg.runs import read_metrics
 
-PLAIN = {"method": "random_noise", "num_classes": 3, "teacher": {"source": "smp"}, "student": {"source": "smp"}}
+SMP = {"source": "smp", "arch": "Unet", "encoder_name": "resnet18"}
+PLAIN = {"method": "random_noise", "num_classes": 3, "teacher": SMP, "student": SMP}
 
 
 def resolved(monkeypatch, gain, *, cuda=False, decided=None, **values):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     monkeypatch.setattr(precision, "bf16_gain", lambda: gain)
     return resolve_precision(parse_config(PLAIN | {"precision": "auto"} | values), cuda=cuda, decided=decided)
 
@@ -25,8 +26,6 @@ def test_auto_takes_bf16_only_where_it_is_faster_and_says_so(monkeypatch, capsys
     assert "precision auto: 32-true, bf16 autocast is 0.50x as fast as fp32 on this CPU" in capsys.readouterr().out
     assert resolved(monkeypatch, 3.0) == "bf16-mixed"
     assert resolved(monkeypatch, 3.0, decided="32-true") == "32-true"
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    assert resolved(monkeypatch, 3.0, devices=2) == "32-true"
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     assert resolved(monkeypatch, 0.5, cuda=True) == "bf16-mixed"
 
@@ -44,23 +43,13 @@ def test_the_measurement_is_made_once():
 
 def test_a_run_keeps_the_precision_that_it_began_with(world, tmp_path, monkeypatch):
     config = write(tmp_path / "auto.yaml", world.configs["dfad"] | {"precision": "auto"})
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     monkeypatch.setattr(precision, "bf16_gain", lambda: 9.0)
     assert call_tool("train", config, "--work-dir", tmp_path / "run") == 0
     assert json.loads((tmp_path / "run" / "provenance.json").read_text())["precision"] == "bf16-mixed"
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["precision"] == "auto"
     monkeypatch.setattr(precision, "bf16_gain", lambda: pytest.fail("measured again"))
     assert call_tool("train", config, "--work-dir", tmp_path / "run", "--resume") == 0
-
-
-def test_the_rewrites_do_not_change_a_run(world, tmp_path):
-    losses = []
-    for optimize in (True, False):
-        config = write(tmp_path / "config.yaml", world.configs["dfad"] | {"optimize": optimize})
-        run = tmp_path / f"run_{optimize}"
-        assert call_tool("train", config, "--work-dir", run) == 0
-        losses.append([r["train/student_loss"] for r in read_metrics(run) if "train/student_loss" in r])
-    assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-4)
-    assert losses[0] == pytest.approx(losses[1], rel=0.1)  # high learning rates on two images enlarge rounding
 
 
 def test_profile_leaves_a_trace_and_names_the_operators(world, tmp_path, capsys):
@@ -79,7 +68,7 @@ def test_profile_leaves_a_trace_and_names_the_operators(world, tmp_path, capsys)
     assert [p.name for p in (tmp_path / "run").glob(".*")] == []
 
 
-@pytest.mark.parametrize(("number", "says"), [("-1", "above 0"), ("1", "after 2 iterations, and iterations is 2")])
+@pytest.mark.parametrize(("number", "says"), [("-1", "--profile -1"), ("1", "--profile 1 of 2 iterations: it begins after 2")])
 def test_a_profile_that_cannot_be_made_is_refused(world, tmp_path, capsys, number, says):
     config = write(tmp_path / "config.yaml", world.configs["random_noise"] | {"iterations": 2})
     assert call_tool("train", config, "--work-dir", tmp_path / "run", "--profile", number) == 2
