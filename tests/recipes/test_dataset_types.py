@@ -125,7 +125,9 @@ def test_a_type_trains_and_evaluates(tmp_path, kind):
     assert metrics.iou[0] == pytest.approx(right / (right + wrong))
     experiment = Experiment(config, info, Left(2))
     use = provenance(experiment, fabric=Fabric(accelerator="cpu"), command="x").real_images[0]
-    assert use.dataset == kind and use.root == str(tmp_path) and section.items() <= {"type": kind, **use.options}.items()
+    assert (
+        use.dataset == kind and use.root == str(tmp_path) and section.items() <= {"type": kind, **use.options}.items()
+    )
     with pytest.raises(InputError, match=f"num_classes is 7, but {kind} has {len(classes)} classes"):
         meta_info(parse_config(values | {"num_classes": 7}))
 

@@ -9,8 +9,8 @@ import torch
 from conftest_pipeline import call_tool
 
 from dfad_seg import evaluate, load_config
-from dfad_seg.recipes.sources import load_role
 from dfad_seg.datasets import build_dataset
+from dfad_seg.recipes.sources import load_role
 from dfad_seg.segmentors import load_segmentor, read_segmentor_file
 
 
