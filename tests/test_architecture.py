@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
         "export",
     },
     "integrations": {"common", "segmentors", "generators", "objectives", "distill", "config", "recipes", "export"},
-    "cli": {"common", "recipes"},
+    "cli": {"common", "recipes", "runs"},
     "__main__": {"cli"},
 }  # fmt: skip
 

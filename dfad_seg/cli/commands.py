@@ -18,6 +18,7 @@ COMMANDS = {
     "export": "write a trained network as ONNX, TorchScript, safetensors, …",
     "inspect": "say what a checkpoint is, and write a config to start from",
     "prepare": "put a data set in place, or check one",
+    "compare": "tables and the size-share curve of several runs",
     "report": "write the report of a run anew",
     "demo": "compress a small network without data, score it, draw it",
     "configs": "list the configs that are shipped",

@@ -29,7 +29,7 @@ def test_configs_are_found_by_name(tmp_path, monkeypatch):
     assert find_config("camvid/dfad_cpu").read_text() == "mine"
     with pytest.raises(InputError, match="Did you mean 'camvid/dfad_cpu'"):
         find_config("camvid/dfad_cup")
-    with pytest.raises(InputError, match="cannot read the config nowhere.yaml"):
+    with pytest.raises(InputError, match="cannot read nowhere.yaml"):
         load_config("nowhere.yaml")
 
 
@@ -67,7 +67,7 @@ def test_the_two_doors(tool, tmp_path):
     shown = subprocess.run([*command, "--help"], capture_output=True, text=True)
     assert shown.stdout.startswith(f"usage: {tool}.py [-h]")
     failed = subprocess.run([*command, "nowhere.yaml"], capture_output=True, text=True, cwd=tmp_path)
-    assert failed.returncode == 2 and "cannot read the config nowhere.yaml" in failed.stderr
+    assert failed.returncode == 2 and "cannot read nowhere.yaml" in failed.stderr
 
 
 def test_the_version_shows_the_environment(capsys):

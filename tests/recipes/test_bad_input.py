@@ -87,7 +87,7 @@ def break_rgb_mask(data):
 )
 def test_broken_data(broken, capsys, tmp_path, damage):
     data, config = broken
-    refused(capsys, tmp_path, "train_seg", config, says=damage(data))
+    refused(capsys, tmp_path, "train", config, says=damage(data))
 
 
 def teacher_cases(folder, teacher_file):
@@ -141,7 +141,7 @@ def test_bad_teacher_checkpoints(world, capsys, tmp_path, case):
         path.write_bytes(pickle.dumps(content))
     section = world.configs["supervised"]["teacher"] | {"checkpoint": str(path)}
     config = write(tmp_path / "c.yaml", world.configs["dfad"] | {"teacher": section})
-    run = refused(capsys, tmp_path, "train_seg", config, says=[str(path), *says])
+    run = refused(capsys, tmp_path, "train", config, says=[str(path), *says])
     assert not run.exists() and not (tmp_path / "owned").exists()
 
 
@@ -171,27 +171,27 @@ NETWORKS = [
 @pytest.mark.parametrize("changes, says", NETWORKS, ids=[str(i) for i in range(len(NETWORKS))])
 def test_bad_sections(world, capsys, tmp_path, changes, says):
     config = write(tmp_path / "c.yaml", world.configs["dfad"] | changes)
-    run = refused(capsys, tmp_path, "train_seg", config, says=says)
+    run = refused(capsys, tmp_path, "train", config, says=says)
     assert not run.exists()
 
 
 def test_teacher_and_student_of_different_classes(world, capsys, tmp_path):
     values = {k: v for k, v in world.configs["dfad"].items() if k not in ("dataset", "evaluation")}
     config = write(tmp_path / "c.yaml", values | {"num_classes": 5})
-    refused(capsys, tmp_path, "train_seg", config, says=["teacher", "11 classes", "5"])
+    refused(capsys, tmp_path, "train", config, says=["teacher", "11 classes", "5"])
 
 
 def test_work_dirs(world, capsys, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     (run / "thesis.txt").write_text("precious")
-    refused(capsys, tmp_path, "train_seg", world.paths["dfad"], says=["is not empty", "--work-dir"])
+    refused(capsys, tmp_path, "train", world.paths["dfad"], says=["is not empty", "--work-dir"])
     assert [p.name for p in run.iterdir()] == ["thesis.txt"]
     # A run of another experiment: refused with and without --resume, and left as it was.
     (run / "thesis.txt").unlink()
     (run / "config.yaml").write_text("method: dfad\nseed: 99\n")
-    refused(capsys, tmp_path, "train_seg", world.paths["dfad"], says=["holds a run already"])
-    refused(capsys, tmp_path, "train_seg", world.paths["dfad"], "--resume", says=["another experiment", "seed"])
+    refused(capsys, tmp_path, "train", world.paths["dfad"], says=["holds a run already"])
+    refused(capsys, tmp_path, "train", world.paths["dfad"], "--resume", says=["another experiment", "seed"])
     assert (run / "config.yaml").read_text() == "method: dfad\nseed: 99\n"
 
 
@@ -203,35 +203,35 @@ def test_checkpoints_of_other_runs_and_teachers(world, capsys, tmp_path):
     checkpoint = sorted((tmp_path / "other" / "checkpoints").iterdir())[0]
     before = {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file()}
     capsys.readouterr()
-    refused(capsys, tmp_path, "train_seg", world.paths["random_noise"], "--resume", world.teacher, says=["not a resum"])
+    refused(capsys, tmp_path, "train", world.paths["random_noise"], "--resume", world.teacher, says=["not a resum"])
     says = [checkpoint.name, "of another experiment"]
-    refused(capsys, tmp_path, "train_seg", world.paths["random_noise"], "--resume", checkpoint, says=says)
+    refused(capsys, tmp_path, "train", world.paths["random_noise"], "--resume", checkpoint, says=says)
     # The same config, and another teacher under the same name.
     state = read_segmentor_file(world.teacher)
     kept = world.teacher.read_bytes()
     try:
         state["state_dict"]["segmentation_head.0.bias"] += 1
         torch.save(state, world.teacher)
-        refused(capsys, tmp_path, "train_seg", world.paths["random_noise"], "--resume", says=["teacher's weights"])
+        refused(capsys, tmp_path, "train", world.paths["random_noise"], "--resume", says=["teacher's weights"])
     finally:
         world.teacher.write_bytes(kept)
     assert {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file()} == before
 
 
 def test_resume_needs_a_run(world, capsys, tmp_path):
-    run = refused(capsys, tmp_path, "train_seg", world.paths["dfad"], "--resume", says=["no run to resume"])
+    run = refused(capsys, tmp_path, "train", world.paths["dfad"], "--resume", says=["no run to resume"])
     assert not run.exists()
 
 
 def test_a_new_run_that_fails_at_once_leaves_nothing(world, capsys, tmp_path):
     config = write(tmp_path / "c.yaml", world.configs["dfad"] | {"batch_size": 1})
-    run = refused(capsys, tmp_path, "train_seg", config, says=["batch"])
+    run = refused(capsys, tmp_path, "train", config, says=["batch"])
     assert not run.exists()
 
 
 def test_class_weights_of_another_length(world, capsys, tmp_path):
     config = write(tmp_path / "c.yaml", world.configs["supervised"] | {"class_weights": [1.0, 2.0]})
-    refused(capsys, tmp_path, "train_seg", config, says=["class_weights has 2 values for 11 classes"])
+    refused(capsys, tmp_path, "train", config, says=["class_weights has 2 values for 11 classes"])
 
 
 def test_divergence_ends_with_its_own_code(world, capsys, tmp_path):
@@ -242,10 +242,10 @@ def test_divergence_ends_with_its_own_code(world, capsys, tmp_path):
 
 
 def test_command_line(world, capsys, tmp_path):
-    refused(capsys, tmp_path, "train_seg", tmp_path / "absent.yaml", says=["absent.yaml"])
-    refused(capsys, tmp_path, "train_seg", world.paths["dfad"], "--precision", "fp8", says=["precision"])
+    refused(capsys, tmp_path, "train", tmp_path / "absent.yaml", says=["absent.yaml"])
+    refused(capsys, tmp_path, "train", world.paths["dfad"], "--precision", "fp8", says=["precision"])
     if not torch.cuda.is_available():
-        refused(capsys, tmp_path, "train_seg", world.paths["dfad"], "--device", "cuda", says=["--device cpu"])
+        refused(capsys, tmp_path, "train", world.paths["dfad"], "--device", "cuda", says=["--device cpu"])
     for arguments in (["--devices", "two"], ["--device", "tpu"], ["--unknown"]):
         with pytest.raises(SystemExit) as stop:  # argparse's own way out
             call_tool("train", world.paths["dfad"], *arguments)
