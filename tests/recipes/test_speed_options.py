@@ -68,9 +68,7 @@ def test_profile_leaves_a_trace_and_names_the_operators(world, tmp_path, capsys)
     assert [p.name for p in (tmp_path / "run").glob(".*")] == []
 
 
-@pytest.mark.parametrize(
-    ("number", "says"), [("-1", "--profile -1"), ("1", "it begins after 2")]
-)
+@pytest.mark.parametrize(("number", "says"), [("-1", "--profile -1"), ("1", "it begins after 2")])
 def test_a_profile_that_cannot_be_made_is_refused(world, tmp_path, capsys, number, says):
     config = write(tmp_path / "config.yaml", world.configs["random_noise"] | {"iterations": 2})
     assert call_tool("train", config, "--work-dir", tmp_path / "run", "--profile", number) == 2
