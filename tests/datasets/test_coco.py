@@ -92,11 +92,6 @@ def test_a_hole_shows_what_lies_under_it_and_the_small_is_on_top(tmp_path: Path)
     assert mask[10, 12] == 3 and mask[4, 20] == 1 and mask[6, 6] == 2
 
 
-def test_equal_areas_go_by_the_order_of_the_file(tmp_path: Path) -> None:
-    write_set(tmp_path, content(annotation(5, 3, [SQUARE]), annotation(4, 7, [SQUARE])))
-    assert masks_of(tmp_path)[5, 5] == 2
-
-
 def test_crowd_is_ignored_except_under_single_objects(tmp_path: Path) -> None:
     everything = np.ones((H, W), np.uint8)
     write_set(
@@ -149,14 +144,6 @@ def test_a_category_0_and_one_named_background(
     write_set(tmp_path, content() | {"categories": categories})
     info = dataset_info("coco", tmp_path, **OPTIONS)
     assert (info.classes, info.file_ids) == (classes, ids)
-
-
-def test_stuff_style_files_are_the_partition_that_they_describe(tmp_path: Path) -> None:
-    """One segmentation per category and image, without overlap: the label map comes back exactly."""
-    truth = np.random.default_rng(3).choice([3, 7, 90, 0], (H, W))
-    regions = [annotation(c, c, compressed((truth == c).astype(np.uint8))) for c in (3, 7, 90)]
-    write_set(tmp_path, content(*regions))
-    np.testing.assert_array_equal(masks_of(tmp_path), np.select([truth == 3, truth == 7, truth == 90], [1, 2, 3], 0))
 
 
 def test_images_ids_names_and_sub_folders(tmp_path: Path) -> None:

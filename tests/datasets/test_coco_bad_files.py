@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,15 +118,6 @@ def test_missing_and_huge_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(coco_file, "MAX_BYTES", 50)
     with pytest.raises(InputError, match="has more than 50 bytes"):
         read_coco(tmp_path / "x.json")
-
-
-def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
-    write_set(tmp_path, good())
-    assert dataset_info("coco", tmp_path, **OPTIONS).num_classes == 4
-    changed = good()
-    changed["categories"].append({"id": 91, "name": "sky"})
-    (tmp_path / "val.json").write_text(json.dumps(changed))
-    assert dataset_info("coco", tmp_path, **OPTIONS).num_classes == 5
 
 
 def test_images_that_are_missing_or_of_another_size(tmp_path: Path) -> None:

@@ -1,9 +1,7 @@
-"""Reading image and mask files: values, layouts of pixels, and one clear line for every kind of bad file."""
+"""Samples of a data set, and what is said of folders and files that do not fit together."""
 
 from __future__ import annotations
 
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -47,29 +45,6 @@ def test_sample_holds_rgb_in_unit_range_and_void_as_ignored(root: Path) -> None:
     assert dataset.image_path(2).name == "b2.png" and dataset.mask_path(2).parent.name == "trainannot"
 
 
-def test_palette_mask_gives_indices_not_colours(root: Path) -> None:
-    image, mask = random_pair(7)
-    write_pair(root, "p", image, mask)
-    indexed = Image.fromarray(mask).convert("L")
-    indexed.putpalette([200, 100, 50] * 256)
-    assert indexed.mode == "P"
-    indexed.save(root / "trainannot" / "p.png")
-    sample = build_dataset("camvid", root, "train")[3]
-    np.testing.assert_array_equal(sample["mask"].numpy(), np.where(mask == 11, 255, mask))
-
-
-def test_jpeg_images_and_grey_images_are_read(root: Path) -> None:
-    flat = np.full((8, 8, 3), (10, 200, 90), np.uint8)
-    write_pair(root, "j", flat, np.zeros((8, 8), np.uint8), suffix=".JPG")
-    Image.fromarray(np.full((8, 8), 77, np.uint8)).save(root / "train" / "g.png")
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save(root / "trainannot" / "g.png")
-    dataset = build_dataset("camvid", root, "train")
-    jpeg = dataset[dataset.names.index("j")]["image"]
-    assert torch.allclose(jpeg[:, 4, 4] * 255, torch.tensor([10.0, 200.0, 90.0]), atol=4)
-    grey = dataset[dataset.names.index("g")]["image"]
-    assert torch.equal(grey * 255, torch.full((3, 8, 8), 77.0))
-
-
 def test_transform_gets_arrays_and_the_seed_of_the_key(root: Path) -> None:
     seen = []
 
@@ -86,23 +61,6 @@ def test_transform_gets_arrays_and_the_seed_of_the_key(root: Path) -> None:
     assert seen == [(np.uint8, shape, np.uint8, 255, 42), (np.uint8, shape, np.uint8, 255, None)]
 
 
-def test_a_mask_without_an_image_is_left_out(root: Path) -> None:
-    (root / "train" / "b1.png").unlink()
-    assert build_dataset("camvid", root, "train").names == ["b0", "b2"]
-
-
-def png_header(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    body = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
-
-
-def cut_in_half(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
 FAULTS = {
     "mask of another size": (
         lambda root: Image.new("L", (9, 7)).save(root / "trainannot" / "b0.png"),
@@ -112,30 +70,11 @@ FAULTS = {
         lambda root: Image.new("L", (9, 6), 12).save(root / "trainannot" / "b0.png"),
         ["trainannot/b0.png", "label 12", "0-10"],
     ),
-    "RGB mask": (
-        lambda root: Image.new("RGB", (9, 6)).save(root / "trainannot" / "b0.png"),
-        ["trainannot/b0.png", "RGB", "index mask"],
-    ),
-    "16-bit mask": (
-        lambda root: Image.fromarray(np.zeros((6, 9), np.uint16)).save(root / "trainannot" / "b0.png"),
-        ["trainannot/b0.png", "16-bit samples"],
-    ),
-    "damaged image": (lambda root: cut_in_half(root / "train" / "b0.png"), ["train/b0.png", "damaged"]),
-    "damaged mask": (lambda root: cut_in_half(root / "trainannot" / "b0.png"), ["trainannot/b0.png"]),
     "no image at all": (
         lambda root: (root / "train" / "b0.png").write_bytes(b"hello"),
         ["train/b0.png", "not a readable image", "5 bytes"],
     ),
-    "empty file": (lambda root: (root / "train" / "b0.png").write_bytes(b""), ["train/b0.png", "0 bytes"]),
-    "image of 90 million pixels": (
-        lambda root: (root / "train" / "b0.png").write_bytes(png_header(10_000, 9_000)),
-        ["train/b0.png", "million pixels"],
-    ),
-    "image of 10 billion pixels": (
-        lambda root: (root / "train" / "b0.png").write_bytes(png_header(100_000, 100_000)),
-        ["train/b0.png", "million pixels"],
-    ),
-    "file gone": (lambda root: (root / "train" / "b0.png").unlink(), ["train/b0.png", "No such file"]),
+    "mask gone": (lambda root: (root / "trainannot" / "b0.png").unlink(), ["trainannot/b0.png", "No such file"]),
 }
 
 
@@ -167,12 +106,6 @@ def test_faults_of_folders(root: Path, tmp_path: Path) -> None:
         build_dataset("camvid", root, "val")
     (root / "trainannot" / "b1.png").unlink()
     with pytest.raises(InputError, match="no mask in .*trainannot for image .*b1.png"):
-        build_dataset("camvid", root, "train")
-
-
-def test_two_images_of_one_name_are_refused(root: Path) -> None:
-    Image.new("RGB", (9, 6)).save(root / "train" / "b0.jpg")
-    with pytest.raises(InputError, match="two images named 'b0'"):
         build_dataset("camvid", root, "train")
 
 

@@ -164,13 +164,6 @@ def test_file_ids_lead_back_to_the_files_values(tmp_path: Path) -> None:
         assert mmseg_labels(np.array(found, np.uint8), reduce, label_map).tolist() == [0, 1, 2]
 
 
-def test_metainfo_comes_from_the_options(tmp_path: Path) -> None:
-    info = dataset_info("folders", tmp_path, **PLAIN)
-    assert info.classes == ("a", "b", "c") and info.palette == ((0, 0, 0), (128, 0, 0), (0, 128, 0))
-    info = dataset_info("folders", tmp_path, **PLAIN, palette=[[1, 2, 3], [4, 5, 6], [7, 8, 9]])
-    assert info.palette == ((1, 2, 3), (4, 5, 6), (7, 8, 9))
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

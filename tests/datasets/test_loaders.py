@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -82,15 +81,6 @@ def test_ranks_share_one_row_of_samples(train: StreetScenes) -> None:
     for iteration, together in enumerate(alone):
         parts = [ranks[rank][iteration] for rank in range(3)]
         assert [index for group in zip(*parts, strict=True) for index in group] == together
-
-
-def test_a_batch_larger_than_the_set(train: StreetScenes) -> None:
-    (batch,) = train_loader(train, batch_size=25, iterations=1, seed=0, num_workers=0)
-    counts = Counter(batch["index"].tolist())
-    assert set(counts) == set(range(10)) and set(counts.values()) == {2, 3}
-    # The same sample is augmented anew each time.
-    places = (batch["index"] == batch["index"][0]).nonzero().flatten()
-    assert not torch.equal(batch["image"][places[0]], batch["image"][places[1]])
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 9])

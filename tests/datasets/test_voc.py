@@ -120,16 +120,6 @@ FAULTS = {
         lambda voc: palette_png(voc / "SegmentationClass" / "a.png", np.full((6, 8), 21)),
         "a.png holds label 21; labels of Voc are 0-20, ignored 255",
     ),
-    "16 bits": (
-        lambda voc: Image.fromarray(np.zeros((6, 8), np.uint16)).save(voc / "SegmentationClass" / "a.png"),
-        "16-bit samples",
-    ),
-    "a truncated mask": (
-        lambda voc: (voc / "SegmentationClass" / "a.png").write_bytes(
-            (voc / "SegmentationClass" / "a.png").read_bytes()[:-40]
-        ),
-        "a.png is damaged",
-    ),
     "an id without an image": (in_split_file("a\nz\n"), r"train.txt names 'z' \(1 such\), which is not in .*Images"),
     "an empty split": (in_split_file("\n \n"), "split file .*train.txt is empty"),
     "an id twice": (in_split_file("a\nb\na\n"), "train.txt names 'a' twice"),
