@@ -13,12 +13,7 @@ TOLERANCE = 0.03
 
 
 def find_drops(
-    widths: Sequence[Width],
-    costs: Costs,
-    prices: Mapping[str, Price],
-    *,
-    what: str,
-    share: float,
+    widths: Sequence[Width], costs: Costs, prices: Mapping[str, Price], *, what: str, share: float
 ) -> dict[str, int]:
     """How many channels each width loses: the least summed cost at which the network meets the budget.
 
@@ -44,8 +39,9 @@ def find_drops(
         )
     touched = {width.name: {layer for layer, _, _ in costs.loss[width.name]} for width in widths}
 
-    def at(price_of_cost: float, start: Mapping[str, int]) -> dict[str, int]:
-        found = dict(start)
+    def cheapest(rate: float) -> dict[str, int]:
+        """The drops of least cost + rate × budget, by one width after the other until none moves."""
+        found = {width.name: 0 for width in widths}
         lost = costs.lost(found)
         for _ in range(4):
             moved = False
@@ -60,7 +56,7 @@ def find_drops(
                     for layer, side, each in costs.loss[name]:
                         trial[layer, side] += each * count
                     spent = sum(costs.layer(layer, trial)[index] for layer in touched[name])
-                    value = cost + price_of_cost * spent / whole
+                    value = cost + rate * spent / whole
                     if value < best_value:
                         best, best_value, best_lost = count, value, trial
                 moved |= best != found[name]
@@ -72,7 +68,7 @@ def find_drops(
     low, high = 1e-9, 1e9
     for _ in range(50):
         middle = (low * high) ** 0.5
-        found = at(middle, {width.name: 0 for width in widths})
+        found = cheapest(middle)
         if costs.total(found)[index] > target:
             low = middle
         else:

@@ -74,11 +74,13 @@ class Costs:
         return self.fixed_macs + sum(p[0] for p in parts), self.fixed_parameters + sum(p[1] for p in parts)
 
     def by_part(self, drops: Mapping[str, int]) -> dict[str, float]:
-        """MACs by part of the network: the first name of its layers."""
+        """MACs by part of the network: the first of its modules' names in which layers differ."""
         lost = self.lost(drops)
+        columns = zip(*(name.split(".") for name in self.shapes), strict=False)
+        depth = next((d for d, names in enumerate(columns) if len(set(names)) > 1), 0)
         found: dict[str, float] = {}
         for name in self.shapes:
-            part = name.split(".")[0]
+            part = name.split(".")[depth]
             found[part] = found.get(part, 0) + self.layer(name, lost)[0]
         return found
 

@@ -16,7 +16,7 @@ SIZE = (32, 48)
 
 @pytest.fixture(scope="module")
 def cut_config(world, tmp_path_factory):
-    student = {"source": "cut", "macs": 0.6, "rehearsal": 2, "images": 4}
+    student = {"source": "cut", "macs": 0.6, "rehearsal": 2, "images": 4, "importance": "magnitude"}
     values = world.configs["dfad"] | {
         "student": student,
         "fixed_norm": ["network"],
@@ -55,10 +55,8 @@ def test_a_run_cuts_trains_and_resumes_to_the_same_bits(cut_config, world, tmp_p
     [
         ("dfad", {"macs": 0.01}, "cannot be reached"),
         ("dfad", {"parameters": 0.5}, "one budget"),
-        ("dfad", {"mac": 0.5}, "Did you mean 'macs'"),
         ("dfad", {}, "give it priors"),
         ("random_noise", {}, "needs the images of a generator"),
-        ("distill_with_data", {}, "needs the images of a generator"),
     ],
 )
 def test_what_cannot_be_cut_is_said_in_one_line_and_leaves_nothing(world, tmp_path, capsys, method, changes, says):

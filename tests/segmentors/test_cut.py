@@ -92,7 +92,6 @@ NETWORKS = {
     "blocks": None,
     "deeplabv3plus": {"source": "smp", "arch": "DeepLabV3Plus", "encoder_name": "mobilenet_v2"},
     "unet": {"source": "smp", "arch": "Unet", "encoder_name": "resnet18", "decoder_channels": [32, 32, 16, 16, 8]},
-    "fpn": {"source": "smp", "arch": "FPN", "encoder_name": "timm-mobilenetv3_small_100"},
     "torchvision": {"source": "torchvision", "arch": "lraspp_mobilenet_v3_large"},
     "convnext": {"source": "smp", "arch": "Unet", "encoder_name": "tu-convnext_atto"},
 }
