@@ -26,7 +26,7 @@ MAX_LOGIT = 1e4
 MIN_ENTROPY = 0.02
 """Entropy of the teacher's classes on generated images, as a share of the greatest: below, the generator collapsed."""
 UNDECIDED_SHARE = 0.98
-"""Where the teacher answers one class on so many pixels, nobody can tell a dead student from a good one."""
+"""Where the teacher sees one class in so many pixels, nobody can tell a dead student from a good one."""
 PATIENCE = 500
 """Iterations for which a collapse or a dead student must last before it is named."""
 

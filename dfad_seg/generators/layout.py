@@ -57,9 +57,9 @@ class LayoutGenerator(ImageGenerator):
     Of K sub-generators, the n-th image of a batch comes from the (n mod K)-th.
     """
 
-    ANSWERS = 256
-    """Predictions to remember."""
-    ANSWER_SIZE = (128, 128)
+    MAPS = 256
+    """Predicted label maps to remember."""
+    MAP_SIZE = (128, 128)
     """Their resolution; one to 255 classes takes a byte per pixel."""
     TILTS = 30
     """Steps towards remembered predictions of the classes aimed at, see `aim`."""
@@ -83,15 +83,15 @@ class LayoutGenerator(ImageGenerator):
         # Buffers: what was learnt travels with the weights.
         self.class_frequencies: Tensor
         self.register_buffer("class_frequencies", torch.full((num_classes,), 1 / num_classes))
-        self.answers: Tensor
-        shape = (self.ANSWERS, *self.ANSWER_SIZE) if options.recalled else (0, 1, 1)
-        self.register_buffer("answers", torch.zeros(shape, dtype=torch.uint8 if num_classes < 256 else torch.int32))
-        self.answer_shares: Tensor  # (ANSWERS, C) of the classes in each of them
-        self.register_buffer("answer_shares", torch.zeros(len(self.answers), num_classes))
+        self.maps: Tensor
+        shape = (self.MAPS, *self.MAP_SIZE) if options.recalled else (0, 1, 1)
+        self.register_buffer("maps", torch.zeros(shape, dtype=torch.uint8 if num_classes < 256 else torch.int32))
+        self.map_shares: Tensor  # (MAPS, C) of the classes in each of them
+        self.register_buffer("map_shares", torch.zeros(len(self.maps), num_classes))
         self.tilt: Tensor  # the chance of one to be recalled is exp(tilt · its shares), see `aim`
         self.register_buffer("tilt", torch.zeros(num_classes))
-        self.answered: Tensor
-        self.register_buffer("answered", torch.zeros((), dtype=torch.int64))
+        self.observed: Tensor
+        self.register_buffer("observed", torch.zeros((), dtype=torch.int64))
 
     def sample(self, batch: int, size: tuple[int, int], rng: torch.Generator) -> LayoutLatents:
         """Random layouts, styles and noise for `batch` images of `size` (H, W), on the rng's device."""
@@ -128,12 +128,12 @@ class LayoutGenerator(ImageGenerator):
         """
         if not self.options.recalled:
             return
-        labels = labels[-self.ANSWERS :]  # of more, two would share a place
-        places = (self.answered + torch.arange(len(labels), device=labels.device)) % self.ANSWERS
-        small = F.interpolate(labels.unsqueeze(1).float(), self.ANSWER_SIZE, mode="nearest").squeeze(1)
-        self.answers[places] = small.to(self.answers.dtype)
-        self.answer_shares[places] = self._one_hot(labels).float().mean(dim=(2, 3))
-        self.answered += len(labels)
+        labels = labels[-self.MAPS :]  # of more, two would share a place
+        places = (self.observed + torch.arange(len(labels), device=labels.device)) % self.MAPS
+        small = F.interpolate(labels.unsqueeze(1).float(), self.MAP_SIZE, mode="nearest").squeeze(1)
+        self.maps[places] = small.to(self.maps.dtype)
+        self.map_shares[places] = self._one_hot(labels).float().mean(dim=(2, 3))
+        self.observed += len(labels)
 
     @torch.no_grad()
     def aim(self, class_shares: Tensor) -> None:
@@ -145,7 +145,7 @@ class LayoutGenerator(ImageGenerator):
         if self.options.recalled:
             self.tilt.zero_()
             for _ in range(self.TILTS):  # ascent of the dual; few enough to stay finite where no chances would do
-                expected = self._chances() @ self.answer_shares
+                expected = self._chances() @ self.map_shares
                 self.tilt.add_(2 * (self.class_frequencies - expected))
 
     def _recall(self, layouts: Tensor, rng: torch.Generator) -> Tensor:
@@ -153,17 +153,17 @@ class LayoutGenerator(ImageGenerator):
         draws = uniform(rng, 3, len(layouts), 1, 1)
         chances = self._chances().cumsum(dim=0)
         places = torch.searchsorted(chances, draws[0].flatten() * chances[-1], right=True)
-        chosen = self.answers[places.clamp_max(self.ANSWERS - 1)]
+        chosen = self.maps[places.clamp_max(self.MAPS - 1)]
         chosen = F.interpolate(chosen.unsqueeze(1).float(), layouts.shape[1:], mode="nearest").squeeze(1).long()
         chosen = torch.where(draws[1] < 0.5, chosen, chosen.flip(2))
         # The first ones are of an untrained generator: all alike.
-        enough = self.answered >= self.ANSWERS // 8
+        enough = self.observed >= self.MAPS // 8
         return torch.where((draws[2] < self.options.recalled) & enough, chosen, layouts)
 
     def _chances(self) -> Tensor:
-        """(ANSWERS,) of each remembered prediction to be recalled, proportional to exp(tilt · its class shares)."""
-        there = torch.arange(self.ANSWERS, device=self.tilt.device) < self.answered
-        return (self.answer_shares @ self.tilt).masked_fill(~there, -torch.inf).softmax(dim=0).nan_to_num()
+        """(MAPS,) of each remembered prediction to be recalled, proportional to exp(tilt · its class shares)."""
+        there = torch.arange(self.MAPS, device=self.tilt.device) < self.observed
+        return (self.map_shares @ self.tilt).masked_fill(~there, -torch.inf).softmax(dim=0).nan_to_num()
 
     def _one_hot(self, labels: Tensor) -> Tensor:
         """(N, H, W) → bool (N, C, H, W). Not `F.one_hot`, which checks the labels and so makes a GPU's queue wait."""

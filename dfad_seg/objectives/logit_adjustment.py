@@ -11,12 +11,12 @@ class LogitAdjustment(nn.Module):
 
     The logit-adjusted loss of Menon et al. 2021 (section 4.2), with π the mean of the teacher's probabilities on the
     images that teach. What the student says itself is then less than the teacher's by α log π: where it hesitates
-    between two classes it names the rarer one. For the share of right pixels that is wrong, and for a mean over classes
+    between two classes it names the rarer one. For pixel accuracy that is wrong, and for a mean over classes
     it is right. With α = 1 all classes would count as equally frequent; the mIoU, which minds false alarms as well, is
     best at about half of that. A student that learns with the adjustment says what one that learnt without it would
     say if its logits were shifted afterwards; its form does not change.
 
-    To shift the teacher's answers instead is not the same: the student's doubts are not where the teacher's are.
+    To shift the teacher's logits instead is not the same: the student's doubts are not where the teacher's are.
 
     Args:
         num_classes: C.
@@ -29,7 +29,7 @@ class LogitAdjustment(nn.Module):
     MEMORY = 0.99
     """What is left of a batch's part in `shares` after each further one."""
     FLOOR = 0.1
-    """Of the uniform share: a class that is never answered is not favoured without bounds."""
+    """Of the uniform share: a class that is never predicted is not favoured without bounds."""
 
     def __init__(self, num_classes: int, strength: float) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class LogitAdjustment(nn.Module):
 
     @torch.no_grad()
     def observe(self, teacher_logits: Tensor) -> None:
-        """Take the teacher's answers (N, C, ...) on a new batch into the shares."""
+        """Take the teacher's logits (N, C, ...) on a new batch into the shares."""
         shares = teacher_logits.float().softmax(dim=1).transpose(0, 1).flatten(1).mean(dim=1)
         self.batches.add_(1)
         self.shares.lerp_(shares, (1 / self.batches).clamp(min=1 - self.MEMORY))

@@ -211,7 +211,7 @@ def test_pooling_student_step_is_one_optimiser_step_on_pooled_logits():
     optimizer.step()
     assert same(student, plain)
     torch.testing.assert_close(result.logits, known)
-    # An answer that is known comes pooled already.
+    # Known logits come pooled already.
     optimizer, again = sgd(student), {"images": images, "teacher_logits": known}
     result = student_step(student=student, teacher=None, optimizer=optimizer, loss_fn=mae, pooling=4, **again)
     assert result.logits is known
@@ -245,7 +245,7 @@ def test_supervised_step_is_one_optimiser_step_on_the_loss():
     torch.testing.assert_close(model.state_dict(), plain.state_dict(), rtol=0, atol=1e-7)
 
 
-def test_student_step_compares_the_adjusted_student_with_the_teachers_answers():
+def test_student_step_compares_the_adjusted_student_with_the_teachers_logits():
     student, teacher, images = toys.segmentor(0).train(), toys.teacher(), torch.rand(4, 3, 16, 16)
     adjustment, seen = LogitAdjustment(toys.CLASSES, strength=2.0), []
     adjustment.observe(teacher(images) * 5)

@@ -136,24 +136,24 @@ def test_every_channel_of_the_noise_reaches_the_image():
 def test_recalled_layouts_are_earlier_predictions():
     generator = build("layout", width=4, recalled=0.9, boxes=0)
     latents = generator.sample(8, (24, 32), rng())
-    answer = torch.zeros(8, 24, 32, dtype=torch.long)
-    answer[:, :, 20:] = 4
+    prediction = torch.zeros(8, 24, 32, dtype=torch.long)
+    prediction[:, :, 20:] = 4
 
     def recalled(size=(24, 32)):
         layouts = generator.sample(64, size, rng(3)).layout
-        expected = torch.nn.functional.interpolate(answer[:1, None].float(), size, mode="nearest")[0, 0].long()
+        expected = torch.nn.functional.interpolate(prediction[:1, None].float(), size, mode="nearest")[0, 0].long()
         found = [(layouts == example).float().mean(dim=(1, 2)) > 0.97 for example in (expected, expected.flip(1))]
         return [int(part.sum()) for part in found]
 
-    generator.observe(latents, answer)
+    generator.observe(latents, prediction)
     assert recalled() == [0, 0]  # too few to begin with
     for _ in range(4):
-        generator.observe(latents, answer)
+        generator.observe(latents, prediction)
     as_it_was, mirrored = recalled()
     assert as_it_was > 15 and mirrored > 15 and 50 < as_it_was + mirrored < 64
     assert sum(recalled((48, 64))) > 50  # at any size
-    for _ in range(40):  # older answers give way
-        generator.observe(latents, torch.ones_like(answer))
+    for _ in range(40):  # older ones give way
+        generator.observe(latents, torch.ones_like(prediction))
     assert sum(recalled()) == 0
     clone = build("layout", width=4, recalled=0.9, boxes=0)
     clone.load_state_dict(generator.state_dict())
@@ -162,22 +162,22 @@ def test_recalled_layouts_are_earlier_predictions():
 
 def test_of_more_predictions_than_can_be_remembered_the_last_count():
     generator = build("layout", width=4, recalled=0.9)
-    many = generator.ANSWERS + 44
+    many = generator.MAPS + 44
     labels = (torch.arange(many) % 5).view(-1, 1, 1).expand(-1, 16, 16)
     generator.observe(generator.sample(1, (16, 16), rng()), labels)
-    assert generator.answered == generator.ANSWERS
-    assert torch.equal(generator.answer_shares.argmax(dim=1), generator.answers[:, 0, 0].long())
-    assert torch.equal(generator.answers[:, 0, 0].long(), labels[44:, 0, 0])
+    assert generator.observed == generator.MAPS
+    assert torch.equal(generator.map_shares.argmax(dim=1), generator.maps[:, 0, 0].long())
+    assert torch.equal(generator.maps[:, 0, 0].long(), labels[44:, 0, 0])
 
 
 def test_aimed_at_shares_steer_regions_and_recalled_predictions():
     generator = build("layout", width=4, recalled=0.99, boxes=0)
     latents = generator.sample(8, (24, 32), rng())
-    answers = torch.zeros(8, 24, 32, dtype=torch.long)
-    answers[:, :, 8:] = 1
-    answers[4:, :12] = 2  # class 2 fills half of every other answer, classes 0 and 1 share the rest 1 : 3
+    labels = torch.zeros(8, 24, 32, dtype=torch.long)
+    labels[:, :, 8:] = 1
+    labels[4:, :12] = 2  # class 2 fills half of every other prediction, classes 0 and 1 share the rest 1 : 3
     for _ in range(8):
-        generator.observe(latents, answers)
+        generator.observe(latents, labels)
 
     def shares():
         layouts = generator.sample(400, (24, 32), rng(3)).layout
@@ -192,7 +192,7 @@ def test_aimed_at_shares_steer_regions_and_recalled_predictions():
     after = shares()
     assert after[2].item() == pytest.approx(target[2].item(), abs=0.05)
     assert (after[1] / after[0]).item() == pytest.approx(3, abs=0.6)
-    generator.aim(torch.eye(5)[2] * 0.99 + 0.002)  # beyond what the answers hold: as near as they can be
+    generator.aim(torch.eye(5)[2] * 0.99 + 0.002)  # beyond what the predictions hold: as near as they can be
     assert shares()[2].item() == pytest.approx(0.5, abs=0.05)
 
 
