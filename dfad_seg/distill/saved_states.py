@@ -85,7 +85,8 @@ def _state_of_one(optimizer: Optimizer) -> dict[str, Any]:
     group = {key: value for key, value in plain.param_groups[0].items() if key != "params"}
     parameter = nn.Parameter(torch.zeros(1, 1))
     parameter.grad = torch.zeros(1, 1)
-    made = type(plain)([{"params": [parameter], **group}])
+    kind: Any = type(plain)
+    made: Optimizer = kind([{"params": [parameter], **group}])
     made.step()
     return dict(made.state[parameter])
 

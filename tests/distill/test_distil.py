@@ -2,6 +2,7 @@
 
 import json
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -262,16 +263,21 @@ def test_random_noise_control_trains_the_student_only():
     assert not any("generator" in name for name in records[0])
 
 
-def test_losses_of_ones_own():
-    seen = []
+def test_losses_of_ones_own_and_the_frames_down_to_them():
+    """distil, student_step, loss: whoever reads the method follows three functions."""
+    frames = []
 
     def losses(game, teacher, student, generator):
         made = losses_of(game, teacher=teacher, student=student, generator=generator)
-        made.student = lambda s, t: seen.append(1) or mae(s, t)
+        made.student = loss
         return made
 
+    def loss(student_logits, teacher_logits):
+        frames.append([frame.name for frame in traceback.extract_stack()][-4:])
+        return mae(student_logits, teacher_logits)
+
     kept, _, _ = play(losses=losses)
-    assert len(seen) == 10 and equal_states(kept, play()[0])
+    assert frames == [["play", "distil", "student_step", "loss"]] * 10 and equal_states(kept, play()[0])
 
 
 @pytest.mark.parametrize(
@@ -291,32 +297,6 @@ def test_shares_of_a_teacher_that_does_not_tell_them_are_refused():
     flat = toys.Segmentor(nn.Conv2d(3, 3, 1), num_classes=3, mean=(0,) * 3, std=(1,) * 3)
     with pytest.raises(InputError, match="Set generator.class_frequencies: uniform"):
         play(layouts={}, teacher=toys.freeze(flat))
-
-
-def test_the_frames_from_the_game_to_the_loss():
-    """distil, student_step, loss: whoever reads the method follows three functions."""
-    depths = []
-
-    def losses(game, teacher, student, generator):
-        made = losses_of(game, teacher=teacher, student=student, generator=generator)
-
-        def loss(s, t):
-            depths.append(_frames()[-4:])
-            return mae(s, t)
-
-        made.student = loss
-        return made
-
-    play(iterations=1, losses=losses)
-    assert depths[0] == ["play", "distil", "student_step", "loss"]
-
-
-def _frames():
-    frame, names = sys._getframe(1), []
-    while frame is not None:
-        names.append(frame.f_code.co_name)
-        frame = frame.f_back
-    return names[::-1]
 
 
 def test_bf16_stays_near_fp32():
