@@ -131,7 +131,7 @@ def load_role(config: Config, role: str, checkpoint: str | Path) -> Segmentor:
     section: Chosen | None = getattr(config, role)
     if section is None:
         raise InputError(f"the config has no {role}. Choose the other one with --role.")
-    if section.name == "saved":
+    if section.name in ("saved", "cut"):  # the file knows the network
         return build_network("saved", {"checkpoint": str(checkpoint)}, role, info)
     options = {k: v for k, v in section.values().items() if k not in WEIGHT_OPTIONS}
     key = "path" if section.name in ("torchscript", "torch_export") else "checkpoint"

@@ -41,6 +41,8 @@ def test_a_run_cuts_trains_and_resumes_to_the_same_bits(cut_config, world, tmp_p
     kept = {key: value for key, value in start.network.state_dict().items() if "running_" in key}
     assert all((whole.network.state_dict()[key] == value).all() for key, value in kept.items())
 
+    assert call_tool("eval", cut_config, run / "student_as_cut.pt", "--split", "val") == 0
+
     for left in (2, 0):  # killed after the second checkpoint, and before the first
         (run / "student.pt").unlink()
         for file in checkpoints(run)[left:]:
