@@ -20,7 +20,7 @@ def check_saved(
     """Compare names, shapes and types of a saved state with those of `fresh`, the same training's before it begins.
 
     Args:
-        capacity: of the replay memory, in images per size.
+        capacity: of the replay memory, in images.
 
     Raises:
         ValueError: says where they differ.
@@ -41,9 +41,8 @@ def check_saved(
             _require(_is_tensor(value, torch.float32) and value.ndim == dimensions, f"meters.{kind}.{name}")
     _require(all(type(count) is int and count > 0 for count in meters["counts"].values()), "meters.counts")
     _require((saved["memory"] is None) is (fresh["memory"] is None), "memory")
-    memory = saved["memory"] or {}
-    for rows in [memory] if "images" in memory else memory.values():
-        _check_memory(rows, capacity)
+    if saved["memory"]:
+        _check_memory(saved["memory"], capacity)
     health = saved["health"]
     _same_keys(health, fresh["health"].keys(), "health")
     _require(all(type(since) is int for since in health["since"].values()), "health.since")

@@ -60,7 +60,7 @@ class RunDirectory:
         settings = flat(parse_yaml(config, "the config") or {})
         compared = [f"{settings['evaluation.split']}/mIoU"] if "evaluation.split" in settings else []
         for logger in self._loggers:
-            logger.settings(settings, compared)
+            logger.tell("settings", settings, compared)
 
     @classmethod
     def start(
@@ -123,7 +123,7 @@ class RunDirectory:
         self._append(step, clean)
         finite = {name: value for name, value in clean.items() if value is not None}
         for logger in self._loggers:
-            logger.scalars(step, finite)
+            logger.tell("scalars", step, finite)
 
     def log_picture(self, name: str, step: int, file: Path) -> None:
         """Show a picture file of the run to the loggers."""
@@ -131,7 +131,7 @@ class RunDirectory:
             with Image.open(file, formats=["PNG"]) as picture:
                 pixels = np.asarray(picture.convert("RGB"))
             for logger in self._loggers:
-                logger.picture(name, step, pixels)
+                logger.tell("picture", name, step, pixels)
 
     def note(self, step: int, record: Mapping[str, Any]) -> None:
         """Append a line to `metrics.jsonl` that is no measurement: `event`, `cause` and `found_at`."""
@@ -160,12 +160,12 @@ class RunDirectory:
     def close(self) -> None:
         """Close the files and give the folder free, also where the disk takes no more."""
         try:
-            for close in (self._metrics.close, *(logger.close for logger in self._loggers)):
-                try:
-                    close()
-                except OSError:
-                    pass  # what could not be written has been reported when it was
+            self._metrics.close()
+        except OSError:
+            pass  # what could not be written has been reported when it was
         finally:
+            for logger in self._loggers:
+                logger.tell("close")
             self._lock.release()
 
 

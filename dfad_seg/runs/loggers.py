@@ -132,24 +132,17 @@ KINDS: dict[str, tuple[str, Callable[[Path, str | None, int], Any]]] = {
 
 
 class Logger:
-    """A log whose failures end it and nothing else; it has the methods of the classes above."""
+    """A log whose failures end it and nothing else."""
 
     def __init__(self, name: str, run: Path, identity: str | None, step: int) -> None:
         self.name = name
         self.inner: Any = None
         self._try(lambda: setattr(self, "inner", KINDS[name][1](run, identity, step)))
 
-    def settings(self, values: Mapping[str, Value], metrics: Sequence[str]) -> None:
-        self._try(lambda: self.inner and self.inner.settings(values, metrics))
-
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        self._try(lambda: self.inner and self.inner.scalars(step, values))
-
-    def picture(self, name: str, step: int, picture: np.ndarray) -> None:
-        self._try(lambda: self.inner and self.inner.picture(name, step, picture))
-
-    def close(self) -> None:
-        self._try(lambda: self.inner and self.inner.close())
+    def tell(self, act: str, *values: Any) -> None:
+        """Call a method of the log: `settings`, `scalars`, `picture` or `close`."""
+        if self.inner is not None:
+            self._try(lambda: getattr(self.inner, act)(*values))
 
     def _try(self, act: Callable[[], object]) -> None:
         try:

@@ -5,139 +5,160 @@ import math
 
 import pytest
 import torch
+from samples import make_run
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.files import write_text, write_whole
-from dfad_seg.runs import RunDirectory, checkpoints, read_checkpoint, read_events, read_metrics
+from dfad_seg.runs import Run, RunDirectory, checkpoints, note_evaluation, read_checkpoint
+from dfad_seg.runs.checkpoints import FORMAT, newest_whole
+from dfad_seg.runs.directory import config_changes
+
+CONFIG = "method: dfad\nseed: 0\n"
 
 
 def state(iteration):
     return {"iteration": iteration, "networks": {"student": {"w": torch.full((2,), float(iteration))}}}
 
 
-def test_checkpoint_round_trip_and_only_the_newest_are_kept(tmp_path):
-    run = RunDirectory.start(tmp_path / "run", "method: dfad\nseed: 0\n", keep_checkpoints=2)
-    for i in (10, 20, 300):
-        run.save_checkpoint(state(i))
+def start(path, config=CONFIG, steps=(), **options):
+    run = RunDirectory.start(path, config, loggers=[], **options)
+    for step in steps:
+        run.log(step, {"train/loss": step / 10, "train/nan": math.nan})
+        run.save_checkpoint(state(step))
     run.close()
-    kept = checkpoints(tmp_path / "run")
+    return path
+
+
+def test_checkpoint_round_trip_and_only_the_newest_are_kept(tmp_path):
+    kept = checkpoints(start(tmp_path / "run", steps=(10, 20, 300), keep_checkpoints=2))
     assert [p.name for p in kept] == ["iteration_00000020.pt", "iteration_00000300.pt"]
     assert torch.equal(read_checkpoint(kept[-1])["networks"]["student"]["w"], torch.tensor([300.0, 300.0]))
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
-    target = tmp_path / "checkpoint.pt"
-    write_text(target, "old")
-
-    def half(handle):
-        handle.write(b"new, but")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(OSError, match="No space left"):
-        write_whole(target, half)
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_work_dir_that_holds_something_is_not_touched(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="is not empty, and nothing in it was changed"):
-        RunDirectory.start(tmp_path, "method: dfad\nseed: 0\n")
+        start(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
-    RunDirectory.start(tmp_path / "run", "method: dfad\nseed: 0\n").close()
+    start(tmp_path / "run")
     with pytest.raises(InputError, match="holds a run already.*--resume"):
-        RunDirectory.start(tmp_path / "run", "method: dfad\nseed: 0\n")
+        start(tmp_path / "run")
     with pytest.raises(InputError, match="is a file"):
-        RunDirectory.start(tmp_path / "notes.txt", "method: dfad\nseed: 0\n")
+        start(tmp_path / "notes.txt")
+
+
+def test_what_a_start_that_was_killed_left_is_no_obstacle_and_goes(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config.yaml.x1.tmp").write_text("seed")
+    start(tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "metrics.jsonl"}
 
 
 def test_resume_drops_what_will_be_measured_again(tmp_path):
-    run = RunDirectory.start(tmp_path / "run", "method: dfad\nseed: 0\n")
-    for step in (10, 20, 30):
-        run.log(step, {"train/loss": step / 10, "train/nan": math.nan})
-    run.close()
-    with open(tmp_path / "run" / "metrics.jsonl", "a") as handle:
+    path = start(tmp_path / "run", steps=(10, 20, 30))
+    with open(path / "metrics.jsonl", "a") as handle:
         handle.write('{"step": 40, "tra')  # a crash in the middle of a line
-    assert [r["step"] for r in read_metrics(tmp_path / "run")] == [10, 20, 30]
-    resumed = RunDirectory.resume(tmp_path / "run", "method: dfad\nseed: 0\nlog_every: 5\n", step=20)
+    resumed = RunDirectory.resume(path, f"{CONFIG}log_every: 5\n", step=20, loggers=[])
+    assert len(checkpoints(path)) == 1
     resumed.log(30, {"train/loss": 9.0})
     resumed.close()
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [(r["step"], r["train/loss"]) for r in lines] == [(10, 1.0), (20, 2.0), (30, 9.0)]
-    assert lines[0]["train/nan"] is None
-    elapsed = [r["elapsed_s"] for r in lines]
-    assert elapsed == sorted(elapsed)
-
-
-def test_resume_refuses_another_experiment(tmp_path):
-    RunDirectory.start(tmp_path / "run", "method: dfad\nseed: 0\niterations: 5\n").close()
-    with pytest.raises(InputError, match="another experiment: iterations, seed differ"):
-        RunDirectory.resume(tmp_path / "run", "method: dfad\nseed: 1\niterations: 6\n", step=0)
-    with pytest.raises(InputError, match="no run to resume"):
-        RunDirectory.resume(tmp_path / "nothing", "method: dfad\nseed: 1\n", step=0)
-
-
-def test_discard_removes_everything(tmp_path):
-    run = RunDirectory.start(tmp_path / "run", "method: dfad\nseed: 0\n")
-    run.log(1, {"train/loss": 1.0})
-    run.discard()
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 broken zip"])
-def test_damaged_checkpoints_are_refused(tmp_path, content):
-    path = tmp_path / "iteration_00000001.pt"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match="damaged, cut off, or no checkpoint|is no checkpoint|is empty"):
-        read_checkpoint(path)
-
-
-def test_other_files_and_versions_are_refused(tmp_path):
-    torch.save({"state_dict": {}}, tmp_path / "student.pt")
-    with pytest.raises(InputError, match="not a resumable checkpoint"):
-        read_checkpoint(tmp_path / "student.pt")
-    torch.save({"format": "dfad_seg/checkpoint", "version": 99}, tmp_path / "new.pt")
-    with pytest.raises(InputError, match="version 99"):
-        read_checkpoint(tmp_path / "new.pt")
-    with pytest.raises(InputError, match="does not exist"):
-        read_checkpoint(tmp_path / "absent.pt")
-
-
-def test_a_pickle_with_code_does_not_run(tmp_path):
-    import os
-    import pickle
-
-    class Attack:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "owned"),)
-
-    path = tmp_path / "iteration_00000001.pt"
-    path.write_bytes(pickle.dumps(Attack()))
-    with pytest.raises(InputError):
-        read_checkpoint(path)
-    torch.save({"format": Attack()}, path)
-    with pytest.raises(InputError):
-        read_checkpoint(path)
-    assert not (tmp_path / "owned").exists()
+    records = Run(path).records
+    assert [(r["step"], r["train/loss"]) for r in records] == [(10, 1.0), (20, 2.0), (30, 9.0)]
+    assert records[0]["train/nan"] is None
+    assert [r["elapsed_s"] for r in records] == sorted(r["elapsed_s"] for r in records)
 
 
 def test_an_evaluation_that_is_still_owed_is_not_there_twice(tmp_path):
-    run = RunDirectory.start(tmp_path / "run", "method: dfad\nseed: 1\n")
+    run = RunDirectory.start(tmp_path / "run", CONFIG, loggers=[])
     run.log(10, {"train/student_loss": 1.0})
     run.note(10, {"event": "collapse", "cause": "x", "found_at": 10})
     run.log(10, {"val/mIoU": 0.5})  # made up for by a part of the run that was killed before it saved again
     run.close()
     for pending, left in ((False, ["loss", "event", "mIoU"]), (True, ["loss", "event"])):
-        RunDirectory.resume(tmp_path / "run", "method: dfad\nseed: 1\n", step=10, evaluation_pending=pending).close()
-        lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+        RunDirectory.resume(run.path, CONFIG, step=10, evaluation_pending=pending, loggers=[]).close()
+        lines = (run.path / "metrics.jsonl").read_text().splitlines()
         assert [next(word for word in ("loss", "event", "mIoU") if word in line) for line in lines] == left
-    assert [event["event"] for event in read_events(tmp_path / "run")] == ["collapse"]
+    assert [event["event"] for event in Run(run.path).events] == ["collapse"]
 
 
-def test_what_a_start_that_was_killed_left_is_no_obstacle_and_goes(tmp_path):
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / ".config.yaml.x1.tmp").write_text("seed")
-    started = RunDirectory.start(run, "method: dfad\nseed: 1\n")
-    started.close()
-    assert not [path.name for path in run.iterdir() if path.name.startswith(".") or path.name == "run.lock"]
+FREE = """
+device: cuda
+dataset: {type: voc, root: elsewhere}
+teacher: {source: saved, checkpoint: moved.pt}
+training_data: {num_workers: 0}
+evaluation: {batch_size: 1, num_workers: 0, split: val}
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (("", ""), None),
+        (("cuda", "cpu"), None),
+        (("elsewhere", "here"), None),
+        (("moved.pt", "back.pt"), None),
+        (("num_workers: 0", "num_workers: 7"), None),
+        (("batch_size: 1", "batch_size: 8"), None),
+        (("split: val", "split: test"), "evaluation.split"),
+        (("type: voc", "type: camvid"), "dataset.type"),
+        (("seed: 0", "seed: 1"), "seed"),
+    ],
+)
+def test_what_messages_advise_may_change_and_the_experiment_may_not(tmp_path, change, named):
+    config = CONFIG + FREE
+    path = start(tmp_path / "run", config)
+    if named is None:
+        RunDirectory.resume(path, config.replace(*change), step=0, loggers=[]).close()
+        assert len(config_changes(Run(path).config, config.replace(*change))) <= 2
+    else:
+        with pytest.raises(InputError, match=f"another experiment: {named} differ"):
+            RunDirectory.resume(path, config.replace(*change), step=0, loggers=[])
+    with pytest.raises(InputError, match="no run to resume"):
+        RunDirectory.resume(tmp_path / "nothing", config, step=0, loggers=[])
+
+
+def test_discard_removes_everything(tmp_path):
+    run = RunDirectory.start(tmp_path / "run", CONFIG, loggers=[])
+    run.log(1, {"train/loss": 1.0})
+    run.discard()
+    assert not run.path.exists()
+
+
+def test_a_flipped_bit_costs_the_way_back_to_the_checkpoint_before(tmp_path):
+    older, newer = checkpoints(start(tmp_path / "run", steps=(10, 20)))
+    damaged = bytearray(newer.read_bytes())
+    damaged[damaged.index(torch.full((2,), 20.0).numpy().tobytes()) + 3] ^= 1  # an exponent's bit
+    newer.write_bytes(damaged)
+    with pytest.raises(InputError, match=f"An older one is whole: --resume {older}"):
+        read_checkpoint(newer)
+    found, faults = newest_whole(tmp_path / "run")
+    assert found["iteration"] == 10 and len(faults) == 1 and newer.name in faults[0]
+    older.write_bytes(b"")
+    with pytest.raises(InputError, match="none of the checkpoints in .* is whole"):
+        newest_whole(tmp_path / "run")
+    assert newest_whole(tmp_path) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"state_dict": {}}, "not a resumable checkpoint"),
+        ({"format": FORMAT, "version": "\x1b[31m99"}, "of version .*99; this"),
+        ({"format": FORMAT, "version": 1, "iteration": True, "networks": {}}, "incomplete"),
+        ({"format": FORMAT, "version": 1, "iteration": 1, "networks": []}, "incomplete"),
+    ],
+)
+def test_other_files_and_versions_are_refused(tmp_path, content, said):
+    torch.save(content, tmp_path / "file.pt")
+    with pytest.raises(InputError, match=said) as caught:
+        read_checkpoint(tmp_path / "file.pt")
+    assert "\x1b" not in str(caught.value)
+
+
+def test_an_evaluation_of_the_runs_network_goes_into_its_summary(tmp_path):
+    from dfad_seg.evaluation import metrics_from_confusion
+
+    run, metrics = make_run(tmp_path / "run"), metrics_from_confusion(torch.eye(2, dtype=torch.int64), ("a", "b"))
+    (run / "other.pt").write_bytes(b"")
+    assert note_evaluation(run / "other.pt", metrics, split="test", command="") is None
+    assert note_evaluation(run / "student.pt", metrics, split="test", command="c") == run
+    assert Run(run).score("student", split="test").mIoU == 1.0 and len(json.loads((run / "summary.json").read_text()))
