@@ -21,7 +21,7 @@ from dfad_seg.runs.pictures import generated_grid
 
 
 class StopSignals:
-    """Ctrl-C and SIGTERM ask the loop to save and stop; a second one stops at once.
+    """Ctrl-C, SIGTERM and SIGHUP ask the loop to save and stop; a second one stops at once.
 
     Outside the main thread, where Python delivers no signals, it does nothing.
     """
@@ -33,7 +33,10 @@ class StopSignals:
         return self.number is not None
 
     def __enter__(self) -> StopSignals:
-        numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+        if threading.current_thread() is not threading.main_thread():
+            numbers = []
+        numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # as nohup wants
         self._previous = {number: signal.signal(number, self._remember) for number in numbers}
         return self
 
@@ -59,7 +62,7 @@ def build_hooks(
 ) -> Hooks:
     """The loop's callbacks; without a run directory (ranks other than 0) they write nothing.
 
-    `identity` goes into every checkpoint, see `recipes.run.identity_of`.
+    `identity` goes into every checkpoint, see `resuming.identity_of`.
     """
     latest: dict[str, float] = {}
 

@@ -10,7 +10,6 @@ from torch import Tensor
 from dfad_seg.common.errors import InputError
 from dfad_seg.evaluation.pictures import (
     Palette,
-    Picture,
     as_picture,
     beside,
     blank,
@@ -40,26 +39,13 @@ def generated_grid(
     *,
     limit: int = 8,
 ) -> None:
-    """Write `draw_generated` as a PNG, whole; arguments and errors are its."""
-    write_png(path, draw_generated(images, teacher_labels, student_labels, palette, classes, title, limit=limit))
-
-
-def draw_generated(
-    images: Tensor,
-    teacher_labels: Tensor,
-    student_labels: Tensor,
-    palette: Palette,
-    classes: Sequence[str],
-    title: str,
-    *,
-    limit: int = 8,
-) -> Picture:
-    """For each generated image one column of image, teacher's answer and student's answer, as uint8 RGB (H, W, 3).
+    """Write a PNG: for each generated image one column of image, teacher's and student's predictions.
 
     Above each column stands the share of pixels on which the two networks agree; below the grid a legend
     of the classes that occur. Small images are enlarged by a whole factor to at least 120 pixels of height.
 
     Args:
+        path: of the PNG, written whole.
         images: `(N, 3, H, W)` in [0, 1].
         teacher_labels: integer labels `(N, H, W)`.
         student_labels: integer labels `(N, H, W)`.
@@ -99,4 +85,4 @@ def draw_generated(
     write_line(heading, title, x=0)
     labels = present(len(classes), teacher_labels[:shown], student_labels[:shown])
     entries = [(classes[label], palette[label]) for label in labels]
-    return framed([heading, body, legend(entries, body.shape[1])])
+    write_png(path, framed([heading, body, legend(entries, body.shape[1])]))

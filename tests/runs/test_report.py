@@ -90,8 +90,8 @@ def test_health_is_what_the_judge_says_and_what_training_noted(tmp_path):
 
 
 def test_the_page_is_escaped_whole_and_alone(tmp_path):
-    run = make_run(tmp_path / "run")
-    page = write_report(run).read_text()
+    records = [training(step) for step in (2, 4, 40)] + [evaluation(40, (0.6, 0.3, 0.0))]
+    page = write_report(make_run(tmp_path / "run", records=records)).read_text()
     assert "<script>" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "<b>x" not in page and "<i>img" not in page and "passwd" not in page
     assert page.count('src="data:image/webp') == 3 and page.count("<svg") == 6

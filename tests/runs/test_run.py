@@ -56,14 +56,14 @@ def changed(value, path, new):
 def test_anything_in_any_field_is_an_input_error_and_the_report_says_so(tmp_path, name, content):
     run = make_run(tmp_path / "run")
     refused = 0
-    for path in places(content):
-        for new in ODD:
+    for number, path in enumerate(places(content)):
+        for new in (ODD[number % len(ODD)], ODD[(5 * number + 3) % len(ODD)]):
             (run / name).write_text(json.dumps(changed(content, path, new)) + "\n")
             try:
                 everything(run)
             except InputError:
                 refused += 1
-    assert refused > 3 * len(content)
+    assert refused > len(content)
     if name != "metrics.jsonl":
         (run / name).write_text('{"seed": ')
     page = write_report(run).read_text()
