@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError, nearest
-from dfad_seg.common.values import validated
+from dfad_seg.common.values import plain, validated
 from dfad_seg.config import Config
 from dfad_seg.datasets import MetaInfo, SegmentationDataset
 from dfad_seg.evaluation import (
@@ -33,7 +32,7 @@ from dfad_seg.evaluation import (
 )
 from dfad_seg.evaluation.evaluator import evaluating
 from dfad_seg.evaluation.pictures import write_comparison_picture
-from dfad_seg.recipes.build import evaluation_dataset, meta_info
+from dfad_seg.recipes.build import evaluation_dataset, meta_info, to_layout
 from dfad_seg.recipes.precision import evaluation_mode
 from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader, warn, warn_of_labels
 from dfad_seg.recipes.sources import Stored
@@ -169,10 +168,9 @@ def evaluation_options(config: Config | None, changes: Mapping[str, Any]) -> Eva
     """
     if config is not None and config.dataset is None:
         raise InputError("this config has no dataset to evaluate on. Add dataset: {type: ..., root: ...}.")
-    section = config.evaluation if config is not None else None
-    known = {} if section is None else {key.name: getattr(section, key.name) for key in fields(EvaluationOptions)}
+    base = config.evaluation if config is not None else None
     given = {key: value for key, value in changes.items() if value is not None}
-    return validated(EvaluationOptions, known | given, "evaluation")
+    return validated(EvaluationOptions, plain(base or EvaluationOptions()) | given, "evaluation")
 
 
 def device_of(name: str) -> torch.device:
@@ -185,13 +183,7 @@ def device_of(name: str) -> torch.device:
 
 
 def _placed(network: Any, where: torch.device) -> Any:
-    """On the device, in the layout that convolutions are fast in."""
-    if not isinstance(network, nn.Module):
-        return network
-    network = network.to(where)
-    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
-        return network
-    return network.to(memory_format=torch.channels_last)
+    return to_layout(network.to(where)) if isinstance(network, nn.Module) else network
 
 
 def _labels_by(teacher: nn.Module | Stored, inference: Inference, where: torch.device) -> Callable[[Predicted], Tensor]:

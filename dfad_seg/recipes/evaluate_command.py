@@ -14,7 +14,7 @@ from dfad_seg.config import Config, apply_override, load_config, parse_config
 from dfad_seg.evaluation import Comparison, Evaluation, Inference, miou_difference, write_result
 from dfad_seg.evaluation.bootstrap import RESAMPLES
 from dfad_seg.evaluation.results import check_suffix
-from dfad_seg.recipes.build import build_network, meta_info
+from dfad_seg.recipes.build import build_teacher, meta_info
 from dfad_seg.recipes.evaluate import evaluate, evaluation_options
 from dfad_seg.recipes.faults import explained
 from dfad_seg.recipes.provenance import command_line
@@ -203,7 +203,7 @@ def _own_teacher(config: Config, items: Sequence[str]) -> Source:
             f"--compare RUN teacher: {file} names a teacher that is code (source {section.name}), and no code of a "
             "run is executed. Write its predictions with --save-predictions and compare with these: teacher=DIR."
         )
-    network = build_network(section.name, section.values(), "teacher", meta_info(config))
+    network = build_teacher(load_config(file), meta_info(config))
     return Source(Path(section.values().get("checkpoint", "")), network=network, role="teacher")
 
 

@@ -25,7 +25,7 @@ def tiny(method, data, **changes):
     common = {
         "method": method,
         "dataset": {"type": "street_scenes", "root": str(data)},
-        "evaluation": {"split": "val", "every": 2, "batch_size": 2, "num_workers": 0},
+        "evaluation": {"split": "val", "every": 2, "batch_size": 2, "num_workers": 0, "precision": "fp32"},
         "iterations": 3,
         "batch_size": 2,
         "image_size": [32, 48],

@@ -1,0 +1,299 @@
+"""`dfad-seg eval` against numpy on the same predictions: checkpoints, stored predictions, modes, several models."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest_pipeline import REPOSITORY, STUDENT, call_tool, tiny, write
+from PIL import Image
+
+from dfad_seg import evaluate, load_config
+from dfad_seg.common.errors import InputError
+from dfad_seg.datasets import StreetScenes, build_dataset
+from dfad_seg.evaluation import PredictionFolder
+from dfad_seg.recipes import precision
+from dfad_seg.recipes.sources import load_role
+from dfad_seg.segmentors import build_segmentor, load_segmentor, read_segmentor_file, save_segmentor
+
+NUMBERS = ("aAcc", "mIoU", "mAcc", "mDice", "fwIoU", "IoU", "Acc", "Dice", "support")
+
+
+@pytest.fixture(scope="module")
+def stored(world, tmp_path_factory):
+    """The teacher's predictions on the test split, as PNGs and as COCO results, its metrics, and pictures."""
+    folder = tmp_path_factory.mktemp("stored")
+    outputs = ("--save-predictions", folder / "png", "--save-coco", folder / "r.json", "--show-dir", folder / "show")
+    arguments = (world.paths["supervised"], world.teacher, "--split", "test", *outputs, "--out", folder / "m.json")
+    assert call_tool("eval", *arguments) == 0
+    return folder, json.loads((folder / "m.json").read_text())
+
+
+def placed(world):
+    return ("--dataset", "street_scenes", "--dataset-root", world.data, "--split", "test")
+
+
+def scored(tmp_path, *arguments):
+    """The record of an evaluation."""
+    assert call_tool("eval", *arguments, "--out", tmp_path / "m.json") == 0
+    return json.loads((tmp_path / "m.json").read_text())
+
+
+def by_hand(world, split, labels_of):
+    """IoU of each class and pixel accuracy, with one histogram over the whole split."""
+    counts = np.zeros((11, 11), dtype=np.int64)
+    for sample in build_dataset("street_scenes", world.data, split):
+        prediction, truth = labels_of(sample["image"][None]), sample["mask"].numpy()
+        np.add.at(counts, (truth[truth != 255], prediction[truth != 255]), 1)
+    union = counts.sum(0) + counts.sum(1) - np.diag(counts)
+    return np.where(union > 0, np.diag(counts) / np.maximum(union, 1), np.nan), np.diag(counts).sum() / counts.sum()
+
+
+def test_numbers_are_those_of_numpy_and_pictures_are_there(world, stored):
+    network, record = load_segmentor(world.teacher).eval(), stored[1]
+    with torch.no_grad():
+        iou, accuracy = by_hand(world, "test", lambda image: network(image).argmax(1)[0].numpy())
+    assert record["IoU"] == [None if np.isnan(value) else pytest.approx(value) for value in iou]
+    assert record["mIoU"] == pytest.approx(np.nanmean(iou)) and record["aAcc"] == pytest.approx(accuracy)
+    assert record["role"] == "teacher" and record["split"] == "test" and len(record["checkpoint_sha256"]) == 64
+    pictures = list((stored[0] / "show").glob("*.png"))
+    assert len(pictures) == 3 and all(cv2.imread(str(path)) is not None for path in pictures)
+    # From Python, with the same numbers, from a config or from a data set.
+    config = load_config(world.paths["supervised"])
+    result = evaluate(config, load_role(config, "teacher", world.teacher), split="test", resamples=20, boundary=True)
+    assert result.mIoU == record["mIoU"] and result.boundary_iou is not None and result.interval is not None
+    dataset = build_dataset("street_scenes", world.data, "test")
+    assert evaluate(dataset, network, precision="fp32", batch_size=2).metrics == result.metrics
+
+
+def test_every_kind_of_checkpoint_gives_the_same_numbers(world, tmp_path):
+    state = read_segmentor_file(world.teacher)["state_dict"]
+    torch.save(state, tmp_path / "bare.pt")
+    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}, "epoch": 3}, tmp_path / "w.pth")
+    files = (world.teacher, tmp_path / "bare.pt", tmp_path / "w.pth")
+    results = [scored(tmp_path, world.paths["supervised"], file)["IoU"] for file in files]
+    results.append(scored(tmp_path, world.paths["dfad"], world.teacher, "--role", "teacher")["IoU"])
+    assert all(result == results[0] for result in results)
+    smaller = scored(tmp_path, world.paths["supervised"], world.teacher, "--cfg-options", "evaluation.short_side=16")
+    assert smaller["short_side"] == 16 and sum(smaller["support"]) <= 3 * 16 * 24
+
+
+def test_stored_predictions_give_the_same_counts_without_any_network(world, stored, tmp_path, monkeypatch):
+    folder, expected = stored
+
+    def refuse(*_, **__):
+        raise AssertionError("a network was built or loaded")
+
+    for name in ("dfad_seg.recipes.sources.build_network", "dfad_seg.recipes.sources.read_file", "torch.load"):
+        monkeypatch.setattr(name, refuse)
+    for name, given in (("png", placed(world)), ("r.json", placed(world)), ("png", (world.paths["dfad"],))):
+        split = () if given[0] == "--dataset" else ("--split", "test")
+        record = scored(tmp_path, *given, *split, "--predictions", folder / name, "--batch-size", 2)
+        assert {key: record[key] for key in NUMBERS} == {key: expected[key] for key in NUMBERS}
+        assert record["predictions"] == str(folder / name) and "checkpoint" not in record
+    with pytest.raises(AssertionError, match="a network was built"):
+        call_tool("eval", world.paths["supervised"], world.teacher)
+
+
+def test_missing_extra_and_wrong_predictions(world, stored, tmp_path, capsys):
+    folder = tmp_path / "png"
+    shutil.copytree(stored[0] / "png", folder)
+    first = sorted(folder.iterdir())[0]
+    shutil.copy(first, folder / "stranger.png")
+    assert call_tool("eval", *placed(world), "--predictions", folder) == 0
+    assert "warning: " in (error := capsys.readouterr().err) and "left out: stranger" in error
+    cases = {
+        "no prediction for 1 of 3 images": first.unlink,
+        "is 9x9, and 48x32 is needed": lambda: Image.new("L", (9, 9)).save(first),
+        "holds the value 77": lambda: Image.new("L", (48, 32), 77).save(first),
+        "has no class on 1536 pixels": lambda: Image.new("L", (48, 32), 255).save(first),
+        "not a readable image": lambda: first.write_bytes(b"no picture"),
+    }
+    for message, spoil in cases.items():
+        spoil()
+        assert call_tool("eval", *placed(world), "--predictions", folder, "--out", tmp_path / "m.json") == 2
+        error = capsys.readouterr().err
+        assert message in error and "Traceback" not in error
+        assert not (tmp_path / "m.json").exists()
+
+
+def test_the_truth_itself_is_a_perfect_prediction(world, tmp_path):
+    """255 in a prediction is fine where the truth is ignored, as in label files."""
+    data, folder = tmp_path / "data", tmp_path / "data" / "testannot"
+    shutil.copytree(world.data, data)
+    (tmp_path / "png").mkdir()
+    for file in folder.iterdir():
+        labels = np.array(Image.open(file))
+        labels[:5] = 11  # void in this layout
+        Image.fromarray(labels).save(file)
+        labels[:5] = 255
+        Image.fromarray(labels).save(tmp_path / "png" / file.name)
+    given = ("--dataset", "camvid", "--dataset-root", data, "--split", "test", "--predictions", tmp_path / "png")
+    record = scored(tmp_path, *given, "--boundary-iou")
+    assert (record["mIoU"], record["aAcc"], record["boundary_mIoU"]) == (1, 1, 1)
+    assert sum(record["support"]) == 3 * 27 * 48 and record["ignored"] == 3 * 5 * 48
+
+
+def test_all_metrics_at_once(world, stored, tmp_path, capsys):
+    more = ("--ci", 30, "--boundary-iou", "--ece", "--teacher", world.teacher.parent, "--subset", "road, sky")
+    arguments = (world.teacher.parent, "--split", "test", *more, "--out", tmp_path / "m.csv")
+    record = scored(tmp_path, *arguments)
+    assert record["mIoU"] == stored[1]["mIoU"] and record["agreement"] == 1.0
+    assert 0 <= record["ECE"] <= 1 and 0 <= record["boundary_mIoU"] <= 1
+    assert record["mIoU_interval"]["resamples"] == 30 and record["mIoU_interval"]["low"] <= record["mIoU"]
+    place = [record["classes"].index(name) for name in ("road", "sky")]
+    assert record["subset_mIoU"] == pytest.approx(np.mean([record["IoU"][i] for i in place]))
+    assert "agreement" in capsys.readouterr().out
+    assert (tmp_path / "m.csv").read_text().startswith("metric,class,value\nmIoU,,")
+    # Stored predictions can have a teacher too, stored or not.
+    for teacher in (stored[0] / "r.json", world.teacher):
+        given = (*placed(world), "--predictions", stored[0] / "png", "--teacher", teacher)
+        assert scored(tmp_path, *given)["agreement"] == 1.0
+
+
+def test_windows_scales_and_flips_from_flags_and_config(world, tmp_path):
+    network = load_segmentor(world.teacher).eval()
+
+    @torch.no_grad()
+    def labels_of(image):
+        total = torch.zeros(11, 32, 48)
+        for height, width in ((16, 24), (32, 48)):
+            scaled = torch.nn.functional.interpolate(image, (height, width), mode="bilinear")
+            for flip in (False, True):
+                x = scaled.flip(-1) if flip else scaled
+                logits, count = torch.zeros(1, 11, height, width), torch.zeros(height, width)
+                for top in (0, 8) if height == 32 else (0,):
+                    for left in (0, 16) if width == 48 else (0,):
+                        part = (..., slice(top, top + 24), slice(left, left + 32))
+                        logits[part] += network(x[part])
+                        count[part[1:]] += 1
+                logits = (logits / count).flip(-1) if flip else logits / count
+                total += torch.nn.functional.interpolate(logits, (32, 48), mode="bilinear")[0].softmax(0)
+        return total.argmax(0).numpy()
+
+    expected = np.nanmean(by_hand(world, "val", labels_of)[0])
+    flags = ("--crop", 24, 32, "--stride", 16, 16, "--scales", 0.5, 1, "--flip")
+    keys = ["crop_size=[24,32]", "crop_stride=[16,16]", "scales=[0.5,1]", "flip=true"]
+    for given in (flags, ("--cfg-options", *(f"evaluation.{key}" for key in keys))):
+        record = scored(tmp_path, world.paths["supervised"], world.teacher, *given)
+        assert record["inference"] == {
+            "crop_size": [24, 32], "crop_stride": [16, 16], "scales": [0.5, 1.0], "flip": True, "precision": "fp32"
+        }  # fmt: skip
+        assert record["mIoU"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_training_evaluates_by_the_same_keys_and_a_run_is_compared_with_its_teacher(world, tmp_path, capsys):
+    section = {"split": "val", "num_workers": 0, "crop_size": [24, 32], "flip": True, "precision": "fp32"}
+    run = tmp_path / "run"
+    values = tiny("random_noise", world.data, student=STUDENT, teacher=world.configs["dfad"]["teacher"])
+    config = write(tmp_path / "c.yaml", values | {"evaluation": section, "iterations": 1, "student_steps": 1})
+    assert call_tool("train", config, "--work-dir", run) == 0
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    alone = scored(tmp_path, run)
+    assert alone["mIoU"] == pytest.approx(last["val/mIoU"], abs=1e-6)
+    record = scored(tmp_path, "--compare", run, "teacher", "--ci", 9)
+    assert list(record["models"]) == ["run", "teacher"] and record["models"]["run"]["IoU"] == alone["IoU"]
+    assert record["sources"]["teacher"]["checkpoint"] == str(world.teacher)
+    assert record["models"]["teacher"]["mIoU"] == scored(tmp_path, run, world.teacher, "--role", "teacher")["mIoU"]
+    assert call_tool("eval", "--compare", world.teacher.parent, "teacher") == 2
+    assert "no run is named whose config has a teacher" in capsys.readouterr().err
+
+
+def test_several_models_side_by_side(world, stored, tmp_path, capsys):
+    other = build_segmentor(num_classes=11, **STUDENT)
+    save_segmentor(tmp_path / "other.pt", other, classes=StreetScenes.metainfo.classes)
+    models = (world.teacher.parent, f"again={stored[0] / 'png'}", stored[0] / "r.json", tmp_path / "other.pt")
+    record = scored(tmp_path, "--compare", *models, "--split", "test", "--ci", 40)
+    assert list(record["models"]) == ["teacher_run", "again", "r", "other"]
+    for name in ("again", "r"):
+        difference = record["models"][name]["difference"]
+        assert (difference["value"], difference["p_value"]) == (0, 1)
+    gap = record["models"]["other"]["difference"]
+    assert gap["value"] == pytest.approx(record["models"]["other"]["mIoU"] - stored[1]["mIoU"], abs=1e-12)
+    assert gap["interval"]["resamples"] == 40 and "paired bootstrap" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "nothing to score"),
+        (("{config}",), "nothing to score"),
+        (("{config}", "{teacher}", "--predictions", "x"), "do not go together"),
+        (("--predictions", "x"), "no data set"),
+        (("--compare", "x"), "at least two"),
+        (("--compare", "x", "y"), "no data set"),
+        (("--compare", "x", "y", "--show-dir", "{data}"), "writes no predictions"),
+        (("--compare", "{teacher}", "{teacher}"), "alike"),
+        (("--dataset", "street_scenes", "--predictions", "x"), "needs --dataset-root"),
+        (("{config}", "--predictions", "{config}"), "holds no predictions"),
+        (("{config}", "--predictions", "nowhere/"), "holds no predictions"),
+        (("{config}", "{teacher}", "--subset", "raod"), "Did you mean 'road'"),
+        (("{config}", "{teacher}", "--subset", " , "), "names no class"),
+        (("{config}", "{teacher}", "--split", ""), "split"),
+        (("{config}", "{teacher}", "--scales", "nan"), "finite number, got nan"),
+        (("{config}", "{teacher}", "--ci", "-3"), "a bootstrap of -3 resamples"),
+        (("{config}", "{teacher}", "--batch-size", "0"), "batch_size"),
+        (("{config}", "{teacher}", "--crop", "9", "9", "--stride", "10", "9"), "leave gaps"),
+        (("{config}", "{teacher}", "--out", "x.txt"), ".json or .csv"),
+        (("{config}", "{teacher}", "--out", "{config}/x.json"), "is no folder"),
+        (("{config}", "{data}"), "no prediction for 3 of 3"),
+        (("{config}", "--predictions", "{data}/test", "--ece"), "needs probabilities"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_the_work(world, capsys, monkeypatch, arguments, message):
+    monkeypatch.setattr(sys.modules["dfad_seg.recipes.evaluate"], "evaluate_miou", lambda *_, **__: pytest.fail("evaluated"))
+    names = {"config": world.paths["supervised"], "teacher": world.teacher, "data": world.data}
+    assert call_tool("eval", *(str(a).format(**names) for a in arguments)) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+
+
+class Spoilt(torch.nn.Module):
+    def forward(self, images):
+        return images.mean(1, keepdim=True).expand(-1, 11, -1, -1) / 0
+
+
+def test_a_network_of_no_numbers_has_no_score(world, stored):
+    config = load_config(world.paths["supervised"])
+    name = sorted(path.stem for path in (stored[0] / "png").iterdir())[0]
+    with pytest.raises(InputError, match=f"logits for image '{name}' are nan or infinite at 1536 of 1536 pixels"):
+        evaluate(config, Spoilt(), split="test")
+    info = build_dataset("street_scenes", world.data, "test").metainfo
+    png = PredictionFolder(stored[0] / "png", range(11), info.ignore_index)
+    with pytest.raises(InputError, match=rf"logits for image '{name} \(teacher\)' are nan"):
+        evaluate(config, png, split="test", teacher=Spoilt())
+
+
+@pytest.mark.parametrize("terminal", ["closed pipe", "latin-1", "full"])
+def test_a_terminal_never_costs_a_result(world, stored, tmp_path, terminal):
+    command = [sys.executable, str(REPOSITORY / "tools" / "eval_miou.py"), *map(str, placed(world)), "--ci", "20"]
+    command += ["--predictions", str(stored[0] / "png"), "--out", str(tmp_path / "m.json")]
+    how = {"closed pipe": "| true", "latin-1": "> /dev/null", "full": "> /dev/full 2> /dev/full"}[terminal]
+    environment = {"PYTHONIOENCODING": "latin-1"} if terminal == "latin-1" else {}
+    line = " ".join(command) + how
+    result = subprocess.run(["bash", "-c", f"{line}; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True,
+                            timeout=300, env={**os.environ, **environment})  # fmt: skip
+    assert result.returncode == (2 if terminal == "full" else 0) and "Traceback" not in result.stderr
+    assert json.loads((tmp_path / "m.json").read_text())["mIoU"] == stored[1]["mIoU"]
+
+
+def test_more_processes_than_batches_are_not_started(world, capsys):
+    config = load_config(world.paths["supervised"])
+    network = load_role(config, "teacher", world.teacher)
+    expected = evaluate(config, network, split="test")
+    assert evaluate(config, network, split="test", num_workers=10**6).metrics == expected.metrics
+    assert "num_workers is 1000000, and 3 images make 2 batches of 2: 2 are used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("gain", [0.5, 3.0])
+def test_the_precision_is_chosen_by_speed_and_said(world, tmp_path, monkeypatch, capsys, gain):
+    monkeypatch.setattr(precision, "bf16_gain", lambda: gain)
+    record = scored(tmp_path, world.paths["supervised"], world.teacher, "--precision", "auto", "--split", "test")
+    chosen = "bf16" if gain > 1 else "fp32"
+    assert record["inference"]["precision"] == chosen
+    assert f"precision auto: {chosen}, bf16 autocast is {gain:.2f}x as fast" in capsys.readouterr().out
