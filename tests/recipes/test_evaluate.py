@@ -1,7 +1,6 @@
 """`dfad-seg eval` against numpy on the same predictions: checkpoints, stored predictions, modes, several models."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -246,7 +245,8 @@ def test_several_models_side_by_side(world, stored, tmp_path, capsys):
     ],
 )
 def test_what_makes_no_sense_is_refused_before_the_work(world, capsys, monkeypatch, arguments, message):
-    monkeypatch.setattr(sys.modules["dfad_seg.recipes.evaluate"], "evaluate_miou", lambda *_, **__: pytest.fail("evaluated"))
+    module = sys.modules["dfad_seg.recipes.evaluate"]
+    monkeypatch.setattr(module, "evaluate_miou", lambda *_, **__: pytest.fail("evaluated"))
     names = {"config": world.paths["supervised"], "teacher": world.teacher, "data": world.data}
     assert call_tool("eval", *(str(a).format(**names) for a in arguments)) == 2
     error = capsys.readouterr().err
@@ -269,16 +269,11 @@ def test_a_network_of_no_numbers_has_no_score(world, stored):
         evaluate(config, png, split="test", teacher=Spoilt())
 
 
-@pytest.mark.parametrize("terminal", ["closed pipe", "latin-1", "full"])
-def test_a_terminal_never_costs_a_result(world, stored, tmp_path, terminal):
-    command = [sys.executable, str(REPOSITORY / "tools" / "eval_miou.py"), *map(str, placed(world)), "--ci", "20"]
-    command += ["--predictions", str(stored[0] / "png"), "--out", str(tmp_path / "m.json")]
-    how = {"closed pipe": "| true", "latin-1": "> /dev/null", "full": "> /dev/full 2> /dev/full"}[terminal]
-    environment = {"PYTHONIOENCODING": "latin-1"} if terminal == "latin-1" else {}
-    line = " ".join(command) + how
-    result = subprocess.run(["bash", "-c", f"{line}; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True,
-                            timeout=300, env={**os.environ, **environment})  # fmt: skip
-    assert result.returncode == (2 if terminal == "full" else 0) and "Traceback" not in result.stderr
+def test_a_terminal_that_is_full_never_costs_a_result(world, stored, tmp_path):
+    command = [sys.executable, REPOSITORY / "tools" / "eval_miou.py", *placed(world), "--ci", "20"]
+    command += ["--predictions", stored[0] / "png", "--out", tmp_path / "m.json"]
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        assert subprocess.run([*map(str, command)], stdout=full, stderr=full, timeout=300).returncode == 2
     assert json.loads((tmp_path / "m.json").read_text())["mIoU"] == stored[1]["mIoU"]
 
 
