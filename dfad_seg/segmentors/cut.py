@@ -20,6 +20,9 @@ from dfad_seg.segmentors.cut_search import find_drops
 from dfad_seg.segmentors.cut_widths import MATRICES, Rows, Width, find_widths, same_width
 from dfad_seg.segmentors.kinds import WEIGHT_OPTIONS, Network, SourceOptions
 
+PIXELS = 2**21
+"""Of the images to which a cut network is refitted, which pass through it at once: 2 GiB for a MobileNetV2."""
+
 
 @options
 class CutOptions:
@@ -87,7 +90,8 @@ def cut(teacher: Segmentor, options: CutOptions, image_size: tuple[int, int], im
     student.spec = _spec(teacher.spec, student.network, rows)
     _check(student, image_size)
     if options.compensate and rows:
-        inside = pad_to_stride(teacher.normalise(_needed(images)), teacher.stride, teacher.smallest)
+        some = _needed(images)[: max(8, PIXELS // (image_size[0] * image_size[1]))]
+        inside = pad_to_stride(teacher.normalise(some), teacher.stride, teacher.smallest)
         compensate(student.network, _plain_copy(teacher).network, rows, inside)
     after, before = costs.total(drops), costs.total({})
     parts = {name: (macs, costs.by_part(drops)[name]) for name, macs in costs.by_part({}).items()}
@@ -177,17 +181,13 @@ def _check(student: Segmentor, image_size: tuple[int, int]) -> None:
 
 def dropped_rows(widths: Sequence[Width], kept: Mapping[str, Tensor]) -> Rows:
     """Per layer and side that loses channels, which ones go, given the channels that stay of each named width."""
-    gone: dict[str, Tensor] = {}
-    sizes: dict[str, int] = {}
+    gone: dict[str, list[Tensor]] = {}
     for width in widths:
-        stays = torch.zeros(width.size, dtype=torch.bool)
-        stays[kept.get(width.name, torch.arange(width.size))] = True
-        for member in width.members:
-            key = f"{member.layer}:{member.side}"
-            gone.setdefault(key, torch.zeros(0, dtype=torch.long))
-            gone[key] = torch.cat([gone[key], member.rows[~stays[member.of]]])
-            sizes[key] = max(sizes.get(key, 0), int(member.rows.max()) + 1)
-    return {key: dropped for key, dropped in gone.items() if len(dropped)}
+        for member in width.members if width.name in kept else ():
+            lost = member.rows[~torch.isin(member.of, kept[width.name])]
+            if len(lost):
+                gone.setdefault(f"{member.layer}:{member.side}", []).append(lost)
+    return {key: torch.cat(parts) for key, parts in gone.items()}
 
 
 def narrow(network: nn.Module, gone: Rows) -> Rows:
@@ -216,34 +216,18 @@ def channels(layer: nn.Module) -> tuple[int, int]:
 
 
 def _select(layer: nn.Module, side: str, rows: Tensor) -> None:
-    def take(name: str, axis: int) -> None:
-        old = getattr(layer, name)
-        if old is None:
-            return
-        new = old.detach().index_select(axis, rows.to(old.device)).clone()
-        setattr(layer, name, nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new)
-
-    count = len(rows)
     if isinstance(layer, nn.BatchNorm2d):
-        for name in ("weight", "bias", "running_mean", "running_var"):
-            take(name, 0)
-        layer.num_features = count
-    elif isinstance(layer, nn.Linear):
-        take("weight", 0 if side == "out" else 1)
-        if side == "out":
-            take("bias", 0)
-            layer.out_features = count
-        else:
-            layer.in_features = count
+        axes = dict.fromkeys(("weight", "bias", "running_mean", "running_var"), 0)
+        counts = ["num_features"]
     else:
-        assert isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
-        transposed = isinstance(layer, nn.ConvTranspose2d)
-        depthwise = layer.groups > 1
-        take("weight", 0 if (side == "out") != transposed else 1)
-        if side == "out":
-            take("bias", 0)
-            layer.out_channels = count
-        if side == "in" or depthwise:
-            layer.in_channels = count
-        if depthwise:
-            layer.groups = count
+        axes = {"weight": int((side == "out") == isinstance(layer, nn.ConvTranspose2d))}
+        axes |= {"bias": 0} if side == "out" else {}
+        counts = [f"{side}_features" if isinstance(layer, nn.Linear) else f"{side}_channels"]
+        counts += ["in_channels", "groups"] if same_width(layer) else []
+    for name, axis in axes.items():
+        old = getattr(layer, name)
+        if old is not None:
+            new = old.detach().index_select(axis, rows.to(old.device))
+            setattr(layer, name, nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new)
+    for name in counts:
+        setattr(layer, name, len(rows))

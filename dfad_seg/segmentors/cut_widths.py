@@ -132,20 +132,17 @@ def _watch(network: nn.Module, example: Tensor) -> tuple[Counter[nn.Module], dic
     calls: Counter[nn.Module] = Counter()
     positions: dict[str, int] = {}
 
-    def hook(name: str, module: nn.Module) -> None:
-        def record(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            calls[module] += 1
-            channels = output.shape[-1] if isinstance(module, nn.Linear) else output.shape[1]
-            tensor = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
-            count = tensor[0, 0].numel() if tensor is not output else output.numel() // channels
-            positions[name] = positions.get(name, 0) + count
+    def record(name: str, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
+        calls[module] += 1
+        per_channel = inputs if isinstance(module, nn.ConvTranspose2d) else output
+        count = output[..., 0].numel() if isinstance(module, nn.Linear) else per_channel[0, 0].numel()
+        positions[name] = positions.get(name, 0) + count
 
-        handles.append(module.register_forward_hook(record))
-
-    handles: list = []
-    for name, module in network.named_modules():
-        if isinstance(module, (*MATRICES, nn.BatchNorm2d)):
-            hook(name, module)
+    handles = [
+        module.register_forward_hook(lambda m, x, y, name=name: record(name, m, x[0], y))
+        for name, module in network.named_modules()
+        if isinstance(module, (*MATRICES, nn.BatchNorm2d))
+    ]
     with torch.no_grad():
         network(example)
     for handle in handles:
@@ -236,7 +233,7 @@ def same_width(module: nn.Module) -> bool:
 
 def _resizable(module: object) -> bool:
     if isinstance(module, nn.Conv2d):
-        return module.groups in (1, module.in_channels) and (module.groups == 1 or module.groups == module.out_channels)
+        return module.groups == 1 or module.groups == module.in_channels == module.out_channels
     if isinstance(module, nn.ConvTranspose2d):
         return module.groups == 1
     return isinstance(module, (nn.Linear, nn.BatchNorm2d))
@@ -251,9 +248,8 @@ def _costs(
             shapes[name] = (module.num_features, 0, 0, 2 if module.affine else 0)
         elif isinstance(module, MATRICES):
             weight = module.weight
-            outputs, inputs = (weight.shape[1], weight.shape[0]) if isinstance(module, nn.ConvTranspose2d) else (
-                weight.shape[0], weight.shape[1])  # fmt: skip
-            depthwise = isinstance(module, nn.Conv2d) and module.groups > 1 and module.groups == module.out_channels
+            outputs, inputs = weight.shape[:2] if not isinstance(module, nn.ConvTranspose2d) else weight.shape[1::-1]
+            depthwise = same_width(module) and inputs == 1
             taps = weight.numel() // (outputs * inputs)
             shapes[name] = (outputs, 0 if depthwise else inputs, taps, 0 if module.bias is None else 1)
     costs = Costs(positions, shapes)
