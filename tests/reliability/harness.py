@@ -86,13 +86,13 @@ def tiny_config(folder, data, name="run.yaml", **changes):
         "batch_size": 2,
         "image_size": [16, 16],
         "student_steps": 2,
-        "replay_size": 8,
-        "replay_steps": 1,
+        "replay": {"size": 8, "steps": 1},
         "ema_decay": 0.9,
         "student_optimizer": {"type": "sgd", "lr": 0.01, "momentum": 0.9},
         "log_every": 2,
         "save_every": 5,
         "device": "cpu",
+        "report": "short",
     }
     path = Path(folder) / name
     path.write_text(yaml.safe_dump({k: v for k, v in (values | changes).items() if v is not ...}))

@@ -52,8 +52,6 @@ def refused(capsys, place, tool, arguments, says):
 def write_config(place, data, changes):
     path = tiny_config(place, data)
     values = yaml.safe_load(path.read_text()) | changes
-    if isinstance(values["dataset"], dict) and values["dataset"].get("root") == "DATA":
-        values["dataset"] = values["dataset"] | {"root": str(data)}
     path.write_text(yaml.safe_dump({key: value for key, value in values.items() if value is not ...}))
     return path
 
@@ -63,13 +61,6 @@ def test_config_values(capsys, place, tiny_scenes, number):
     changes, says = bad_configs.VALUES[number]
     config = write_config(place, tiny_scenes, changes)
     refused(capsys, place, "train", [config, "--work-dir", place / "run"], says)
-
-
-@pytest.mark.parametrize("case", bad_configs.TEXTS)
-def test_config_texts(capsys, place, case):
-    text, says = bad_configs.TEXTS[case]
-    (place / "c.yaml").write_bytes(text.encode() if isinstance(text, str) else text)
-    refused(capsys, place, "train", ["c.yaml", "--work-dir", "run"], ["c.yaml", *says])
 
 
 @pytest.mark.parametrize("number", range(len(bad_configs.COMMANDS)))
@@ -135,11 +126,3 @@ def test_annotation_files(capsys, place, case):
     (place / "x.json").write_bytes(text)
     arguments = ["check", "--type", "coco", "--root", place, "--options", "annotation_file=x.json", "image_dir=."]
     refused(capsys, place, "prepare", arguments, says)
-
-
-def test_there_are_enough_of_them():
-    tables = (bad_configs.VALUES, bad_configs.TEXTS, bad_configs.COMMANDS, bad_files.CHECKPOINTS, bad_files.IMAGES)
-    more = (bad_files.MASKS, bad_files.SPLIT_FILES, bad_files.COCO)
-    count = sum(map(len, tables + more))
-    print(f"\nbad inputs tried: {count}")
-    assert count >= 150

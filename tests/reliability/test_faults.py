@@ -14,7 +14,8 @@ from harness import assert_equal_runs, tiny_config
 from server import full_disk
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.recipes import train_from_arguments
+from dfad_seg.config import load_config
+from dfad_seg.recipes import train
 from dfad_seg.recipes.faults import explained
 
 
@@ -68,7 +69,7 @@ def test_too_few_open_files(server, undisturbed, tmp_path):
 
 
 def test_too_little_memory(server, undisturbed, tmp_path):
-    options = ["--cfg-options", "batch_size=200000", "replay_size=0", "replay_steps=0"]
+    options = ["--cfg-options", "batch_size=200000", "replay=null"]
     code, output = server.call(
         "train", undisturbed.config, "--work-dir", tmp_path / "run", *options, memory_bytes=2**29
     )
@@ -108,16 +109,14 @@ def test_other_errors_are_not_hidden(error):
 
 
 def tiny_run(config, run, resume=None):
-    train_from_arguments(config=str(config), overrides=[], work_dir=str(run), resume=resume, dry_run=False)
+    train(load_config(config), run, resume=resume)
 
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory, tiny_scenes):
     """A config of two iterations, its undisturbed run, and how many writes that makes."""
     folder = tmp_path_factory.mktemp("short")
-    config = tiny_config(
-        folder, tiny_scenes, iterations=2, save_every=1, log_every=1, replay_size=0, replay_steps=0, student_steps=1
-    )
+    config = tiny_config(folder, tiny_scenes, iterations=2, save_every=1, log_every=1, replay=..., student_steps=1)
     undo = full_disk(None)
     tiny_run(config, folder / "run")
     return config, folder / "run", undo()

@@ -32,9 +32,9 @@ GOOD_CONFIG = {
     "dataset": {"type": "folders", "root": ".", "img_dir": "a", "ann_dir": "b", "classes": ["x", "y"]},
     "evaluation": {"split": "val", "scales": [0.5, 1.0], "crop_size": [8, 8]},
     "schedule": {"type": "step", "every": 3},
-    "progressive_sizes": [[16, 32], [32, 16]],
+    "progressive_sizes": [[64, 64], [128, 128]],
+    "replay": {"size": 300, "steps": 1},
     "student_loss": {"mae": 1.0},
-    "health": {"collapse": "stop"},
     "student_optimizer": {"type": "sgd", "lr": 0.1},
 }
 VALUES = st.recursive(

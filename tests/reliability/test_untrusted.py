@@ -10,11 +10,10 @@ import torch
 from harness import tiny_config
 from PIL import Image
 
-from dfad_seg.cli.commands import guarded
+from dfad_seg.cli import main
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.images import IndexReader, read_photo
 from dfad_seg.config import load_config
-from dfad_seg.recipes import train_from_arguments
 from dfad_seg.recipes.sources import open_source
 from dfad_seg.runs import read_checkpoint
 from dfad_seg.runs.checkpoints import FORMAT as CHECKPOINT_FORMAT
@@ -171,12 +170,12 @@ def damaged_states(state):
 def test_a_checkpoint_of_this_run_with_a_strange_content(tmp_path, tiny_scenes, capsys):
     config = tiny_config(tmp_path, tiny_scenes, iterations=2, save_every=1, evaluation=...)
     run = tmp_path / "run"
-    arguments = {"config": str(config), "overrides": [], "work_dir": str(run), "dry_run": False}
-    train_from_arguments(resume=None, **arguments)
+    command = ["train", str(config), "--work-dir", str(run)]
+    assert main(command) == 0
     newest = sorted((run / "checkpoints").iterdir())[-1]
     state = torch.load(newest, weights_only=True)
     for name, damaged in damaged_states(state):
         torch.save(damaged, newest)
-        code = guarded(lambda: train_from_arguments(resume="latest", **arguments))
+        code = main([*command, "--resume", str(newest)])
         said = capsys.readouterr().err
         assert code == 2 and "Traceback" not in said and "error: " in said, (name, said)
