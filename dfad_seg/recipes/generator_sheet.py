@@ -13,7 +13,7 @@ from dfad_seg.distill import batch_norm_mode
 from dfad_seg.distill.seeds import iteration_rng
 from dfad_seg.evaluation.pictures import Palette, as_picture, beside, captioned, colourise, enlarge, framed, write_png
 from dfad_seg.evaluation.pictures import stacked as in_column
-from dfad_seg.generators import ImageGenerator
+from dfad_seg.generators import ImageGenerator, LayoutGenerator
 
 BATCHES, BATCH = 8, 8
 ROW = 6
@@ -36,15 +36,15 @@ def write_generator_sheet(
         By class, the share of its layout pixels where the teacher sees it; None where no layout has it. Empty, and
         nothing is drawn, for a generator without layouts.
     """
+    if not isinstance(generator, LayoutGenerator):
+        return {}
     device = next(teacher.parameters()).device
     rng = iteration_rng(seed, 0, 0, device, "preview")
     hits, asked = torch.zeros(len(classes)), torch.zeros(len(classes))
     best: dict[int, tuple[float, list]] = {}
     for _ in range(BATCHES):
         latents = generator.sample(BATCH, size, rng)
-        layouts = getattr(latents, "layout", None)
-        if layouts is None:
-            return {}
+        layouts = latents.layout
         with torch.no_grad(), batch_norm_mode(generator, "batch"):
             images = generator(latents)
             labels = labels_of(teacher(images))

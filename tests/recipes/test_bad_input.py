@@ -204,7 +204,7 @@ def test_checkpoints_of_other_runs_and_teachers(world, capsys, tmp_path):
     before = {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file()}
     capsys.readouterr()
     refused(capsys, tmp_path, "train", world.paths["random_noise"], "--resume", world.teacher, says=["not a resum"])
-    says = [checkpoint.name, "of another experiment"]
+    says = ["of iteration", "of another experiment"]
     refused(capsys, tmp_path, "train", world.paths["random_noise"], "--resume", checkpoint, says=says)
     # The same config, and another teacher under the same name.
     state = read_segmentor_file(world.teacher)
@@ -265,7 +265,9 @@ def test_evaluation(world, capsys, tmp_path):
     assert "no student" in evaluated(capsys, supervised, world.teacher, "--role", "student")
     assert "Did you mean 'test'" in evaluated(capsys, supervised, world.teacher, "--split", "tset")
     assert "nowhere" in evaluated(capsys, supervised, world.teacher, "--dataset-root", tmp_path / "nowhere")
-    assert "batch size is -1" in evaluated(capsys, supervised, world.teacher, "--batch-size", "-1")
+    assert "batch_size: input should be greater than 0, got -1" in evaluated(
+        capsys, supervised, world.teacher, "--batch-size", "-1"
+    )
     # The teacher's weights do not fit the student's architecture.
     assert "missing" in evaluated(capsys, dfad, world.teacher, "--role", "student")
     assert f"If {world.teacher} is the teacher, say so: --role teacher." in evaluated(capsys, dfad, world.teacher)
@@ -275,7 +277,9 @@ def test_evaluation(world, capsys, tmp_path):
     assert "is a folder" in evaluated(capsys, supervised, world.teacher, "--out", tmp_path)
     (tmp_path / "file").touch()
     assert "is a file" in evaluated(capsys, supervised, world.teacher, "--show-dir", tmp_path / "file")
-    assert "batch size is 0" in evaluated(capsys, supervised, world.teacher, "--batch-size", "0")
+    assert "batch_size: input should be greater than 0, got 0" in evaluated(
+        capsys, supervised, world.teacher, "--batch-size", "0"
+    )
     out = tmp_path / "metrics.json"
     evaluated(capsys, supervised, tmp_path / "absent.pt", "--out", out)
     assert not out.exists()
