@@ -17,6 +17,7 @@ from dfad_seg.common.values import plain
 from dfad_seg.config import Config, load_config, parse_config
 from dfad_seg.distill import DataFree, Hooks, distil
 from dfad_seg.recipes.build import build_experiment
+from dfad_seg.recipes.cutting import without_rehearsal
 from dfad_seg.recipes.device import launched, torch_settings
 
 PROBES = (4, 12)
@@ -128,7 +129,7 @@ def _play_one_iteration(config: Config) -> None:
     """Train for one iteration and keep nothing: what is wanted is what it costs."""
     assert isinstance(config, DataFree)
     with torch_settings(config):
-        fabric, made = launched(config), build_experiment(config)
+        fabric, made = launched(config), build_experiment(without_rehearsal(config))
         assert made.generator is not None
         hooks = Hooks(stop_requested=lambda: True)
         try:

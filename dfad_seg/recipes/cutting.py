@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.values import Chosen
 from dfad_seg.config import Config, GameConfig
 from dfad_seg.distill import Losses, build_optimizer
 from dfad_seg.distill.rehearsal import rehearse, rehearsed_images
@@ -86,6 +88,14 @@ def adjust(student: Segmentor, adjustment: LogitAdjustment, teacher: Segmentor, 
     if len(classes) == 1:
         zeros = torch.zeros(1, student.num_classes, 1, 1)
         classes[0].bias -= adjustment.cpu()(zeros).flatten()
+
+
+def without_rehearsal(config: Config) -> Config:
+    """The config with a student as large, cut in a second by its weights alone: for what only asks what things cost."""
+    if config.student is None or not config.cuts:
+        return config
+    options = dataclasses.replace(config.student.options, importance="magnitude", compensate=False)
+    return dataclasses.replace(config, student=Chosen("cut", options))
 
 
 def describe(made: Cut) -> str:

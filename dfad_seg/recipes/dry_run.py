@@ -8,12 +8,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from dfad_seg.config import Config, dump_config
 from dfad_seg.distill import batch_norm_mode
 from dfad_seg.recipes.build import build_experiment
+from dfad_seg.recipes.cutting import without_rehearsal
 from dfad_seg.segmentors import count_flops, count_parameters
 
 
 def describe(config: Config) -> str:
     """The resolved config as YAML, and the cost of each network as comments."""
-    experiment = build_experiment(config)
+    experiment = build_experiment(without_rehearsal(config))
     height, width = config.image_size
     lines = [dump_config(config), f"# cost at {height}x{width}, one image, forward:\n"]
     for role, network in experiment.networks(experiment.trained).items():

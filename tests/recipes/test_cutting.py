@@ -52,6 +52,14 @@ def test_a_run_cuts_trains_and_resumes_to_the_same_bits(cut_config, world, tmp_p
         assert ("cut: 60.0%" in capsys.readouterr().out) == (left == 0)
 
 
+def test_a_dry_run_tells_what_the_student_costs_without_training_a_generator(cut_config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("dfad_seg.recipes.cutting.rehearse", None)
+    assert call_tool("train", cut_config, "--work-dir", tmp_path / "run", "--dry-run") == 0
+    costs = [line.split() for line in capsys.readouterr().out.splitlines() if line.endswith("GFLOPs")]
+    teacher, student = costs[:2]
+    assert 0.58 <= float(student[-2]) / float(teacher[-2]) <= 0.62
+
+
 @pytest.mark.parametrize(
     ("method", "changes", "says"),
     [
