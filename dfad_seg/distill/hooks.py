@@ -40,6 +40,8 @@ class Hooks:
     """(iteration): after every iteration."""
     stop_requested: Callable[[], bool] = _never
     """Asked after every iteration; True saves the state and raises `Interrupted`."""
+    state: Callable[[], dict[str, Any]] = dict
+    """Set by the loop: its resumable state of now, for who wants it in `log`, before an evaluation."""
     log_every: int = 10
     evaluate_every: int = 0
     save_every: int = 0

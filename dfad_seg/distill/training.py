@@ -53,6 +53,7 @@ class Progress:
         self.optimizers = optimizers
         self.memory = memory
         self.hooks = hooks or Hooks()
+        self.hooks.state = self.state_dict
         self.schedule: Schedule = build_schedule(training.schedule, training.iterations)
         self.iteration = 0
         self.evaluation_pending = False

@@ -14,7 +14,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.segmentors import build_segmentor
+from dfad_seg.segmentors import Segmentor, build_segmentor
 
 _SHOWN = 5
 
@@ -37,7 +37,7 @@ class DFADSegmentor(EncoderDecoder):
     strictly: MMSegmentation itself would go on with random weights where names do not fit.
 
     Args:
-        segmentor: the options of `build_segmentor`, with `source` and `num_classes`.
+        segmentor: the network, or the options of `build_segmentor`, with `source` and `num_classes`.
         data_preprocessor: must give RGB in [0, 1]; default: one that does.
         test_cfg: `dict(mode="whole")`, or `dict(mode="slide", crop_size=..., stride=...)`.
         ignore_index: label without a class, in `loss`.
@@ -46,7 +46,7 @@ class DFADSegmentor(EncoderDecoder):
 
     def __init__(
         self,
-        segmentor: Mapping[str, Any],
+        segmentor: Segmentor | Mapping[str, Any],
         data_preprocessor: Mapping[str, Any] | None = None,
         train_cfg: Any = None,
         test_cfg: Any = None,
@@ -56,7 +56,7 @@ class DFADSegmentor(EncoderDecoder):
     ) -> None:
         # Past EncoderDecoder's constructor, which builds a backbone and heads.
         BaseSegmentor.__init__(self, data_preprocessor=dict(data_preprocessor or PREPROCESSOR), init_cfg=init_cfg)
-        self.segmentor = build_segmentor(**_plain(segmentor))
+        self.segmentor = segmentor if isinstance(segmentor, Segmentor) else build_segmentor(**plain(segmentor))
         self.num_classes = self.out_channels = self.segmentor.num_classes
         self.align_corners = False
         self.ignore_index = ignore_index
@@ -101,8 +101,8 @@ def _check_names(module: nn.Module, state_dict: Mapping[str, Tensor], prefix: st
         )
 
 
-def _plain(value: Any) -> Any:
-    # Their config hands out its own kind of dictionary.
+def plain(value: Any) -> Any:
+    """Entries of their config, which hands out its own kind of dictionary, as plain values."""
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+        return {key: plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value

@@ -246,8 +246,8 @@ def _teacher(file: Path, *, trust: bool) -> Segmentor | None:
         return None
     try:
         config, _ = resolve_experiment(str(found), (), (), None, None)
-        if config.teacher is not None and config.teacher.source not in _PLAIN_SOURCES and not trust:
-            raise InputError(f"its source {config.teacher.source} runs code that the run names. Give --trust.")
+        if config.teacher is not None and config.teacher.name not in _PLAIN_SOURCES and not trust:
+            raise InputError(f"its source {config.teacher.name} runs code that the run names. Give --trust.")
         return None if config.teacher is None else build_teacher(config, meta_info(config))
     except InputError as error:
         print(f"the table is without the teacher: {error}")

@@ -14,7 +14,7 @@ from dfad_seg.segmentors import build_segmentor, save_segmentor
 
 pytest.importorskip("mmseg.models", reason="MMSegmentation is not installed; make test-mmseg runs these tests")
 
-from dfad_seg.integrations.mmseg import export_mmseg  # noqa: E402
+from dfad_seg.export import export  # noqa: E402
 
 STUDENTS = {
     "smp": {
@@ -47,6 +47,12 @@ def student(tiny_config):
     return build
 
 
+def exported(network, folder, base=None):
+    """The config that the format mmseg writes; its checkpoint is beside it."""
+    base = None if base is None else str(base)
+    return export(network, folder / "exported", format="mmseg", base=base).path / "student.py"
+
+
 def ours(network, folders, helpers, inference=None):
     options = {"img_dir": "img_dir", "ann_dir": "ann_dir", "img_suffix": ".png", "classes": helpers.classes}
     dataset = build_dataset("folders", folders, "all", eval_transform(), **options)
@@ -60,12 +66,12 @@ def test_an_exported_student_scores_as_ours(source, student, tiny_config, folder
     from mmseg.apis import inference_model, init_model
 
     network = student(source)
-    config = export_mmseg(network, tmp_path, base=tiny_config)
+    config = exported(network, tmp_path, tiny_config)
     checkpoint = config.with_suffix(".pth")
     model = init_model(str(config), str(checkpoint), device="cpu")
     model.load_state_dict(torch.load(checkpoint, weights_only=True)["state_dict"], strict=True)
     assert model.dataset_meta["classes"] == helpers.classes and model.dataset_meta["palette"] == helpers.palette
-    assert ("custom_imports" in config.read_text()) == (source != "mmseg")
+    assert ("dfad_seg.export.mmseg_model" in config.read_text()) == (source != "mmseg")
 
     path = sorted((folders / "img_dir").iterdir())[0]
     image = torch.from_numpy(np.asarray(Image.open(path))).permute(2, 0, 1)[None].contiguous() / 255
@@ -89,7 +95,7 @@ def test_an_exported_student_scores_as_ours(source, student, tiny_config, folder
 
 
 def test_their_test_time_augmentation(student, tiny_config, tool, tmp_path, helpers):
-    config = export_mmseg(student("smp"), tmp_path, base=tiny_config)
+    config = exported(student("smp"), tmp_path, tiny_config)
     tool("test", config, config.with_suffix(".pth"), "--tta", "--work-dir", tmp_path / "tta")
     assert 0 <= helpers.printed(tmp_path / "tta")["mIoU"] <= 100
 
@@ -97,7 +103,7 @@ def test_their_test_time_augmentation(student, tiny_config, tool, tmp_path, help
 def test_another_checkpoint_is_refused(student, tiny_config, tmp_path):
     from mmseg.apis import init_model
 
-    config = export_mmseg(student("smp"), tmp_path, base=tiny_config)
+    config = exported(student("smp"), tmp_path, tiny_config)
     content = torch.load(config.with_suffix(".pth"), weights_only=True)
     key = next(iter(content["state_dict"]))
     content["state_dict"]["other"] = content["state_dict"].pop(key)
@@ -109,8 +115,7 @@ def test_another_checkpoint_is_refused(student, tiny_config, tmp_path):
 def test_without_a_config_of_theirs(student, folders, tool, tmp_path, helpers):
     network = student("smp")
     network.classes, network.palette = tuple(helpers.classes), helpers.palette
-    save_segmentor(tmp_path / "student.pt", network)
-    config = export_mmseg(tmp_path / "student.pt", tmp_path / "exported")
+    config = exported(network, tmp_path)
     data, prefix = "test_dataloader.dataset", "test_dataloader.dataset.data_prefix"
     tool("test", config, config.with_suffix(".pth"), "--work-dir", tmp_path / "work", "--cfg-options",
          f"{data}.data_root={folders}", f"{prefix}.img_path=img_dir", f"{prefix}.seg_map_path=ann_dir",
@@ -120,10 +125,10 @@ def test_without_a_config_of_theirs(student, folders, tool, tmp_path, helpers):
 
 def test_an_exported_student_trains_on(student, tiny_config, tool, tmp_path):
     """Fine-tuning on labels by their tools/train.py, from the exported weights."""
-    config = export_mmseg(student("smp"), tmp_path, base=tiny_config)
+    config = exported(student("smp"), tmp_path, tiny_config)
     tune = tmp_path / "tune.py"
     tune.write_text(
-        "_base_ = 'student.py'\nload_from = '" + str(config.with_suffix(".pth")) + "'\n"
+        "_base_ = 'exported/student.py'\nload_from = '" + str(config.with_suffix(".pth")) + "'\n"
         "train_dataloader = dict(batch_size=2, num_workers=0, sampler=dict(type='InfiniteSampler', shuffle=True),"
         " dataset={{_base_.test_dataloader.dataset}})\n"
         "train_cfg = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=2)\n"
@@ -139,16 +144,14 @@ def test_an_exported_student_trains_on(student, tiny_config, tool, tmp_path):
 
 def test_what_cannot_be_exported(student, tiny_config, tmp_path):
     network = student("smp")
-    with pytest.raises(InputError, match="1 class names are given"):
-        export_mmseg(network, tmp_path / "a", classes=["one"])
     network.spec = None
     with pytest.raises(InputError, match="built by hand"):
-        export_mmseg(network, tmp_path / "a")
+        exported(network, tmp_path)
     torch.manual_seed(0)
     other = build_segmentor("smp", num_classes=3, arch="Unet", encoder_name="tu-mobilenetv3_small_050")
     with pytest.raises(InputError, match="data set has 4 classes, and the network answers 3"):
-        export_mmseg(other, tmp_path / "a", base=tiny_config)
-    assert not (tmp_path / "a").exists()
+        exported(other, tmp_path, tiny_config)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_tool_exports_a_run(student, tiny_config, tmp_path, helpers, capsys):
@@ -164,5 +167,3 @@ def test_the_tool_exports_a_run(student, tiny_config, tmp_path, helpers, capsys)
     config = Config.fromfile(str(tmp_path / "out" / "student.py"))
     assert config.tta_pipeline == Config.fromfile(str(tiny_config)).tta_pipeline
     assert "student_mmseg" not in capsys.readouterr().err and (tmp_path / "out" / "student.pth").is_file()
-    with pytest.raises(InputError, match="--base goes with --format mmseg"):
-        export_from_arguments(source=str(tmp_path / "run"), format="onnx", base=str(tiny_config))

@@ -1,326 +1,244 @@
-"""The data-free game in MMSegmentation's runner: the same steps, no leaks, resuming, several processes."""
+"""The data-free game in MMSegmentation's runner: the one game to the last bit, its logs, checkpoints and stops."""
 
 from __future__ import annotations
 
-import copy
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
-import torch.multiprocessing as mp
+import yaml
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.config import parse_config
+from dfad_seg.recipes import train
+from dfad_seg.segmentors import load_segmentor
 
-GAME = """
+pytest.importorskip("mmseg.models", reason="MMSegmentation is not installed; make test-mmseg runs these tests")
+
+from mmengine.config import Config  # noqa: E402
+from mmengine.hooks import Hook  # noqa: E402
+from mmengine.registry import init_default_scope  # noqa: E402
+from mmseg.registry import HOOKS, MODELS  # noqa: E402
+
+import dfad_seg.integrations.mmseg  # noqa: E402, F401
+
+RUNNER = """
 _base_ = "{tiny}"
 custom_imports = dict(imports=["dfad_seg.integrations.mmseg"], allow_failed_imports=False)
 custom_hooks = [dict(type="ExportStudentHook")]
-train_dataloader = dict(_delete_=True, batch_size=1, num_workers=0, sampler=None, dataset=dict(type="IterationNumbers"))
-model = dict(
-    _delete_=True,
-    type="DataFreeDistiller",
-    teacher=dict(config="{tiny}", checkpoint="{checkpoint}"),
-    student={{{{_base_.model}}}},
-    generator=dict(type="DCGANGenerator", latent_dim=8, width=4),
-    priors=dict(batch_norm_prior=0.1),
-    batch_size=3, image_size=(64, 64), student_steps=2, seed=5,
-)
-optim_wrapper = dict(
-    _delete_=True,
-    constructor="PlayersConstructor",
-    student=dict(optimizer=dict(type="SGD", lr=0.05, momentum=0.9), clip_grad=dict(max_norm=1.0)),
-    generator=dict(optimizer=dict(type="Adam", lr=1e-3)),
-)
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=4, val_interval=4)
+train_dataloader = dict(_delete_=True)
+optim_wrapper = dict(_delete_=True, constructor="GameOptimizers")
+param_scheduler = None
+model = dict(_delete_=True, type="DataFreeStudent", game={game})
+train_cfg = dict(_delete_=True, type="DataFreeLoop", val_interval=2)
 """
 
 
+def keys_of(tiny_config, trained, **changes):
+    """A small game with every part of the recommended recipes."""
+    return {
+        "num_classes": 4,
+        "teacher": {"source": "mmseg", "config": str(tiny_config), "checkpoint": str(trained)},
+        "student": {"source": "mmseg", "config": str(tiny_config)},
+        "generator": {"type": "layout", "width": 2, "scales": 1, "class_frequencies": "moments", "recalled": 0.5},
+        "iterations": 4,
+        "batch_size": 3,
+        "image_size": [64, 64],
+        "student_steps": 2,
+        "student_loss": {"kl": 1.0, "mae": 0.2},
+        "temperature": 2.0,
+        "adversarial_loss": {"jensen_shannon": 1.0},
+        "priors": {"batch_norm_prior": 0.1, "layout_consistency": 1.0},
+        "replay": {"size": 6, "steps": 1, "final_steps": 2, "logits": "kept"},
+        "logit_adjustment": 0.5,
+        "student_optimizer": {"type": "sgd", "lr": 0.05},
+        "schedule": {"type": "cosine"},
+        "clip_norm": 1.0,
+        "ema_decay": 0.9,
+        "seed": 5,
+    } | changes
+
+
 @pytest.fixture
-def game(tmp_path, tiny_config, trained):
+def keys(tiny_config, trained):
+    return keys_of(tiny_config, trained)
+
+
+@pytest.fixture
+def runner(tmp_path, tiny_config, keys):
     path = tmp_path / "game.py"
-    path.write_text(GAME.format(tiny=tiny_config, checkpoint=trained))
+    path.write_text(RUNNER.format(tiny=tiny_config, game=keys))
     return path
 
 
-def plain_norms(config):
-    """The tiny student of the config with ordinary BatchNorm, which can train on a CPU without their runner."""
-    model = config.model.to_dict()
-    model["student"] = json.loads(json.dumps(model["student"]).replace("SyncBN", "BN"))
-    model["student"]["pretrained"] = None
-    return model
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(value, b[key]) for key, value in a.items())
 
 
-def build(config_path):
-    from mmengine.config import Config
-    from mmengine.registry import init_default_scope
-    from mmseg.registry import MODELS
-
-    import dfad_seg.integrations.mmseg  # noqa: F401
-
-    config = Config.fromfile(str(config_path))
-    init_default_scope("mmseg")
-    torch.manual_seed(0)
-    model = MODELS.build(plain_norms(config))
-    return model.train(), config
-
-
-def players(model, config):
-    from mmengine.optim import build_optim_wrapper
-
-    return build_optim_wrapper(model, config.optim_wrapper)
-
-
-def test_an_iteration_is_our_two_steps(game):
-    """The same numbers, bit by bit, as `student_step` and `generator_step` with plain optimisers."""
-    from dfad_seg.distill import generator_step, student_step
-    from dfad_seg.distill.seeds import iteration_rng
-
-    model, config = build(game)
-    student, generator, teacher = copy.deepcopy((model.student, model.generator, model.teacher))
-    objective = copy.deepcopy(model.objective)
-    objective.priors = {}
-    model.objective.priors = {}
-    wrappers = players(model, config)
-    logged = [model.train_step([n], wrappers) for n in range(2)]
-
-    sgd = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9)
-    adam = torch.optim.Adam(generator.parameters(), lr=1e-3)
-    losses = []
-    for n in range(2):
-        rng = iteration_rng(5, 0, n, "cpu")
-        for _ in range(2):
-            with torch.no_grad():
-                images = generator(generator.sample(3, (64, 64), rng))
-            shown = student_step(student=student, teacher=teacher, images=images, optimizer=sgd,
-                                 loss_fn=model.student_loss, clip_norm=1.0)  # fmt: skip
-            losses.append(shown["loss"])
-        latents = generator.sample(3, (64, 64), rng)
-        generator_step(generator=generator, student=student, teacher=teacher, latents=latents, optimizer=adam,
-                       objective=objective)  # fmt: skip
-    for ours, theirs in ((student, model.student), (generator, model.generator)):
-        for name, value in ours.state_dict().items():
-            assert torch.equal(value, theirs.state_dict()[name]), name
-    assert logged[1]["loss"].item() == pytest.approx((losses[2] + losses[3]).item() / 2, rel=1e-6)
-    assert set(logged[0]) >= {"loss", "agreement", "class_entropy", "generator_loss", "generator_discrepancy"}
-
-
-def test_no_gradient_leaks_between_the_players(game, monkeypatch):
-    from dfad_seg.integrations.mmseg import distiller
-
-    model, config = build(game)
-    wrappers = players(model, config)
-    teacher = copy.deepcopy(model.teacher.state_dict())
-    seen = []
-    original = distiller.generator_step
-
-    def watched(**arguments):
-        before = [(p.clone(), p.grad.clone()) for p in model.student.parameters()]
-        result = original(**arguments)
-        after = list(model.student.parameters())
-        same = (torch.equal(p, q) and torch.equal(g, q.grad) for (p, g), q in zip(before, after, strict=True))
-        seen.append(all(same))
-        return result
-
-    monkeypatch.setattr(distiller, "generator_step", watched)
-    generator = [p.clone() for p in model.generator.parameters()]
-    model.train_step([0], wrappers)
-    assert seen == [True]
-    assert any(not torch.equal(p, q) for p, q in zip(generator, model.generator.parameters(), strict=True))
-    assert all(p.grad is None for p in model.teacher.parameters()) and not model.teacher.training
-    assert all(torch.equal(value, model.teacher.state_dict()[name]) for name, value in teacher.items())
-    assert not any(key.startswith("teacher") for key in model.state_dict())
-
-
-def test_their_runner_trains_resumes_validates_and_exports(game, tool, tmp_path, folders, helpers):
+def test_the_runner_plays_the_one_game(runner, keys, tool, tmp_path, helpers):
+    """Bit by bit what `dfad-seg train` makes of the same keys, though it validates on the way."""
     from mmseg.apis import init_model
 
-    fixed = ["--cfg-options", "model.student.pretrained=None"]
-    tool("train", game, "--work-dir", tmp_path / "whole", *fixed)
-    (tmp_path / "parts").mkdir()
-    tool("train", game, "--work-dir", tmp_path / "parts", *fixed, "train_cfg.max_iters=2")
-    first = torch.load(tmp_path / "parts" / "iter_2.pth", weights_only=False)
-    tool("train", game, "--work-dir", tmp_path / "parts", "--resume", *fixed)
-    whole, resumed = (torch.load(tmp_path / run / "iter_4.pth", weights_only=False) for run in ("whole", "parts"))
-    assert whole["state_dict"].keys() == resumed["state_dict"].keys()
-    assert all(torch.equal(value, resumed["state_dict"][key]) for key, value in whole["state_dict"].items())
-    assert any(not torch.equal(value, first["state_dict"][key]) for key, value in whole["state_dict"].items())
-
-    config = tmp_path / "whole" / "student" / "student.py"
+    tool("train", runner, "--work-dir", tmp_path / "theirs")
+    ours = load_segmentor(train(parse_config({"method": "dfad", **keys}), tmp_path / "ours")).network_state_dict()
+    config = tmp_path / "theirs" / "student" / "student.py"
+    student = init_model(str(config), str(config.with_suffix(".pth")), device="cpu")
+    assert equal({f"model.{key}": value for key, value in student.state_dict().items()}, ours)
     text = config.read_text()
-    assert "DataFree" not in text and "dfad_seg.integrations" not in text and "IterationNumbers" not in text
+    assert "DataFree" not in text and "dfad_seg.integrations" not in text
+    assert student.dataset_meta["classes"] == helpers.classes
+
+    lines = [json.loads(line) for file in (tmp_path / "theirs").glob("*/vis_data/scalars.json") for line in file.open()]
+    trained = [line for line in lines if "student_loss" in line]
+    assert [line["step"] for line in trained] == [1, 2, 3, 4]
+    own = [json.loads(line) for line in (tmp_path / "ours" / "metrics.jsonl").open()]
+    assert {"generator_loss", "replay_agreement", "student_lr", "time"} <= set(trained[-1])
+    assert any("train/student_loss" in line for line in own)
+    # What is validated is the student that is kept, and checkpoints hold it for their tools.
     tool("test", config, config.with_suffix(".pth"), "--work-dir", tmp_path / "test")
-    lines = [json.loads(line) for file in (tmp_path / "whole").glob("*/vis_data/scalars.json") for line in file.open()]
-    validated = [line for line in lines if "mIoU" in line]
-    assert helpers.printed(tmp_path / "test")["mIoU"] == round(validated[-1]["mIoU"], 2)
-    assert {"loss", "agreement", "generator_loss", "student.lr", "generator.lr"} <= set(lines[0])
-    student = init_model(str(config), str(config.with_suffix(".pth")), device="cpu").state_dict()
-    trained = whole["state_dict"]
-    assert all(torch.equal(value, trained[f"student.network.model.{key}"]) for key, value in student.items())
+    validated = [line["mIoU"] for line in lines if "mIoU" in line]
+    assert len(validated) == 2 and helpers.printed(tmp_path / "test")["mIoU"] == round(validated[-1], 2)
+    saved = torch.load(tmp_path / "theirs" / "iter_4.pth", weights_only=False)["state_dict"]
+    assert equal({key.removeprefix("segmentor.network."): value for key, value in saved.items()}, ours)
+    assert not any("teacher" in key for key in saved)
+    assert list((tmp_path / "theirs").glob("*/vis_data/vis_image/generated_4.png"))
 
 
-def rank(number, game, folder, kind):
-    import mmengine.dist
-    import torch.distributed as dist
+@HOOKS.register_module()
+class StopAt(Hook):
+    def __init__(self, iteration, number):
+        self.iteration, self.number = iteration, number
 
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=number, world_size=2)
-    from mmengine.model import MMDistributedDataParallel
-
-    from dfad_seg.integrations.mmseg import DataFreeDistributed
-
-    torch.set_num_threads(1)
-    model, config = build(game)
-    if number:  # the wrapper must give every process the same weights
-        with torch.no_grad():
-            model.student.network.model.decode_head.conv_seg.weight.zero_()
-    wrapped = (DataFreeDistributed if kind == "ours" else MMDistributedDataParallel)(module=model)
-    wrappers = players(model, config)
-    assert mmengine.dist.get_world_size() == 2
-    try:
-        for n in range(2):
-            wrapped.train_step([n], wrappers)
-        torch.save(model.state_dict(), f"{folder}/{number}.pt")
-    except InputError as error:
-        with open(f"{folder}/{number}.txt", "w") as file:
-            file.write(str(error))
-    dist.destroy_process_group()
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if batch_idx + 1 == self.iteration:
+            os.kill(os.getpid(), self.number)
 
 
-def test_two_processes_average_their_gradients(game, tmp_path, monkeypatch):
-    mp.spawn(rank, (game, tmp_path, "ours"), nprocs=2)
-    first, second = (torch.load(tmp_path / f"{number}.pt") for number in range(2))
-    assert first.keys() == second.keys()
-    assert all(torch.equal(value, second[key]) for key, value in first.items() if value.is_floating_point())
-
-    # By hand in one process: the same iterations with each rank's latents, gradients and statistics averaged.
-    from dfad_seg.integrations.mmseg import distiller
-
-    ranks = [build(game) for _ in range(2)]
-    wrappers = [players(model, config) for model, config in ranks]
-    expected = in_lockstep(distiller, [model for model, _ in ranks], wrappers, monkeypatch)
-    for key, value in first.items():
-        if value.is_floating_point():
-            assert torch.allclose(value, expected[key], rtol=1e-4, atol=1e-6), key
+def states(run):
+    content = torch.load(run / "iter_4.pth", weights_only=False)
+    game = content["dfad_seg"]
+    return {
+        **content["state_dict"],
+        **{f"{n}.{k}": v for n, state in game["networks"].items() for k, v in state.items()},
+    }
 
 
-def in_lockstep(distiller, models, wrappers, monkeypatch):
-    """Two models in two threads that meet wherever tensors are averaged; no torch.distributed."""
-    import threading
-
-    meeting, shared, number = threading.Barrier(2), [None, None], threading.local()
-
-    def average(tensors):
-        shared[number.value] = [tensor.clone() for tensor in tensors]
-        meeting.wait()
-        means = [(a + b) / 2 for a, b in zip(*shared, strict=True)]
-        meeting.wait()
-        for tensor, mean in zip(tensors, means, strict=True):
-            tensor.data.copy_(mean)
-
-    turn = threading.Lock()
-
-    def seeded(*arguments):
-        # torch's global generator belongs to both threads; nothing here draws from it.
-        with turn:
-            return original(*arguments)
-
-    original = distiller.iteration_rng
-    monkeypatch.setattr(distiller, "iteration_rng", seeded)
-    monkeypatch.setattr(distiller, "_average", average)
-    monkeypatch.setattr(distiller, "get_world_size", lambda: 2)
-    monkeypatch.setattr(distiller, "get_rank", lambda: number.value)
-
-    failures = []
-
-    def play(i):
-        number.value = i
-        try:
-            for n in range(2):
-                models[i].train_step([n], wrappers[i])
-        except Exception as error:
-            failures.append(error)
-            meeting.abort()
-
-    threads = [threading.Thread(target=play, args=(i,)) for i in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
-    return models[0].state_dict()
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_goes_on_to_the_same_bits(runner, tool, tmp_path, number):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    tool("train", runner, "--work-dir", whole)
+    stopping = tmp_path / "stopping.py"
+    stopping.write_text(
+        f"_base_ = 'game.py'\ncustom_hooks = [dict(type='StopAt', iteration=3, number={int(number)})]\n"
+    )
+    with pytest.raises(SystemExit) as stopped:
+        tool("train", stopping, "--work-dir", parts)
+    assert stopped.value.code == 128 + number
+    assert (parts / "last_checkpoint").read_text() == str(parts / "iter_3.pth")
+    tool("train", runner, "--work-dir", parts, "--resume")
+    assert equal(states(whole), states(parts))
+    exported = [torch.load(run / "student" / "student.pth")["state_dict"] for run in (whole, parts)]
+    assert equal(*exported)
 
 
-def test_the_default_wrapper_says_what_is_needed(game, tmp_path):
-    mp.spawn(rank, (game, tmp_path, "default"), nprocs=2)
-    assert "model_wrapper_cfg = dict(type='DataFreeDistributed')" in (tmp_path / "0.txt").read_text()
+def test_a_checkpoint_of_another_program_is_no_game(runner, trained, tool, tmp_path):
+    content = torch.load(trained, weights_only=False)
+    content["state_dict"] = MODELS.build(Config.fromfile(str(runner)).model).state_dict()
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(InputError, match="has no state of a game"):
+        tool("train", runner, "--work-dir", tmp_path / "run", "--resume", "--cfg-options",
+             f"load_from={tmp_path / 'other.pth'}")  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda m: m["teacher"].pop("checkpoint"), "it has no checkpoint"),
-        (lambda m: m["generator"].update(type="NoGenerator"), "unknown generator.type 'NoGenerator'"),
-        (lambda m: m.update(priors={"batch_nrm_prior": 1.0}), "batch_norm_prior"),
-    ],
-)
-def test_bad_configs(game, change, message):
-    from mmengine.config import Config
-    from mmseg.registry import MODELS
+def test_several_processes_end_with_the_same_student(tmp_path, tiny_config, trained):
+    from pathlib import Path
 
-    import dfad_seg.integrations.mmseg  # noqa: F401
+    import mmseg
 
-    model = plain_norms(Config.fromfile(str(game)))
-    change(model)
+    keys = keys_of(tiny_config, trained, iterations=2, replay=None, ema_decay=None)
+    config = tmp_path / "game.py"
+    config.write_text(RUNNER.format(tiny=tiny_config, game={k: v for k, v in keys.items() if v is not None}))
+    script = Path(mmseg.__file__).parent / ".mim" / "tools" / "train.py"
+    port = f"--master_port={29_000 + os.getpid() % 999}"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", port, script, config]
+    command += ["--launcher", "pytorch", "--work-dir", tmp_path / "run"]
+    done = subprocess.run(
+        [*map(str, command)], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    alone = train(parse_config({"method": "dfad", "batch_size": 3, **keys}), tmp_path / "alone")
+    state = torch.load(tmp_path / "run" / "student" / "student.pth")["state_dict"]
+    single = load_segmentor(alone).network_state_dict()
+    assert state.keys() == {key.removeprefix("model.") for key in single}
+    assert any(not torch.equal(value, single[f"model.{key}"]) for key, value in state.items())  # twice the images
+
+
+WRONG = [
+    ({"iterations": 0, "btach_size": 3}, r"iterations(.|\n)*btach_size: unknown key. Did you mean 'batch_size'"),
+    ({"teacher": {"source": "mmseg", "config": "TINY"}}, "it has no checkpoint"),
+    ({"priors": {"batch_nrm_prior": 1.0}}, "batch_norm_prior"),
+    ({"log_every": 5}, "log_every is not used.*default_hooks.logger.interval"),
+    ({"dataset": {"type": "camvid", "root": "x"}}, "dataset is not used.*val_dataloader"),
+    ({"method": "random_noise"}, "method random_noise does not use|method is random_noise"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG)
+def test_bad_games(keys, tiny_config, change, message):
+    init_default_scope("mmseg")
+    game = json.loads(json.dumps(keys | change).replace("TINY", str(tiny_config)))
     with pytest.raises(InputError, match=message):
-        MODELS.build(model)
+        MODELS.build({"type": "DataFreeStudent", "game": game})
 
 
-def test_class_shares_by_moments_reach_layouts_and_checkpoints(game):
-    text = game.read_text().replace('type="DCGANGenerator", latent_dim=8, width=4', 'type="LayoutGenerator", width=2, '
-                                    'scales=1, recalled=0.5, class_frequencies="moments"')  # fmt: skip
-    game.write_text(text)
-    model, config = build(game)
-    before = model.generator.class_frequencies.clone()
-    model.train_step([0], players(model, config))
-    after = model.generator.class_frequencies
-    assert model.generator.tilt.any() and torch.isfinite(after).all() and not torch.equal(before, after)
-    assert torch.equal(after, model.state_dict()["class_shares.shares"])
+def test_other_parts_of_the_runner_are_refused(runner, tiny_config, tool, tmp_path):
+    with pytest.raises(InputError, match="takes nothing else: the optimisers are the game's"):
+        tool("train", runner, "--work-dir", tmp_path / "a", "--cfg-options", "optim_wrapper.optimizer.lr=1")
+    other = tmp_path / "other.py"
+    other.write_text(f"_base_ = '{tiny_config}'\ncustom_imports = dict(imports=['dfad_seg.integrations.mmseg'])\n"
+                     "train_cfg = dict(_delete_=True, type='DataFreeLoop')\n"
+                     "model = dict(pretrained=None)\n")  # fmt: skip
+    with pytest.raises(InputError, match="needs model = dict"):
+        tool("train", other, "--work-dir", tmp_path / "b")
 
 
-def test_logit_adjustment_reaches_both_players_and_checkpoints(game):
-    text = game.read_text()
-    plain, config = build(game)
-    plain.train_step([0], players(plain, config))
-    game.write_text(text.replace("student_steps=", "logit_adjustment=0.5, student_steps="))
-    model, config = build(game)
-    model.train_step([0], players(model, config))
-    assert model.objective.adjustment is model.adjustment
-    assert model.state_dict()["adjustment.batches"] == 2 and "adjustment.shares" not in plain.state_dict()
-    both = zip(plain.student.parameters(), model.student.parameters(), strict=True)
-    assert any(not torch.equal(p, q) for p, q in both)
+def test_a_student_may_be_cut_out_of_the_teacher(keys, tmp_path):
+    init_default_scope("mmseg")
+    teacher = {"source": "smp", "arch": "Unet", "encoder_name": "tu-mobilenetv3_small_050", "encoder_depth": 3,
+               "decoder_channels": [16, 8, 8]}  # fmt: skip
+    from dfad_seg.export import export
+    from dfad_seg.segmentors import build_segmentor, save_segmentor
 
-
-def test_one_optimiser_is_not_enough(game):
-    from mmengine.optim import OptimWrapper, build_optim_wrapper
-
-    model, config = build(game)
-    with pytest.raises(InputError, match="needs two optimisers"):
-        model.train_step([0], OptimWrapper(torch.optim.SGD(model.student.parameters(), lr=0.1)))
-    with pytest.raises(InputError, match="student and generator, and nothing else"):
-        build_optim_wrapper(model, dict(constructor="PlayersConstructor", student=config.optim_wrapper.student))
-    wrong = copy.deepcopy(config.optim_wrapper)
-    wrong.student.accumulative_counts = 2
-    with pytest.raises(InputError, match="set accumulate of the model"):
-        model.train_step([0], build_optim_wrapper(model, wrong))
+    torch.manual_seed(0)
+    save_segmentor(tmp_path / "teacher.pt", build_segmentor(num_classes=4, **teacher))
+    keys |= {
+        "teacher": {"source": "saved", "checkpoint": str(tmp_path / "teacher.pt")},
+        "student": {"source": "cut", "macs": 0.6, "importance": "magnitude", "compensate": False},
+        "generator": {"type": "dcgan", "latent_dim": 8, "width": 4},
+        "priors": {},
+    }
+    (tmp_path / "game.yaml").write_text(yaml.safe_dump({"method": "dfad", "log_every": 1, **keys}))
+    student = MODELS.build({"type": "DataFreeStudent", "game": str(tmp_path / "game.yaml")})
+    parameters = [sum(p.numel() for p in network.parameters()) for network in (student, student.experiment.teacher)]
+    assert parameters[0] < parameters[1]
+    written = export(student.segmentor.eval(), tmp_path / "out", format="mmseg")
+    assert sorted(file.name for file in written.path.iterdir()) == ["student.pth", "student.py"]
 
 
 def test_the_shipped_configs_are_whole(helpers, monkeypatch):
-    from mmengine.config import Config
-    from mmseg.registry import MODELS
-
     monkeypatch.chdir(helpers.configs.parents[1])
-    names = [path.name for path in helpers.configs.glob("*.py")]
+    names = sorted(path.name for path in helpers.configs.glob("*.py"))
     assert len(names) == 3
     for name in names:
         config = Config.fromfile(str(helpers.configs / name))
-        student = config.model.get("student", config.model)
-        assert MODELS.build(student).num_classes == len(config.metainfo.classes) == 11
+        if config.model.type == "DataFreeStudent":
+            from dfad_seg.integrations.mmseg.student import game_config
+
+            assert game_config(config.model.game).num_classes == 11
+            assert config.train_dataloader == {} and config.train_cfg.type == "DataFreeLoop"
+        else:
+            assert MODELS.build(config.model).num_classes == len(config.metainfo.classes) == 11

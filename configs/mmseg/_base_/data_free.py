@@ -1,4 +1,4 @@
-# The data-free game in MMSegmentation's own runner: what every such config needs.
+# The data-free game in MMSegmentation's own runner: what every such config needs beside its model.
 custom_imports = dict(imports=["dfad_seg.integrations.mmseg"], allow_failed_imports=False)
 custom_hooks = [dict(type="ExportStudentHook")]
-model_wrapper_cfg = dict(type="DataFreeDistributed")  # takes effect with several processes
+optim_wrapper = dict(constructor="GameOptimizers")  # the runner asks for one, and the game has its own two

@@ -1,8 +1,8 @@
-"""MMSegmentation: its networks as teachers and students here, our students and our method there.
+"""The data-free game in MMSegmentation's own runner.
 
-Importing this package registers, in MMSegmentation's own registries, `DFADSegmentor`, `DataFreeDistiller`, its losses,
-generators and data set, and what a runner needs around them: in a config of theirs,
-`custom_imports = dict(imports=["dfad_seg.integrations.mmseg"])`.
+Importing this package registers, in MMSegmentation's registries, `DataFreeStudent`, `DataFreeLoop`, `GameOptimizers`,
+`ExportStudentHook` and `DFADSegmentor`: in a config of theirs,
+`custom_imports = dict(imports=["dfad_seg.integrations.mmseg"])`. `configs/mmseg/_base_/data_free.py` has every part.
 """
 
 from dfad_seg.segmentors.mmseg_source import require_mmseg
@@ -10,17 +10,7 @@ from dfad_seg.segmentors.mmseg_source import require_mmseg
 require_mmseg()
 
 from dfad_seg.export.mmseg_model import DFADSegmentor  # noqa: E402
-from dfad_seg.integrations.mmseg.distiller import DataFreeDistiller  # noqa: E402
-from dfad_seg.integrations.mmseg.training import (  # noqa: E402
-    DataFreeDistributed,
-    ExportStudentHook,
-    IterationNumbers,
-)
+from dfad_seg.integrations.mmseg.loop import DataFreeLoop, ExportStudentHook, GameOptimizers  # noqa: E402
+from dfad_seg.integrations.mmseg.student import DataFreeStudent  # noqa: E402
 
-__all__ = [
-    "DFADSegmentor",
-    "DataFreeDistiller",
-    "DataFreeDistributed",
-    "ExportStudentHook",
-    "IterationNumbers",
-]
+__all__ = ["DFADSegmentor", "DataFreeLoop", "DataFreeStudent", "ExportStudentHook", "GameOptimizers"]
