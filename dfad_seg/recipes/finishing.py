@@ -263,7 +263,8 @@ def _examples(finished: Finished, scores: dict[str, float]) -> Iterator[Example]
         predictions: dict[str, Tensor] = {}
         reached: dict[str, float | None] = {}
         for role, network in sorted(finished.networks.items(), reverse=True):  # the teacher before the student
-            counts, found = ImageCounts(info.num_classes, info.ignore_index), []
+            found: list[Tensor] = []
+            counts = ImageCounts(info.num_classes, info.ignore_index)
             batch = {"image": sample["image"][None], "mask": sample["mask"][None], "name": [sample["name"]]}
             keep = lambda batch, labels: found.extend(label.cpu() for label in labels)  # noqa: E731, B023
             _metrics(finished, network, [batch], [counts], on_batch=keep)

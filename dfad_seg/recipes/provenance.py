@@ -75,7 +75,7 @@ def student_steps(config: Config) -> list[tuple[int, int]]:
 def _starting_weights(config: Config) -> dict[str, str]:
     """Where the trained network's weights come from, as far as they are not random."""
     section = config.teacher if config.trained_role == "teacher" else config.student
-    options = {} if section is None else section.values()
+    options: dict[str, Any] = {} if section is None else section.values()
     kinds = ("checkpoint", "encoder_checkpoint", "encoder_weights")
     found = {name: str(options[name]) for name in kinds if options.get(name)}
     hashes = {f"{name}_sha256": file_sha256(found[name]) for name in found if name.endswith("checkpoint")}
@@ -96,7 +96,7 @@ def _prior_layers(experiment: Experiment) -> tuple[str, ...] | None:
 
 
 def _teacher(config: Config, teacher: nn.Module) -> Teacher:
-    options = {} if config.teacher is None else config.teacher.values()
+    options: dict[str, Any] = {} if config.teacher is None else config.teacher.values()
     checkpoint = options.get("checkpoint") or options.get("path")
     return Teacher(
         checkpoint=None if checkpoint is None else str(checkpoint),

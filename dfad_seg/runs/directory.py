@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from dfad_seg.evaluation import SegmentationMetrics
 
 FREE = (
-    *("device", "health*", "log_every", "save_every", "preview_every", "keep_checkpoints", "loggers", "report*"),
-    *("*num_workers", "evaluation.batch_size", "checkpoint_activations"),
+    *("device", "log_every", "save_every", "preview_every", "keep_checkpoints", "loggers", "report"),
+    *("*num_workers", "evaluation.batch_size"),
     *("dataset.root", "teacher.checkpoint", "teacher.path", "student.checkpoint", "*encoder_checkpoint"),
 )
 """Keys of a config that may change between the parts of a run: the experiment stays what it is. What decides whether

@@ -106,7 +106,7 @@ class WeightsAndBiases:
             dir=str(run),
             id=self.identity,
             resume="allow",
-            mode=os.environ.get("WANDB_MODE", "offline"),  # type: ignore[arg-type]
+            mode=os.environ.get("WANDB_MODE", "offline"),
             settings=wandb.Settings(console="off", silent=True),
         )
 

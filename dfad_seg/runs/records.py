@@ -67,13 +67,10 @@ class Score:
     @classmethod
     def measured(cls, metrics: SegmentationMetrics, **which: Any) -> Score:
         """The score that an evaluation found; `which` are the other fields."""
-        values = metrics.to_dict()
-        names = ("classes", "IoU", "Acc", "support")
-        return cls(
-            **which,
-            **{name: tuple(values[name]) for name in names},
-            **{name: values[name] for name in ("mIoU", "mAcc", "aAcc")},
-        )
+        found = metrics.to_dict()
+        values: dict[str, Any] = {name: tuple(found[name]) for name in ("classes", "IoU", "Acc", "support")}
+        values |= {name: found[name] for name in ("mIoU", "mAcc", "aAcc")}
+        return cls(**which, **values)
 
     @property
     def constant(self) -> float | None:

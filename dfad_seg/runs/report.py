@@ -68,7 +68,8 @@ def report_content(run: Run, judge: Judge | None = None) -> dict[str, Any]:
             return otherwise
 
     summary, record = read(lambda: run.summary, None), read(lambda: run.provenance, None)
-    lines = read(lambda: run.lines, [])
+    nothing: list[dict[str, Any]] = []
+    lines = read(lambda: run.lines, nothing)
     whole = not problems
     warnings = read(lambda: judge(run), None) if judge and whole else None
     trained = read(lambda: run.score(summary.role), None) if summary and lines else None

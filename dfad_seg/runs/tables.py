@@ -44,7 +44,7 @@ def network_table(summary: Summary | None) -> Table | None:
         return None
     costs, rows = summary.costs, []
     for name in sorted(costs, reverse=True):  # the teacher first
-        cost = costs[name]  # type: ignore[index]
+        cost = costs[name]
         macs = [f"{factor * cost.macs / 1e9:.3f}" if cost.macs is not None else "–" for factor in (1, 2)]
         slower = f" (+{cost.scatter:.0%})" if cost.scatter and cost.scatter > 0.25 else ""
         latency = "–" if cost.latency_s is None else f"{1000 * cost.latency_s:.1f}{slower}"
