@@ -235,14 +235,17 @@ def test_photos_of_other_kinds(tmp_path: Path) -> None:
         (saved(np.zeros((2, 2, 3), np.uint8), "TIFF", exif=exif(6)), "TIFF file with an orientation tag"),
         (saved(np.zeros((2, 2, 3), np.uint8), "JPEG2000"), "not a readable image"),
         (saved(np.zeros((99, 99, 3), np.uint8), "JPEG")[:-60], "is damaged"),
-        (giant(10_000, 9_000), "million pixels"),
-        (giant(100_000, 100_000), "million pixels"),
+        (empty_png(0, 32), "not a readable image"),
+        (empty_png(48, 32), "is damaged"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a readable image"),
+        (empty_png(10_000, 9_000), "million pixels"),
+        (empty_png(100_000, 100_000), "million pixels"),
     ):
         with pytest.raises(InputError, match=message):
             read_photo(file(tmp_path, data))
 
 
-def giant(width: int, height: int) -> bytes:
+def empty_png(width: int, height: int) -> bytes:
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 

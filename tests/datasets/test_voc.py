@@ -124,6 +124,8 @@ FAULTS = {
     "an empty split": (in_split_file("\n \n"), "split file .*train.txt is empty"),
     "an id twice": (in_split_file("a\nb\na\n"), "train.txt names 'a' twice"),
     "a way out": (in_split_file("../../secret\n"), "'../../secret', which is not a file below"),
+    "a windows way out": (in_split_file("..\\a\n"), "which is not a file below"),
+    "a null": (in_split_file("a\0b\n"), "which is not a file below"),
     "an absolute path": (in_split_file("/etc/passwd\n"), "'/etc/passwd', which is not a file below"),
     "binary": (
         lambda voc: (voc / "ImageSets" / "Segmentation" / "train.txt").write_bytes(b"\xff\xfe\x00"),

@@ -1,16 +1,13 @@
 """Bad input of every kind: exit code 2, a readable message that says what and where, no traceback, nothing written."""
 
 import hashlib
-import shutil
 from pathlib import Path
 
 import bad_configs
 import bad_files
-import numpy as np
 import pytest
 import yaml
 from harness import tiny_config
-from PIL import Image
 
 from dfad_seg.cli import main
 
@@ -84,45 +81,3 @@ def test_checkpoints(capsys, place, tiny_scenes, case):
     (place / "teacher_weights.pt").write_bytes(make())
     arguments = [config, "--work-dir", place / "run"]
     refused(capsys, place, "train", arguments, ["teacher", "teacher_weights.pt", *says])
-
-
-@pytest.fixture
-def broken_scenes(place, tiny_scenes):
-    shutil.copytree(tiny_scenes, place / "data")
-    return place / "data"
-
-
-PIXELS = [("train", case) for case in bad_files.IMAGES] + [("trainannot", case) for case in bad_files.MASKS]
-
-
-@pytest.mark.parametrize("case", PIXELS, ids="-".join)
-def test_pixels(capsys, place, broken_scenes, case):
-    folder, name = case
-    make, says = (bad_files.IMAGES if folder == "train" else bad_files.MASKS)[name]
-    victim = sorted((broken_scenes / folder).iterdir())[0]
-    victim.write_bytes(make())
-    arguments = ["check", "--type", "street_scenes", "--root", broken_scenes]
-    refused(capsys, place, "prepare", arguments, [victim.name, *says])
-
-
-@pytest.mark.parametrize("case", bad_files.SPLIT_FILES)
-def test_split_files(capsys, place, case):
-    text, says = bad_files.SPLIT_FILES[case]
-    for name in "abc":
-        for folder in ("images", "masks"):
-            (place / folder).mkdir(exist_ok=True)
-            array = np.zeros((4, 6) if folder == "masks" else (4, 6, 3), np.uint8)
-            Image.fromarray(array).save(place / folder / f"{name}.png")
-    (place / "all.txt").write_bytes(text)
-    options = ["img_dir=images", "ann_dir=masks", "img_suffix=.png", "split_file=all.txt", "classes=[x, y]"]
-    arguments = ["check", "--type", "folders", "--root", place, "--options", *options]
-    refused(capsys, place, "prepare", arguments, ["all.txt", *says])
-
-
-@pytest.mark.parametrize("case", bad_files.COCO)
-def test_annotation_files(capsys, place, case):
-    text, says = bad_files.COCO[case]
-    Image.fromarray(np.zeros((32, 48, 3), np.uint8)).save(place / "a.png")
-    (place / "x.json").write_bytes(text)
-    arguments = ["check", "--type", "coco", "--root", place, "--options", "annotation_file=x.json", "image_dir=."]
-    refused(capsys, place, "prepare", arguments, says)

@@ -23,7 +23,7 @@ def building(
     roof = tint(pick(rng, ((110, 62, 50), (84, 86, 94), (128, 96, 72))), light[1])
     glass = pick(rng, ((44, 54, 68), (74, 92, 112), (150, 172, 190), (206, 186, 120)), 10)
     trim = tint(pick(rng, ((220, 214, 200), (92, 84, 78), (188, 178, 160))), light[0])
-    canvas.upright(x, near, *sorted((0, side * 30)), 0, height, tint(wall, light[1]), BUILDING)
+    canvas.upright(x, near, min(0, side * 30), max(0, side * 30), 0, height, tint(wall, light[1]), BUILDING)
     canvas.along(x, near, far, 0, height, tint(wall, light[0]), BUILDING)
     if rng.random() < 0.6:  # a pitched roof seen from the street, with its gable
         ridge, rise = x + side * rng.uniform(2.5, 4.5), height + rng.uniform(1.2, 2.8)
@@ -79,7 +79,7 @@ def tree(canvas: Canvas, rng: Rng, x: float, z: float, *, height: float | None =
 def hedge(canvas: Canvas, rng: Rng, side: int, x: float, near: float, far: float, height: float) -> None:
     """A wall of shrubs along the street, with a bumpy top."""
     green = pick(rng, GREENS, 14)
-    canvas.upright(x, near, *sorted((0, side * 20)), 0, height, tint(green, 0.95), TREE)
+    canvas.upright(x, near, min(0, side * 20), max(0, side * 20), 0, height, tint(green, 0.95), TREE)
     canvas.along(x, near, far, 0, height, tint(green, 0.8), TREE)
     for place in np.linspace(near, far, 7):
         size = rng.uniform(0.5, 0.9)

@@ -51,9 +51,10 @@ def car(canvas: Canvas, rng: Rng, x: float, z: float, *, oncoming: bool) -> None
     canvas.upright(x, z, -half, half, 0.28, 0.48, tint(paint, 0.6), CAR)
     light = (250, 246, 214) if oncoming else (190, 20, 24)
     for flip in (-1, 1):
-        lamp, tyre = (sorted((flip * half * a, flip * half * b)) for a, b in ((0.96, 0.62), (0.95, 0.65)))
-        canvas.upright(x, z, *lamp, body * 0.62, body * 0.86, light, CAR)
-        canvas.upright(x, z, *tyre, 0.0, 0.3, (20, 20, 22), CAR)
+        left, right = sorted((flip * half * 0.96, flip * half * 0.62))
+        canvas.upright(x, z, left, right, body * 0.62, body * 0.86, light, CAR)
+        left, right = sorted((flip * half * 0.95, flip * half * 0.65))
+        canvas.upright(x, z, left, right, 0.0, 0.3, (20, 20, 22), CAR)
     plate = (236, 236, 228) if oncoming else (236, 206, 60)
     canvas.upright(x, z, -0.28, 0.28, 0.5, 0.64, plate, CAR)
 
