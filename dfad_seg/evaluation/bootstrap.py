@@ -13,6 +13,7 @@ from dfad_seg.common.errors import InputError
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 _AT_ONCE = 256  # resamples per matrix product
+Labels = Sequence[int] | None
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Difference:
 
 
 def resampled_miou(
-    counts: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0, subset: Sequence[int] | None = None
+    counts: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0, subset: Labels = None
 ) -> np.ndarray:
     """mIoU of sets of images drawn with replacement, as large as the original (Efron 1979).
 
@@ -86,7 +87,7 @@ def resampled_miou(
     return np.concatenate(values)
 
 
-def _miou(totals: np.ndarray, subset: Sequence[int] | None) -> np.ndarray:
+def _miou(totals: np.ndarray, subset: Labels) -> np.ndarray:
     hits, truth, predicted = totals[:, 0], totals[:, 1], totals[:, 2]
     if subset is not None:
         chosen = list(subset)
@@ -98,20 +99,13 @@ def _miou(totals: np.ndarray, subset: Sequence[int] | None) -> np.ndarray:
     return np.divide(iou.sum(axis=1), number, out=np.full(len(iou), np.nan), where=number > 0)
 
 
-def miou_interval(
-    counts: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0, subset: Sequence[int] | None = None
-) -> Interval:
+def miou_interval(counts: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0, subset: Labels = None) -> Interval:
     """The 95 % interval of mIoU over images; arguments and errors as in `resampled_miou`."""
     return _interval(resampled_miou(counts, resamples=resamples, seed=seed, subset=subset), resamples, seed)
 
 
 def miou_difference(
-    first: np.ndarray,
-    second: np.ndarray,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    subset: Sequence[int] | None = None,
+    first: np.ndarray, second: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0, subset: Labels = None
 ) -> Difference:
     """The mIoU of `second` minus that of `first`, whose images are the same in the same order.
 
@@ -125,9 +119,7 @@ def miou_difference(
     values = [resampled_miou(counts, resamples=resamples, seed=seed, subset=subset) for counts in (first, second)]
     differences = values[1] - values[0]
     differences = differences[~np.isnan(differences)]
-    whole = [
-        _miou(counts.sum(axis=0, dtype=np.int64)[None].astype(np.float64), subset)[0] for counts in (first, second)
-    ]
+    whole = [_miou(counts.sum(axis=0, dtype=np.int64)[None].astype(float), subset)[0] for counts in (first, second)]
     below, above = int((differences <= 0).sum()), int((differences >= 0).sum())
     p_value = min(1.0, 2 * (min(below, above) + 1) / (len(differences) + 1))
     return Difference(float(whole[1] - whole[0]), _interval(differences, resamples, seed), p_value)

@@ -13,9 +13,13 @@ from typing import IO, Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from dfad_seg.common.errors import InputError
+from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.files import open_whole
+from dfad_seg.common.reading import read_json
 from dfad_seg.evaluation.predictions import require_all
+
+MAX_BYTES = 2**30
+"""Larger files of results are not read."""
 
 
 class CocoResultsWriter:
@@ -112,25 +116,20 @@ class CocoResults:
         Raises:
             InputError: a mask has another size, or its encoding is damaged.
         """
-        labels = np.full(size, self._rest, dtype=np.uint8)
+        labels, where = np.full(size, self._rest, dtype=np.uint8), f"{self.path}: a mask of image {printable(image_id)}"
         for label, segmentation in self._masks[image_id]:
             if list(segmentation["size"]) != list(size):
                 height, width = segmentation["size"]
                 raise InputError(
-                    f"{self.path}: a mask of image {image_id} is {width}x{height}, and the image's labels are "
-                    f"{size[1]}x{size[0]}. Predictions are needed at the labels' size."
+                    f"{where} is {width}x{height}, and the image's labels are {size[1]}x{size[0]}. "
+                    "Predictions are needed at the labels' size."
                 )
-            labels[_decode(segmentation, f"{self.path}: a mask of image {image_id}")] = label
+            labels[_decode(segmentation, where)] = label
         return labels
 
 
 def _read_list(path: Path) -> list[Any]:
-    try:
-        entries = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"cannot read the COCO results {path}: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON: {error}.") from None
+    entries = read_json(path, "COCO results", limit=MAX_BYTES)
     if not isinstance(entries, list):
         raise InputError(f"{path} is no COCO results file: it holds {type(entries).__name__}, and a list is needed.")
     return entries

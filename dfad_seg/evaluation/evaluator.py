@@ -54,8 +54,7 @@ def evaluate_miou(
         classes: class names for the result; "0", "1", … by default.
         ignore_index: label of pixels that are not evaluated.
         device: where to compute; by default where the model's parameters are.
-        autocast: gives a context for each forward pass, for example
-            `lambda: torch.autocast("cpu", torch.bfloat16)`.
+        autocast: gives a context for each forward pass, such as `lambda: torch.autocast("cpu", torch.bfloat16)`.
         inference: how the model is applied; whole images, once, by default.
         meters: what else is to be added up; each sees every image once.
         progress: called after each batch with the number of images just evaluated.

@@ -16,7 +16,7 @@ from dfad_seg.common.files import write_whole
 from dfad_seg.common.images import IndexReader
 
 Palette = Sequence[tuple[int, int, int]]
-_WAITING = 16  # label maps that may wait to be written
+_WAITING = 2  # label maps that may wait to be written; more would fill the memory where images are large
 
 
 class PredictionWriter:

@@ -58,11 +58,6 @@ def test_the_paired_difference_uses_the_same_draws():
     assert back.value == pytest.approx(-result.value) and back.p_value == result.p_value
 
 
-def test_equal_models_do_not_differ():
-    result = miou_difference(counts_of(1), counts_of(1), resamples=50)
-    assert (result.value, result.interval.low, result.interval.high, result.p_value) == (0, 0, 0, 1)
-
-
 def test_an_interval_covers_the_value_it_estimates():
     """95 % intervals of sets of images drawn from a large one hold its mIoU about as often as they say."""
     rng = np.random.default_rng(8)
@@ -74,11 +69,6 @@ def test_an_interval_covers_the_value_it_estimates():
         interval = miou_interval(world[rng.integers(0, 4000, 80)], resamples=200, seed=trial)
         covered += interval.low <= truth <= interval.high
     assert 0.88 <= covered / 200 <= 0.99
-
-
-def test_one_image_and_large_counts():
-    counts = np.full((1, 3, 2), 2**40)
-    assert miou_interval(counts, resamples=10).low == 1.0
 
 
 @pytest.mark.parametrize(

@@ -89,16 +89,6 @@ def test_small_images_grow_by_whole_factors():
     assert np.array_equal(grown[::2, ::2], checker) and np.array_equal(grown[1::2, 1::2], checker)
 
 
-def test_narrow_images_and_many_classes_stay_readable(tmp_path):
-    """Captions widen narrow panels, and a legend of many classes wraps instead of running out."""
-    classes = [f"class number {label}" for label in range(30)]
-    palette = [(8 * label, 255 - 8 * label, 7) for label in range(30)]
-    mask = np.arange(30).repeat(10)[:, None].repeat(4, axis=1)
-    found = {"p": mask}
-    write_comparison_picture(tmp_path / "a.png", torch.rand(3, 300, 4), mask, found, classes, palette, heights=(9, 900))
-    assert set(palette) <= colours(read(tmp_path / "a.png")[8 + 24 + 300 + 4 :])
-
-
 def test_image_values_are_scaled_and_clipped():
     image = torch.tensor([0.0, 1.0, 0.5, 2.0, -1.0, float("nan")]).expand(3, 1, 6)
     assert pictures.as_picture(image)[0, :, 1].tolist() == [0, 255, 128, 255, 0, 0]

@@ -67,16 +67,6 @@ def as_list_batch(samples):
     return {"image": [image_of(answer) for answer, _ in samples], "mask": [truth for _, truth in samples]}
 
 
-def test_equals_a_loop_over_the_pixels():
-    samples = [sample(seed) for seed in range(5)]
-    metrics = evaluate_miou(
-        RedLevel(), [as_batch(samples[:3]), as_batch(samples[3:])], num_classes=3, classes=["a", "b", "c"]
-    )
-    assert metrics.mIoU == pytest.approx(by_hand(samples), abs=1e-12)
-    assert metrics.classes == ("a", "b", "c")
-    assert sum(metrics.support) == sum(int((truth != 255).sum()) for _, truth in samples)
-
-
 def test_unequal_sizes_in_one_batch_and_equal_ones_together():
     samples = [sample(0), sample(1), sample(2, (9, 4)), sample(3, (1, 1)), sample(4)]
     model = RedLevel()
@@ -196,19 +186,6 @@ def test_callbacks_and_autocast():
     assert seen[0][0]["name"] == ["0", "1"]
     answers = [prediction for _, predictions in seen for prediction in predictions]
     assert all(torch.equal(a, answer) for a, (answer, _) in zip(answers, samples, strict=True))
-
-
-def test_a_plain_function_and_several_processes():
-    model = RedLevel()
-    metrics = evaluate_miou(
-        lambda images: model(images),
-        [as_batch([sample(0)])],
-        num_classes=3,
-        all_reduce=lambda counts: 2 * counts,
-    )
-    alone = evaluate_miou(model, [as_batch([sample(0)])], num_classes=3)
-    assert metrics.mIoU == alone.mIoU
-    assert metrics.support == tuple(2 * pixels for pixels in alone.support)
 
 
 @pytest.mark.parametrize(

@@ -114,15 +114,6 @@ def test_scales_and_flips_average_the_softmax(crop, strip, whole, size, monkeypa
     assert np.array_equal(labels.numpy(), scores.argmax(1).numpy())
 
 
-def test_scores_of_the_plain_modes_are_probabilities():
-    network, images = Local(), pictures((9, 9))
-    with torch.no_grad():
-        for mode in (Inference(), Inference(crop_size=(5, 5))):
-            labels, scores = with_scores(network, images, (9, 9), mode)
-            assert torch.allclose(scores.sum(1), torch.ones(2, 9, 9)) and torch.equal(labels.long(), scores.argmax(1))
-            assert torch.equal(predict(network, images, (9, 9), mode), labels)
-
-
 def test_reduced_precision_runs_under_autocast():
     seen = []
 
