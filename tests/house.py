@@ -55,7 +55,7 @@ def words() -> int:
 def keys() -> int:
     """Keys of an experiment and its sections in the reference, without the options of things chosen by name."""
     page = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
-    sections = [section for section in re.split(r"^## ", page, flags=re.M)[1:] if ": " not in section.splitlines()[0]]
+    sections = re.findall(r"^## (?:Experiment|`\w+`)\n\n(\| key .*?)(?=\n\n|\Z)", page, flags=re.M | re.S)
     return sum(len(re.findall(r"^\| `", section, flags=re.M)) for section in sections)
 
 
@@ -90,7 +90,7 @@ def circles(graph: set[tuple[str, str]]) -> set[str]:
 
 
 def frames() -> list[str]:
-    """The package's functions on the stack when a run of tools/train_seg.py first computes a discrepancy."""
+    """The package's functions between tools/train_seg.py and the loss that it calls in the student's step."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "smallest.yaml"
         config.write_text(SMALLEST, encoding="utf-8")
@@ -103,13 +103,13 @@ def frames() -> list[str]:
 
 
 def _run_and_show_frames(config: str, work_dir: str) -> None:
-    package, objectives = str(REPOSITORY / "dfad_seg"), str(REPOSITORY / "dfad_seg" / "objectives")
+    package, losses = str(REPOSITORY / "dfad_seg"), str(REPOSITORY / "dfad_seg" / "objectives" / "discrepancy.py")
 
     def look(frame: FrameType, event: str, _: Any) -> None:
-        if event != "call" or not frame.f_code.co_filename.startswith(objectives):
+        if event != "call" or frame.f_code.co_filename != losses:
             return
         stack: list[str] = []
-        above: FrameType | None = frame
+        above = frame.f_back
         while above:
             if above.f_code.co_filename.startswith(package):
                 stack.insert(0, above.f_code.co_name)
