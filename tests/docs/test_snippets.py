@@ -34,9 +34,9 @@ def test_snippets_of_readme_get_started_and_export(tmp_path, tiny_scenes):
     shutil.copytree(tiny_scenes, tmp_path / "runs" / "demo" / "data")
     teacher = build_segmentor("smp", num_classes=11, arch="DeepLabV3Plus", encoder_name="tu-test_resnet")
     (tmp_path / "runs" / "demo" / "teacher").mkdir()
-    save_segmentor(teacher, tmp_path / "runs" / "demo" / "teacher" / "teacher.pt")
+    save_segmentor(tmp_path / "runs" / "demo" / "teacher" / "teacher.pt", teacher)
     demo = yaml.safe_load((REPOSITORY / "configs" / "street_scenes" / "demo.yaml").read_text())
-    demo |= {"iterations": 12, "batch_size": 2, "image_size": [32, 48]}
+    demo |= {"iterations": 12, "batch_size": 3, "image_size": [32, 48], "progressive_sizes": []}
     (tmp_path / "configs" / "street_scenes").mkdir(parents=True)
     (tmp_path / "configs" / "street_scenes" / "demo.yaml").write_text(yaml.safe_dump(demo))
     (readme,) = code_blocks("README.md", "python")
