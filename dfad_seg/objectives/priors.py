@@ -172,11 +172,19 @@ def one_hot(scene: Scene) -> Tensor:
     return -F.log_softmax(scene.teacher_logits.float(), dim=1).amax(dim=1).mean()
 
 
+def _for_any_teacher(prior: Prior) -> Callable[[nn.Module], Prior]:
+    def made(teacher: nn.Module) -> Prior:
+        return prior
+
+    made.__doc__ = prior.__doc__  # the reference of keys shows it
+    return made
+
+
 PRIORS: dict[str, Callable[[nn.Module], Prior]] = {
     "batch_norm_prior": BatchNormPrior,
-    "layout_consistency": lambda teacher: layout_consistency,
-    "class_balance": lambda teacher: class_balance,
-    "one_hot": lambda teacher: one_hot,
+    "layout_consistency": _for_any_teacher(layout_consistency),
+    "class_balance": _for_any_teacher(class_balance),
+    "one_hot": _for_any_teacher(one_hot),
     "activation_magnitude": ActivationMagnitude,
 }
 """`teacher -> prior`, by name."""

@@ -36,14 +36,15 @@ def test_snippets_of_readme_get_started_and_export(tmp_path, tiny_scenes):
     (tmp_path / "runs" / "demo" / "teacher").mkdir()
     save_segmentor(tmp_path / "runs" / "demo" / "teacher" / "teacher.pt", teacher)
     demo = yaml.safe_load((REPOSITORY / "configs" / "street_scenes" / "demo.yaml").read_text())
-    demo |= {"iterations": 12, "batch_size": 3, "image_size": [32, 48], "progressive_sizes": []}
+    demo |= {"iterations": 2, "batch_size": 3, "image_size": [32, 48], "progressive_sizes": [], "report": "short"}
+    demo |= {"replay": {"size": 8, "steps": 1}, "schedule": {"type": "constant"}}
     (tmp_path / "configs" / "street_scenes").mkdir(parents=True)
     (tmp_path / "configs" / "street_scenes" / "demo.yaml").write_text(yaml.safe_dump(demo))
     (readme,) = code_blocks("README.md", "python")
     assert 0 <= float(fresh(tmp_path, "-c", readme).splitlines()[-1]) <= 1
     for run in ("student", "mine"):
         shutil.copytree(tmp_path / "runs" / "from_python", tmp_path / "runs" / run)
-    fresh(tmp_path, "-m", "dfad_seg", "export", "runs/mine", "--format", "onnx")
+    assert main(["export", str(tmp_path / "runs" / "mine"), "--format", "onnx"]) == 0
     snippets = code_blocks("docs/get_started.md", "python") + code_blocks("docs/export.md", "python")
     assert len(snippets) == 3
     fresh(tmp_path, "-c", "\n".join(snippets))
@@ -112,6 +113,6 @@ def test_the_digits(monkeypatch):
     monkeypatch.syspath_prepend(str(REPOSITORY / "examples"))
     from digits import main as distil_digits
 
-    found = distil_digits(["--iterations", "30"])
+    found = distil_digits(["--iterations", "10"])
     assert found["teacher"][0] > 0.9
-    assert all(0.1 < values[0] < 1 for values in found.values())
+    assert 0.3 < found["random noise"][0] < found["teacher"][0]
