@@ -4,7 +4,7 @@
     python examples/digits.py --seeds 0 1 2
 
 A small convolutional teacher learns real digits; a student of half its width learns from it without any, once by the
-game and once, as a control, on uniform noise. On digits so small noise is nearly enough. One core, about a minute per seed.
+game and once, as a control, on uniform noise. On digits so small noise is nearly enough. A minute per seed on one core.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Write the tables of results, and the curve of size against quality, into the pages: python docs/_site/tables.py
 
-Rows come from docs/results.json, where `dfad-seg compare RUNS --setting NAME --results docs/results.json` puts them. A table
-stands in a page between `<!-- begin NAME -->` and `<!-- end NAME -->`.
+Rows come from docs/results.json, where `dfad-seg compare RUNS --setting NAME --results docs/results.json` puts them.
+A table stands in a page between `<!-- begin NAME -->` and `<!-- end NAME -->`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ from dfad_seg.runs.compare import Row, curve
 DOCS = Path(__file__).resolve().parents[1]
 CURVE = DOCS / "images" / "size_share.svg"
 TABLES = {
-    "readme-results": ("../README.md", "camvid-cut", "camvid-imagenet", "camvid-random", "street-scenes", "resnet", "voc"),
+    "readme-results": (
+        "../README.md",
+        "camvid-cut",
+        "camvid-imagenet",
+        "camvid-random",
+        "street-scenes",
+        "resnet",
+        "voc",
+    ),
     "which-student": ("which_student.md", "camvid-cut", "camvid-imagenet", "camvid-random"),
     "camvid": ("results.md", "camvid", "foreign"),
     "street-scenes": ("results.md", "street-scenes", "resnet"),

@@ -44,11 +44,6 @@ WHOLE = {
 }
 
 
-def test_a_shell_script_is_read_as_a_shell_does():
-    assert commands("a b \\\n  'c d'  # e\nf && g\n\n") == [["a", "b", "c d"], ["f"], ["g"]]
-
-
-@pytest.mark.xfail(strict=False, reason="the house is being rebuilt")
 @pytest.mark.parametrize("words", SHELL)
 def test_command(words):
     program, *rest = words
@@ -94,7 +89,6 @@ def test_experiment_or_a_part_of_one_is_valid(block):
     assert parse_config(whole).method == whole["method"]
 
 
-@pytest.mark.xfail(strict=False, reason="the house is being rebuilt")
 def test_keys_named_in_the_text_are_there():
     reference = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
     known = set(re.findall(r"^\| `(\w+)`", reference, flags=re.MULTILINE)) | {"type", "source"}
