@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import build_dataset
 from dfad_seg.datasets.census import label_warnings
 from dfad_seg.datasets.check import inspect_dataset
+from dfad_seg.recipes.evaluate import evaluate
 
 TWO = {"img_dir": "i", "ann_dir": "m", "classes": ["ground", "crack"]}
 THREE = TWO | {"classes": ["ground", "crack", "hole"]}
@@ -98,3 +100,16 @@ def test_a_turned_photo_is_read_as_its_mask_was_drawn(tmp_path: Path, orientatio
         image, mask = dataset.read(0)
         np.testing.assert_array_equal(image, truth)
         np.testing.assert_array_equal(mask, image[..., 0] // 30 % 2)
+
+
+def test_an_evaluation_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A network that never finds the object, on masks that never say where it is, scores as if it were perfect."""
+
+    class NothingEver(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.stack([images[:, 0] * 0 + 1, images[:, 0] * 0], 1)
+
+    dataset = build_dataset("folders", write(tmp_path, [0, 0, 0, 255]), "all", **TWO)
+    assert evaluate(dataset, NothingEver(), device="cpu", num_workers=0).mIoU == 1.0
+    error = capsys.readouterr().err
+    assert "warning: the data set at" in error and "label_map: {255: 1}" in error
