@@ -40,7 +40,7 @@ def new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, list
     for one in axes:
         one.set_prop_cycle(color=LINES)
         one.grid(color=RULE, linewidth=0.8)
-        one.tick_params(colors=INK, labelsize=10)
+        one.tick_params(colors=INK, labelsize=11)
         one.xaxis.label.set_color(INK)
         one.yaxis.label.set_color(INK)
         for side, spine in one.spines.items():
@@ -96,9 +96,9 @@ def curves_svg(title: str, curves: Mapping[str, Curve], *, smooth: bool = False,
     elif min(everything) > 0 and max(everything) > 20 * min(everything) and not smooth:
         axes.set_yscale("log")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlabel("iteration", fontsize=10)
+    axes.set_xlabel("iteration", fontsize=11)
     if len(curves) > 1:
-        axes.legend(fontsize=9, labelcolor=INK, frameon=False)
+        axes.legend(fontsize=10, labelcolor=INK, frameon=False)
     return svg(figure, f"{title}: {', '.join(curves)}")
 
 

@@ -79,6 +79,7 @@ def report_content(run: Run, judge: Judge | None = None) -> dict[str, Any]:
         other = run.score(summary.role, weights="last")
     told = _told(run.events if lines else [])
     facts = flat(plain(record)) if record else {}
+    facts = {key: value for key, value in facts.items() if value not in ("", "[]") and len(str(value)) < 2000}
     grids = evenly(run.generated, SHOWN_GRIDS)
     data_free, claim = _claim(run.method, record)
     return {
@@ -97,7 +98,7 @@ def report_content(run: Run, judge: Judge | None = None) -> dict[str, Any]:
         "examples": _embedded(_examples(run, summary)),
         "charts": _charts(run, summary) if lines else [],
         "next": _next(run, summary, record),
-        "provenance": {key: value for key, value in facts.items() if value not in ("", "[]")},
+        "provenance": facts,
         "config": run.config_text,
         "problems": problems,
     }
