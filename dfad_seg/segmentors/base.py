@@ -204,7 +204,9 @@ class Segmentor(nn.Module):
                 " Give the option output: the key or index of the logits."
             )
         if answer.ndim != 4 or answer.shape[0] != batch or answer.shape[1] != self.num_classes:
-            raise InputError(
+            # Another batch is what numbers that were burnt in make of an image of another size.
+            kind = NetworkFailed if answer.ndim == 4 and answer.shape[0] != batch else InputError
+            raise kind(
                 f"the network returns logits of shape {tuple(answer.shape)}; needed is"
                 f" ({batch}, {self.num_classes}, h, w): batch, classes, height, width."
                 " Check num_classes, or give another network or the option output."

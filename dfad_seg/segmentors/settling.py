@@ -31,8 +31,8 @@ def settle(segmentor: Segmentor, what: str, given: Contract) -> None:
     segmentor.fixed_batch = next(_batches(segmentor.network))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         _take_float32(segmentor, what)
-        _find_sizes(segmentor, what, given)
-        _refuse_training_mode(segmentor, what)
+        size = _find_sizes(segmentor, what, given)
+        _refuse_training_mode(segmentor, what, size)
 
 
 def smooth_noise(count: int, height: int, width: int) -> Tensor:
@@ -59,7 +59,8 @@ def _take_float32(segmentor: Segmentor, what: str) -> None:
         )
 
 
-def _find_sizes(segmentor: Segmentor, what: str, given: Contract) -> None:
+def _find_sizes(segmentor: Segmentor, what: str, given: Contract) -> tuple[int, int]:
+    """A size at which the network answers, after its stride, smallest or fixed size and batch were set."""
     for scale in (1, 2, 4, 0.5, 0.25):
         sizes = [(int(height * scale), int(width * scale)) for height, width in _SIDES]
         failed = [_failure(segmentor, size) for size in sizes]
@@ -69,7 +70,7 @@ def _find_sizes(segmentor: Segmentor, what: str, given: Contract) -> None:
             if given.stride is None:
                 odd = (sizes[0][0] + 1, sizes[0][1] + 1)
                 segmentor.stride = next((s for s in _STRIDES if _works_at(segmentor, odd, s)), segmentor.stride)
-            return
+            return sizes[0]
         if any(error is None for error in failed):
             break  # it answers, and always at one size: a size is burnt in
     for batch, size in itertools.product(_batches(segmentor.network), _candidates(segmentor.network)):
@@ -80,10 +81,11 @@ def _find_sizes(segmentor: Segmentor, what: str, given: Contract) -> None:
                 f"That size is burnt into {what}. Make it anew so that it takes any size (dynamic shapes; no Python"
                 " numbers taken from a shape), or take images of this size (image_size: [{}, {}]).".format(*size)
             )
-            return
+            return size
     if "training mode" in str(failed[0]):
         raise _made_in_training_mode(what, ["BatchNorm asks for several values per channel"])
-    raise InputError(f"{what} answers images of none of the sizes that were tried: {failed[0]}")
+    reason = failed[0] or "its answer has one size, whatever the image"
+    raise InputError(f"{what} answers images of none of the sizes that were tried: {reason}")
 
 
 def _works_at(segmentor: Segmentor, size: tuple[int, int], stride: int) -> bool:
@@ -136,8 +138,7 @@ def _is_burnt_in(segmentor: Segmentor, size: tuple[int, int]) -> bool:
     return _answer_size(segmentor, size) in [tuple(-(-side // step) for side in size) for step in (1, 2, 4, 8, 16, 32)]
 
 
-def _refuse_training_mode(segmentor: Segmentor, what: str) -> None:
-    size = segmentor.fixed_size or tuple(max(side, segmentor.smallest) for side in _SIDES[0])
+def _refuse_training_mode(segmentor: Segmentor, what: str, size: tuple[int, int]) -> None:
     images = smooth_noise(2, *size)
     if segmentor.fixed_batch is None and _failure(segmentor, size, batch=2) is not None:
         segmentor.fixed_batch = 1

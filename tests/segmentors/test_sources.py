@@ -11,7 +11,6 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.segmentors import (
@@ -19,7 +18,6 @@ from dfad_seg.segmentors import (
     build_segmentor,
     count_flops,
     count_parameters,
-    freeze,
     state_hash,
 )
 from dfad_seg.segmentors.torchvision_source import deeplabv3_mobilenetv2
@@ -146,107 +144,6 @@ def test_auxiliary_classifier_is_built_on_request() -> None:
         build_segmentor("torchvision", num_classes=3, arch="lraspp_mobilenet_v3_large", aux_loss=True)
 
 
-# ---- opaque networks ----
-
-
-PROGRAMS = [("torchscript", "script"), ("torchscript", "frozen"), ("torch_export", "export")]
-
-
-@pytest.mark.parametrize(("source", "kind"), [*PROGRAMS, ("torch_export", "fixed")])
-def test_opaque_networks_answer_as_the_original(
-    opaque: dict[str, Path], source: str, kind: str, networks: SimpleNamespace
-) -> None:
-    images = torch.rand(2, 3, 32, 48)
-    options = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "path": opaque[kind], "trust": True}
-    segmentor = freeze(build_segmentor(source, num_classes=5, **options))
-    expected = Segmentor(networks.trained_tiny(), num_classes=5, mean=options["mean"], std=options["std"]).eval()
-    with torch.no_grad():
-        torch.testing.assert_close(segmentor(images), expected(images))
-        torch.testing.assert_close(segmentor.to("cpu")(images), expected(images))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize(("source", "kind"), PROGRAMS)
-def test_opaque_networks_move_to_the_gpu(opaque: dict[str, Path], source: str, kind: str) -> None:
-    images = torch.rand(2, 3, 32, 48)
-    segmentor = freeze(build_segmentor(source, num_classes=5, path=opaque[kind], trust=True, **PLAIN))
-    before = segmentor(images)
-    images = images.cuda().requires_grad_()
-    logits = segmentor.cuda()(images)
-    torch.testing.assert_close(logits.detach().cpu(), before, atol=1e-2, rtol=1e-2)
-    logits.sum().backward()
-    assert images.grad.abs().sum() > 0
-    torch.testing.assert_close(segmentor.cpu()(images.detach().cpu()), before)
-
-
-@pytest.mark.parametrize("source", ["torchscript", "torch_export"])
-def test_programs_need_trust(opaque: dict[str, Path], source: str, tmp_path: Path) -> None:
-    path = opaque["script" if source == "torchscript" else "export"]
-    for trust in ({}, {"trust": False}):
-        with pytest.raises(InputError, match="trust: true"):
-            build_segmentor(source, num_classes=5, path=path, **trust, **PLAIN)
-    with pytest.raises(InputError, match="does not exist"):
-        build_segmentor(source, num_classes=5, path=tmp_path / "none", trust=True, **PLAIN)
-    (tmp_path / "wrong").write_bytes(b"no program")
-    with pytest.raises(InputError, match="cannot be loaded"):
-        build_segmentor(source, num_classes=5, path=tmp_path / "wrong", trust=True, **PLAIN)
-    with pytest.raises(InputError, match="mean and std"):
-        build_segmentor(source, num_classes=5, path=path, trust=True)
-    with pytest.raises(InputError, match="num_classes"):
-        build_segmentor(source, num_classes=4, path=path, trust=True, **PLAIN)
-
-
-def test_fixed_export_names_its_size(opaque: dict[str, Path]) -> None:
-    segmentor = build_segmentor("torch_export", num_classes=5, path=opaque["fixed"], trust=True, **PLAIN)
-    with pytest.raises(InputError, match="takes images of 32x48 only, and got 32x40"):
-        segmentor(torch.rand(2, 3, 32, 40))
-    images = torch.rand(5, 3, 32, 48)  # exported for two images
-    torch.testing.assert_close(segmentor(images)[3:5], segmentor(images[3:]))
-
-
-class PinsItsDevice(nn.Module):
-    """Makes tensors of its own, converts types, and holds a constant: what ties an export to one device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        ramp = torch.arange(x.shape[-1], device=x.device, dtype=torch.float32)
-        return (x * self.scale).to(torch.float32) + ramp + torch.zeros(3, 1, 1, device="cpu").to(x.device)
-
-
-def test_export_moves_as_a_whole(tmp_path: Path, networks: SimpleNamespace) -> None:
-    network = PinsItsDevice().eval()
-    path = networks.save_export(network, tmp_path / "pins.pt2")
-    segmentor = build_segmentor("torch_export", num_classes=3, path=path, trust=True, **PLAIN)
-    images = torch.rand(2, 3, 32, 48)
-    torch.testing.assert_close(segmentor(images), network(images))
-    with torch.autocast("cpu", torch.bfloat16):
-        assert segmentor(images).shape == images.shape
-    # The meta device stands for a GPU: an operation that mixes devices fails there as well.
-    moved = segmentor.to("meta")(images.to("meta"))
-    assert moved.device.type == "meta" and moved.shape == images.shape
-
-
-def test_export_with_a_range_of_sizes(tmp_path: Path) -> None:
-    sizes = {2: 8 * torch.export.Dim("h", min=2, max=8), 3: 8 * torch.export.Dim("w", min=2, max=8)}
-    network = nn.Conv2d(3, 5, 8, stride=8).eval()
-    program = torch.export.export(network, (torch.rand(2, 3, 32, 48),), dynamic_shapes=(sizes,))
-    torch.export.save(program, tmp_path / "conv.pt2")
-    options: dict[str, Any] = {"path": tmp_path / "conv.pt2", "trust": True, "stride": 8, **PLAIN}
-    segmentor = build_segmentor("torch_export", num_classes=5, **options)
-    assert segmentor(torch.rand(2, 3, 33, 48)).shape == (2, 5, 33, 48)
-    with pytest.raises(InputError, match=r"takes inputs of shape .* and got \(2, 3, 72, 48\)"):
-        segmentor(torch.rand(2, 3, 65, 48))
-
-
-def test_export_in_training_mode_is_refused(tmp_path: Path, networks: SimpleNamespace) -> None:
-    networks.save_export(networks.Tiny().train(), tmp_path / "train.pt2")
-    with pytest.raises(InputError, match="model.eval"):
-        build_segmentor("torch_export", num_classes=5, path=tmp_path / "train.pt2", trust=True, **PLAIN)
-
-
 # ---- factory ----
 
 
@@ -370,6 +267,6 @@ def test_cost_by_hand(opaque: dict[str, Path], networks: SimpleNamespace) -> Non
     assert count_flops(tiny, (32, 48)) == flops
     assert tiny.training and next(tiny.parameters()).device.type == "cpu"
     assert count_parameters(tiny) == 3 * 8 * 9 + 8 + 2 * 8 + 8 * 5 + 5
-    for source, kind in PROGRAMS:
+    for source, kind in [("torchscript", "script"), ("torchscript", "frozen"), ("torch_export", "export")]:
         program = build_segmentor(source, num_classes=5, path=opaque[kind], trust=True, **PLAIN)
         assert count_flops(program, (32, 48)) == flops
