@@ -50,10 +50,10 @@ class Contract:
 
 def _wrong_unit(mean: float, std: float, scale: float) -> str | None:
     """Why the normalised range of black and white makes no sense, and what was meant; None if it does make sense."""
-    black, white = -mean / std, (scale - mean) / std
-    if 0.4 <= white - black <= 300 and -0.5 <= mean / scale <= 1.5 and not (scale > 100 and 0 < abs(mean) <= 1):
+    if _makes_sense(mean, std, scale):
         return None
-    likely = next((s for s in (1.0, 255.0) if s != scale and _wrong_unit(mean, std, s) is None), None)
+    black, white = -mean / std, (scale - mean) / std
+    likely = next((s for s in (1.0, 255.0) if _makes_sense(mean, std, s)), None)
     if likely is not None:
         do = f"They are in units of [0, {likely:g}]: set input_scale to {likely:g}"
     elif mean and std == 1 and scale > 100:
@@ -64,6 +64,10 @@ def _wrong_unit(mean: float, std: float, scale: float) -> str | None:
         f"with mean {mean:g}, std {std:g} and input_scale {scale:g} the network would see black as {black:.4g} and"
         f" white as {white:.4g}, which makes no sense. {do}"
     )
+
+
+def _makes_sense(mean: float, std: float, scale: float) -> bool:
+    return 0.4 <= scale / std <= 300 and -0.5 <= mean / scale <= 1.5 and not (scale > 100 and 0 < abs(mean) <= 1)
 
 
 def pad_to_stride(images: Tensor, stride: int, smallest: int = 1) -> Tensor:

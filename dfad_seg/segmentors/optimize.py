@@ -64,13 +64,13 @@ def _folded(module: nn.Module, image_size: tuple[int, int]) -> nn.Module:
     tensor = next(iter([*module.parameters(), *module.buffers()]))
     rng = torch.Generator().manual_seed(0)
     images = torch.rand(1, 3, *image_size, generator=rng).to(tensor.device, tensor.dtype)
-    copied = copy.deepcopy(module)
 
     def answer(network: nn.Module) -> Tensor:
         with torch.no_grad():
             return _logits(network(images))
 
     try:
+        copied = copy.deepcopy(module)
         if not fold_in_place(copied, lambda: answer(copied)):
             return module
         expected, found = answer(module), answer(copied)

@@ -17,8 +17,8 @@ Depth = Literal[1, 2, 3, 4, 5, 6]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "area", "nearest-exact"]
 Norm = Literal["batchnorm", "identity", "layernorm", "instancenorm"]
 
-# Least height and width in cells of the encoder's last map, where one is too little: PAN halves it three times.
-_SMALLEST = {"PAN": 8, "DPT": 2}
+# Where the encoder's stride does not say it all: DPT halves its last map once and PAN three times, to at least a cell.
+_STRIDES, _SMALLEST = {"DPT": 2}, {"PAN": 8}
 
 
 @options
@@ -121,6 +121,7 @@ def build_smp(chosen: SmpOptions, *, num_classes: int) -> Network:
     if chosen.encoder_checkpoint is not None:
         load_encoder(module.encoder, chosen.encoder_checkpoint)
     stride = int(module.encoder.output_stride) if getattr(module, "requires_divisible_input_shape", True) else 1
+    stride *= _STRIDES.get(arch, 1)
     size = _fixed_size(module)
     advice = (
         "Let the encoder take any size (encoder_options: {dynamic_img_size: true}), or give encoder_options.img_size."

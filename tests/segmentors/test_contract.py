@@ -258,6 +258,38 @@ def test_bad_options(options: dict[str, Any]) -> None:
         Segmentor(Probe(), **{"num_classes": 3, **options})
 
 
+@pytest.mark.parametrize(
+    ("mean", "std", "scale", "says"),
+    [
+        (0.485, 0.229, 1, None),
+        (0.0, 1.0, 1, None),
+        (0.5, 0.5, 1, None),
+        (0.485, 1.0, 1, None),
+        (123.7, 58.4, 255, None),
+        (123.7, 1.0, 255, None),
+        (0.0, 1.0, 255, None),
+        (0.0, 255.0, 255, None),
+        (127.5, 127.5, 255, None),
+        (123.7, 58.4, 1, "set input_scale to 255"),
+        (123.7, 1.0, 1, "set input_scale to 255"),
+        (0.0, 255.0, 1, "set input_scale to 255"),
+        (0.485, 0.229, 255, "set input_scale to 1"),
+        (0.485, 1.0, 255, "set input_scale to 1"),
+        (123.7, 0.229, 255, "units of"),
+        (0.485, 58.4, 1, "units of"),
+        (float("nan"), 1.0, 1, "finite"),
+        (0.5, -0.2, 1, "greater than 0"),
+    ],
+)
+def test_a_normalisation_in_the_wrong_unit_is_refused(mean: float, std: float, scale: float, says: str | None) -> None:
+    options: dict[str, Any] = {"num_classes": 3, "mean": [mean] * 3, "std": [std] * 3, "input_scale": scale}
+    if says is None:
+        Segmentor(Probe(), **options)
+        return
+    with pytest.raises(InputError, match=says):
+        Segmentor(Probe(), **options)
+
+
 def test_training_still_works_when_not_frozen() -> None:
     torch.manual_seed(0)
     segmentor = build_segmentor("smp", num_classes=3, arch="DeepLabV3Plus", encoder_name="tu-mobilenetv3_small_050")

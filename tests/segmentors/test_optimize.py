@@ -232,6 +232,33 @@ def test_batch_norm_is_folded_only_where_nothing_else_sees_the_convolution() -> 
     torch.testing.assert_close(fast(images), module(images))
 
 
+class _Standardised(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        weight = (self.weight - self.weight.mean((1, 2, 3), keepdim=True)) / self.weight.std((1, 2, 3), keepdim=True)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm")
+def test_convolutions_whose_weights_are_made_while_they_run() -> None:
+    """Parametrised ones become plain, those that hooks or their own code make stay, and the rest is folded."""
+    torch.manual_seed(0)
+    parametrised = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3))
+    spectral = nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 3))
+    hooked = nn.utils.weight_norm(nn.Conv2d(4, 4, 3))
+    layers = [parametrised, spectral, hooked, _Standardised(4, 4, 3), nn.Conv2d(4, 4, 3)]
+    module = nn.Sequential(*[part for layer in layers for part in (layer, nn.BatchNorm2d(4), nn.ReLU())])
+    for _ in range(3):
+        module(torch.rand(4, 3, 16, 16))
+    module.eval().requires_grad_(False)(torch.rand(1, 3, 16, 16))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fast = optimize_for_distillation(module, (16, 16), trainable=False)
+    assert [name for name, part in fast.named_children() if isinstance(part, nn.BatchNorm2d)] == ["7", "10"]
+    assert "parametrizations" not in " ".join(fast.state_dict())
+    images = torch.rand(2, 3, 20, 17)
+    torch.testing.assert_close(fast(images), module(images), rtol=1e-4, atol=1e-4)
+
+
 def test_batch_norm_stays_where_it_is_needed_or_folding_would_change_the_answers(monkeypatch) -> None:
     from dfad_seg.segmentors import optimize
 

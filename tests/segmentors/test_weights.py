@@ -13,11 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
+import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.tensors import digest
 from dfad_seg.segmentors import (
     Segmentor,
     build_segmentor,
@@ -29,6 +32,7 @@ from dfad_seg.segmentors import (
     save_segmentor,
     state_hash,
 )
+from dfad_seg.segmentors.containers import canonical
 
 SMP = {"source": "smp", "arch": "DeepLabV3Plus", "encoder_name": "tu-mobilenetv3_small_050"}
 
@@ -57,6 +61,14 @@ CONTAINERS: dict[str, Any] = {
     "model.": lambda s: {"state_dict": prefixed(s, "model.")},
     "network.": lambda s: prefixed(s, "network."),
     "_orig_mod.": lambda s: prefixed(s, "_orig_mod."),
+    "a Lightning module": lambda s: {
+        "state_dict": prefixed(s, "net.")
+        | {"mean": torch.ones(3), "criterion.weight": torch.ones(5), "val_metrics.confmat": torch.ones(5, 5)}
+    },
+    "averaged": lambda s: prefixed(s, "module.") | {"n_averaged": torch.tensor(3)},
+    "weights": lambda s: {"weights": s, "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}},
+    "losses in the module itself": lambda s: {**s, "loss_fn.weight": torch.ones(5), "pixel_mean": torch.ones(3)},
+    "twice the same": lambda s: {"model": s, "model_ema": {k: v.clone() for k, v in s.items()}},
     "all of them": lambda s: {"model": prefixed(s, "network.module._orig_mod.")},
     "without num_batches_tracked": lambda s: {k: v for k, v in s.items() if "num_batches" not in k},
 }
@@ -71,6 +83,56 @@ def test_containers_and_prefixes(
     load_weights(segmentor, tmp_path / "weights.pt")
     images = torch.rand(1, 3, 8, 8)
     torch.testing.assert_close(segmentor.eval().network(images), trained(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_several_weights_are_named_and_one_is_chosen_by_a_key(
+    segmentor: Segmentor, tmp_path: Path, nested: bool, networks: SimpleNamespace
+) -> None:
+    raw = networks.trained_tiny().state_dict()
+    mean = {key: value * 2 for key, value in raw.items()}
+    content = {"model": raw, "model_ema": mean}
+    if nested:
+        content = {"state_dict": prefixed(raw, "model.") | prefixed(mean, "model_ema.module.")}
+    torch.save(content, tmp_path / "both.pt")
+    with pytest.raises(InputError, match="model.*, .*model_ema.*checkpoint_key"):
+        load_weights(segmentor, tmp_path / "both.pt")
+    load_weights(segmentor, tmp_path / "both.pt", "model_ema")
+    assert state_hash(segmentor) == digest(mean)
+    with pytest.raises(InputError, match="no weights under checkpoint_key 'ema'. It has: .*model_ema"):
+        load_weights(segmentor, tmp_path / "both.pt", "ema")
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_left_out_is_named(segmentor: Segmentor, tmp_path: Path, networks: SimpleNamespace) -> None:
+    state = prefixed(networks.trained_tiny().state_dict(), "net.") | {"criterion.weight": torch.ones(5)}
+    torch.save({"state_dict": state}, tmp_path / "a.pt")
+    with pytest.raises(UserWarning, match="a.pt: left out, as they are not the network's: criterion.weight"):
+        load_weights(segmentor, tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "resnet10t"])
+@pytest.mark.parametrize("depth", [4, 3])
+def test_timms_own_names_for_an_encoder(tmp_path: Path, name: str, depth: int) -> None:
+    torch.manual_seed(1)
+    whole = timm.create_model(name)
+    torch.save({"state_dict": whole.state_dict()}, tmp_path / "timm.pth")
+    options = {"arch": "Unet", "encoder_name": f"tu-{name}", "encoder_depth": depth, "decoder_channels": [8] * depth}
+    network = build_segmentor("smp", num_classes=2, encoder_checkpoint=tmp_path / "timm.pth", **options).network
+    theirs = {canonical(key): value for key, value in whole.state_dict().items()}
+    own = network.encoder.model.state_dict()
+    assert all(torch.equal(value, theirs[canonical(key)]) for key, value in own.items())
+    # The other way: the names of features_only, for the same encoder.
+    torch.save(own, tmp_path / "features.pth")
+    build_segmentor("smp", num_classes=2, encoder_checkpoint=tmp_path / "features.pth", **options)
+
+
+def test_a_longer_network_of_the_family_is_no_encoder(tmp_path: Path) -> None:
+    longer = smp.encoders.get_encoder("resnet34", weights=None)
+    torch.save(longer.state_dict(), tmp_path / "longer.pth")
+    with pytest.raises(InputError, match="unexpected.*layer1.2"):
+        build_segmentor("smp", num_classes=2, arch="Unet", encoder_name="resnet18",
+                        encoder_checkpoint=tmp_path / "longer.pth")  # fmt: skip
 
 
 def test_safetensors(segmentor: Segmentor, tmp_path: Path, networks: SimpleNamespace) -> None:
@@ -277,6 +339,32 @@ def test_student_file_refusals(tmp_path: Path, segmentor: Segmentor) -> None:
     torch.save({**content, "spec": {}}, tmp_path / "part.pt")
     with pytest.raises(InputError, match="incomplete"):
         load_segmentor(tmp_path / "part.pt")
+
+
+def test_a_changed_weight_and_options_of_a_giant_are_refused(tmp_path: Path) -> None:
+    student = build_segmentor(**SMP, num_classes=3, decoder_channels=16)
+    save_segmentor(tmp_path / "student.pt", student)
+    content = torch.load(tmp_path / "student.pt", weights_only=True)
+    key = "segmentation_head.0.weight"
+    torch.save({**content, "state_dict": {**content["state_dict"], key: content["state_dict"][key] + 1}},
+               tmp_path / "changed.pt")  # fmt: skip
+    with pytest.raises(InputError, match="damaged: its weights are not those that were saved"):
+        load_segmentor(tmp_path / "changed.pt")
+    old = {name: value for name, value in content.items() if name != "sha256"}
+    torch.save(old, tmp_path / "old.pt")
+    assert state_hash(load_segmentor(tmp_path / "old.pt")) == state_hash(student)
+    for change, says in (
+        ({"decoder_channels": 30000}, "far fewer weights"),
+        ({"num_classes": 5_000_000}, "num_classes"),
+        ({"encoder_options": {"checkpoint_path": "/tmp/x"}}, "checkpoint_path: unknown key"),
+        ({"pretrained": True}, "pretrained: unknown key"),
+        ({"source": "saved"}, "another file"),
+        ({"source": "cut", "of": {"source": "factory", "factory": "os:mkdir"}, "widths": {}}, "runs code"),
+        ({"mean": [123.7, 116.3, 103.5]}, "set input_scale to 255|makes no sense"),
+    ):
+        torch.save({**old, "spec": {**content["spec"], **change}}, tmp_path / "giant.pt")
+        with pytest.raises(InputError, match=says):
+            load_segmentor(tmp_path / "giant.pt")
 
 
 def test_hashes(tmp_path: Path, networks: SimpleNamespace) -> None:
