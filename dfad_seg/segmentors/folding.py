@@ -35,8 +35,8 @@ def fold_batch_norm(module: nn.Module, run: Callable[[], Any]) -> int:
     folded = 0
     for conv, norm, seen, answer in _find_pairs(module, run):
         names = {child: name for name, child in module.named_modules()}
-        together = _fused(conv, norm)
-        if together is None or not _same(together(seen), _normalised(norm, answer)):
+        together = _fused(conv, norm, seen, answer)
+        if together is None:
             continue
         module.set_submodule(names[conv], together)
         module.set_submodule(names[norm], _remainder(norm))
@@ -44,14 +44,15 @@ def fold_batch_norm(module: nn.Module, run: Callable[[], Any]) -> int:
     return folded
 
 
-def _fused(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d | None:
-    """The two as one convolution, in its own class; None where its weight is no plain parameter."""
+def _fused(conv: nn.Conv2d, norm: nn.BatchNorm2d, seen: Tensor, answer: Tensor) -> nn.Conv2d | None:
+    """The two as one convolution, in its own class; None where that would make something else of `seen`."""
     try:
         if parametrize.is_parametrized(conv):
             conv = copy.deepcopy(conv)
             for name in list(conv.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(conv, name, leave_parametrized=True)
-        return fuse_conv_bn_eval(conv, norm)
+        together = fuse_conv_bn_eval(conv, norm)
+        return together if _same(together(seen), _normalised(norm, answer)) else None
     except (AttributeError, RuntimeError, TypeError, ValueError):
         return None
 

@@ -12,7 +12,7 @@ from dfad_seg.common.errors import InputError
 from dfad_seg.segmentors import build_segmentor
 
 SMALL: dict[str, Any] = {"encoder_name": "tu-resnet10t"}
-PYRAMID = {"decoder_pyramid_channels": 16, "decoder_segmentation_channels": 32}
+PYRAMID = {"decoder_pyramid_channels": 16, "decoder_segmentation_channels": 64}
 # (options, the stride and the least side that the bare network needs)
 ARCHITECTURES: dict[str, tuple[dict[str, Any], int, int]] = {
     "Unet": ({"decoder_channels": [16, 8, 8, 8, 8]}, 1, 1),
