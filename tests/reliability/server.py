@@ -22,7 +22,7 @@ def warm():
     import torch
 
     import dfad_seg.datasets.transforms
-    import dfad_seg.recipes.commands
+    import dfad_seg.recipes.train
     import dfad_seg.runs.pictures  # noqa: F401
 
     # No backward pass here: a process that has made one cannot make another after a fork.

@@ -21,7 +21,7 @@ from dfad_seg.config import Config, dump_config, load_config
 from dfad_seg.datasets.coco import render
 from dfad_seg.datasets.coco_file import read_coco
 from dfad_seg.segmentors import read_state_dict
-from dfad_seg.segmentors.weights import find_state_dict
+from dfad_seg.segmentors.containers import find_state_dict
 
 FEW, MANY = 40, 1000
 GOOD_CONFIG = {

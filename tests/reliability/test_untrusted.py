@@ -163,7 +163,7 @@ def damaged_states(state):
     yield "networks no mapping", state | {"networks": 5}
     yield "memory no mapping", state | {"memory": [1]}
     yield "optimizers empty", state | {"optimizers": {}}
-    yield "means no tensors", state | {"means": {"sums": {"a": "b"}, "counts": {}}}
+    yield "meters no tensors", state | {"meters": {"sums": {"a": "b"}, "counts": {}}}
     yield "iteration a text", state | {"iteration": "three"}
 
 
