@@ -45,7 +45,12 @@ class GameOptimizers:
             )
 
     def __call__(self, model: nn.Module) -> OptimWrapperDict:
-        return OptimWrapperDict()
+        return _NoOptimizers()
+
+
+class _NoOptimizers(OptimWrapperDict):
+    def load_state_dict(self, state_dict: dict) -> None:
+        """The game's own are in its state."""
 
 
 @LOOPS.register_module()
