@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -40,7 +41,8 @@ def evaluation_mode(inference: Inference, device: torch.device) -> Inference:
     if inference.precision != "auto":
         return inference
     fast, why = fast_in_bf16(cuda=device.type == "cuda")
-    print(f"precision auto: {'bf16' if fast else 'fp32'}, {why}")
+    with suppress(OSError):  # a terminal that is gone costs no result
+        print(f"precision auto: {'bf16' if fast else 'fp32'}, {why}")
     return replace(inference, precision="bf16" if fast else "fp32")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 
 from rich.console import Console
@@ -80,7 +81,8 @@ class ProgressReport:
         spent = self._last_line - self._began
         left = spent / max(1, self._done - self._start) * (self.total - self._done)
         text = f"{self.description}: {self.unit} {self._done}/{self.total}, {_clock(spent)} spent, ETA {_clock(left)}"
-        print(text + (f", {self._note}" if self._note else ""), file=sys.stderr, flush=True)
+        with suppress(OSError):  # a terminal that is gone or a log that is full costs no result
+            print(text + (f", {self._note}" if self._note else ""), file=sys.stderr, flush=True)
 
 
 def _clock(seconds: float) -> str:

@@ -24,7 +24,7 @@ def test_counting_and_whole_evaluation(tiny_scenes, tmp_path, monkeypatch, capsy
     torch.set_rng_state(state)
     rows = json.loads((tmp_path / "t.json").read_text())["rows"]
     assert {row["what"] for row in rows} == {
-        "counting", "label map of logits", "evaluation, fp32", "evaluation, bf16"
+        "counting", "label map of logits", "denormal weights", "evaluation, fp32", "evaluation, bf16"
     }  # fmt: skip
     assert all(row.get("seconds", 1) > 0 for row in rows)
     assert "| counting | numpy bincount, int64 |" in capsys.readouterr().out
