@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -48,13 +47,22 @@ def _fused(conv: nn.Conv2d, norm: nn.BatchNorm2d, seen: Tensor, answer: Tensor) 
     """The two as one convolution, in its own class; None where that would make something else of `seen`."""
     try:
         if parametrize.is_parametrized(conv):
-            conv = copy.deepcopy(conv)
-            for name in list(conv.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(conv, name, leave_parametrized=True)
+            conv = _plain(conv)
         together = fuse_conv_bn_eval(conv, norm)
         return together if _same(together(seen), _normalised(norm, answer)) else None
     except (AttributeError, RuntimeError, TypeError, ValueError):
         return None
+
+
+def _plain(conv: nn.Conv2d) -> nn.Conv2d:
+    """A convolution with the weights that a parametrised one computes."""
+    # Made anew: removing a parametrisation would change the class, which copies of the network share.
+    made = nn.Conv2d(
+        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups,
+        conv.bias is not None, conv.padding_mode, conv.weight.device, conv.weight.dtype,
+    )  # fmt: skip
+    made.load_state_dict({"weight": conv.weight} | ({} if conv.bias is None else {"bias": conv.bias}))
+    return made.eval().requires_grad_(False)
 
 
 def _normalised(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
