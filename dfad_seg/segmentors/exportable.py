@@ -35,10 +35,11 @@ class ExportableSegmentor(nn.Module):
         """RGB images (N, 3, H, W) in [0, 1] to float32 logits (N, C, H, W)."""
         segmentor, stride = self.segmentor, self.segmentor.stride
         height, width = images.shape[-2], images.shape[-1]
-        padded_height = (height + stride - 1) // stride * stride
-        padded_width = (width + stride - 1) // stride * stride
+        padded_height, padded_width = (
+            (_at_least(side, segmentor) + stride - 1) // stride * stride for side in (height, width)
+        )
         padded = segmentor.normalise(images)
-        if stride > 1:
+        if max(stride, segmentor.smallest) > 1:
             # Edge pixels repeated at the bottom and right, as `pad_to_stride` does.
             rows = torch.arange(padded_height, device=images.device).clamp(max=height - 1)
             columns = torch.arange(padded_width, device=images.device).clamp(max=width - 1)
@@ -46,7 +47,7 @@ class ExportableSegmentor(nn.Module):
         logits = segmentor.take_logits(segmentor.network(padded), images.shape[0])
         size = (padded_height, padded_width)
         logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=segmentor.align_corners)
-        if stride == 1:
+        if max(stride, segmentor.smallest) == 1:
             return logits
         if self.gather_crop:
             rows, columns = (torch.arange(count, device=images.device) for count in (height, width))
@@ -65,6 +66,11 @@ def exportable(segmentor: Segmentor, *, dynamic: bool, gather_crop: bool = False
     Raises:
         InputError: "same" padding that is no constant.
     """
+    if dynamic and segmentor.smallest > segmentor.stride:
+        raise InputError(
+            f"this network takes images of at least {segmentor.smallest} pixels a side, which a file of dynamic size"
+            " cannot pad smaller ones to. Export one size (--no-dynamic --size H W), or use the format torchscript."
+        )
     copied = copy.deepcopy(segmentor).cpu().float().eval()
     copied.requires_grad_(False)
     restore_convolutions(copied)
@@ -73,6 +79,13 @@ def exportable(segmentor: Segmentor, *, dynamic: bool, gather_crop: bool = False
         if dynamic:
             _fix_same_padding(copied)
     return ExportableSegmentor(copied, gather_crop=gather_crop).eval()
+
+
+def _at_least(side: Any, segmentor: Segmentor) -> Any:
+    """A side, a number or (traced) a tensor, or the smallest that the network takes."""
+    if segmentor.smallest <= segmentor.stride:
+        return side
+    return side.clamp(min=segmentor.smallest) if isinstance(side, Tensor) else max(side, segmentor.smallest)
 
 
 class _ConstantPadding(nn.Module):

@@ -180,7 +180,7 @@ def _torchvision(state: Mapping[str, Tensor]) -> Inspected:
     blocks = {key.split(".")[2] for key in state if key.startswith("backbone.layer3.")}
     backbone = {6: "resnet50", 23: "resnet101"}.get(len(blocks), "mobilenet_v3_large")
     if any(key.startswith("classifier.0.convs.") for key in state):
-        tried = [{"arch": f"deeplabv3_{backbone}"}]
+        tried: list[dict[str, Any]] = [{"arch": f"deeplabv3_{backbone}"}]
         tried += [{"arch": "deeplabv3_mobilenetv2", "output_stride": stride} for stride in (16, 8)]
         head = "classifier.4.weight"
     elif any(key.startswith("classifier.cbr.") for key in state):

@@ -172,7 +172,7 @@ def _architecture(state: Mapping[str, Tensor]) -> tuple[str, list[dict[str, Any]
         options = {} if widths == [256, 128, 64, 32, 16] else {"decoder_channels": widths}
         options |= {} if len(widths) == 5 or not widths else {"encoder_depth": len(widths)}
         return arch, [options, {**options, "decoder_attention_type": "scse"}]
-    known = {
+    known: dict[str, tuple[str, list[dict[str, Any]]]] = {
         r"p5\.": ("FPN", [{}, {"decoder_merge_policy": "cat"}]), r"psp\.": ("PSPNet", [{}]),
         r"blocks\.x_": ("UnetPlusPlus", [{}, {"encoder_depth": 4}, {"encoder_depth": 3}]),
         r"mlp_stage\.": ("Segformer", [{}]), r"gau": ("PAN", [{}]), r"(fpn|psp|lateral|.*fpn_)": ("UPerNet", [{}]),

@@ -74,7 +74,7 @@ def build_segmentor(source: str, *, num_classes: int, **values: Any) -> Segmento
     """
     kind: Source = choose(SOURCES, source, "segmentor source")
     check_num_classes(num_classes)
-    chosen = validated(kind.options, values, f"segmentor source '{source}'")
+    chosen: Any = validated(kind.options, values, f"segmentor source '{source}'")
     built = kind.build(chosen, num_classes=num_classes)
     if not isinstance(chosen, SourceOptions):
         assert isinstance(built, Segmentor)
