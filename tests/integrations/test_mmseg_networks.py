@@ -12,10 +12,9 @@ import torch
 from PIL import Image
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.objectives import BatchNormPrior
+from dfad_seg.objectives import BatchNormPrior, ClassShares
 from dfad_seg.segmentors import (
     build_segmentor,
-    class_frequencies,
     freeze,
     load_segmentor,
     read_state_dict,
@@ -198,7 +197,7 @@ def test_priors_and_frequencies_read_its_layers(tiny_config, trained):
     value = prior(None)
     value.backward()
     assert value > 0 and images.grad.abs().sum() > 0
-    shares = class_frequencies(teacher)
+    shares = ClassShares.of(teacher).prior
     # By hand: the layer before the classifier, which their head creates last.
     head = teacher.network.model.decode_head
     norm, conv = head.convs[0].bn, head.conv_seg
