@@ -12,7 +12,8 @@ from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.export import export
-from dfad_seg.segmentors import build_segmentor, inspect_file
+from dfad_seg.recipes.inspect import describe
+from dfad_seg.segmentors import build_segmentor, compare, inspect_file
 
 
 def smp_file(path, arch="DeepLabV3Plus", encoder="resnet18", classes=11, **options):
@@ -45,8 +46,29 @@ def test_smp_is_recognised(tmp_path, arch, encoder, options):
 
 
 def test_an_unusual_smp_network_gets_placeholders(tmp_path):
-    found = inspect_file(smp_file(tmp_path / "t.pth", "Unet", "resnet18", decoder_channels=(64, 32, 16, 8, 8)))
+    found = inspect_file(smp_file(tmp_path / "t.pth", "Linknet", "vgg11"))
     assert not found.exact and found.num_classes == 11 and "placeholders" in found.hints[0]
+
+
+def test_networks_that_the_file_cannot_tell_apart_are_all_named(tmp_path):
+    """TensorFlow's BatchNorm and padding, and the output stride: other logits, the same names and shapes."""
+    found = inspect_file(smp_file(tmp_path / "t.pth", "PAN", "tu-mobilenetv3_small_075", classes=3))
+    assert found.exact and len(found.candidates) == 8
+    assert {one["encoder_name"] for one in found.candidates} == {
+        "tu-mobilenetv3_small_075", "tu-tf_mobilenetv3_small_075"
+    }  # fmt: skip
+    results = compare(found, (64, 64))
+    assert results[0][1:] == (1.0, 0.0) and max(difference for _, _, difference in results) > 0
+    assert "one of 8 that fit" in describe("t.pth", found) and "% of pixels the same" in describe("t.pth", found)
+
+
+def test_what_smp_does_not_make_is_described(tmp_path):
+    grey = smp.Unet("resnet18", encoder_weights=None, in_channels=1, classes=1)
+    torch.save(grey.state_dict(), tmp_path / "grey.pth")
+    found = inspect_file(tmp_path / "grey.pth")
+    assert found.source is None and "takes 1 channel" in found.hints[0] and "one channel" in found.hints[1]
+    torch.save({"encoder.x": torch.ones(2), "segmentation_head.w": torch.ones(1)}, tmp_path / "odd.pth")
+    assert "no convolution in its head" in inspect_file(tmp_path / "odd.pth").kind
 
 
 def test_other_origins(tmp_path):
