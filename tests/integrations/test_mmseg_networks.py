@@ -216,7 +216,7 @@ def test_priors_and_frequencies_read_its_layers(tiny_config, trained):
         ({"cfg_options": {"model.backbone.type": "NoSuchNet"}}, "cannot build.*NoSuchNet"),
         ({"cfg_options": {"model.decode_head.out_channels": 1, "model.decode_head.num_classes": 2,
                           "model.decode_head.loss_decode.use_sigmoid": True}, "num_classes": 2}, "by a threshold"),
-        ({"confg": "a.py"}, "no option 'confg'"),
+        ({"confg": "a.py"}, "confg: unknown key. Did you mean 'config'"),
     ],
 )  # fmt: skip
 def test_bad_input(options, message, tiny_config):
