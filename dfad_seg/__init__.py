@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from dfad_seg.distill import generator_step as generator_step
     from dfad_seg.distill import student_step as student_step
     from dfad_seg.export import export as export
-    from dfad_seg.recipes import evaluate as evaluate
-    from dfad_seg.recipes import train as train
+    from dfad_seg.recipes.evaluate import evaluate as evaluate
+    from dfad_seg.recipes.train import train as train
     from dfad_seg.segmentors import Segmentor as Segmentor
     from dfad_seg.segmentors import build_segmentor as build_segmentor
     from dfad_seg.segmentors import load_segmentor as load_segmentor

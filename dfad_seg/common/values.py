@@ -68,7 +68,8 @@ def validated(kind: type[T], values: Mapping[str, Any], where: str) -> T:
         InputError: lists every wrong key and value; it begins with `where`.
     """
     try:
-        return _adapter(kind).validate_python(values)
+        made: T = _adapter(kind).validate_python(values)  # type: ignore[arg-type]
+        return made
     except ValidationError as error:
         lines = [_describe(problem, kind) for problem in error.errors(include_url=False)]
         raise InputError(f"{where}: " + "\n  ".join(["", *lines] if len(lines) > 1 else lines)) from None
@@ -76,7 +77,7 @@ def validated(kind: type[T], values: Mapping[str, Any], where: str) -> T:
 
 def plain(value: Any) -> dict[str, Any]:
     """Options as plain Python that YAML and JSON hold; what is None is left out."""
-    made: dict[str, Any] = _adapter(type(value)).dump_python(value, mode="json", exclude_none=True)
+    made: dict[str, Any] = _adapter(type(value)).dump_python(value, mode="json", exclude_none=True)  # type: ignore
     return made
 
 
@@ -162,7 +163,7 @@ def weights(table: Collection[str], what: str) -> Any:
 
 
 def _named(problem: ErrorDetails, kind: type) -> InitErrorDetails:
-    text = PydanticCustomError("described", _message(problem, kind))  # type: ignore[arg-type]
+    text = PydanticCustomError("described", _message(problem, kind))
     return {"type": text, "loc": problem["loc"], "input": problem["input"]}
 
 

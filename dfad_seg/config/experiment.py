@@ -13,7 +13,12 @@ from dfad_seg.generators import GENERATORS
 from dfad_seg.segmentors import SOURCES, STUDENTS
 
 if TYPE_CHECKING:
-    Network = Student = GeneratorSection = DatasetSection = Chosen
+    from typing import TypeAlias
+
+    Network: TypeAlias = Chosen
+    Student: TypeAlias = Chosen
+    GeneratorSection: TypeAlias = Chosen
+    DatasetSection: TypeAlias = Chosen
 else:
     Network, Student = section(SOURCES, "source"), section(STUDENTS, "source")
     GeneratorSection, DatasetSection = section(GENERATORS, "type"), section(DATASETS, "type")

@@ -59,7 +59,10 @@ class Experiment:
         """The teacher rewritten for speed, exactly; what looks at its layers keeps looking at those of `teacher`."""
         assert self.teacher is not None and self.losses is not None
         fold = not self.losses.look_inside
-        return optimize_for_distillation(self.teacher, self.config.image_size, trainable=False, fold_batch_norm=fold)
+        size = self.config.image_size
+        fast = optimize_for_distillation(self.teacher, size, trainable=False, fold_batch_norm=fold)
+        assert isinstance(fast, Segmentor)
+        return fast
 
 
 def build_experiment(

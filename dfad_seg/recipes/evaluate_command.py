@@ -195,15 +195,16 @@ def _compare(config: Config, items: Sequence[str], wanted: dict[str, Any]) -> tu
 def _own_teacher(config: Config, items: Sequence[str]) -> Source:
     """What `teacher` stands for beside a run: the network that it was distilled from, as its config says."""
     file = _config_of_first(items)
-    section = None if file is None else load_config(file).teacher
-    if section is None:
+    theirs = None if file is None else load_config(file)
+    section = None if theirs is None else theirs.teacher
+    if theirs is None or section is None:
         raise InputError("--compare RUN teacher: no run is named whose config has a teacher. Give its path instead.")
     if section.name in ("factory", "torchscript", "torch_export"):
         raise InputError(
             f"--compare RUN teacher: {file} names a teacher that is code (source {section.name}), and no code of a "
             "run is executed. Write its predictions with --save-predictions and compare with these: teacher=DIR."
         )
-    network = build_teacher(load_config(file), meta_info(config))
+    network = build_teacher(theirs, meta_info(config))
     return Source(Path(section.values().get("checkpoint", "")), network=network, role="teacher")
 
 

@@ -57,8 +57,17 @@ def _fused(conv: nn.Conv2d, norm: nn.BatchNorm2d, seen: Tensor, answer: Tensor) 
 def _plain(conv: nn.Conv2d) -> nn.Conv2d:
     """A convolution with the weights that a parametrised one computes."""
     # Made anew: removing a parametrisation would change the class, which copies of the network share.
-    geometry: Any = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
-    made = nn.Conv2d(conv.in_channels, conv.out_channels, *geometry, conv.bias is not None, conv.padding_mode)
+    made = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,  # type: ignore[arg-type]
+        conv.stride,  # type: ignore[arg-type]
+        conv.padding,  # type: ignore[arg-type]
+        conv.dilation,  # type: ignore[arg-type]
+        conv.groups,
+        bias=conv.bias is not None,
+        padding_mode=conv.padding_mode,
+    )
     made.to(conv.weight.device, conv.weight.dtype)
     made.load_state_dict({"weight": conv.weight} | ({} if conv.bias is None else {"bias": conv.bias}))
     return made.eval().requires_grad_(False)
