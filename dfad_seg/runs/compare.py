@@ -162,36 +162,44 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def curve(rows: Sequence[Row]) -> str:
-    """The share of the teacher's mIoU against the shares of its costs, one line per method, as an SVG file."""
-    figure, panels = new_figure(11, 3.6, columns=len(COSTS))
-    methods = list(dict.fromkeys(row.method for row in rows))
-    for axes, (cost, name) in zip(panels, COSTS.items(), strict=True):
-        for place, method in enumerate(methods):
-            colour = LINES[place % len(LINES)]
-            mine = [row for row in rows if row.method == method and row.share is not None]
-            key = f"{cost.removesuffix('_s')}_share"
-            points = [(getattr(row, key), row) for row in mine if getattr(row, key) is not None]
+    """The share of the teacher's mIoU against the shares of its costs that are known, as an SVG file.
+
+    Rows of one method whose settings differ in their last part alone, such as `camvid-cut-50`, are a line.
+    """
+    lines: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.share is not None:
+            lines.setdefault(f"{row.setting.rpartition('-')[0] or row.setting}: {row.method}", []).append(row)
+    shown = {key: name for key, name in COSTS.items() if any(_cost(row, key) is not None for row in rows)}
+    figure, panels = new_figure(3.8 * max(1, len(shown)), 3.6, columns=max(1, len(shown)))
+    for axes, (cost, name) in zip(panels, shown.items(), strict=False):
+        for place, (label, mine) in enumerate(lines.items()):
+            whole = label if len(mine) > 1 else f"{mine[0].setting}: {mine[0].method}"
+            colour, name_of_line = LINES[place % len(LINES)], plain_label(whole)
+            points = [(share, row) for row in mine if (share := _cost(row, cost)) is not None]
             points.sort(key=lambda point: point[0])
-            if not points:
-                continue
             x = [100 * share for share, _ in points]
             y = [100 * row.share for _, row in points]  # type: ignore[operator]
             spread = [100 * (row.student_miou_sd or 0) / row.teacher_miou for _, row in points]  # type: ignore[operator]
-            axes.errorbar(x, y, spread, color=colour, marker="o", markersize=4, capsize=2, label=plain_label(method))
+            axes.errorbar(x, y, spread, color=colour, marker="o", markersize=4, capsize=2, label=name_of_line)
             begun = [(share, row) for share, row in points if row.start_miou is not None]
             starts = [100 * row.start_miou / row.teacher_miou for _, row in begun]  # type: ignore[operator]
-            before = f"{plain_label(method)}, before training"
             style = {"color": colour, "marker": "o", "markersize": 4, "fillstyle": "none", "linestyle": ":"}
             if begun:
-                axes.plot([100 * share for share, _ in begun], starts, label=before, **style)
+                axes.plot([100 * share for share, _ in begun], starts, label=f"{name_of_line}, untrained", **style)
         axes.margins(0.08)
         axes.set_ylim(bottom=0)
         axes.set_xlim(left=0)
         axes.set_xlabel(f"{name}, % of the teacher's", fontsize=10)
     panels[0].set_ylabel("mIoU, % of the teacher's", fontsize=10)
-    if panels[0].get_legend_handles_labels()[1]:
-        panels[0].legend(fontsize=9, labelcolor=INK, frameon=False)
+    if panels[-1].get_legend_handles_labels()[1]:
+        panels[-1].legend(fontsize=9, labelcolor=INK, frameon=False)
     return svg(figure, "mIoU of students against their MACs, parameters and latency", alone=True)
+
+
+def _cost(row: Row, cost: str) -> float | None:
+    share: float | None = getattr(row, f"{cost.removesuffix('_s')}_share")
+    return share
 
 
 def _row(

@@ -57,7 +57,7 @@ def test_all_forms_say_the_same(runs, tmp_path):
     ]
     drawn = ElementTree.parse(files[3])
     texts = " ".join(element.text or "" for element in drawn.iter() if element.tag.endswith("text"))
-    assert "dfad, before training" in texts and "latency, % of the teacher's" in texts
+    assert "dfad, untrained" in texts and "latency, % of the teacher's" in texts
 
 
 def test_what_is_missing_is_said(runs, tmp_path):
