@@ -19,7 +19,7 @@ def labels_of(logits: Tensor, names: Sequence[str] | None = None) -> Tensor:
     A logit of -inf rules its class out; a pixel whose highest logit is not finite has no class.
 
     Args:
-        logits: float (N, C, H, W).
+        logits: float (N, C, H, W); or (N, C) of a classifier, for labels (N,).
         names: of the N images, for the message.
 
     Returns:
@@ -28,7 +28,7 @@ def labels_of(logits: Tensor, names: Sequence[str] | None = None) -> Tensor:
     Raises:
         InputError: a pixel's logits hold nan, or its highest one is infinite; it names the image.
     """
-    planes = logits.device.type == "cpu" and logits.dtype == torch.float32 and logits.stride(-1) == 1
+    planes = logits.dim() == 4 and logits.device.type == "cpu" and logits.dtype == torch.float32 and logits.stride(-1) == 1
     if planes and logits.shape[1] <= 256:
         found, finite = _argmax_of_planes(logits.detach().numpy())
         labels = torch.from_numpy(found)

@@ -113,6 +113,6 @@ def test_the_digits(monkeypatch):
     monkeypatch.syspath_prepend(str(REPOSITORY / "examples"))
     from digits import main as distil_digits
 
-    found = distil_digits(["--iterations", "10"])
+    found = distil_digits(["--iterations", "40"])
     assert found["teacher"][0] > 0.9
     assert 0.3 < found["random noise"][0] < found["teacher"][0]
