@@ -28,8 +28,8 @@ def labels_of(logits: Tensor, names: Sequence[str] | None = None) -> Tensor:
     Raises:
         InputError: a pixel's logits hold nan, or its highest one is infinite; it names the image.
     """
-    planes = logits.dim() == 4 and logits.device.type == "cpu" and logits.dtype == torch.float32 and logits.stride(-1) == 1
-    if planes and logits.shape[1] <= 256:
+    planes = logits.dim() == 4 and logits.device.type == "cpu" and logits.dtype == torch.float32
+    if planes and logits.stride(-1) == 1 and logits.shape[1] <= 256:
         found, finite = _argmax_of_planes(logits.detach().numpy())
         labels = torch.from_numpy(found)
     else:

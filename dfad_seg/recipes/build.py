@@ -149,7 +149,9 @@ def build_teacher(config: Config, info: MetaInfo) -> Segmentor:
         InputError: it would have random weights.
     """
     assert config.teacher is not None
-    if getattr(config.teacher.options, "checkpoint", "") is None and config.teacher.name != "factory":
+    # A program holds its weights, and a factory may load them itself.
+    may_have_weights = config.teacher.name in ("torchscript", "torch_export", "factory")
+    if getattr(config.teacher.options, "checkpoint", "") is None and not may_have_weights:
         raise InputError("teacher: it has no checkpoint, so its weights would be random. Give teacher.checkpoint.")
     return freeze(build_network(config.teacher.name, config.teacher.values(), "teacher", info))
 
