@@ -19,7 +19,7 @@ _EXPORTS = {
     "Segmentor": "dfad_seg.segmentors",
     "build_segmentor": "dfad_seg.segmentors",
     "load_segmentor": "dfad_seg.segmentors",
-    "export": "dfad_seg.export",
+    "export": "dfad_seg.exporting",
 }
 
 __all__ = ["__version__", *_EXPORTS]
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dfad_seg.distill import distil as distil
     from dfad_seg.distill import generator_step as generator_step
     from dfad_seg.distill import student_step as student_step
-    from dfad_seg.export import export as export
+    from dfad_seg.exporting import export as export
     from dfad_seg.recipes.evaluate import evaluate as evaluate
     from dfad_seg.recipes.train import train as train
     from dfad_seg.segmentors import Segmentor as Segmentor

@@ -23,15 +23,15 @@ ALLOWED: dict[str, set[str]] = {
     "objectives": {"common"},
     "datasets": {"common"},
     "evaluation": {"common"},
-    "export": {"common", "segmentors"},
+    "exporting": {"common", "segmentors"},
     "runs": {"common", "evaluation"},
     "distill": {"common", "objectives", "generators"},
     "config": {"common", "segmentors", "generators", "objectives", "datasets", "evaluation", "distill"},
     "recipes": {
         "common", "segmentors", "generators", "objectives", "datasets", "evaluation", "runs", "distill", "config",
-        "export",
+        "exporting",
     },
-    "integrations": {"common", "segmentors", "generators", "objectives", "distill", "config", "recipes", "export"},
+    "integrations": {"common", "segmentors", "generators", "objectives", "distill", "config", "recipes", "exporting"},
     "cli": {"common", "recipes", "runs"},
     "__main__": {"cli"},
 }  # fmt: skip
@@ -46,9 +46,9 @@ CONFINED: dict[str, set[str]] = {
     "lightning_fabric": {"distill/", "recipes/"},
     "mlflow": {"runs/loggers.py"},
     "wandb": {"runs/loggers.py"},
-    "mmcv": {"integrations/mmseg/", "segmentors/mmseg_", "export/mmseg_"},
-    "mmengine": {"integrations/mmseg/", "segmentors/mmseg_", "export/mmseg_"},
-    "mmseg": {"integrations/mmseg/", "segmentors/mmseg_", "export/mmseg_"},
+    "mmcv": {"integrations/mmseg/", "segmentors/mmseg_", "exporting/mmseg_"},
+    "mmengine": {"integrations/mmseg/", "segmentors/mmseg_", "exporting/mmseg_"},
+    "mmseg": {"integrations/mmseg/", "segmentors/mmseg_", "exporting/mmseg_"},
 }
 
 

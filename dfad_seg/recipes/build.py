@@ -149,9 +149,7 @@ def build_teacher(config: Config, info: MetaInfo) -> Segmentor:
         InputError: it would have random weights.
     """
     assert config.teacher is not None
-    # A program holds its weights, and a factory may load them itself.
-    may_have_weights = config.teacher.name in ("torchscript", "torch_export", "factory")
-    if getattr(config.teacher.options, "checkpoint", "") is None and not may_have_weights:
+    if config.teacher.name in ("smp", "torchvision", "mmseg") and config.teacher.options.checkpoint is None:
         raise InputError("teacher: it has no checkpoint, so its weights would be random. Give teacher.checkpoint.")
     return freeze(build_network(config.teacher.name, config.teacher.values(), "teacher", info))
 

@@ -61,8 +61,9 @@ def run_demo(work_dir: str | Path, *, overrides: list[str] | None = None) -> Non
             show_limit=PICTURES,
             title=f"scoring the {TITLES[name]}",
         ).metrics
-        selected = "ema" if config.ema_decay else "last"
-        note_score(work_dir / name, Score.measured(found, network=config.trained_role, weights=selected, split="test"))
+        if Run(work_dir / name).score(config.trained_role, split="test") is None:
+            which = {"network": config.trained_role, "weights": "ema" if config.ema_decay else "last", "split": "test"}
+            note_score(work_dir / name, Score.measured(found, **which))
     _tell(work_dir, scores, parameters)
 
 

@@ -16,7 +16,7 @@ from dfad_seg.common.files import check_target, write_json
 from dfad_seg.common.reading import read_json
 from dfad_seg.common.speed import measure_latency
 from dfad_seg.config import Config
-from dfad_seg.export import DEFAULT_SIZE, FORMATS, Exported, OnnxNetwork, export, export_int8
+from dfad_seg.exporting import DEFAULT_SIZE, FORMATS, Exported, OnnxNetwork, export, export_int8
 from dfad_seg.recipes.build import build_teacher, meta_info
 from dfad_seg.recipes.calibration import generated_images
 from dfad_seg.recipes.evaluate import evaluate

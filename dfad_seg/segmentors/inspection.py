@@ -101,7 +101,7 @@ def _inspect_program(path: Path, source: str, trust: bool) -> Inspected:
 
 
 def _description(path: Path) -> dict[str, Any] | None:
-    """What `dfad_seg.export` put beside a program; it is plain JSON."""
+    """What `dfad_seg.exporting` put beside a program; it is plain JSON."""
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             if entry.filename.endswith("extra/segmentor.json") and entry.file_size <= _MAX_DESCRIPTION:

@@ -18,8 +18,8 @@ from torch import nn
 
 import dfad_seg
 from dfad_seg.common.errors import InputError
-from dfad_seg.export import FORMATS, OnnxNetwork, export, export_int8
-from dfad_seg.export.program import PoolByProducts
+from dfad_seg.exporting import FORMATS, OnnxNetwork, export, export_int8
+from dfad_seg.exporting.program import PoolByProducts
 from dfad_seg.segmentors import Segmentor, build_segmentor, exportable, load_segmentor, save_segmentor
 
 CLASSES = ("sky", "road", "tree", "car", "pole")
@@ -223,7 +223,7 @@ def test_a_full_disk_leaves_nothing(small, deeplab, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_where_it_cannot_be_written_is_known_before_the_work(small, tmp_path, format, monkeypatch):
-    monkeypatch.setattr("dfad_seg.export.description", lambda *a: pytest.fail("it has begun"))
+    monkeypatch.setattr("dfad_seg.exporting.description", lambda *a: pytest.fail("it has begun"))
     (tmp_path / "file").write_text("")
     for path in ("/dev/null", tmp_path / "file" / "s", tmp_path / ("x" * 300)):
         with pytest.raises(InputError, match="cannot be written|no regular file"):

@@ -14,7 +14,7 @@ from dfad_seg.segmentors import build_segmentor, save_segmentor
 
 pytest.importorskip("mmseg.models", reason="MMSegmentation is not installed; make test-mmseg runs these tests")
 
-from dfad_seg.export import export  # noqa: E402
+from dfad_seg.exporting import export  # noqa: E402
 
 STUDENTS = {
     "smp": {
@@ -71,7 +71,7 @@ def test_an_exported_student_scores_as_ours(source, student, tiny_config, folder
     model = init_model(str(config), str(checkpoint), device="cpu")
     model.load_state_dict(torch.load(checkpoint, weights_only=True)["state_dict"], strict=True)
     assert model.dataset_meta["classes"] == helpers.classes and model.dataset_meta["palette"] == helpers.palette
-    assert ("dfad_seg.export.mmseg_model" in config.read_text()) == (source != "mmseg")
+    assert ("dfad_seg.exporting.mmseg_model" in config.read_text()) == (source != "mmseg")
 
     path = sorted((folders / "img_dir").iterdir())[0]
     image = torch.from_numpy(np.asarray(Image.open(path))).permute(2, 0, 1)[None].contiguous() / 255

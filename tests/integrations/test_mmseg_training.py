@@ -214,7 +214,7 @@ def test_a_student_may_be_cut_out_of_the_teacher(keys, tmp_path):
     init_default_scope("mmseg")
     teacher = {"source": "smp", "arch": "Unet", "encoder_name": "tu-mobilenetv3_small_050", "encoder_depth": 3,
                "decoder_channels": [16, 8, 8]}  # fmt: skip
-    from dfad_seg.export import export
+    from dfad_seg.exporting import export
     from dfad_seg.segmentors import build_segmentor, save_segmentor
 
     torch.manual_seed(0)

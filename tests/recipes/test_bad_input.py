@@ -211,6 +211,7 @@ def test_checkpoints_of_other_runs_and_teachers(world, capsys, tmp_path):
     kept = world.teacher.read_bytes()
     try:
         state["state_dict"]["segmentation_head.0.bias"] += 1
+        state.pop("sha256")
         torch.save(state, world.teacher)
         refused(capsys, tmp_path, "train", world.paths["random_noise"], "--resume", says=["teacher's weights"])
     finally:
@@ -274,7 +275,8 @@ def test_evaluation(world, capsys, tmp_path):
     # Weights that fit and a normalisation that is not the file's.
     wrong = ["--cfg-options", "teacher.mean=[0.5, 0.5, 0.5]"]
     assert "was trained with mean" in evaluated(capsys, supervised, world.teacher, *wrong)
-    assert "is a folder" in evaluated(capsys, supervised, world.teacher, "--out", tmp_path)
+    (tmp_path / "folder.json").mkdir()
+    assert "folder" in evaluated(capsys, supervised, world.teacher, "--out", tmp_path / "folder.json")
     (tmp_path / "file").touch()
     assert "is a file" in evaluated(capsys, supervised, world.teacher, "--show-dir", tmp_path / "file")
     assert "batch_size: input should be greater than 0, got 0" in evaluated(

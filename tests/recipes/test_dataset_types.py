@@ -118,7 +118,7 @@ def test_a_type_trains_and_evaluates(tmp_path, kind):
     batch = next(iter(training_batches(config, Fabric(accelerator="cpu", devices=1))(0)))
     assert batch["image"].shape == (2, 3, *SIZE)
     np.testing.assert_array_equal(batch["mask"], np.stack([LABELS] * 2))
-    metrics = evaluate(config, Left(info.num_classes))
+    metrics = evaluate(config, Left(info.num_classes)).metrics
     # Columns 24-29 are wrong; 16 of the left's 32 x 30 pixels are ignored.
     left, right, wrong = 32 * 24 - 16, 32 * 18, 32 * 6
     assert metrics.iou[1] == pytest.approx(left / (left + wrong))

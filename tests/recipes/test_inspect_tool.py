@@ -11,7 +11,7 @@ from torch import nn
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.export import export
+from dfad_seg.exporting import export
 from dfad_seg.recipes.inspect import describe
 from dfad_seg.segmentors import build_segmentor, compare, inspect_file
 

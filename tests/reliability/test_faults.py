@@ -75,7 +75,7 @@ def test_too_little_memory(server, undisturbed, tmp_path):
     )
     said = message(output)
     assert code == 2 and "out of memory with batch_size 200000 at 16x16" in said, output
-    assert "Lower batch_size" in said and "were needed" in said and not (tmp_path / "run").exists()
+    assert "Lower batch_size" in said and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_a_few_kills(server, undisturbed, tmp_path):
 
 def test_another_process_makes_the_same_and_may_go_back(server, undisturbed, tmp_path):
     run = tmp_path / "run"
-    command = ["train_seg", undisturbed.config, "--work-dir", run]
+    command = ["train", undisturbed.config, "--work-dir", run]
     code, output = server.call(*command, "--cfg-options", "keep_checkpoints=9")
     assert code == 0, output
     assert lines(run) == lines(undisturbed.run)

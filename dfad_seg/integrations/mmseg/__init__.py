@@ -9,7 +9,7 @@ from dfad_seg.segmentors.mmseg_source import require_mmseg
 
 require_mmseg()
 
-from dfad_seg.export.mmseg_model import DFADSegmentor  # noqa: E402
+from dfad_seg.exporting.mmseg_model import DFADSegmentor  # noqa: E402
 from dfad_seg.integrations.mmseg.loop import DataFreeLoop, ExportStudentHook, GameOptimizers  # noqa: E402
 from dfad_seg.integrations.mmseg.student import DataFreeStudent  # noqa: E402
 

@@ -21,8 +21,8 @@ from dfad_seg.common.errors import Diverged, InputError, Interrupted
 from dfad_seg.common.files import write_text
 from dfad_seg.distill import Hooks, distil
 from dfad_seg.distill.health import all_finite
-from dfad_seg.export import write
-from dfad_seg.export.mmseg_format import make
+from dfad_seg.exporting import write
+from dfad_seg.exporting.mmseg_format import make
 from dfad_seg.integrations.mmseg.student import DataFreeStudent, student_of
 from dfad_seg.recipes.device import launched, torch_settings
 from dfad_seg.recipes.reporting import StopSignals

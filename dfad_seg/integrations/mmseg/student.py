@@ -12,7 +12,7 @@ from mmseg.registry import MODELS
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.reading import read_yaml
 from dfad_seg.config import GameConfig, find_config, parse_config
-from dfad_seg.export.mmseg_model import DFADSegmentor, plain
+from dfad_seg.exporting.mmseg_model import DFADSegmentor, plain
 from dfad_seg.recipes.build import build_experiment
 
 _THEIRS = {

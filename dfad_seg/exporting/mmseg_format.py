@@ -18,15 +18,15 @@ from torch import Tensor
 
 from dfad_seg import __version__
 from dfad_seg.common.errors import InputError
-from dfad_seg.export.base import Made
-from dfad_seg.export.mmseg_model import PREPROCESSOR
+from dfad_seg.exporting.base import Made
+from dfad_seg.exporting.mmseg_model import PREPROCESSOR
 from dfad_seg.segmentors import WEIGHT_OPTIONS, Segmentor, exportable
 from dfad_seg.segmentors.mmseg_networks import EncodeDecode, dataset_classes, read_config
 from dfad_seg.segmentors.mmseg_source import plain_classes
 
 CONFIG, CHECKPOINT = "student.py", "student.pth"
 # A config that needs our model imports the module that registers it, and nothing else of this package.
-_OURS = "dfad_seg.export.mmseg_model"
+_OURS = "dfad_seg.exporting.mmseg_model"
 # These sources rebuild a network from a file that holds code, which a checkpoint of theirs does not carry.
 _NOT_EXPORTED = ("torchscript", "torch_export")
 # What of a config serves tests and inference; training belongs to the network that it was written for.

@@ -14,7 +14,7 @@ import torch
 from dfad_seg.common.errors import InputError, choose
 from dfad_seg.common.files import check_target, write_folder, write_whole
 from dfad_seg.common.values import Kind, validated
-from dfad_seg.export.base import (
+from dfad_seg.exporting.base import (
     DEFAULT_SIZE,
     Check,
     Exported,
@@ -25,9 +25,9 @@ from dfad_seg.export.base import (
     Weights,
     description,
 )
-from dfad_seg.export.int8 import export_int8
-from dfad_seg.export.onnx_format import OnnxNetwork, export_onnx
-from dfad_seg.export.torch_formats import export_safetensors, export_smp, export_torch_export, export_torchscript
+from dfad_seg.exporting.int8 import export_int8
+from dfad_seg.exporting.onnx_format import OnnxNetwork, export_onnx
+from dfad_seg.exporting.torch_formats import export_safetensors, export_smp, export_torch_export, export_torchscript
 from dfad_seg.segmentors import Segmentor
 from dfad_seg.segmentors.mmseg_source import require_mmseg
 
@@ -41,7 +41,7 @@ def export_mmseg(options: InMMSegmentation, *, segmentor: Segmentor, described: 
         InputError: they are not installed, or cannot represent the network.
     """
     require_mmseg()
-    from dfad_seg.export import mmseg_format
+    from dfad_seg.exporting import mmseg_format
 
     return mmseg_format.make(segmentor, options.base)
 

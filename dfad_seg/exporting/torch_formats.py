@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.export.base import (
+from dfad_seg.exporting.base import (
     DESCRIPTION_FILE,
     Made,
     Program,
@@ -24,7 +24,7 @@ from dfad_seg.export.base import (
     compare,
     reason,
 )
-from dfad_seg.export.program import exported_program
+from dfad_seg.exporting.program import exported_program
 from dfad_seg.segmentors import WEIGHT_OPTIONS, Segmentor, exportable
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import check_target, write_whole
-from dfad_seg.export.base import Exported, as_properties, check_images, require
-from dfad_seg.export.onnx_format import OnnxNetwork
+from dfad_seg.exporting.base import Exported, as_properties, check_images, require
+from dfad_seg.exporting.onnx_format import OnnxNetwork
 from dfad_seg.segmentors import Segmentor
 
 # What carries nearly all the arithmetic; activations between convolutions stay in float32 where that is cheap.

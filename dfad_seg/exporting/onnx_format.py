@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.export.base import Made, Program, advice, as_properties, compare, reason, require
-from dfad_seg.export.program import exported_program
+from dfad_seg.exporting.base import Made, Program, advice, as_properties, compare, reason, require
+from dfad_seg.exporting.program import exported_program
 from dfad_seg.segmentors import Segmentor
 
 OPSET = 18

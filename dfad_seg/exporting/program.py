@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.export.base import LARGEST_SIDE, SMALLEST_SIDE, Program, advice, reason
+from dfad_seg.exporting.base import LARGEST_SIDE, SMALLEST_SIDE, Program, advice, reason
 from dfad_seg.segmentors import Segmentor, exportable, is_opaque
 
 LARGEST_BATCH = 4096
