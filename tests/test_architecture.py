@@ -26,13 +26,13 @@ ALLOWED: dict[str, set[str]] = {
     "exporting": {"common", "segmentors"},
     "runs": {"common", "evaluation"},
     "distill": {"common", "objectives", "generators"},
-    "config": {"common", "segmentors", "generators", "objectives", "datasets", "evaluation", "distill"},
+    "config": {"common", "segmentors", "generators", "datasets", "evaluation", "distill"},
     "recipes": {
-        "common", "segmentors", "generators", "objectives", "datasets", "evaluation", "runs", "distill", "config",
+        "common", "segmentors", "generators", "datasets", "evaluation", "runs", "distill", "config",
         "exporting",
     },
-    "integrations": {"common", "segmentors", "generators", "objectives", "distill", "config", "recipes", "exporting"},
-    "cli": {"common", "recipes", "runs"},
+    "integrations": {"common", "segmentors", "distill", "config", "recipes", "exporting"},
+    "cli": {"common", "recipes"},
     "__main__": {"cli"},
 }  # fmt: skip
 

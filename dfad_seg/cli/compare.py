@@ -24,14 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from dfad_seg.runs.compare import compare, markdown, update_results, write_comparison
+    from dfad_seg.recipes.compare import compare_runs
 
-    which = {name: getattr(arguments, name) for name in ("teacher", "split", "setting", "method")}
-    rows = compare(arguments.runs, **which)
-    if arguments.results is not None:
-        update_results(arguments.results, rows)
-    files = [] if arguments.out is None else write_comparison(rows, arguments.out)
-    print(markdown(rows), end="")
-    for file in files:
-        print(file)
+    compare_runs(**vars(arguments))
     return 0

@@ -13,8 +13,8 @@ from dfad_seg.common.values import Chosen, Kind, schema
 from dfad_seg.config.experiment import METHODS
 from dfad_seg.datasets import DATASETS
 from dfad_seg.distill import OPTIMIZERS, SCHEDULES
+from dfad_seg.distill.game import DISCREPANCIES, PRIORS
 from dfad_seg.generators import GENERATORS
-from dfad_seg.objectives import DISCREPANCIES, PRIORS
 from dfad_seg.segmentors import STUDENTS
 
 CHOSEN: tuple[tuple[str, str, Mapping[str, Kind[Any]]], ...] = (

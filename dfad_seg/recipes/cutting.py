@@ -12,9 +12,9 @@ from dfad_seg.common.errors import InputError
 from dfad_seg.common.values import Chosen
 from dfad_seg.config import Config, GameConfig
 from dfad_seg.distill import Losses, build_optimizer
+from dfad_seg.distill.losses import LogitAdjustment
 from dfad_seg.distill.rehearsal import rehearse, rehearsed_images
 from dfad_seg.generators import ImageGenerator
-from dfad_seg.objectives import LogitAdjustment
 from dfad_seg.runs import checkpoints
 from dfad_seg.segmentors import Cut, CutOptions, Segmentor, cut, optimize_for_distillation
 

@@ -12,7 +12,7 @@ import yaml
 from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.files import write_text
 from dfad_seg.config import shipped_configs
-from dfad_seg.objectives import ClassShares
+from dfad_seg.distill.losses import ClassShares
 from dfad_seg.segmentors import Inspected, Segmentor, build_segmentor, compare, inspect_file, smooth_noise
 
 SIDE = 128

@@ -16,7 +16,6 @@ from torch import nn
 from dfad_seg.common.environment import PACKAGES, cpu_name, version
 from dfad_seg.config import Config, RealImages
 from dfad_seg.distill import DataFree, build_schedule
-from dfad_seg.objectives import BatchNormPrior
 from dfad_seg.recipes.build import Experiment
 from dfad_seg.recipes.resuming import now
 from dfad_seg.runs.records import Provenance, Teacher, Use
@@ -86,8 +85,8 @@ def _prior_layers(experiment: Experiment) -> tuple[str, ...] | None:
     """The teacher's layers that the BatchNorm prior looks at, for images of the config's size."""
     teacher, losses, size = experiment.teacher, experiment.losses, experiment.config.image_size
     objective = None if losses is None else losses.objective
-    prior = None if objective is None else objective.priors.get("batch_norm_prior", (None, 0))[0]
-    if not isinstance(prior, BatchNormPrior) or teacher is None:
+    prior: Any = None if objective is None else objective.priors.get("batch_norm_prior", (None, 0))[0]
+    if prior is None or teacher is None:
         return None
     image = torch.zeros(1, 3, *size, device=next(teacher.parameters()).device)
     with torch.no_grad(), prior.watch():
