@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -119,13 +117,3 @@ def write(made: Made, path: str | Path, format: str) -> Exported:
         write_folder(path, content)
         size = sum(map(len, content.values()))
     return Exported(format, Path(path), size, made.checks, made.notes)
-
-
-class _Room(ModuleType):
-    """`from dfad_seg import export` finds this package once it has been imported: it is called as its function is."""
-
-    def __call__(self, *args: Any, **options: Any) -> Exported:
-        return export(*args, **options)
-
-
-sys.modules[__name__].__class__ = _Room
