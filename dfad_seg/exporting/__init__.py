@@ -103,6 +103,13 @@ def export(
     chosen = choose(FORMATS, format, "export format")
     values = validated(chosen.options, options, f"export format {format}")
     check_target(path, folder=chosen.is_folder)
+    fixed = segmentor.fixed_size
+    if fixed is not None and isinstance(values, Program) and (values.dynamic or tuple(values.size) != fixed):
+        height, width = fixed
+        raise InputError(
+            f"this network takes images of {height}x{width} only. Export one size (--no-dynamic --size H W): "
+            f"--no-dynamic --size {height} {width}."
+        )
     made = chosen.build(values, segmentor=segmentor, described=description(segmentor, origin or {}))
     return write(made, path, format)
 

@@ -278,7 +278,7 @@ def test_evaluation(world, capsys, tmp_path):
     (tmp_path / "folder.json").mkdir()
     assert "folder" in evaluated(capsys, supervised, world.teacher, "--out", tmp_path / "folder.json")
     (tmp_path / "file").touch()
-    assert "is a file" in evaluated(capsys, supervised, world.teacher, "--show-dir", tmp_path / "file")
+    assert "file" in evaluated(capsys, supervised, world.teacher, "--show-dir", tmp_path / "file")
     assert "batch_size: input should be greater than 0, got 0" in evaluated(
         capsys, supervised, world.teacher, "--batch-size", "0"
     )
