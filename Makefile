@@ -35,8 +35,8 @@ help: ## list the targets
 demo: $(VENV)/.installed-runtime ## compress a small network without data, score it, draw it (about 15 minutes)
 	@$(RUN) -m dfad_seg demo --work-dir runs/demo
 
-test: $(VENV)/.installed-test ## run the test suite (up to 10 minutes)
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+test: $(VENV)/.installed-test ## run the test suite (about 5 minutes on two cores; with CI=true the slow tests, too)
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(if $(CI),,-m "not slow")
 
 soak: $(VENV)/.installed-test ## run the long tests: kills, a full disk, fuzzing, 20,000 steps (about an hour)
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest --soak -s tests/reliability

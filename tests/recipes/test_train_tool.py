@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -239,79 +238,3 @@ def test_two_processes_write_one_run(world, tmp_path):
     assert json.loads((tmp_path / "run" / "provenance.json").read_text())["processes"] == 2
     assert len(read_metrics(tmp_path / "run")) == 5  # one writer: three training and two evaluation records
     assert (tmp_path / "run" / "student.pt").exists()
-
-
-def test_two_processes_keep_equal_weights_and_draw_different_noise(tmp_path):
-    script = tmp_path / "ddp.py"
-    script.write_text(DDP_SCRIPT)
-    in_two_processes(sys.executable, str(script), str(tmp_path))
-    ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
-    for player in ("student", "generator", "connectors"):
-        for name in ranks[0][player]:
-            assert torch.equal(ranks[0][player][name], ranks[1][player][name]), (player, name)
-    assert not torch.equal(ranks[0]["noise"], ranks[1]["noise"])
-    # The same mathematics: without BatchNorm, two ranks of batch 4 take the step of one process with batch 8.
-    for name, value in ranks[0]["one_process"].items():
-        torch.testing.assert_close(ranks[0]["two_processes"][name], value, rtol=0, atol=1e-6)
-
-
-DDP_SCRIPT = """
-import sys
-import torch
-from lightning_fabric import Fabric
-from torch import nn
-from dfad_seg.distill import Game, Hooks, distil, student_step
-from dfad_seg.distill.seeds import iteration_rng
-from dfad_seg.distill.world import unwrap
-from dfad_seg.generators import build_generator
-from dfad_seg.objectives.discrepancy import mae
-from dfad_seg.segmentors import Segmentor, freeze
-
-folder = sys.argv[1]
-torch.set_num_threads(1)
-fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
-fabric.launch()
-
-
-def network(seed, norm=True):
-    torch.manual_seed(seed)
-    layers = [nn.Conv2d(3, 6, 3, padding=1), *([nn.BatchNorm2d(6)] if norm else []), nn.ReLU(), nn.Conv2d(6, 3, 1)]
-    return Segmentor(nn.Sequential(*layers), num_classes=3)
-
-
-teacher = freeze(network(1))
-student = network(2)
-torch.manual_seed(3)
-generator = build_generator("dcgan", num_classes=3, image_size=(16, 16), latent_dim=8)
-noise = []
-sample = generator.sample
-generator.sample = lambda *a: noise.append(sample(*a)) or noise[-1]
-saved = {}
-game = Game.of(
-    iterations=3, student_steps=2, batch_size=4, image_size=(16, 16),
-    student_optimizer={"type": "sgd", "lr": 0.05, "momentum": 0}, interpolation={"type": "mixup"},
-    features={"activation_boundary": 0.1, "attention_transfer": 0.1},
-)
-hooks = Hooks(save=lambda step, state: saved.update(state["networks"]))
-distil(teacher, student, generator, game, fabric=fabric, hooks=hooks)
-
-# One step of each player, by two ranks on halves of a batch and by one process on the whole.
-whole = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-results = {}
-for name, images in (("two_processes", whole[fabric.global_rank * 4 :][:4]), ("one_process", whole)):
-    module = network(5, norm=False)
-    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
-    wrapped = module
-    if name == "two_processes":
-        wrapped, optimizer = fabric.setup(module, optimizer)
-    backward = fabric.backward if name == "two_processes" else torch.Tensor.backward
-    for _ in range(2):
-        student_step(
-            student=wrapped, teacher=teacher, images=images, optimizer=optimizer, loss_fn=mae, backward=backward
-        )
-    results[name] = {k: v.clone() for k, v in module.state_dict().items()}
-torch.save(
-    {**saved, "noise": torch.stack(noise[:9]), **results},
-    f"{folder}/rank{fabric.global_rank}.pt",
-)
-"""
