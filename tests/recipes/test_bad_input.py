@@ -276,9 +276,9 @@ def test_evaluation(world, capsys, tmp_path):
     wrong = ["--cfg-options", "teacher.mean=[0.5, 0.5, 0.5]"]
     assert "was trained with mean" in evaluated(capsys, supervised, world.teacher, *wrong)
     (tmp_path / "folder.json").mkdir()
-    assert "folder" in evaluated(capsys, supervised, world.teacher, "--out", tmp_path / "folder.json")
+    assert "is a folder" in evaluated(capsys, supervised, world.teacher, "--out", tmp_path / "folder.json")
     (tmp_path / "file").touch()
-    assert "file" in evaluated(capsys, supervised, world.teacher, "--show-dir", tmp_path / "file")
+    assert "is no folder" in evaluated(capsys, supervised, world.teacher, "--show-dir", tmp_path / "file")
     assert "batch_size: input should be greater than 0, got 0" in evaluated(
         capsys, supervised, world.teacher, "--batch-size", "0"
     )
