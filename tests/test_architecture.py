@@ -42,6 +42,7 @@ CONFINED: dict[str, set[str]] = {
     "segmentation_models_pytorch": {"segmentors/"},
     "timm": {"segmentors/"},
     "torchvision": {"segmentors/"},
+    "transformers": {"segmentors/transformers_"},
     "pydantic": {"config/", "common/values.py"},
     "lightning_fabric": {"distill/", "recipes/"},
     "mlflow": {"runs/loggers.py"},

@@ -25,7 +25,13 @@ from dfad_seg.exporting.base import (
 )
 from dfad_seg.exporting.int8 import export_int8
 from dfad_seg.exporting.onnx_format import OnnxNetwork, export_onnx
-from dfad_seg.exporting.torch_formats import export_safetensors, export_smp, export_torch_export, export_torchscript
+from dfad_seg.exporting.torch_formats import (
+    export_safetensors,
+    export_smp,
+    export_torch_export,
+    export_torchscript,
+    export_transformers,
+)
 from dfad_seg.segmentors import Segmentor
 from dfad_seg.segmentors.mmseg_source import require_mmseg
 
@@ -70,6 +76,7 @@ FORMATS: dict[str, Format] = {
     "torch-export": Format(Program, export_torch_export, "student.pt2", lambda path: torch.export.load(path).module()),
     "safetensors": Format(Weights, export_safetensors, "student_safetensors"),
     "smp": Format(Weights, export_smp, "student_smp"),
+    "transformers": Format(Weights, export_transformers, "student_transformers"),
     "mmseg": Format(InMMSegmentation, export_mmseg, "student_mmseg"),
 }
 
@@ -86,8 +93,8 @@ def export(
 
     Args:
         segmentor: as it is; a copy is exported, on the CPU.
-        path: the file, or for safetensors, smp and mmseg the folder.
-        format: onnx, torchscript, torch-export, safetensors, smp or mmseg.
+        path: the file, or for safetensors, smp, transformers and mmseg the folder.
+        format: onnx, torchscript, torch-export, safetensors, smp, transformers or mmseg.
         origin: plain values about where the network comes from, for the metadata.
         options: `dynamic` and `size` of the first three, `base` of mmseg; see `Program` and `InMMSegmentation`.
 

@@ -1,4 +1,4 @@
-"""Formats `torchscript`, `torch-export`, `safetensors` and `smp`, made and read back before they are written."""
+"""Formats `torchscript`, `torch-export`, `safetensors`, `smp` and `transformers`, made and read back before they are written."""
 
 from __future__ import annotations
 
@@ -110,32 +110,72 @@ def export_smp(options: Weights, *, segmentor: Segmentor, described: dict[str, A
     smp's network takes normalised images of multiples of its stride; `segmentor.json` says both.
 
     Raises:
-        InputError: the network is none of smp's.
+        InputError: the network is none of smp's, or was cut.
     """
+    copied = _whole_network(segmentor, "smp", "segmentation_models_pytorch")
+    # The weights are in the folder: loading it must not fetch the encoder's.
+    return _saved_pretrained(copied, segmentor, described, {"encoder_weights": None})
+
+
+def export_transformers(options: Weights, *, segmentor: Segmentor, described: dict[str, Any]) -> Made:
+    """A folder for `AutoModelForSemanticSegmentation.from_pretrained` and `AutoImageProcessor`, and `segmentor.json`.
+
+    Raises:
+        InputError: the network is none of transformers', or was cut.
+    """
+    copied = _whole_network(segmentor, "transformers", "transformers")
+    if segmentor.classes is not None:
+        copied.config.id2label = dict(enumerate(segmentor.classes))
+        copied.config.label2id = {name: label for label, name in enumerate(segmentor.classes)}
+    made = _saved_pretrained(copied, segmentor, described, {})
+    assert isinstance(made.content, Mapping)
+    files = dict(made.content) | {"preprocessor_config.json": as_json(_image_processor(segmentor))}
+    return made._replace(content=files)
+
+
+def _image_processor(segmentor: Segmentor) -> dict[str, Any]:
+    """The configuration of an image processor of transformers that does what the segmentor does."""
+    given, size = segmentor.preprocessing(), segmentor.fixed_size
+    bgr, plain = given["channel_order"] == "bgr", given["mean"] == [0, 0, 0] and given["std"] == [1, 1, 1]
+    if bgr and not plain:
+        raise InputError("no image processor of transformers has BGR images with mean and std. Use another format.")
+    found: dict[str, Any] = {"image_processor_type": "MobileViTImageProcessor" if bgr else "SegformerImageProcessor"}
+    found |= {"do_resize": size is not None, "do_rescale": True, "rescale_factor": given["input_scale"] / 255}
+    found |= {} if size is None else {"size": {"height": size[0], "width": size[1]}}
+    if bgr:
+        return found | {"do_flip_channel_order": True, "do_center_crop": False}
+    return found | {"do_normalize": not plain, "image_mean": given["mean"], "image_std": given["std"]}
+
+
+def _whole_network(segmentor: Segmentor, format: str, package: str) -> Any:
+    """A copy of the network, to be written in its package's own form."""
     network = segmentor.network
-    save = getattr(network, "save_pretrained", None)
-    if save is None or not type(network).__module__.startswith("segmentation_models_pytorch."):
+    if not (hasattr(network, "save_pretrained") and type(network).__module__.startswith(f"{package}.")):
         raise InputError(
-            f"format smp needs a network of segmentation_models_pytorch, and this is a {type(network).__name__}."
-            " Use another format."
+            f"format {format} needs a network of {package}, and this is a {type(network).__name__}. Use another format."
         )
     if segmentor.spec is not None and segmentor.spec["source"] == "cut":
         raise InputError(
-            "format smp cannot hold a network that was cut: smp.from_pretrained builds it with all of its channels."
-            " Use another format."
+            f"format {format} cannot hold a network that was cut: its from_pretrained builds all of the channels. Use"
+            " another format."
         )
-    copied: Any = exportable(segmentor, dynamic=False).segmentor.network
+    return exportable(segmentor, dynamic=False).segmentor.network
+
+
+def _saved_pretrained(
+    network: Any, segmentor: Segmentor, described: dict[str, Any], changed: Mapping[str, Any]
+) -> Made:
+    """The folder of `save_pretrained`, with entries of its config changed, read back and compared."""
     with tempfile.TemporaryDirectory() as folder:
-        copied.save_pretrained(folder)
+        network.save_pretrained(folder)
         config = Path(folder) / "config.json"
-        # The weights are in the folder: loading it must not fetch the encoder's.
-        config.write_bytes(as_json(json.loads(config.read_text(encoding="utf-8")) | {"encoder_weights": None}))
-        if not _equal(type(copied).from_pretrained(folder).state_dict(), copied.state_dict()):
-            raise InputError("smp reads its folder otherwise than it was written. Use another format.")
+        config.write_bytes(as_json(json.loads(config.read_text(encoding="utf-8")) | changed))
+        if not _equal(type(network).from_pretrained(folder).state_dict(), network.state_dict()):
+            raise InputError("the written folder reads otherwise than it was written. Use another format.")
         files = {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir())}
     preprocessing = segmentor.preprocessing()
     notes = (
-        f"{len(copied.state_dict())} tensors, loaded by smp and equal bit by bit",
+        f"{len(network.state_dict())} tensors, loaded by its own package and equal bit by bit",
         f"the network itself takes (image * {preprocessing['input_scale']:g} - mean) / std, channel order"
         f" {preprocessing['channel_order']}, sides in multiples of {preprocessing['stride']}: see {DESCRIPTION_FILE}",
     )

@@ -149,7 +149,8 @@ def build_teacher(config: Config, info: MetaInfo) -> Segmentor:
         InputError: it would have random weights.
     """
     assert config.teacher is not None
-    if config.teacher.name in ("smp", "torchvision", "mmseg") and config.teacher.options.checkpoint is None:
+    random = ("smp", "torchvision", "transformers", "mmseg")
+    if config.teacher.name in random and not {"checkpoint", "pretrained"} & set(config.teacher.values()):
         raise InputError("teacher: it has no checkpoint, so its weights would be random. Give teacher.checkpoint.")
     return freeze(build_network(config.teacher.name, config.teacher.values(), "teacher", info))
 

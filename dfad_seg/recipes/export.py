@@ -255,7 +255,7 @@ def _teacher(file: Path, *, trust: bool) -> Segmentor | None:
 
 
 # A run may come from somebody else: networks of these are built from plain values and weights alone.
-_PLAIN_SOURCES = ("smp", "torchvision", "saved")
+_PLAIN_SOURCES = ("smp", "torchvision", "transformers", "saved")
 
 
 def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -75,7 +75,7 @@ def _starting_weights(config: Config) -> dict[str, str]:
     """Where the trained network's weights come from, as far as they are not random."""
     section = config.teacher if config.trained_role == "teacher" else config.student
     options: dict[str, Any] = {} if section is None else section.values()
-    kinds = ("checkpoint", "encoder_checkpoint", "encoder_weights")
+    kinds = ("checkpoint", "encoder_checkpoint", "encoder_weights", "pretrained")
     found = {name: str(options[name]) for name in kinds if options.get(name)}
     hashes = {f"{name}_sha256": file_sha256(found[name]) for name in found if name.endswith("checkpoint")}
     return found | hashes
@@ -96,10 +96,10 @@ def _prior_layers(experiment: Experiment) -> tuple[str, ...] | None:
 
 def _teacher(config: Config, teacher: nn.Module) -> Teacher:
     options: dict[str, Any] = {} if config.teacher is None else config.teacher.values()
-    checkpoint = options.get("checkpoint") or options.get("path")
+    checkpoint = options.get("checkpoint") or options.get("path") or options.get("pretrained")
     return Teacher(
         checkpoint=None if checkpoint is None else str(checkpoint),
-        file_sha256=None if checkpoint is None else file_sha256(checkpoint),
+        file_sha256=file_sha256(checkpoint) if checkpoint and Path(checkpoint).is_file() else None,
         state_sha256=state_hash(teacher),
         parameters=count_parameters(teacher),
     )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dfad_seg.common.errors import InputError, printable
+from dfad_seg.common.reading import read_json
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.segmentors.containers import find_state_dict
 from dfad_seg.segmentors.inspection_smp import Inspected, fits, inspect_smp
@@ -27,7 +28,8 @@ _MAX_DESCRIPTION = 1 << 20  # bytes; ours have some thousand
 
 
 def inspect_file(path: str | Path, *, trust: bool = False, key: str | None = None) -> Inspected:
-    """Look at a checkpoint, a TorchScript or a torch.export file, or a file that `save_segmentor` wrote.
+    """Look at a checkpoint, a TorchScript or a torch.export file, a file that `save_segmentor` wrote, or a folder of
+    `save_pretrained`.
 
     Args:
         key: which weights of a file that has several; the option `checkpoint_key`.
@@ -37,6 +39,8 @@ def inspect_file(path: str | Path, *, trust: bool = False, key: str | None = Non
         InputError: no such file, a damaged one, or one with Python objects inside.
     """
     path = Path(path)
+    if path.is_dir():
+        return _inspect_folder(path)
     program = _program_kind(path)
     if program is not None:
         return _inspect_program(path, program, trust)
@@ -44,6 +48,28 @@ def inspect_file(path: str | Path, *, trust: bool = False, key: str | None = Non
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return _inspect_own(path)
     return _inspect_weights(path, content, key)
+
+
+def _inspect_folder(path: Path) -> Inspected:
+    """A folder that `save_pretrained` of smp or of transformers wrote."""
+    config = read_json(path / "config.json", f"the folder {path}")
+    config = config if isinstance(config, dict) else {}
+    if "_model_class" in config:
+        classes = config.get("classes")
+        found = Inspected(f"a folder of smp: {printable(config['_model_class'])}", "smp")
+        found.hints.append("mean and std are a guess: ImageNet's, as smp's encoders have; give your own if they differ")
+    elif "model_type" in config:
+        names = config.get("id2label")
+        classes = len(names) if isinstance(names, dict) else None
+        found = Inspected(f"a folder of transformers: {printable(config['model_type'])}", "transformers")
+    else:
+        raise InputError(f"{path / 'config.json'} is neither smp's nor transformers': save_pretrained did not write it.")
+    found.num_classes, found.options = classes if isinstance(classes, int) else None, {"pretrained": str(path)}
+    if found.num_classes is not None:
+        network = build_segmentor(found.source or "", num_classes=found.num_classes, **found.options)
+        found.classes, found.exact = network.classes, True
+        _count(found, network.network_state_dict())
+    return found
 
 
 def _program_kind(path: Path) -> str | None:

@@ -14,7 +14,7 @@ from dfad_seg.segmentors.contract import Contract
 if TYPE_CHECKING:
     from dfad_seg.segmentors.base import Segmentor
 
-WEIGHT_OPTIONS = ("checkpoint", "checkpoint_key", "encoder_checkpoint", "encoder_weights")
+WEIGHT_OPTIONS = ("checkpoint", "checkpoint_key", "encoder_checkpoint", "encoder_weights", "pretrained", "new_head")
 """These name files or downloads that went into the weights; saved weights stand for them."""
 
 

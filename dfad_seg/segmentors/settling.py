@@ -31,7 +31,7 @@ def settle(segmentor: Segmentor, what: str, given: Contract) -> None:
     segmentor.fixed_batch = next(_batches(segmentor.network))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         _take_float32(segmentor, what)
-        size = _find_sizes(segmentor, what, given)
+        size = find_sizes(segmentor, what, given)
         _refuse_training_mode(segmentor, what, size)
 
 
@@ -59,7 +59,7 @@ def _take_float32(segmentor: Segmentor, what: str) -> None:
         )
 
 
-def _find_sizes(segmentor: Segmentor, what: str, given: Contract) -> tuple[int, int]:
+def find_sizes(segmentor: Segmentor, what: str, given: Contract) -> tuple[int, int]:
     """A size at which the network answers, after its stride, smallest or fixed size and batch were set."""
     for scale in (1, 2, 4, 0.5, 0.25):
         sizes = [(int(height * scale), int(width * scale)) for height, width in _SIDES]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import warnings
+from pathlib import Path
 from typing import Any, Literal
 
 from dfad_seg.common.errors import InputError, choose, nearest
-from dfad_seg.common.values import Channels, FileName, Fraction, Rate, options, plain
+from dfad_seg.common.reading import read_json
+from dfad_seg.common.tensors import read_tensors
+from dfad_seg.common.values import Channels, FileName, Fraction, Rate, options, plain, validated
 from dfad_seg.segmentors.kinds import Network, SourceOptions
-from dfad_seg.segmentors.weights import load_encoder
+from dfad_seg.segmentors.weights import load_encoder, load_state
 
 Counts = tuple[Channels, ...]
 Depth = Literal[1, 2, 3, 4, 5, 6]
@@ -44,8 +47,11 @@ class EncoderOptions:
 class SmpOptions(SourceOptions):
     """A network of segmentation_models_pytorch. What an architecture does not have is refused."""
 
-    arch: str
-    """An architecture of smp, in any letter case: DeepLabV3Plus, DeepLabV3, Unet, FPN, ..."""
+    pretrained: FileName | None = None
+    """A folder that smp's `save_pretrained` wrote: architecture and weights; options given beside it go before."""
+    arch: str | None = None
+    """An architecture of smp, in any letter case: DeepLabV3Plus, DeepLabV3, Unet, FPN, ... Needed without
+    `pretrained`."""
     encoder_name: str = "resnet34"
     """An encoder of smp, or a timm model as `tu-NAME`. The older spelling `timm-NAME` works as in smp:
     `timm-mobilenetv3_small_100` is `tu-tf_mobilenetv3_small_100`."""
@@ -83,6 +89,11 @@ class SmpOptions(SourceOptions):
     upsampling: Channels | None = None
     """Factor of the last resize."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.arch is None and self.pretrained is None:
+            raise ValueError("arch: this key is needed")
+
 
 def build_smp(chosen: SmpOptions, *, num_classes: int) -> Network:
     """A network of segmentation_models_pytorch, and the input sizes that it takes.
@@ -93,8 +104,11 @@ def build_smp(chosen: SmpOptions, *, num_classes: int) -> Network:
     # Imported here: smp and timm take seconds, and other sources do not need them.
     import segmentation_models_pytorch as smp
 
+    folder = chosen.pretrained
+    chosen = chosen if folder is None else _in_folder(chosen, Path(folder), num_classes)
     architectures = {cls.__name__: cls for cls in smp.MODEL_ARCHITECTURES_MAPPING.values()}
     spelled = {name.lower(): name for name in architectures}
+    assert chosen.arch is not None
     arch = spelled.get(chosen.arch.lower(), chosen.arch)
     build = choose(architectures, arch, "smp architecture")
     encoder = _known_encoder(chosen.encoder_name)
@@ -120,6 +134,9 @@ def build_smp(chosen: SmpOptions, *, num_classes: int) -> Network:
     module.unused_weights = ("classification_head.",)
     if chosen.encoder_checkpoint is not None:
         load_encoder(module.encoder, chosen.encoder_checkpoint)
+    if folder is not None:
+        file = Path(folder) / "model.safetensors"
+        load_state(module, read_tensors(file), file, num_classes=num_classes)
     stride = int(module.encoder.output_stride) if getattr(module, "requires_divisible_input_shape", True) else 1
     stride *= _STRIDES.get(arch, 1)
     size = _fixed_size(module)
@@ -129,19 +146,36 @@ def build_smp(chosen: SmpOptions, *, num_classes: int) -> Network:
     return Network(
         module,
         {"stride": stride, "smallest": stride * _SMALLEST.get(arch, 1)},
+        spec=None if folder is None else {k: v for k, v in plain(chosen).items() if k not in _COMMON},
         fixed_size=None if size is None else (size, advice),
     )
 
 
-_HERE = ("arch", "encoder_name", "encoder_weights", "encoder_checkpoint", "encoder_options")
+_HERE = ("pretrained", "arch", "encoder_name", "encoder_weights", "encoder_checkpoint", "encoder_options")
 _COMMON = {field.name for field in dataclasses.fields(SourceOptions)}
 _ARCHITECTURE = [
     field.name for field in dataclasses.fields(SmpOptions) if field.name not in _COMMON and field.name not in _HERE
 ]
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(SmpOptions)}
 
 
 def _architecture_options(chosen: SmpOptions) -> dict[str, Any]:
     return {name: value for name in _ARCHITECTURE if (value := getattr(chosen, name)) is not None}
+
+
+def _in_folder(chosen: SmpOptions, folder: Path, num_classes: int) -> SmpOptions:
+    """The options with those of a folder that smp wrote, where they do not say otherwise."""
+    stored = read_json(folder / "config.json", f"the folder {folder} of smp")
+    if not isinstance(stored, dict) or not isinstance(stored.get("_model_class"), str):
+        raise InputError(f"{folder / 'config.json'} names no _model_class: smp's save_pretrained did not write it.")
+    found = {name: value for name, value in stored.items() if name in _ARCHITECTURE and value is not None}
+    found |= {"arch": stored["_model_class"], "encoder_name": stored.get("encoder_name", chosen.encoder_name)}
+    for name, expected in (("classes", num_classes), ("in_channels", 3)):
+        if stored.get(name, expected) != expected:
+            raise InputError(f"the network in {folder} has {name} {stored[name]}, and {expected} are needed.")
+    given = {name: value for name, value in plain(chosen).items() if value != _DEFAULTS.get(name)}
+    values = validated(SmpOptions, found | given, f"the folder {folder} of smp")
+    return dataclasses.replace(values, pretrained=None)
 
 
 def _fixed_size(module: Any) -> tuple[int, int] | None:

@@ -18,6 +18,7 @@ from dfad_seg.segmentors.mmseg_source import MmsegOptions, build_mmseg, recorded
 from dfad_seg.segmentors.programs import ProgramOptions, build_torch_export, build_torchscript
 from dfad_seg.segmentors.smp_source import SmpOptions, build_smp
 from dfad_seg.segmentors.torchvision_source import TorchvisionOptions, build_torchvision
+from dfad_seg.segmentors.transformers_source import TransformersOptions, build_transformers
 from dfad_seg.segmentors.weights import load_content
 
 
@@ -45,6 +46,7 @@ def _always(_: Mapping[str, Any]) -> bool:
 SOURCES: dict[str, Source] = {
     "smp": Source(SmpOptions, build_smp),
     "torchvision": Source(TorchvisionOptions, build_torchvision),
+    "transformers": Source(TransformersOptions, build_transformers),
     "torchscript": Source(ProgramOptions, build_torchscript, _always, knows_range=False),
     "torch_export": Source(ProgramOptions, build_torch_export, _always, knows_range=False),
     "factory": Source(FactoryOptions, build_factory, _always, knows_range=False),
