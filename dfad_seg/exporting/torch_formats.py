@@ -1,4 +1,4 @@
-"""Formats `torchscript`, `torch-export`, `safetensors`, `smp` and `transformers`, made and read back before they are written."""
+"""Formats `torchscript`, `torch-export`, `safetensors`, `smp`, `transformers`: made and read back, then written."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -16,8 +15,9 @@ from dfad_seg.segmentors.contract import pad_to_stride
 from dfad_seg.segmentors.convolutions import restore_convolutions
 from dfad_seg.segmentors.cut_compensate import compensate
 from dfad_seg.segmentors.cut_importance import by_agreement, by_magnitude
+from dfad_seg.segmentors.cut_narrow import MATRICES, Rows, channels, dropped_rows, narrow, same_width
 from dfad_seg.segmentors.cut_search import find_drops
-from dfad_seg.segmentors.cut_widths import MATRICES, Rows, Width, find_widths, same_width
+from dfad_seg.segmentors.cut_widths import find_widths
 from dfad_seg.segmentors.kinds import WEIGHT_OPTIONS, Network, SourceOptions
 
 PIXELS = 2**21
@@ -177,57 +177,3 @@ def _check(student: Segmentor, image_size: tuple[int, int]) -> None:
             f"the teacher's channels do not go together as its graph says ({str(error).splitlines()[0]}), so it cannot"
             " be cut. Take another student."
         ) from error
-
-
-def dropped_rows(widths: Sequence[Width], kept: Mapping[str, Tensor]) -> Rows:
-    """Per layer and side that loses channels, which ones go, given the channels that stay of each named width."""
-    gone: dict[str, list[Tensor]] = {}
-    for width in widths:
-        for member in width.members if width.name in kept else ():
-            lost = member.rows[~torch.isin(member.of, kept[width.name])]
-            if len(lost):
-                gone.setdefault(f"{member.layer}:{member.side}", []).append(lost)
-    return {key: torch.cat(parts) for key, parts in gone.items()}
-
-
-def narrow(network: nn.Module, gone: Rows) -> Rows:
-    """Drop channels from a network's layers, in place. Returns those that stay, per layer and side."""
-    rows: Rows = {}
-    layers = dict(network.named_modules())
-    for key, dropped in gone.items():
-        name, side = key.rsplit(":", 1)
-        layer = layers[name]
-        count = channels(layer)[0 if side == "out" else 1]
-        stays = torch.ones(count, dtype=torch.bool)
-        stays[dropped] = False
-        rows[key] = stays.nonzero().flatten()
-        _select(layer, side, rows[key])
-    return rows
-
-
-def channels(layer: nn.Module) -> tuple[int, int]:
-    """(outputs, inputs) of a layer."""
-    if isinstance(layer, nn.BatchNorm2d):
-        return layer.num_features, layer.num_features
-    if isinstance(layer, nn.Linear):
-        return layer.out_features, layer.in_features
-    assert isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
-    return layer.out_channels, layer.in_channels
-
-
-def _select(layer: nn.Module, side: str, rows: Tensor) -> None:
-    if isinstance(layer, nn.BatchNorm2d):
-        axes = dict.fromkeys(("weight", "bias", "running_mean", "running_var"), 0)
-        counts = ["num_features"]
-    else:
-        axes = {"weight": int((side == "out") == isinstance(layer, nn.ConvTranspose2d))}
-        axes |= {"bias": 0} if side == "out" else {}
-        counts = [f"{side}_features" if isinstance(layer, nn.Linear) else f"{side}_channels"]
-        counts += ["in_channels", "groups"] if same_width(layer) else []
-    for name, axis in axes.items():
-        old = getattr(layer, name)
-        if old is not None:
-            new = old.detach().index_select(axis, rows.to(old.device))
-            setattr(layer, name, nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new)
-    for name in counts:
-        setattr(layer, name, len(rows))

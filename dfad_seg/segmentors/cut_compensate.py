@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dfad_seg.segmentors.cut_widths import MATRICES, Rows
+from dfad_seg.segmentors.cut_narrow import MATRICES, Rows
 
 Watch = Callable[[str, nn.Module, Tensor], None]
 

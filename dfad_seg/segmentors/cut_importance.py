@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.cut_compensate import hooks, read_inputs, refittable
-from dfad_seg.segmentors.cut_widths import Member, Width
+from dfad_seg.segmentors.cut_narrow import Member, Width
 
 ROUNDS = 24
 """Most numbers of channels that are tried per width."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.segmentors.cut_importance import Price
-from dfad_seg.segmentors.cut_widths import Costs, Width
+from dfad_seg.segmentors.cut_narrow import Width
+from dfad_seg.segmentors.cut_widths import Costs
 
 TOLERANCE = 0.03
 """By how much of itself a budget may be missed."""

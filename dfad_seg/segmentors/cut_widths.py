@@ -14,36 +14,10 @@ from torch import Tensor, nn
 from dfad_seg.common.errors import InputError
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.cost import count_flops, count_parameters
+from dfad_seg.segmentors.cut_narrow import MATRICES, Member, Width, dropped_rows, narrow, same_width
 
-MATRICES = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-"""Layers with a weight matrix per position: those that produce and read channels."""
-
-Rows = dict[str, Tensor]
-"""Per layer and side (`"name:out"` or `"name:in"`), indices of channels, (n,), ascending."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """One side of a layer in a width: its channels, and for each the channel of the width that it goes with."""
-
-    layer: str
-    side: str
-    """`out` or `in`."""
-    rows: Tensor
-    of: Tensor
-
-
-@dataclass(frozen=True)
-class Width:
-    """Channels that can only be dropped together: where they are made, normalised and read."""
-
-    name: str
-    """Of the layer that makes them; the first one, where several are summed."""
-    size: int
-    members: tuple[Member, ...]
-
-    def side(self, side: str) -> list[Member]:
-        return [member for member in self.members if member.side == side]
+_RESHAPE = 14
+"""Torch-Pruning's `ops.OPTYPE.RESHAPE`, which is imported late."""
 
 
 @dataclass
@@ -97,7 +71,7 @@ def find_widths(segmentor: Segmentor, image_size: tuple[int, int]) -> tuple[list
     """The widths that a cut may change, by Torch-Pruning's dependency graph (Fang et al. 2023), and the costs.
 
     Left out are the classes, and channels that a layer touches which cannot be made narrower without changing what it
-    computes (group convolutions, attention, normalisation over channels) or that is used several times.
+    computes (group convolutions, the heads of attention, normalisation over channels) or that is used several times.
 
     Raises:
         InputError: the network is opaque, or has no such width.
@@ -114,9 +88,11 @@ def find_widths(segmentor: Segmentor, image_size: tuple[int, int]) -> tuple[list
     names = {module: name for name, module in traced.named_modules()}
     shared = _shared(traced)
     several = {m for m, count in calls.items() if count > 1} | shared
-    widths = [
-        width for group in _groups(segmentor, traced, example) for width in _widths(group, traced, names, several)
-    ]
+    widths: list[Width] = []
+    for group in _groups(segmentor, traced, example):
+        found = _widths(group, traced, names, several)
+        reshaped = any(dependency.target.type == _RESHAPE for dependency, _ in group)
+        widths += [width for width in found if not reshaped or _drops_exactly(segmentor, traced, example, width)]
     places = {name: place for place, name in enumerate(names.values())}
     widths.sort(key=lambda width: places[width.name.split("#")[0]])
     if not widths:
@@ -191,7 +167,7 @@ def _widths(group: list, network: nn.Module, names: dict[nn.Module, str], severa
     for index in range(len(group)):
         dependency, rows = group[index]
         module, kind = dependency.target.module, dependency.target.type
-        if kind in (ops.OPTYPE.ELEMENTWISE, ops.OPTYPE.CONCAT):
+        if kind in (ops.OPTYPE.ELEMENTWISE, ops.OPTYPE.CONCAT, _RESHAPE):
             continue
         if not _resizable(module) or module in several:
             return []
@@ -226,9 +202,24 @@ def _widths(group: list, network: nn.Module, names: dict[nn.Module, str], severa
     return found
 
 
-def same_width(module: nn.Module) -> bool:
-    """Whether a layer takes each channel for itself: BatchNorm, depthwise convolutions."""
-    return isinstance(module, nn.BatchNorm2d) or (isinstance(module, nn.Conv2d) and module.groups > 1)
+def _drops_exactly(segmentor: Segmentor, network: nn.Module, example: Tensor, width: Width) -> bool:
+    """Whether channels that nobody reads can be dropped: a reshape may put channels apart (the heads of attention)."""
+    tried, images = copy.deepcopy(network).double(), example.double()
+    gone = torch.arange(0, width.size, 2)
+    with torch.no_grad():
+        for member in width.side("in"):
+            layer = tried.get_submodule(member.layer)
+            axis = 0 if isinstance(layer, nn.ConvTranspose2d) else 1
+            weight = layer.weight
+            assert isinstance(weight, Tensor)
+            weight.index_fill_(axis, member.rows[torch.isin(member.of, gone)], 0)
+        before = segmentor.take_logits(tried(images), 1)
+        narrow(tried, dropped_rows([width], {width.name: torch.arange(1, width.size, 2)}))
+        try:
+            after = segmentor.take_logits(tried(images), 1)
+        except Exception:  # whatever layers raise whose channels do not go together
+            return False
+    return torch.allclose(before, after, rtol=1e-9, atol=1e-9 * float(before.abs().max()))
 
 
 def _resizable(module: object) -> bool:

@@ -63,7 +63,7 @@ def _inspect_folder(path: Path) -> Inspected:
         classes = len(names) if isinstance(names, dict) else None
         found = Inspected(f"a folder of transformers: {printable(config['model_type'])}", "transformers")
     else:
-        raise InputError(f"{path / 'config.json'} is neither smp's nor transformers': save_pretrained did not write it.")
+        raise InputError(f"{path / 'config.json'} is neither smp's nor transformers': no save_pretrained wrote it.")
     found.num_classes, found.options = classes if isinstance(classes, int) else None, {"pretrained": str(path)}
     if found.num_classes is not None:
         network = build_segmentor(found.source or "", num_classes=found.num_classes, **found.options)

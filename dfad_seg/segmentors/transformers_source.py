@@ -99,8 +99,8 @@ def _pretrained(name: str, num_classes: int, new_head: bool) -> tuple[Any, nn.Mo
     if config.num_labels != num_classes:
         if not new_head:
             raise InputError(
-                f"{what} answers {config.num_labels} classes, and num_classes is {num_classes}. For a student, new_head:"
-                " true gives it a head for these."
+                f"{what} answers {config.num_labels} classes, and num_classes is {num_classes}. For a student,"
+                " new_head: true gives it a head for these."
             )
         config.num_labels = num_classes
     if getattr(config, "use_auxiliary_head", False):
@@ -130,8 +130,8 @@ def _normalisation(name: str) -> dict[str, Any]:
         found, _ = ImageProcessingMixin.get_image_processor_dict(name, local_files_only=_is_local(name))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"transformers' network {printable(name, 200)} has no preprocessor_config.json that says how its images were"
-            " normalised. Give mean and std (ImageNet: [0.485, 0.456, 0.406] and [0.229, 0.224, 0.225])."
+            f"transformers' network {printable(name, 200)} has no preprocessor_config.json that says how its images"
+            " were normalised. Give mean and std (ImageNet: [0.485, 0.456, 0.406] and [0.229, 0.224, 0.225])."
         ) from error
     scale = 255 * float(found.get("rescale_factor", 1 / 255)) if found.get("do_rescale", True) else 255.0
     scale = round(scale) if abs(scale - round(scale)) < 1e-6 else scale

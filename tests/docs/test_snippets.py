@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -75,6 +76,13 @@ def test_commands_and_configs_of_your_own_model(tmp_path, monkeypatch, capsys):
         if source == "smp":
             assert main(["inspect", "my_teacher.pth", "--out", "mine.yaml"]) == 0
             assert main(["train", "mine.yaml", "--dry-run"]) == 0
+        if source == "transformers":
+            from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+            own = SegformerConfig(num_labels=150, depths=[1] * 4, decoder_hidden_size=32)
+            SegformerForSemanticSegmentation(own).save_pretrained("my_segformer")
+            normalisation = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+            Path("my_segformer/preprocessor_config.json").write_text(json.dumps(normalisation))
         if source != "mmseg":
             (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
             assert main(["train", "config.yaml", "--dry-run"]) == 0, capsys.readouterr().err

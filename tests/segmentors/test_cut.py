@@ -23,9 +23,9 @@ from dfad_seg.segmentors import (
     load_segmentor,
     save_segmentor,
 )
-from dfad_seg.segmentors.cut import dropped_rows, narrow
 from dfad_seg.segmentors.cut_compensate import compensate
 from dfad_seg.segmentors.cut_importance import by_agreement
+from dfad_seg.segmentors.cut_narrow import dropped_rows, narrow
 from dfad_seg.segmentors.cut_widths import find_widths
 
 SIZE = (64, 64)

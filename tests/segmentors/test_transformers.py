@@ -15,7 +15,17 @@ from torch import Tensor
 from dfad_seg.common.errors import InputError
 from dfad_seg.exporting import export
 from dfad_seg.recipes import inspect_teacher, load_config, train
-from dfad_seg.segmentors import build_segmentor, inspect_file, load_segmentor, save_segmentor, state_hash
+from dfad_seg.segmentors import (
+    CutOptions,
+    build_segmentor,
+    count_parameters,
+    cut,
+    inspect_file,
+    load_segmentor,
+    save_segmentor,
+    state_hash,
+)
+from dfad_seg.segmentors.cut_widths import find_widths
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install transformers")
 
@@ -152,6 +162,21 @@ def test_smps_own_folder(tmp_path: Path) -> None:
         build_segmentor("smp", num_classes=5, pretrained=str(tmp_path / "folder"))
     found = inspect_file(tmp_path / "folder")
     assert (found.source, found.num_classes, found.exact) == ("smp", 4, True)
+
+
+def test_a_segformer_is_cut_but_for_its_attention(tmp_path: Path) -> None:
+    model = {"model_type": "segformer", **MODELS["segformer"]}
+    teacher = build_segmentor("transformers", num_classes=5, model=model).eval()
+    names = {width.name.split(".")[-1] for width in find_widths(teacher, (64, 64))[0]}
+    assert names == {"fc1", "proj", "linear_fuse"}
+    options = CutOptions(macs=0.7, importance="magnitude", compensate=False)
+    student = cut(teacher, options, (64, 64)).student
+    assert count_parameters(student) < count_parameters(teacher)
+    save_segmentor(tmp_path / "x.pt", student)
+    image = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(load_segmentor(tmp_path / "x.pt")(image), student(image))
+    with pytest.raises(InputError, match="cannot hold a network that was cut"):
+        export(student, tmp_path / "x", format="transformers")
 
 
 @pytest.mark.slow
