@@ -14,12 +14,14 @@ from typing import Any
 import torch
 from throughput import report
 from throughput.measure import flops_per_image, matmul_rate, peak_memory, resident_memory, time_steps
-from throughput.ours import CHANGES, COMPILE, our_steps
+from throughput.ours import ADDED, BF16, CHANGES, our_steps
 from throughput.pairs import PAIRS
 from throughput.plain import plain_steps
+from throughput.recipe import recipe_iteration
 
 from dfad_seg.common.environment import cpu_name
 from dfad_seg.common.files import write_json
+from dfad_seg.recipes.precision import fast_in_bf16
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--rows", action="store_true", help="also ours without each of its speed-ups in turn, and with torch.compile"
     )
+    parser.add_argument("--recipe", action="store_true", help="also an iteration of the recommended recipe")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     parser.add_argument(
         "--render",
@@ -71,6 +74,8 @@ def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Times and memory of one variant, in this process: `plain`, or `ours` with the speed-ups after `-` left out."""
     device = torch.device(arguments.device)
     size = (arguments.size, arguments.size)
+    if variant.startswith("recipe"):
+        return recipe_iteration(arguments.batch, size, device, bf16=variant.endswith(BF16), iterations=arguments.steps)
     if variant == "plain":
         steps = plain_steps(arguments.pair, arguments.batch, size, device)
     else:
@@ -88,33 +93,45 @@ def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def run_all(arguments: argparse.Namespace) -> dict[str, Any]:
     """All variants in turns, each in a process of its own, and what follows from their times."""
-    names = list(CHANGES) if arguments.rows else []
-    variants = ["plain", "ours", *(f"ours-{name}" for name in names)]
+    device, batch = torch.device(arguments.device), arguments.batch
+    bf16, why = fast_in_bf16(cuda=device.type == "cuda")
+    names = [name for name in CHANGES if bf16 or BF16 not in name] if arguments.rows else []
+    variants = ["plain", "ours", *([f"ours-{BF16}"] if bf16 else []), *(f"ours-{name}" for name in names)]
+    if arguments.recipe:
+        variants += ["recipe", *([f"recipe-{BF16}"] if bf16 else [])]
     runs: dict[str, list[dict[str, Any]]] = {variant: [] for variant in variants}
     for repeat in range(arguments.repeats):
         for variant in variants:
             print(f"{repeat + 1}/{arguments.repeats} {variant}", file=sys.stderr, flush=True)
             runs[variant].append(run_worker(variant, arguments))
-    device, batch = torch.device(arguments.device), arguments.batch
     rates = {"fp32": matmul_rate(torch.float32, device), "bf16": matmul_rate(torch.bfloat16, device)}
     flops = flops_per_image(arguments.pair, (arguments.size, arguments.size))
+    recipes = {variant: runs.pop(variant) for variant in variants if variant.startswith("recipe")}
     summaries = {variant: report.summarise(of, batch) for variant, of in runs.items()}
     plain, ours = summaries["plain"], summaries["ours"]
     against = {"flops": flops, "rates": rates, "batch": batch}
+    in_bf16 = None
+    if bf16:
+        found = summaries[f"ours-{BF16}"]
+        in_bf16 = {**found, **report.compare(plain, found, **against)}
     return {
         **{name: getattr(arguments, name) for name in ("pair", "batch", "size", "repeats", "steps")},
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "precision": "32-true",
+        "bf16": why,
         **report.compare(plain, ours, **against),
+        "images_per_s_ratio_bf16": None if in_bf16 is None else in_bf16["images_per_s_ratio"],
+        **({} if in_bf16 is None else {"fraction_of_bf16_matmul": in_bf16["fraction_of_bf16_matmul"]}),
         "plain_fractions": report.compare(plain, plain, **against),
         "flops_per_image": flops,
         "matmul_flops_per_s": rates,
         "plain": plain,
         "ours": ours,
+        "ours_bf16": in_bf16,
+        "recipe_iteration_s": {name: min(min(run["iteration_s"]) for run in of) for name, of in recipes.items()},
         "rows": [
-            {"changed": name, "what": CHANGES[name], "added": name == COMPILE, **summaries[f"ours-{name}"]}
+            {"changed": name, "what": CHANGES[name], "added": ADDED >= set(name.split("-")), **summaries[f"ours-{name}"]}
             for name in names
         ],
         "runs": runs,

@@ -65,14 +65,18 @@ def to_markdown(record: dict[str, Any]) -> str:
         "| loop | S-step | G-step | images/s | peak memory | of fp32 matmul rate | of bf16 matmul rate |",
         "|---|---|---|---|---|---|---|",
         _row("(a) plain", plain, record["plain_fractions"]),
-        _row(f"(b) ours, {record['precision']}", ours, record),
+        _row("(b) ours, fp32", ours, record),
         f"| ratio | {record['student_step_ratio']:.2f}× | {record['generator_step_ratio']:.2f}× "
         f"| {record['images_per_s_ratio']:.2f}× | {record['peak_memory_ratio']:.2f}× | | |",
+        *_bf16_rows(record),
         "",
         f"Processor time of an iteration ({STUDENT_STEPS} S-steps, 1 G-step): {plain['iteration_cpu_s']:.2f} s and "
         f"{ours['iteration_cpu_s']:.2f} s, {record['cpu_time_ratio']:.2f}×.",
         "",
     ]
+    if record.get("recipe_iteration_s"):
+        times = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in record["recipe_iteration_s"].items())
+        lines += [f"An iteration of the recommended recipe: {times}.", ""]
     if record.get("rows"):
         lines += [
             "| (b) changed | S-step | G-step | images/s | peak memory | what it brings | in processor time |",
@@ -85,6 +89,17 @@ def to_markdown(record: dict[str, Any]) -> str:
             lines.append(f"| {row['what']} {_cells(row)}| {gain:.2f}× | {cpu_gain:.2f}× |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _bf16_rows(record: dict[str, Any]) -> list[str]:
+    found = record.get("ours_bf16")
+    if found is None:
+        return []
+    return [
+        _row("(c) ours, bf16", found, found),
+        f"| ratio to (a) | {found['student_step_ratio']:.2f}× | {found['generator_step_ratio']:.2f}× "
+        f"| {found['images_per_s_ratio']:.2f}× | {found['peak_memory_ratio']:.2f}× | | |",
+    ]
 
 
 def _row(name: str, summary: dict[str, Any], fractions: dict[str, float]) -> str:

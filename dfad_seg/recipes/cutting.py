@@ -31,7 +31,9 @@ def cut_student(
     losses: Losses,
     device: torch.device | str = "cpu",
 ) -> Segmentor:
-    """The student that a config wants cut, on the CPU; the generator is trained on the way, and all say what they do.
+    """The student that a config wants cut; the generator is trained on the way, and all say what they do.
+
+    All three networks are on the device afterwards.
 
     Raises:
         InputError: no generator to make images, a teacher that cannot be cut, a budget that cannot be met.
@@ -63,8 +65,8 @@ def cut_student(
         )
         images = rehearsed_images(
             generator, options.images, batch_size=config.batch_size, image_size=config.image_size, seed=config.seed
-        ).cpu()
-    made = cut(teacher.cpu(), options, config.image_size, images)
+        )
+    made = cut(teacher.to(device), options, config.image_size, images)
     print(describe(made), flush=True)
     if images is not None and losses.adjustment is not None:
         adjust(made.student, losses.adjustment, teacher, images)
@@ -86,8 +88,8 @@ def adjust(student: Segmentor, adjustment: LogitAdjustment, teacher: Segmentor, 
         if isinstance(layer, nn.Conv2d) and layer.out_channels == student.num_classes and layer.bias is not None
     ]
     if len(classes) == 1:
-        zeros = torch.zeros(1, student.num_classes, 1, 1)
-        classes[0].bias -= adjustment.cpu()(zeros).flatten()
+        zeros = torch.zeros(1, student.num_classes, 1, 1, device=images.device)
+        classes[0].bias -= adjustment.to(images.device)(zeros).flatten()
 
 
 def without_rehearsal(config: Config) -> Config:

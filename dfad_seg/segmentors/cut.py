@@ -69,7 +69,8 @@ def cut(teacher: Segmentor, options: CutOptions, image_size: tuple[int, int], im
 
     Args:
         image_size: (H, W) for which the multiply-accumulates count.
-        images: (N, 3, H, W) in [0, 1], generated; needed for importance by agreement and to compensate.
+        images: (N, 3, H, W) in [0, 1], generated, on the teacher's device; needed for importance by agreement and to
+            compensate.
 
     Raises:
         InputError: no layers that could be cut, or a budget that cannot be met.
@@ -171,7 +172,7 @@ def _layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
 def _check(student: Segmentor, image_size: tuple[int, int]) -> None:
     try:
         with torch.no_grad():
-            student(torch.zeros(1, 3, *image_size))
+            student(torch.zeros(1, 3, *image_size, device=next(student.parameters()).device))
     except RuntimeError as error:
         raise InputError(
             f"the teacher's channels do not go together as its graph says ({str(error).splitlines()[0]}), so it cannot"

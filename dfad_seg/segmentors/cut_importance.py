@@ -72,7 +72,8 @@ def by_agreement(
     grams, fishers = _statistics(segmentor, readers, images)
     inverses = {}
     for name, gram in grams.items():
-        gram.diagonal().add_(ridge * gram.diagonal().mean() + 1e-12)
+        squares = gram.diagonal(dim1=1, dim2=2)
+        squares.add_(ridge * squares.mean() + 1e-12)
         inverses[name] = torch.linalg.inv(gram)
     layers = dict(segmentor.network.named_modules())
     prices = {}
@@ -85,37 +86,39 @@ def by_agreement(
 
 
 class _Fit:
-    """A layer as inputs go and the others make up for them: its weights, and the inverse of its inputs' covariance."""
+    """A layer as inputs go and the others make up for them: its weights, and the inverse of its inputs' covariance.
+
+    Both are of each tap of the kernel for itself, (taps, …): inputs make up for each other at one position.
+    """
 
     def __init__(self, member: Member, layer: nn.Module, inverse: Tensor, fisher: Tensor) -> None:
         self.member, self.inverse, self.fisher = member, inverse.clone(), fisher.double()
-        self.weight = _weight(layer).flatten(1).double()  # (outputs, inputs × taps)
-        self.taps = _weight(layer)[0, 0].numel()
+        weight = _weight(layer).double()
+        self.weight = weight.view(*weight.shape[:2], -1).permute(2, 0, 1).contiguous()  # (taps, outputs, inputs)
 
     def scores(self, size: int) -> Tensor:
         """What each channel of the width costs this layer if it goes alone."""
-        columns = self._columns(self.member.rows)
-        each = (self.fisher @ self.weight[:, columns].square()) / self.inverse.diagonal()[columns]
-        return _spread(each.view(-1, self.taps).sum(1), self.member.of, size)
+        rows = self.member.rows
+        each = (self.fisher @ self.weight[:, :, rows].square()) / self.inverse.diagonal(dim1=1, dim2=2)[:, rows]
+        return _spread(each.sum(0), self.member.of, size)
 
     def drop(self, channels: Tensor) -> float:
         """Take channels of the width off, and say what it costs."""
-        columns = self._columns(self.member.rows[torch.isin(self.member.of, channels)])
-        if not len(columns):
+        rows = self.member.rows[torch.isin(self.member.of, channels)]
+        if not len(rows):
             return 0.0
-        block = self.inverse[columns][:, columns]
-        solved = torch.linalg.solve(block, self.weight[:, columns].T).T
-        cost = float((self.fisher * (self.weight[:, columns] * solved).sum(1)).sum())
-        self.weight -= solved @ self.inverse[columns]
-        self.inverse -= self.inverse[:, columns] @ torch.linalg.solve(block, self.inverse[columns])
-        self.weight[:, columns] = 0
-        self.inverse[columns] = 0
-        self.inverse[:, columns] = 0
-        self.inverse[columns, columns] = 1  # nothing: the weights are 0
+        lost = self.inverse[:, rows]
+        block = lost[:, :, rows]
+        weight = self.weight[:, :, rows]
+        solved = torch.linalg.solve(block, weight.mT).mT
+        cost = float((self.fisher @ (weight * solved).sum(2).sum(0)))
+        self.weight -= solved @ lost
+        self.inverse -= lost.mT @ torch.linalg.solve(block, lost)
+        self.weight[:, :, rows] = 0
+        self.inverse[:, rows] = 0
+        self.inverse[:, :, rows] = 0
+        self.inverse[:, rows, rows] = 1  # nothing: the weights are 0
         return max(cost, 0.0)
-
-    def _columns(self, rows: Tensor) -> Tensor:
-        return (rows[:, None] * self.taps + torch.arange(self.taps)).flatten()
 
 
 def _eliminate(width: Width, fits: list[_Fit]) -> Price:
@@ -124,7 +127,7 @@ def _eliminate(width: Width, fits: list[_Fit]) -> Price:
     costs = [0.0]
     counts = _counts(width.size)
     # Few at a time, as channels that can stand in for each other must not go together.
-    at_once = max([1, *(len(fit.inverse) // STEPS for fit in fits)])
+    at_once = max([1, *(fit.inverse.shape[1] * len(fit.inverse) // STEPS for fit in fits)])
     for before, after in itertools.pairwise(counts):
         cost = 0.0
         for first in range(before, after, at_once):
@@ -139,20 +142,21 @@ def _eliminate(width: Width, fits: list[_Fit]) -> Price:
 
 
 def _statistics(segmentor: Segmentor, readers: set[str], images: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Per layer that reads: the covariance of its inputs, and the Fisher information of its outputs by image."""
+    """Per layer that reads: the covariance of its inputs, (taps, inputs, inputs), and its outputs' Fisher information."""
     grams: dict[str, Tensor] = {}
     fishers: dict[str, Tensor] = {}
-    sums: dict[str, tuple[Tensor, int]] = {}
-    rng = torch.Generator().manual_seed(0)
+    sums: dict[str, tuple[Tensor | int, int]] = {}
+    rng = torch.Generator(images.device).manual_seed(0)
     network = segmentor.network
     outputs: dict[str, tuple[nn.Module, Tensor]] = {}
 
     def before(name: str, module: nn.Module, inputs: Tensor) -> None:
         if name in readers and refittable(module):
             x = read_inputs(module, inputs.detach(), torch.Generator().manual_seed(0)).float()
-            grams[name] = grams.get(name, 0) + x.T @ x
-            total, count = sums.get(name, (torch.zeros(x.shape[1]), 0))
-            sums[name] = (total + x.sum(0), count + len(x))
+            x = x.view(len(x), _weight(module).shape[1], -1).permute(2, 0, 1)  # (taps, samples, inputs)
+            grams[name] = grams.get(name, 0) + x.mT @ x
+            total, count = sums.get(name, (0, 0))
+            sums[name] = (total + x.sum(1), count + x.shape[1])
 
     def after(name: str, module: nn.Module, output: Tensor) -> None:
         if name in readers and refittable(module):
@@ -176,8 +180,8 @@ def _statistics(segmentor: Segmentor, readers: set[str], images: Tensor) -> tupl
                 fishers[name] = fishers.get(name, 0) + gradient.square().sum(dims) / len(images)
     for name, (total, count) in sums.items():
         mean = total / count
-        grams[name] = (grams[name] / count - mean[:, None] * mean).double()
-        fishers.setdefault(name, torch.zeros(len(_weight(network.get_submodule(name)))))
+        grams[name] = (grams[name] / count - mean[:, :, None] * mean[:, None]).double()
+        fishers.setdefault(name, torch.zeros(len(_weight(network.get_submodule(name))), device=images.device))
     return grams, fishers
 
 
@@ -196,4 +200,4 @@ def _counts(size: int) -> tuple[int, ...]:
 
 
 def _spread(values: Tensor, of: Tensor, size: int) -> Tensor:
-    return torch.zeros(size, dtype=values.dtype).index_add_(0, of, values)
+    return torch.zeros(size, dtype=values.dtype).index_add_(0, of, values.cpu())
