@@ -131,7 +131,12 @@ def run_all(arguments: argparse.Namespace) -> dict[str, Any]:
         "ours_bf16": in_bf16,
         "recipe_iteration_s": {name: min(min(run["iteration_s"]) for run in of) for name, of in recipes.items()},
         "rows": [
-            {"changed": name, "what": CHANGES[name], "added": ADDED >= set(name.split("-")), **summaries[f"ours-{name}"]}
+            {
+                "changed": name,
+                "what": CHANGES[name],
+                "added": ADDED >= set(name.split("-")),
+                **summaries[f"ours-{name}"],
+            }
             for name in names
         ],
         "runs": runs,

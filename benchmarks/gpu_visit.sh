@@ -3,7 +3,8 @@
 # leaves its files in OUT, a part that is done is not repeated, and a training that was cut off is resumed.
 #
 #   benchmarks/gpu_visit.sh DATA OUT [PART ...]
-#   SMOKE=1 benchmarks/gpu_visit.sh DATA OUT          the same with a few iterations, on any machine
+#   SMOKE=gpu benchmarks/gpu_visit.sh DATA OUT        the same with a few iterations each
+#   SMOKE=cpu benchmarks/gpu_visit.sh DATA OUT        and with small images, on any machine
 #
 # DATA holds CamVid/, VOCdevkit/ and weights/mobilenet_v2_imagenet.safetensors. Nothing is fetched. PART: tests throughput
 # teachers cuts game rows; all by default, in this order. SEEDS (0 1 2), GAME (iterations of the paper's method, 500),
@@ -46,13 +47,15 @@ trained() {
 }
 
 tests() {
+  local some=
+  [ "$SMOKE" = cpu ] && some="-k discrepancy"
   part tests timeout 100 $PYTHON -m pytest -q -x --numprocesses "$(nproc)" -m "not slow" \
-    tests/objectives tests/generators tests/distill ${SMOKE:+-k discrepancy}
+    tests/objectives tests/generators tests/distill $some
 }
 
 throughput() {
   local small="--repeats 2 --steps 10" paper="--repeats 2 --steps 5"
-  [ -n "$SMOKE" ] && small="--repeats 1 --steps 1 --batch 4 --size 32" && paper=$small
+  [ "$SMOKE" = cpu ] && small="--repeats 1 --steps 1 --batch 4 --size 32" && paper=$small
   part throughput_small $PYTHON benchmarks/distil_throughput.py --pair small --batch 32 $small --recipe \
     --json "$out/small_gpu.json"
   part throughput_paper $PYTHON benchmarks/distil_throughput.py --pair paper --batch 64 $paper \
@@ -84,7 +87,8 @@ teachers() {
 
 cuts() {
   local tiny=() seed share
-  [ -n "$SMOKE" ] && tiny=(iterations=2 student.rehearsal=2 student.images=4 batch_size=4 "image_size=[64, 64]")
+  [ -n "$SMOKE" ] && tiny=(iterations=2 student.rehearsal=2)
+  [ "$SMOKE" = cpu ] && tiny+=(student.images=4 batch_size=4 "image_size=[64, 64]")
   for seed in $SEEDS; do
     for share in 0.5 0.127; do # the paper's MobileNetV2 student costs 12.7 % of its teacher
       slot
@@ -104,7 +108,8 @@ cuts() {
 
 game() {
   local tiny=()
-  [ -n "$SMOKE" ] && tiny=(batch_size=8 "image_size=[32, 32]") GAME=2 RECIPE=2
+  [ -n "$SMOKE" ] && GAME=3 RECIPE=3
+  [ "$SMOKE" = cpu ] && tiny=(batch_size=8 "image_size=[32, 32]")
   part game_paper trained game_paper test configs/camvid/dfad_paper_deeplabv3_r50_mobilenetv2.yaml "$camvid" \
     "teacher.checkpoint=$out/teacher_camvid/teacher.pt" iterations="$GAME" schedule.every=$((GAME / 3 + 1)) \
     evaluation.every=100 "${tiny[@]}" &

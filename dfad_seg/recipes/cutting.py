@@ -80,6 +80,7 @@ def adjust(student: Segmentor, adjustment: LogitAdjustment, teacher: Segmentor, 
     The adjustment learns the shares of classes from the teacher's predictions of images (N, 3, H, W). Nothing happens
     where no single layer with a bias makes the classes: then the game does it.
     """
+    adjustment.to(images.device)
     for part in images.split(BATCH):
         adjustment.observe(teacher(part))
     classes = [
@@ -89,7 +90,7 @@ def adjust(student: Segmentor, adjustment: LogitAdjustment, teacher: Segmentor, 
     ]
     if len(classes) == 1:
         zeros = torch.zeros(1, student.num_classes, 1, 1, device=images.device)
-        classes[0].bias -= adjustment.to(images.device)(zeros).flatten()
+        classes[0].bias -= adjustment(zeros).flatten()
 
 
 def without_rehearsal(config: Config) -> Config:
