@@ -111,7 +111,7 @@ class _Fit:
         block = lost[:, :, rows]
         weight = self.weight[:, :, rows]
         solved = torch.linalg.solve(block, weight.mT).mT
-        cost = float((self.fisher @ (weight * solved).sum(2).sum(0)))
+        cost = float(self.fisher @ (weight * solved).sum(2).sum(0))
         self.weight -= solved @ lost
         self.inverse -= lost.mT @ torch.linalg.solve(block, lost)
         self.weight[:, :, rows] = 0
@@ -142,7 +142,7 @@ def _eliminate(width: Width, fits: list[_Fit]) -> Price:
 
 
 def _statistics(segmentor: Segmentor, readers: set[str], images: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Per layer that reads: the covariance of its inputs, (taps, inputs, inputs), and its outputs' Fisher information."""
+    """Per layer that reads: its inputs' covariance, (taps, inputs, inputs), and its outputs' Fisher information."""
     grams: dict[str, Tensor] = {}
     fishers: dict[str, Tensor] = {}
     sums: dict[str, tuple[Tensor | int, int]] = {}
