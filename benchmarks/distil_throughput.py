@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--rows", action="store_true", help="also ours without each of its speed-ups in turn, and with torch.compile"
     )
     parser.add_argument("--recipe", action="store_true", help="also an iteration of the recommended recipe")
+    parser.add_argument(
+        "--lock",
+        metavar="FILE",
+        help="on a GPU: start all processes at once, and let those that name this file take turns",
+    )
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     parser.add_argument(
         "--render",
@@ -74,6 +82,22 @@ def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Times and memory of one variant, in this process: `plain`, or `ours` with the speed-ups after `-` left out."""
     device = torch.device(arguments.device)
     size = (arguments.size, arguments.size)
+    with turn(arguments.lock):
+        return time_variant(variant, arguments, size, device)
+
+
+@contextmanager
+def turn(lock: str | None) -> Iterator[None]:
+    """Alone among the processes that name this file."""
+    with open(lock or os.devnull, "w") as file:
+        if lock:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def time_variant(
+    variant: str, arguments: argparse.Namespace, size: tuple[int, int], device: torch.device
+) -> dict[str, Any]:
     if variant.startswith("recipe"):
         return recipe_iteration(arguments.batch, size, device, bf16=variant.endswith(BF16), iterations=arguments.steps)
     if variant == "plain":
@@ -100,10 +124,11 @@ def run_all(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.recipe:
         variants += ["recipe", *([f"recipe-{BF16}"] if bf16 else [])]
     runs: dict[str, list[dict[str, Any]]] = {variant: [] for variant in variants}
-    for repeat in range(arguments.repeats):
-        for variant in variants:
-            print(f"{repeat + 1}/{arguments.repeats} {variant}", file=sys.stderr, flush=True)
-            runs[variant].append(run_worker(variant, arguments))
+    with ThreadPoolExecutor(len(variants) * arguments.repeats if arguments.lock else 1) as pool:
+        turns = [variant for _ in range(arguments.repeats) for variant in variants]
+        for variant, result in zip(turns, pool.map(lambda variant: run_worker(variant, arguments), turns), strict=True):
+            print(f"{variant}: done", file=sys.stderr, flush=True)
+            runs[variant].append(result)
     rates = {"fp32": matmul_rate(torch.float32, device), "bf16": matmul_rate(torch.bfloat16, device)}
     flops = flops_per_image(arguments.pair, (arguments.size, arguments.size))
     recipes = {variant: runs.pop(variant) for variant in variants if variant.startswith("recipe")}
@@ -145,9 +170,9 @@ def run_all(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def run_worker(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure one variant in a fresh process, which inherits the cores and the number of threads."""
-    options = {name: getattr(arguments, name) for name in ("pair", "batch", "size", "steps", "device")}
+    options = {name: getattr(arguments, name) for name in ("pair", "batch", "size", "steps", "device", "lock")}
     command = [sys.executable, os.path.abspath(__file__), "--worker", variant]
-    command += [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    command += [text for name, value in options.items() if value for text in (f"--{name}", str(value))]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result

@@ -21,7 +21,7 @@ from dfad_seg.segmentors import build_segmentor
 
 
 def teacher_with(mean, var):
-    norm = nn.BatchNorm2d(len(mean), eps=0.0)
+    norm = nn.BatchNorm2d(len(mean), eps=1e-12)
     norm.running_mean = torch.tensor(mean)
     norm.running_var = torch.tensor(var)
     return nn.Sequential(norm).eval()
