@@ -129,7 +129,9 @@ def run_all(arguments: argparse.Namespace) -> dict[str, Any]:
         for variant, result in zip(turns, pool.map(lambda variant: run_worker(variant, arguments), turns), strict=True):
             print(f"{variant}: done", file=sys.stderr, flush=True)
             runs[variant].append(result)
-    rates = {"fp32": matmul_rate(torch.float32, device), "bf16": matmul_rate(torch.bfloat16, device)}
+    rates = {"fp32": matmul_rate(torch.float32, device)}
+    if bf16:  # elsewhere it takes minutes
+        rates["bf16"] = matmul_rate(torch.bfloat16, device)
     flops = flops_per_image(arguments.pair, (arguments.size, arguments.size))
     recipes = {variant: runs.pop(variant) for variant in variants if variant.startswith("recipe")}
     summaries = {variant: report.summarise(of, batch) for variant, of in runs.items()}

@@ -47,8 +47,7 @@ def compare(
         "generator_step_ratio": plain["generator_wall_s"] / ours["generator_wall_s"],
         "cpu_time_ratio": plain["iteration_cpu_s"] / ours["iteration_cpu_s"],
         "peak_memory_ratio": ours["peak_memory_bytes"] / plain["peak_memory_bytes"],
-        "fraction_of_fp32_matmul": work / ours["iteration_wall_s"] / rates["fp32"],
-        "fraction_of_bf16_matmul": work / ours["iteration_wall_s"] / rates["bf16"],
+        **{f"fraction_of_{kind}_matmul": work / ours["iteration_wall_s"] / rate for kind, rate in rates.items()},
     }
 
 
@@ -103,8 +102,10 @@ def _bf16_rows(record: dict[str, Any]) -> list[str]:
 
 
 def _row(name: str, summary: dict[str, Any], fractions: dict[str, float]) -> str:
-    shares = (fractions[f"fraction_of_{kind}_matmul"] for kind in ("fp32", "bf16"))
-    return f"| {name} {_cells(summary)}" + "".join(f"| {share:.0%} " for share in shares) + "|"
+    shares = (fractions.get(f"fraction_of_{kind}_matmul") for kind in ("fp32", "bf16"))
+    return (
+        f"| {name} {_cells(summary)}" + "".join("| " if share is None else f"| {share:.0%} " for share in shares) + "|"
+    )
 
 
 def _cells(summary: dict[str, Any]) -> str:
