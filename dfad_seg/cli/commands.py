@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import importlib
 import io
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from dfad_seg.common.environment import good_neighbour
-from dfad_seg.common.errors import Diverged, InputError, Interrupted, machine_fault, nearest
+from dfad_seg.common.errors import Diverged, InputError, Interrupted, Stopped, machine_fault, nearest, printable
 
 COMMANDS = {
     "train": "train a teacher, or distil one into a student",
@@ -41,7 +46,12 @@ def main(argv: Sequence[str] | None = None, *, program: str | None = None) -> in
         argv: command and arguments; default: those of the process.
         program: how the command is called, for its help; default: `dfad-seg COMMAND`.
     """
-    command, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    with Guard() as guard:
+        guard.code = _run(*(list(sys.argv[1:] if argv is None else argv) or ["--help"]), program=program)
+    return guard.code
+
+
+def _run(command: str, *rest: str, program: str | None) -> int:
     if command in ("-h", "--help"):
         print(_usage())
         return 0
@@ -51,9 +61,7 @@ def main(argv: Sequence[str] | None = None, *, program: str | None = None) -> in
         print(environment())
         return 0
     if command not in COMMANDS:
-        suggestion = f"{nearest(command, COMMANDS)} Known: {', '.join(COMMANDS)}."
-        print(f"error: unknown command '{command}'.{suggestion}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        raise InputError(f"unknown command '{command}'.{nearest(command, COMMANDS)} Known: {', '.join(COMMANDS)}.")
     good_neighbour()
     module = importlib.import_module(f"dfad_seg.cli.{command}")
     parser = argparse.ArgumentParser(
@@ -63,67 +71,139 @@ def main(argv: Sequence[str] | None = None, *, program: str | None = None) -> in
     )
     module.add_arguments(parser)
     arguments = parser.parse_args(rest)
-    with Guard() as guard, _numerics(command):
-        guard.code = module.run(arguments)
-    return guard.code
+    with _numerics(command):
+        return int(module.run(arguments))
 
 
-def _numerics(command: str) -> AbstractContextManager[None]:
-    """Denormal numbers count as zero in every command that runs a network: they cost a CPU dozens of cycles each."""
+@contextmanager
+def _numerics(command: str) -> Iterator[None]:
+    """For a command that runs a network: denormal numbers, which cost a CPU dozens of cycles each, count as zero; and
+    a lack of memory or of open files is said in a line, where nobody inside knows to say it better."""
     if command not in COMPUTING:
-        return nullcontext()
-    from dfad_seg.common.speed import denormals_as_zero  # imports torch, as these commands do anyway
+        yield
+        return
+    from dfad_seg.common.speed import denormals_as_zero  # these import torch, as the commands do anyway
+    from dfad_seg.recipes.faults import explained
 
-    return denormals_as_zero()
+    with denormals_as_zero(), explained(batch="this network", advice="Free some, or take smaller images"):
+        yield
 
 
 class Guard:
     """How every command ends: with an exit code, without a traceback for what a user can mend.
 
-    0: done; 2: bad input; 3: training diverged; 128 + the signal's number: stopped by it, and saved if it was training.
+    0: done; 2: bad input, a fault of the machine, or words that could not be written; 3: training diverged; 128 + the
+    signal's number: stopped by it, and saved if it was training.
     """
 
     code = 0
 
     def __enter__(self) -> Guard:
-        for stream in (sys.stdout, sys.stderr):
-            # A terminal that cannot show a character shows another; no result is lost for it.
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")
+        for number in range(3):
+            try:
+                os.fstat(number)
+            except OSError:  # closed: what is opened next would be taken for it
+                os.open(os.devnull, os.O_RDWR)
+        self._kept = sys.stdout, sys.stderr, warnings.formatwarning
+        self._words = Words(sys.stdout)
+        sys.stdout, sys.stderr = self._words, Words(sys.stderr)  # type: ignore[assignment]
+        warnings.formatwarning = lambda message, *_: f"warning: {printable(message, 600)}\n"  # type: ignore[assignment]
+        stops = (signal.SIGTERM, signal.SIGHUP)
+        heard = [number for number in stops if signal.getsignal(number) is not signal.SIG_IGN]  # as nohup wants
+        self._signals = {number: _set_signal(number, _stop) for number in heard}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        if error is None:
-            try:
-                sys.stdout.flush()
-            except OSError as fault:
-                error = fault
-            else:
-                return True
+        # A signal more, while the first one is seen to, changes nothing.
+        before = {number: _set_signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *self._signals)}
+        try:
+            message, self.code = self._ending(error)
+            sys.stdout.flush()
+            lost = self._words.fault
+            if self.code == 0 and lost is not None and not isinstance(lost, BrokenPipeError):
+                # The reader of a pipe may go away, as in `... | head`; a log that is full is a fault.
+                message, self.code = f"error: what was to be printed is lost: {lost}.", EXIT_BAD_INPUT
+            if message:
+                print(_safe(message), file=sys.stderr, flush=True)
+            return error is None or message is not None
+        finally:
+            sys.stdout, sys.stderr, warnings.formatwarning = self._kept
+            for number, handler in (before | self._signals).items():
+                _set_signal(number, handler)
+            atexit.register(_set_signal, signal.SIGINT, signal.SIG_IGN)  # nor does one while the process ends
+
+    def _ending(self, error: BaseException | None) -> tuple[str | None, int]:
         if isinstance(error, InputError):
-            self.code = _end(f"error: {error}", EXIT_BAD_INPUT)
-        elif isinstance(error, Diverged):
-            self.code = _end(f"error: {error}", EXIT_DIVERGED)
-        elif isinstance(error, Interrupted):
-            self.code = _end(str(error), 128 + error.signal_number)
-        elif isinstance(error, KeyboardInterrupt):
-            self.code = _end("interrupted", EXIT_INTERRUPTED)
-        elif isinstance(error, BrokenPipeError):
-            # The reader of our output went away, as in `... | head`: what the interpreter still holds goes nowhere.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        elif isinstance(error, OSError) and (message := machine_fault(error)) is not None:
-            self.code = _end(f"error: {message}", EXIT_BAD_INPUT)
-        else:
-            return False
-        return True
+            return f"error: {error}", EXIT_BAD_INPUT
+        if isinstance(error, Diverged):
+            return f"error: {error}", EXIT_DIVERGED
+        if isinstance(error, Interrupted):
+            return str(error), 128 + error.signal_number
+        if isinstance(error, Stopped):
+            return f"stopped by {signal.Signals(error.args[0]).name}", 128 + error.args[0]
+        if isinstance(error, KeyboardInterrupt):
+            return "interrupted", EXIT_INTERRUPTED
+        if isinstance(error, MemoryError):
+            return "error: out of memory. Free some, or ask for less at once.", EXIT_BAD_INPUT
+        if isinstance(error, OSError):
+            place = f" ({printable(error.filename)})" if error.filename else ""
+            return f"error: {machine_fault(error) or f'{error.strerror or error}{place}.'}", EXIT_BAD_INPUT
+        return None, self.code
 
 
-def _end(message: str, code: int) -> int:
-    try:
-        print(message, file=sys.stderr)
-    except OSError:
-        pass  # the exit code still says it
-    return code
+def _stop(number: int, frame: object) -> None:
+    raise Stopped(number)
+
+
+def _set_signal(number: int, handler: Any) -> Any:
+    """As `signal.signal`; outside the main thread, where Python delivers none, nothing happens."""
+    before = signal.getsignal(number)
+    if before is not None and handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(number, handler)
+    return before
+
+
+class Words:
+    """What a command prints: plain text, for a reader who may go away and a log that may be full, without an error.
+
+    Attributes:
+        fault: why no more is written; None as long as all was.
+        terminal: the same for a progress bar, whose control characters stay.
+    """
+
+    def __init__(self, stream: Any, *, controls: bool = False) -> None:
+        self._stream = open(os.devnull, "w", encoding="utf-8") if stream is None else stream  # noqa: SIM115
+        self.fault: Exception | None = None
+        self._controls = controls
+        self.terminal = self if controls else Words(self._stream, controls=True)
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character shows another.
+            stream.reconfigure(errors="replace")
+
+    def write(self, text: str) -> int:
+        self._try(self._stream.write, text if self._controls else _safe(text, lines=False))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, act: Any, *arguments: Any) -> None:
+        if self.fault is None:
+            try:
+                act(*arguments)
+            except (OSError, ValueError) as error:
+                self.fault = error
+                with suppress(OSError, ValueError):  # what the interpreter still holds goes nowhere
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _safe(text: str, *, lines: bool = True) -> str:
+    """Without control characters; with `lines`, no line but the first looks as if it were the program's own."""
+    shown = "".join(c if c.isprintable() or c in "\n\t" or c == "\xa0" else "\ufffd" for c in text)
+    return shown.replace("\nerror:", "\n error:") if lines else shown
 
 
 def _usage() -> str:

@@ -30,6 +30,10 @@ class Interrupted(Exception):
         return f"stopped after iteration {self.iteration}; saved{place}, from where the run can be resumed"
 
 
+class Stopped(KeyboardInterrupt):
+    """The signal of this number: as with Ctrl-C, what is half-written is removed on the way out."""
+
+
 class Diverged(Exception):
     """Training went wrong, and the policy is to stop; what was saved before is still good.
 
@@ -61,7 +65,7 @@ _ADVICE = {
 def machine_fault(error: OSError) -> str | None:
     """What a full disk, a lack of permission or of open files says to a user; None for other errors."""
     advice = _ADVICE.get(error.errno or 0)
-    where = f" ({error.filename})" if error.filename else ""
+    where = f" ({printable(error.filename)})" if error.filename else ""
     return None if advice is None else f"{error.strerror}{where}. {advice}."
 
 

@@ -71,6 +71,11 @@ def _check_kind(path: Path, what: str, folder: bool, within: Path | None) -> Pat
     return place.parent
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with a home folder for its `~`; that of no such user stays as it is, and is found missing."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 def _begin(what: str) -> str:
     return f"{what} " if what else ""
 

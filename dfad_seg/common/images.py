@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from PIL import Image
 
 from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.palette import Colour, bit_palette
+from dfad_seg.common.reading import open_regular
 
 PHOTO_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """What is decoded, whatever a file is called. Pillow knows dozens more, and hands PostScript to another program."""
@@ -235,11 +235,9 @@ def _open(path: Path, what: str, formats: tuple[str, ...] = PHOTO_FORMATS) -> tu
 
 def _read_file(path: Path, what: str) -> bytes:
     try:
-        # A pipe that nobody writes to would be waited for without end.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as handle:
-            status = os.fstat(handle.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-                raise InputError(f"{what} {path} is no regular file of at most {MAX_BYTES >> 20} MiB.")
+        with open_regular(path) as handle:
+            if os.fstat(handle.fileno()).st_size > MAX_BYTES:
+                raise InputError(f"{what} {path} has more than {MAX_BYTES >> 20} MiB.")
             return handle.read(MAX_BYTES)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise InputError(f"cannot read {what} {path}: {getattr(error, 'strerror', None) or error}.") from None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
-from dfad_seg.common.errors import InputError, shortened
+from dfad_seg.common.errors import InputError, printable, shortened
 
 MAX_YAML = 2**20
 """Characters; longer texts are no configs."""
@@ -16,6 +19,15 @@ MAX_VALUES = 100_000
 """Values and keys in a YAML text, each counted as often as aliases repeat it."""
 MAX_JSON = 2**26
 """Bytes of a JSON file of ours; data sets' files may say more."""
+
+
+def open_regular(path: str | Path) -> IO[bytes]:
+    """A regular file to read; an OSError for all else: a pipe would be waited for, and a device has no end."""
+    handle = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+    if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+        handle.close()
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return handle
 
 
 def read_text(path: str | Path, what: str, *, limit: int) -> str:
@@ -26,20 +38,19 @@ def read_text(path: str | Path, what: str, *, limit: int) -> str:
     """
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():
-            kind = "a folder" if path.is_dir() else "no regular file"
-            raise InputError(f"{what}: {path} is {kind}, and a file is needed.")
-        with open(path, "rb") as handle:
+        with open_regular(path) as handle:
             data = handle.read(limit + 1)
+    except IsADirectoryError:
+        raise InputError(f"{what}: {printable(path)} is a folder, and a file is needed.") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{what}: cannot read {shortened(str(path), 200)}: {reason}.") from None
+        raise InputError(f"{what}: cannot read {printable(path)}: {reason}.") from None
     if len(data) > limit:
-        raise InputError(f"{what}: {path} has more than {limit} bytes. Is it the right file?")
+        raise InputError(f"{what}: {printable(path)} has more than {limit} bytes. Is it the right file?")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{what}: {path} is no text ({error.reason}). Is it the right file?") from None
+        raise InputError(f"{what}: {printable(path)} is no text ({error.reason}). Is it the right file?") from None
 
 
 def read_json(path: str | Path, what: str, *, limit: int = MAX_JSON) -> Any:
@@ -48,7 +59,7 @@ def read_json(path: str | Path, what: str, *, limit: int = MAX_JSON) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{what}: {path} is no valid JSON ({shortened(str(error), 120)}).") from None
+        raise InputError(f"{what}: {printable(path)} is no valid JSON ({shortened(str(error), 120)}).") from None
 
 
 class _UniqueKeys(yaml.SafeLoader):

@@ -96,7 +96,7 @@ def digest(state: Mapping[str, Tensor]) -> str:
     made = hashlib.sha256()
     for key in sorted(state):
         value = state[key].detach().cpu().contiguous()
-        made.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        made.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode(errors="surrogatepass"))
         made.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return made.hexdigest()
 

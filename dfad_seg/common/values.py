@@ -46,7 +46,17 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Channels = Annotated[int, Field(ge=1, le=65_536)]
 """Of things that a layer has memory for: classes, channels, a stride."""
-FileName = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
+
+
+def _file_name(value: Any) -> Any:
+    name = str(value) if isinstance(value, Path) else value
+    if isinstance(name, str) and ("\0" in name or len(name) > 4000 or max(map(len, name.split("/"))) > 255):
+        raise ValueError("no system takes such a file name: it holds a NUL, or is too long")
+    return name
+
+
+FileName = Annotated[str, BeforeValidator(_file_name)]
+"""A path, which need not exist."""
 Size = tuple[Positive, Positive]
 """[height, width] in pixels."""
 

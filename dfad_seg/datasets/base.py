@@ -11,9 +11,10 @@ import torch
 from torch.utils.data import Dataset
 
 from dfad_seg.common.errors import InputError, nearest
+from dfad_seg.common.files import expanded
 from dfad_seg.common.images import IndexReader, Photo, read_photo
 from dfad_seg.common.palette import Colour
-from dfad_seg.common.values import options
+from dfad_seg.common.values import FileName, options
 from dfad_seg.datasets.metainfo import MetaInfo
 
 Transform = Callable[[np.ndarray, np.ndarray, "int | None"], tuple[np.ndarray, np.ndarray]]
@@ -33,7 +34,7 @@ class Pair(NamedTuple):
 class Located:
     """The options of a data set that its folder describes alone."""
 
-    root: str
+    root: FileName
     """Folder that holds the set."""
 
 
@@ -191,7 +192,7 @@ class SegmentationDataset(Dataset):
 
 def require_folder(root: str | Path) -> Path:
     """The folder of a data set; `InputError` unless there is one."""
-    folder = Path(root).expanduser()
+    folder = expanded(root)
     if not folder.is_dir():
         raise InputError(f"no data set folder at {folder}; give the folder that holds the images.")
     return folder

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.files import expanded
 from dfad_seg.datasets import CamVid, NyuV2, SegmentationDataset, StreetScenes, Voc, camvid, chosen_kind, nyuv2, voc
 from dfad_seg.datasets.census import Census, spread, takes_label_map
 from dfad_seg.datasets.download import Progress
@@ -87,7 +88,7 @@ def _inspect(
     type: str, root: str | Path, any_count: bool, options: Mapping[str, Any], sample: int | None, inspection: Inspection
 ) -> Iterator[str]:
     kind, values = chosen_kind(type, root, options)
-    root = Path(root).expanduser()
+    root = expanded(root)
     expected = None if any_count else _expected_counts(kind, root)
     datasets = []
     for split in kind.present_splits(values):

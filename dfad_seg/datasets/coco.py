@@ -10,7 +10,7 @@ import numpy as np
 from pycocotools import mask as rle
 
 from dfad_seg.common.errors import InputError, nearest, printable
-from dfad_seg.common.values import options
+from dfad_seg.common.values import FileName, options
 from dfad_seg.datasets.base import Located, Pair, SegmentationDataset, Transform, require_folder
 from dfad_seg.datasets.coco_file import Annotation, CocoFile, CocoImage, read_coco
 from dfad_seg.datasets.folders import Rgb
@@ -25,9 +25,9 @@ IGNORE = 255
 class CocoOptions(Located):
     """Paths are relative to `root`, and `<split>` in them stands for the split's name."""
 
-    annotation_file: str
+    annotation_file: FileName
     """The JSON file, such as annotations/instances_<split>2017.json."""
-    image_dir: str
+    image_dir: FileName
     """The folder of the images, such as <split>2017."""
     classes: tuple[str, ...] | None = None
     """The categories that count, in order; default: all by id, but for one that only groups the others."""

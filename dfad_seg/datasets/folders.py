@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.values import Byte, options
+from dfad_seg.common.values import Byte, FileName, options
 from dfad_seg.datasets.base import Located, Pair, SegmentationDataset, Transform, pair_up, require_folder
 from dfad_seg.datasets.listing import Listing, fill, found_splits, list_files, read_listing, require_listed
 from dfad_seg.datasets.metainfo import MetaInfo, class_colours
@@ -21,19 +21,19 @@ Rgb = tuple[Byte, Byte, Byte]
 class FoldersOptions(Located):
     """Paths are relative to `root`, and `<split>` in them stands for the split's name."""
 
-    img_dir: str
+    img_dir: FileName
     """The images, sub-folders included."""
-    ann_dir: str
+    ann_dir: FileName
     """The index masks."""
     classes: tuple[str, ...]
     """The names of the labels 0, 1, ..."""
     palette: tuple[Rgb, ...] | None = None
     """One [red, green, blue] per class; default: the colours of Pascal VOC."""
-    img_suffix: str = ".jpg"
+    img_suffix: FileName = ".jpg"
     """The end of the image files' names, in upper or lower case; .jpg and .jpeg are one."""
-    seg_map_suffix: str = ".png"
+    seg_map_suffix: FileName = ".png"
     """The end of the mask files' names."""
-    split_file: str | None = None
+    split_file: FileName | None = None
     """A list of the image names without suffix; default: all images."""
     reduce_zero_label: bool = False
     """Value 0 is ignored and the others count from 1."""

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.files import expanded
+from dfad_seg.common.reading import open_regular
 from dfad_seg.datasets.camvid import SPLIT_SIZES
 from dfad_seg.datasets.check import check_dataset, progress_bar
 from dfad_seg.datasets.download import Choose, download, unpack
@@ -34,7 +36,7 @@ def prepare_camvid(root: str | Path, *, url: str = CAMVID_URL) -> dict[str, int]
     A CamVid already there is checked and kept.  The six folders appear in `root` only after the unpacked files passed
     the check.  Raises `InputError`, with the archive removed.
     """
-    root = Path(root).expanduser()
+    root = expanded(root)
     archive = root / "camvid_download.zip"
     # Without our archive beside them the folders are the user's: checked, never touched.
     if not archive.exists() and any((root / name).exists() for name in _FOLDERS):
@@ -60,11 +62,11 @@ def prepare_voc(
     and kept.  `any_count` accepts other numbers of images than the published ones.  Raises `InputError`; a
     downloaded archive at fault is removed, one that the user gave stays.
     """
-    root = Path(root).expanduser()
+    root = expanded(root)
     if _holds_voc(root):
         return _check_existing("voc", root, any_count)
     if archive is not None:
-        archive = Path(archive).expanduser()
+        archive = expanded(archive)
         if (found := _md5(archive)) != md5:
             raise InputError(f"{archive} is not the official VOC 2012 archive: its md5 sum is {found}, not {md5}.")
         return _put_in_place("voc", root, archive, _voc_member, ("VOCdevkit",), any_count)
@@ -115,14 +117,14 @@ def _put_in_place(
 def prepare_nyuv2(root: str | Path, *, source: str | Path | None = None, any_count: bool = False) -> dict[str, int]:
     """Convert NYUv2's official files in folder `source` to image files in `root`, and check them; returns images per
     split.  Without `source`, the set that is in `root` is only checked.  `any_count` as in `prepare_voc`."""
-    root = Path(root).expanduser()
+    root = expanded(root)
     if source is None:
         return check_dataset("nyuv2", root, any_count=any_count)
     if (root / LABELLED).exists():
         raise InputError(f"{root} holds {LABELLED} itself; convert to another folder, or use this one as it is.")
     try:
         with progress_bar("convert NYUv2") as progress:
-            write_nyuv2(Path(source).expanduser(), root, progress=progress)
+            write_nyuv2(expanded(source), root, progress=progress)
     except OSError as error:
         raise InputError(f"cannot write {IMAGES}/ and {MASKS}/ to {root}: {error}.") from None
     return check_dataset("nyuv2", root, any_count=any_count)
@@ -150,7 +152,7 @@ def _voc_member(path: PurePosixPath) -> PurePosixPath | None:
 def _md5(path: Path) -> str:
     digest = hashlib.md5(usedforsecurity=False)
     try:
-        with open(path, "rb") as handle:
+        with open_regular(path) as handle:
             while block := handle.read(1 << 20):
                 digest.update(block)
     except OSError as error:

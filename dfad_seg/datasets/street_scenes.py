@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.files import write_json
+from dfad_seg.common.files import expanded, write_json
 from dfad_seg.common.reading import read_json
 from dfad_seg.datasets.camvid import CamVid
 from dfad_seg.datasets.street.canvas import Canvas
@@ -81,7 +81,7 @@ def write_street_scenes(
     Raises `InputError` for a size below 32x32, unknown splits, negative numbers, or a `root` that holds
     files that this function did not write.
     """
-    root = Path(root).expanduser()
+    root = expanded(root)
     height, width = _check_size(size)
     unknown = sorted(set(counts) - set(_SPLITS))
     if unknown:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from dfad_seg.common.files import check_target
 from dfad_seg.runs.compare import compare, markdown, update_results, write_comparison
 
 
@@ -23,6 +24,9 @@ def compare_runs(
     Raises:
         InputError: what is named is no run, is not scored on the split, or a file cannot take the rows.
     """
+    for name, path in (("--results", results), ("--out", out)):
+        if path is not None:
+            check_target(path, name, folder=name == "--out")
     rows = compare(runs, teacher=teacher, split=split, setting=setting, method=method)
     if results is not None:
         update_results(results, rows)

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from dfad_seg.common.errors import InputError, printable
-from dfad_seg.common.files import write_text
+from dfad_seg.common.files import check_target, write_text
 from dfad_seg.config import shipped_configs
 from dfad_seg.distill.losses import ClassShares
 from dfad_seg.segmentors import Inspected, Segmentor, build_segmentor, compare, inspect_file, smooth_noise
@@ -42,6 +42,8 @@ def inspect_teacher(
     """
     if out is not None and Path(out).exists():
         raise InputError(f"{out} exists already. Give another name as --out.")
+    if out is not None:
+        check_target(out, "--out")
     found = inspect_file(file, trust=trust, key=key)
     found.num_classes = found.num_classes or num_classes
     print(describe(file, found))

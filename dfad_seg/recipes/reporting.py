@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dfad_seg.common.errors import Stopped
 from dfad_seg.config import Config
 from dfad_seg.datasets import MetaInfo
 from dfad_seg.distill import Hooks
@@ -46,7 +47,7 @@ class StopSignals:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.number is not None:
-            raise KeyboardInterrupt
+            raise Stopped(number)
         self.number = number
 
 

@@ -34,14 +34,14 @@ class ProgressReport:
         self._bar: Progress | None = None
         if enabled and (sys.stderr.isatty() or Console().is_jupyter):
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TextColumn("ETA"),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=Console(stderr=True),
+                TextColumn("{task.fields[note]}", markup=False),
+                console=Console(file=getattr(sys.stderr, "terminal", sys.stderr)),
             )
             self._task = self._bar.add_task(description, total=total, completed=start, note="")
 

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.files import write_torch
+from dfad_seg.common.reading import open_regular
 from dfad_seg.common.tensors import digest, read_tensors
 from dfad_seg.common.values import options, validated
 from dfad_seg.segmentors import base
@@ -212,7 +213,7 @@ def file_sha256(path: str | Path) -> str:
     """
     made = hashlib.sha256()
     try:
-        with open(path, "rb") as handle:
+        with open_regular(path) as handle:
             while block := handle.read(1 << 20):
                 made.update(block)
     except OSError as error:
