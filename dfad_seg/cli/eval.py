@@ -68,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--save-coco", metavar="FILE", help="COCO results (JSON), compressed run lengths per image and class")
     add("--show-dir", metavar="DIR", help="a picture per image: image, truth, prediction, errors, legend")
 
+    parser.add_argument("--trust", action="store_true", help="run the code that a run or its network file names")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override config keys")
 
 

@@ -29,7 +29,7 @@ from dfad_seg.distill.seeds import derived_seed
 from dfad_seg.distill.world import reduced
 from dfad_seg.evaluation import EvaluationOptions, evaluate_miou
 from dfad_seg.generators import GENERATORS, ImageGenerator, NoiseGenerator
-from dfad_seg.recipes.cutting import cut_student
+from dfad_seg.recipes.cutting import cut_student, is_cut_of
 from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader, warn_of_labels
 from dfad_seg.segmentors import Segmentor, build_segmentor, freeze, load_segmentor, optimize_for_distillation
 
@@ -98,7 +98,10 @@ def _with_cut_student(config: WithData, info: MetaInfo, device: torch.device | s
     teacher = to_layout(build_teacher(config, info))
     generator = build_generator(config, info.num_classes)
     losses = losses_of(config, teacher=teacher, student=teacher, generator=generator)
-    student = load_segmentor(file, trust=True) if file else cut_student(config, teacher, generator, losses, device)
+    if file is None:
+        student = cut_student(config, teacher, generator, losses, device)
+    else:
+        student = load_segmentor(file, trust=is_cut_of(file, teacher))
     if losses.features is not None:  # they look into the student
         losses.features = losses_of(config, teacher=teacher, student=student, generator=generator).features
     build_optimizer(config.student_optimizer, student)  # for its errors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import torch
@@ -16,7 +17,15 @@ from dfad_seg.distill.losses import LogitAdjustment
 from dfad_seg.distill.rehearsal import rehearse, rehearsed_images
 from dfad_seg.generators import ImageGenerator
 from dfad_seg.runs import checkpoints
-from dfad_seg.segmentors import Cut, CutOptions, Segmentor, cut, optimize_for_distillation
+from dfad_seg.segmentors import (
+    WEIGHT_OPTIONS,
+    Cut,
+    CutOptions,
+    Segmentor,
+    cut,
+    optimize_for_distillation,
+    read_segmentor_file,
+)
 
 START_FILE = "student_as_cut.pt"
 """In a run directory: the student before its training."""
@@ -115,6 +124,14 @@ def start_of(work_dir: Path, resume: str | Path | None) -> Path | None:
     file = work_dir / START_FILE
     goes_on = resume is not None and (str(resume) != "latest" or checkpoints(work_dir))
     return file if goes_on and file.exists() else None
+
+
+def is_cut_of(file: Path, teacher: Segmentor) -> bool:
+    """Whether a cut student's file names no other code than the teacher that the user's own config names."""
+    spec = teacher.spec or {}
+    own = {name: value for name, value in spec.get("of", spec).items() if name not in WEIGHT_OPTIONS}
+    stored = read_segmentor_file(file)["spec"].get("of")
+    return json.dumps(stored, sort_keys=True, default=str) == json.dumps(own, sort_keys=True, default=str)
 
 
 def _say(iteration: int, loss: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from dfad_seg.recipes.build import build_teacher, meta_info
 from dfad_seg.recipes.evaluate import evaluate, evaluation_options
 from dfad_seg.recipes.faults import explained
 from dfad_seg.recipes.provenance import command_line
-from dfad_seg.recipes.sources import Source, open_predictions, open_source, run_config
+from dfad_seg.recipes.sources import Source, is_of_a_run, open_predictions, open_source, refuse_code, run_config
 from dfad_seg.runs import note_evaluation
 
 
@@ -41,6 +41,7 @@ def evaluate_from_arguments(
     save_predictions: str | None,
     save_coco: str | None,
     show_dir: str | None,
+    trust: bool = False,
     **options: Any,
 ) -> int:
     """Evaluate as the command line says (see its --help), write the files, then print; returns the exit code.
@@ -62,6 +63,7 @@ def evaluate_from_arguments(
     for name, path in written:
         check_target(path, name, folder=name in ("--save-predictions", "--show-dir"))
 
+    known = {"trust": trust, "own": config is not None and not is_of_a_run(config)}
     resolved, config = resolve_experiment(config, compare, cfg_options, dataset, dataset_root)
     settings = evaluation_options(resolved, options)
     record: dict[str, Any] = {}
@@ -76,16 +78,16 @@ def evaluate_from_arguments(
     if teacher is not None:
         # Bare weights of a teacher belong to the teacher's section, if there is one.
         bare = resolved.teacher is not None and Path(teacher).is_file() and not teacher.endswith(".json")
-        wanted["teacher"] = open_source(resolved, teacher, role="teacher" if bare else None).model
+        wanted["teacher"] = open_source(resolved, teacher, role="teacher" if bare else None, **known).model
         record["teacher"] = teacher
     result: Evaluation | Comparison
     batch = f"{settings.batch_size} images at once"
     with explained(batch=batch, advice="Lower --batch-size, or predict in windows with --crop"):
         if compare:
-            result, record["sources"] = _compare(resolved, compare, wanted)
+            result, record["sources"] = _compare(resolved, compare, wanted, known)
             one = next(iter(result.evaluations.values()))
         else:
-            source = _source(resolved, config, checkpoint, predictions, role)
+            source = _source(resolved, config, checkpoint, predictions, role, known)
             files: dict[str, Any] = {"save_predictions": save_predictions, "save_coco": save_coco, "show_dir": show_dir}
             result = one = evaluate(resolved, source.model, **wanted, **files)
             record |= source.record()
@@ -155,32 +157,39 @@ def _check_what(config: str | None, **what: Any) -> None:
 
 
 def _source(
-    config: Config, config_path: str | None, checkpoint: str | None, predictions: str | None, role: str | None
+    config: Config,
+    config_path: str | None,
+    checkpoint: str | None,
+    predictions: str | None,
+    role: str | None,
+    known: Mapping[str, bool],
 ) -> Source:
     if predictions is not None:
         return open_predictions(config, predictions)
     if checkpoint is None:
         assert config_path is not None
-        return open_source(config, config_path)
+        return open_source(config, config_path, **known)
     # A placeholder section has no architecture to offer; the file must know its own.
     if role is not None or not Path(checkpoint).is_file() or config_path is None:
-        return open_source(config, checkpoint, role=role)
+        return open_source(config, checkpoint, role=role, **known)
     try:
-        return open_source(config, checkpoint, role=config.trained_role)
+        return open_source(config, checkpoint, role=config.trained_role, **known)
     except InputError as error:
         if config.trained_role == "teacher" or config.teacher is None:
             raise
         raise InputError(f"{error} If {checkpoint} is the teacher, say so: --role teacher.") from None
 
 
-def _compare(config: Config, items: Sequence[str], wanted: dict[str, Any]) -> tuple[Comparison, dict[str, Any]]:
+def _compare(
+    config: Config, items: Sequence[str], wanted: dict[str, Any], known: Mapping[str, bool]
+) -> tuple[Comparison, dict[str, Any]]:
     resamples = wanted["resamples"] or RESAMPLES
     evaluations: dict[str, Evaluation] = {}
     counts: dict[str, Any] = {}
     records = {}
     for name, item in zip(_names(items), items, strict=True):
         own = item == "teacher" and not Path(item).exists()
-        source = _own_teacher(config, items) if own else open_source(config, _path_of(item))
+        source = _own_teacher(config, items, known["trust"]) if own else open_source(config, _path_of(item), **known)
         arguments = wanted | {"resamples": resamples, "keep_counts": True, "title": f"evaluating {name}"}
         evaluations[name] = evaluate(config, source.model, **arguments)
         counts[name], records[name] = evaluations[name].counts, source.record()
@@ -192,18 +201,14 @@ def _compare(config: Config, items: Sequence[str], wanted: dict[str, Any]) -> tu
     return Comparison(evaluations, differences), records
 
 
-def _own_teacher(config: Config, items: Sequence[str]) -> Source:
+def _own_teacher(config: Config, items: Sequence[str], trust: bool) -> Source:
     """What `teacher` stands for beside a run: the network that it was distilled from, as its config says."""
     file = _config_of_first(items)
     theirs = None if file is None else load_config(file)
     section = None if theirs is None else theirs.teacher
     if theirs is None or section is None:
         raise InputError("--compare RUN teacher: no run is named whose config has a teacher. Give its path instead.")
-    if section.name in ("factory", "torchscript", "torch_export"):
-        raise InputError(
-            f"--compare RUN teacher: {file} names a teacher that is code (source {section.name}), and no code of a "
-            "run is executed. Write its predictions with --save-predictions and compare with these: teacher=DIR."
-        )
+    refuse_code(section, "teacher", trust=trust)
     network = build_teacher(theirs, meta_info(config))
     return Source(Path(section.values().get("checkpoint", "")), network=network, role="teacher")
 

@@ -22,7 +22,7 @@ from dfad_seg.recipes.calibration import generated_images
 from dfad_seg.recipes.evaluate import evaluate
 from dfad_seg.recipes.evaluate_command import resolve_experiment
 from dfad_seg.recipes.provenance import command_line
-from dfad_seg.recipes.sources import run_config
+from dfad_seg.recipes.sources import refuse_code, run_config
 from dfad_seg.segmentors import (
     Segmentor,
     count_parameters,
@@ -246,16 +246,11 @@ def _teacher(file: Path, *, trust: bool) -> Segmentor | None:
         return None
     try:
         config, _ = resolve_experiment(str(found), (), (), None, None)
-        if config.teacher is not None and config.teacher.name not in _PLAIN_SOURCES and not trust:
-            raise InputError(f"its source {config.teacher.name} runs code that the run names. Give --trust.")
+        refuse_code(config.teacher, "teacher", trust=trust)
         return None if config.teacher is None else build_teacher(config, meta_info(config))
     except InputError as error:
         print(f"the table is without the teacher: {error}")
         return None
-
-
-# A run may come from somebody else: networks of these are built from plain values and weights alone.
-_PLAIN_SOURCES = ("smp", "torchvision", "transformers", "saved")
 
 
 def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:

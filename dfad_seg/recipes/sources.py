@@ -13,6 +13,7 @@ from dfad_seg.datasets import MetaInfo
 from dfad_seg.evaluation import CocoResults, PredictionFolder
 from dfad_seg.recipes.build import build_network, check_classes, meta_info
 from dfad_seg.segmentors import WEIGHT_OPTIONS, Segmentor, count_parameters, file_sha256, read_file
+from dfad_seg.segmentors.sources import spec_runs_code
 
 Stored = PredictionFolder | CocoResults
 
@@ -52,7 +53,20 @@ class Source:
         }
 
 
-def open_source(config: Config, item: str | Path, *, role: str | None = None) -> Source:
+def refuse_code(section: Chosen | None, role: str, *, trust: bool) -> None:
+    """Raises InputError if building this section of a config runs code that it names, unless it is trusted."""
+    if section is None or trust or section.name in ("saved", "cut"):
+        return
+    if spec_runs_code({"source": section.name, **section.values()}):
+        raise InputError(
+            f"the {role} of the run's config is code (source {section.name}), and a run may be anybody's. "
+            "If you trust it, give --trust."
+        )
+
+
+def open_source(
+    config: Config, item: str | Path, *, role: str | None = None, trust: bool = False, own: bool = True
+) -> Source:
     """A run directory, a network file, a folder of predictions, or a JSON file of COCO results.
 
     Args:
@@ -60,19 +74,21 @@ def open_source(config: Config, item: str | Path, *, role: str | None = None) ->
         item: the path.
         role: `teacher` or `student`: the section of the config that the file belongs to. Without it, a file that
             knows its own architecture is built by that, and another is the network that the config trains.
+        trust: the file, or the run, may name code.
+        own: and so may the config, which is not one of a run that may be anybody's.
 
     Raises:
         InputError: nothing of the kind is there, or it does not fit the config's classes.
     """
     path = Path(item)
     if path.is_dir():
-        return _open_run(config, path) if (path / "config.yaml").is_file() else open_predictions(config, path)
+        return _open_run(config, path, trust) if (path / "config.yaml").is_file() else open_predictions(config, path)
     if path.suffix.lower() == ".json":
         return open_predictions(config, path)
     if role is None and _knows_itself(path):
-        return Source(path, _load_saved(config, path))
+        return Source(path, _load_saved(config, path, trust))
     role = role or config.trained_role
-    return Source(path, load_role(config, role, path), role=role)
+    return Source(path, load_role(config, role, path, own=own or trust), role=role)
 
 
 def open_predictions(config: Config, item: str | Path) -> Source:
@@ -94,15 +110,21 @@ def run_config(item: str | Path) -> Path | None:
     return candidate if candidate.is_file() else None
 
 
-def _open_run(config: Config, path: Path) -> Source:
+def is_of_a_run(config: str | Path) -> bool:
+    """Whether a config is a run's, and so may come from anybody: its folder, or the file in there."""
+    path = Path(config)
+    return path.is_dir() or (path.parent / "provenance.json").exists() or (path.parent / "summary.json").exists()
+
+
+def _open_run(config: Config, path: Path, trust: bool) -> Source:
     file = next((path / name for name in ("student.pt", "teacher.pt") if (path / name).is_file()), None)
     if file is None:
         raise InputError(f"the run {path} has no student.pt or teacher.pt: it has not finished. Resume it first.")
-    return Source(file, _load_saved(config, file))
+    return Source(file, _load_saved(config, file, trust))
 
 
-def _load_saved(config: Config, file: Path) -> Segmentor:
-    return build_network("saved", {"checkpoint": str(file)}, str(file), meta_info(config))
+def _load_saved(config: Config, file: Path, trust: bool) -> Segmentor:
+    return build_network("saved", {"checkpoint": str(file), "trust": trust}, str(file), meta_info(config))
 
 
 def _knows_itself(path: Path) -> bool:
@@ -115,7 +137,7 @@ def _knows_itself(path: Path) -> bool:
     return isinstance(content, dict) and isinstance(content.get("spec"), dict)
 
 
-def load_role(config: Config, role: str, checkpoint: str | Path) -> Segmentor:
+def load_role(config: Config, role: str, checkpoint: str | Path, *, own: bool = True) -> Segmentor:
     """The config's teacher or student with the weights of `checkpoint`, which must fit it strictly.
 
     Args:
@@ -123,6 +145,7 @@ def load_role(config: Config, role: str, checkpoint: str | Path) -> Segmentor:
         role: `"teacher"` or `"student"`.
         checkpoint: a run's `student.pt` or `teacher.pt`, a bare state dict, or (for TorchScript and
             `torch.export` sections) the network file itself.
+        own: the config is one's own, and may name code.
 
     Raises:
         InputError: the config has no such section, or the checkpoint does not fit.
@@ -133,6 +156,7 @@ def load_role(config: Config, role: str, checkpoint: str | Path) -> Segmentor:
         raise InputError(f"the config has no {role}. Choose the other one with --role.")
     if section.name in ("saved", "cut"):  # the file knows the network
         return build_network("saved", {"checkpoint": str(checkpoint)}, role, info)
+    refuse_code(section, role, trust=own)
     options = {k: v for k, v in section.values().items() if k not in WEIGHT_OPTIONS}
     key = "path" if section.name in ("torchscript", "torch_export") else "checkpoint"
     options[key] = str(checkpoint)

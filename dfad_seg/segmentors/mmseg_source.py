@@ -83,7 +83,9 @@ def plain_classes(classes: Any, palette: Any) -> tuple[list[str] | None, list[li
 
 
 def runs_code(spec: Mapping[str, Any]) -> bool:
-    """Whether rebuilding a stored network would import what its file names: types and scopes beyond MMSegmentation."""
+    """Whether building this runs a config, which is Python, or imports types and scopes beyond MMSegmentation."""
+    if spec.get("config") is not None or spec.get("cfg_options") is not None:
+        return True
     return any("." in name or name in ("DFADSegmentor", "_scope_") for name in named_types(spec.get("model")))
 
 

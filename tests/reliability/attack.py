@@ -103,18 +103,52 @@ def fill(world):
 
     os.chdir(world)
     write_street_scenes("data", size=(32, 32), counts={"train": 2, "val": 2, "test": 1})
-    net = {"source": "smp", "arch": "Unet", "encoder_name": "tu-test_resnet", "encoder_depth": 3, "decoder_channels": [8, 8, 8]}
+    net = {
+        "source": "smp",
+        "arch": "Unet",
+        "encoder_name": "tu-test_resnet",
+        "encoder_depth": 3,
+        "decoder_channels": [8, 8, 8],
+    }
     teacher = build_segmentor(num_classes=11, **net)
     torch.save(teacher.network.state_dict(), "weights.pt")
     save_file(teacher.network.state_dict(), "weights.safetensors")
     torch.jit.trace(teacher.network.eval(), torch.rand(1, 3, 32, 32)).save("program.torchscript")
     torch.export.save(torch.export.export(teacher.network, (torch.rand(1, 3, 32, 32),)), "program.pt2")
     evaluation = {"split": "val", "batch_size": 2, "num_workers": 0}
-    base = {"teacher": net | {"checkpoint": "weights.pt"}, "student": net, "dataset": {"type": "street_scenes", "root": "data"}, "evaluation": evaluation, "iterations": 2, "batch_size": 2, "image_size": [32, 32], "save_every": 1, "report": "short", "loggers": [], "device": "cpu"}
-    Path("config.yaml").write_text(yaml.safe_dump({"method": "dfad", "generator": {"type": "layout", "width": 8}, "student_loss": {"mae": 1.0}, **base}))
-    program = {"source": "torchscript", "path": "program.torchscript", "trust": True, "mean": [0.5] * 3, "std": [0.5] * 3}
-    Path("program.yaml").write_text(yaml.safe_dump({"method": "supervised", **base, "teacher": program} | {"student": None}))
-    Path("supervised.yaml").write_text(yaml.safe_dump({"method": "supervised", **base, "teacher": None, "training_data": {"split": "train", "num_workers": 0}}))
+    base = {
+        "teacher": net | {"checkpoint": "weights.pt"},
+        "student": net,
+        "dataset": {"type": "street_scenes", "root": "data"},
+        "evaluation": evaluation,
+        "iterations": 2,
+        "batch_size": 2,
+        "image_size": [32, 32],
+        "save_every": 1,
+        "report": "short",
+        "loggers": [],
+        "device": "cpu",
+    }
+    Path("config.yaml").write_text(
+        yaml.safe_dump(
+            {"method": "dfad", "generator": {"type": "layout", "width": 8}, "student_loss": {"mae": 1.0}, **base}
+        )
+    )
+    program = {
+        "source": "torchscript",
+        "path": "program.torchscript",
+        "trust": True,
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+    }
+    Path("program.yaml").write_text(
+        yaml.safe_dump({"method": "supervised", **base, "teacher": program} | {"student": None})
+    )
+    Path("supervised.yaml").write_text(
+        yaml.safe_dump(
+            {"method": "supervised", **base, "teacher": None, "training_data": {"split": "train", "num_workers": 0}}
+        )
+    )
     assert main(["train", "config.yaml", "--work-dir", "run"]) == 0
     assert main(["eval", "run", "--save-predictions", "pngs"]) == 0
     assert main(["compare", "run", "--results", "results.json"]) == 0
@@ -122,7 +156,9 @@ def fill(world):
     voc = Path("voc/VOCdevkit/VOC2012")
     for folder, mode in (("JPEGImages", "RGB"), ("SegmentationClass", "L")):
         (voc / folder).mkdir(parents=True)
-        Image.fromarray(np.zeros((32, 32, 3)[: 3 if mode == "RGB" else 2], np.uint8)).save(voc / folder / f"a.{'jpg' if mode == 'RGB' else 'png'}")
+        Image.fromarray(np.zeros((32, 32, 3)[: 3 if mode == "RGB" else 2], np.uint8)).save(
+            voc / folder / f"a.{'jpg' if mode == 'RGB' else 'png'}"
+        )
     for split in ("train", "val"):
         (voc / "ImageSets/Segmentation").mkdir(parents=True, exist_ok=True)
         (voc / f"ImageSets/Segmentation/{split}.txt").write_text("a\n")
@@ -133,7 +169,11 @@ def fill(world):
     Path("coco/val").mkdir(parents=True)
     Image.new("RGB", (48, 32)).save("coco/val/a.png")
     Path("coco/val.json").write_text(json.dumps(GOOD_COCO))
-    Path("coco.json").write_text(json.dumps([{"image_id": 1, "category_id": 1, "score": 1.0, "segmentation": {"size": [32, 48], "counts": [32 * 48]}}]))
+    Path("coco.json").write_text(
+        json.dumps(
+            [{"image_id": 1, "category_id": 1, "score": 1.0, "segmentation": {"size": [32, 48], "counts": [32 * 48]}}]
+        )
+    )
     Path("mat").mkdir()
     for name in ("nyu_depth_v2_labeled.mat", "labels40.mat", "splits.mat"):
         Path("mat", name).write_bytes(b"MATLAB 5.0 MAT-file" + bytes(109) + b"\0\1IM" + bytes(200))
@@ -146,7 +186,9 @@ def read(path, form):
     if form == "torch":
         return torch.load(path, weights_only=True)
     text = path.read_text()
-    return {"yaml": yaml.safe_load, "json": json.loads, "jsonl": lambda t: [*map(json.loads, t.splitlines())]}[form](text)
+    return {"yaml": yaml.safe_load, "json": json.loads, "jsonl": lambda t: [*map(json.loads, t.splitlines())]}[form](
+        text
+    )
 
 
 def write(path, form, content):
@@ -155,7 +197,11 @@ def write(path, form, content):
 
     if form == "torch":
         return torch.save(content, path)
-    texts = {"yaml": yaml.safe_dump, "json": json.dumps, "jsonl": lambda c: "".join(json.dumps(line) + "\n" for line in c) if isinstance(c, list) else json.dumps(c)}
+    texts = {
+        "yaml": yaml.safe_dump,
+        "json": json.dumps,
+        "jsonl": lambda c: "".join(json.dumps(line) + "\n" for line in c) if isinstance(c, list) else json.dumps(c),
+    }
     return path.write_bytes(texts[form](content).encode("utf-8", "surrogatepass"))
 
 
@@ -186,7 +232,14 @@ def of_fields(content, form, rng, count):
     if form == "torch":
         import torch
 
-        values = [v for v in values if v != "\udcff"] + [torch.zeros(3), torch.full((8, 3, 3, 3), float("nan")), torch.zeros(0), torch.zeros(1).expand(2**33), torch.tensor([2**60]), torch.zeros(2, dtype=torch.complex64)]
+        values = [v for v in values if v != "\udcff"] + [
+            torch.zeros(3),
+            torch.full((8, 3, 3, 3), float("nan")),
+            torch.zeros(0),
+            torch.zeros(1).expand(2**33),
+            torch.tensor([2**60]),
+            torch.zeros(2, dtype=torch.complex64),
+        ]
     for _ in range(count):
         at, value = rng.choice(rng.choice([deep, every])), rng.choice(values)
         if rng.random() < 0.1 and isinstance(value, str):
@@ -205,7 +258,11 @@ def of_bytes(data, rng, count):
                 made[rng.randrange(len(made))] ^= 1 << rng.randrange(8)
         else:
             end = {"cut": len(made), "insert": at}.get(kind, at + rng.randrange(1, 200))
-            made[at:end] = {"insert": rng.randbytes(9), "zeros": bytes(end - at), "garbage": rng.randbytes(end - at)}.get(kind, b"")
+            made[at:end] = {
+                "insert": rng.randbytes(9),
+                "zeros": bytes(end - at),
+                "garbage": rng.randbytes(end - at),
+            }.get(kind, b"")
         yield f"{kind} at {at}", bytes(made)
 
 
@@ -219,7 +276,9 @@ def of_kinds(path, outside):
     yield "folder", path.mkdir
     yield "FIFO", lambda: os.mkfifo(path)
     yield "socket", lambda: socket.socket(socket.AF_UNIX).bind(path.name) if len(path.name) < 100 else None
-    yield from ((f"link to {to}", link(to)) for to in ("/dev/zero", "/dev/null", "nowhere", path.name, "/proc/self/mem"))
+    yield from (
+        (f"link to {to}", link(to)) for to in ("/dev/zero", "/dev/null", "nowhere", path.name, "/proc/self/mem")
+    )
     yield "device", lambda: os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
     yield "link to a file outside", link(outside)
     yield "link to a folder outside", link(outside.parent / "folder")
@@ -255,7 +314,11 @@ def attacks(world, outside, rng, share):
         for name, make in of_kinds(path, outside):
             if rng.random() < share and name != "missing":
                 yield kind, name, make, argv
-        full = (lambda path=path: path.write_text("full")) if folder else (lambda path=path: (path.mkdir(), (path / "x").write_text("full")))
+        full = (
+            (lambda path=path: path.write_text("full"))
+            if folder
+            else (lambda path=path: (path.mkdir(), (path / "x").write_text("full")))
+        )
         yield kind, "something else is there", full, argv
 
 
@@ -371,7 +434,10 @@ def run(seed, share, only=None, say=print):
 
 
 def table(counts):
-    lines = ["| attacked | attacks | refused in one line | done all the same | not survived |", "|---|---:|---:|---:|---:|"]
+    lines = [
+        "| attacked | attacks | refused in one line | done all the same | not survived |",
+        "|---|---:|---:|---:|---:|",
+    ]
     for kind, found in counts.items():
         bad = found.total() - found[0] - found[2] - found[3]
         lines.append(f"| {kind} | {found.total()} | {found[2]} | {found[0] + found[3]} | {bad} |")
