@@ -7,6 +7,7 @@ itself with exit code 0, 2 or 3; 2 with one line of `error:`, nothing new on the
 """
 
 import argparse
+import contextlib
 import copy
 import json
 import os
@@ -330,7 +331,8 @@ def snapshot(folder):
 
 def child(folder, prepare, argv, output):
     os.chdir(folder / "world")
-    prepare()
+    with contextlib.suppress(OSError):  # not everybody may make a device: then nothing is there
+        prepare()
     (folder / "before.json").write_text(json.dumps(snapshot(folder), ensure_ascii=True))
     handle = os.open(output, os.O_WRONLY | os.O_CREAT)
     os.dup2(handle, 1)
@@ -425,9 +427,11 @@ def run(seed, share, only=None, say=print):
             continue
         wrong, code, printed = attack(world, base, prepare, argv)
         counts.setdefault(kind, Counter())[wrong or code] += 1
+        if sum(map(Counter.total, counts.values())) % 50 == 0:
+            say(f"{kind}: {sum(map(Counter.total, counts.values()))} attacks, {time.monotonic() - began:.0f} s", flush=True)
         if wrong:
             failures.append((kind, name, argv, wrong, printed))
-            say(f"FAILED {kind}: {name}: {' '.join(argv)[:200]!r}: {wrong[:300]}\n{printed[-1500:]}\n")
+            say(f"FAILED {kind}: {name}: {' '.join(argv)[:200]!r}: {wrong[:300]}\n{printed[-1500:]}\n", flush=True)
     shutil.rmtree(base, ignore_errors=True)
     say(f"{sum(map(Counter.total, counts.values()))} attacks in {time.monotonic() - began:.0f} s, seed {seed}")
     return counts, failures
