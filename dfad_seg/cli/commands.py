@@ -106,8 +106,8 @@ class Guard:
                 os.open(os.devnull, os.O_RDWR)
         self._kept = sys.stdout, sys.stderr, warnings.formatwarning
         self._words = Words(sys.stdout)
-        sys.stdout, sys.stderr = self._words, Words(sys.stderr)  # type: ignore[assignment]
-        warnings.formatwarning = lambda message, *_: f"warning: {printable(message, 600)}\n"  # type: ignore[assignment]
+        sys.stdout, sys.stderr = self._words, Words(sys.stderr)
+        warnings.formatwarning = lambda message, *_: f"warning: {printable(message, 600)}\n"
         stops = (signal.SIGTERM, signal.SIGHUP)
         heard = [number for number in stops if signal.getsignal(number) is not signal.SIG_IGN]  # as nohup wants
         self._signals = {number: _set_signal(number, _stop) for number in heard}

@@ -63,7 +63,7 @@ def evaluate_from_arguments(
     for name, path in written:
         check_target(path, name, folder=name in ("--save-predictions", "--show-dir"))
 
-    known = {"trust": trust, "own": config is not None and not is_of_a_run(config)}
+    known: dict[str, Any] = {"trust": trust, "own": config is not None and not is_of_a_run(config)}
     resolved, config = resolve_experiment(config, compare, cfg_options, dataset, dataset_root)
     settings = evaluation_options(resolved, options)
     record: dict[str, Any] = {}
@@ -162,7 +162,7 @@ def _source(
     checkpoint: str | None,
     predictions: str | None,
     role: str | None,
-    known: Mapping[str, bool],
+    known: Mapping[str, Any],
 ) -> Source:
     if predictions is not None:
         return open_predictions(config, predictions)
@@ -181,7 +181,7 @@ def _source(
 
 
 def _compare(
-    config: Config, items: Sequence[str], wanted: dict[str, Any], known: Mapping[str, bool]
+    config: Config, items: Sequence[str], wanted: dict[str, Any], known: Mapping[str, Any]
 ) -> tuple[Comparison, dict[str, Any]]:
     resamples = wanted["resamples"] or RESAMPLES
     evaluations: dict[str, Evaluation] = {}
