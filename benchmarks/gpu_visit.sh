@@ -43,7 +43,7 @@ trained() {
   shift 3
   [ -e "$out/$name/config.yaml" ] && resume=--resume
   $PYTHON tools/train_seg.py "$config" --work-dir "$out/$name" $resume --cfg-options report=short "$@" &&
-    $PYTHON tools/eval_miou.py "$out/$name" --split "$split" --workers 2
+    timeout -k 5 120 $PYTHON tools/eval_miou.py "$out/$name" --split "$split" --workers 2
 }
 
 tests() {

@@ -6,6 +6,7 @@ import argparse
 import atexit
 import importlib
 import io
+import multiprocessing
 import os
 import signal
 import sys
@@ -131,6 +132,8 @@ class Guard:
             for number, handler in (before | self._signals).items():
                 _set_signal(number, handler)
             atexit.register(_set_signal, signal.SIGINT, signal.SIG_IGN)  # nor does one while the process ends
+            for worker in multiprocessing.active_children():
+                worker.kill()  # loaders' workers ignore SIGTERM, after which the interpreter would wait for ever
 
     def _ending(self, error: BaseException | None) -> tuple[str | None, int]:
         if isinstance(error, InputError):

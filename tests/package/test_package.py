@@ -145,3 +145,23 @@ def test_commands_that_compute_take_denormal_numbers_for_zero(command):
     with _numerics(command):
         assert not small * 1
     assert small * 1
+
+
+def test_a_worker_that_does_not_listen_keeps_no_command_from_ending():
+    code = """
+import multiprocessing, signal, sys, time
+from dfad_seg.cli import configs, main
+
+def work():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(300)
+
+def run(arguments):
+    multiprocessing.get_context("fork").Process(target=work, daemon=True).start()
+    time.sleep(0.5)
+    return 0
+
+configs.run = run
+sys.exit(main(["configs"]))
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, timeout=60).returncode == 0
