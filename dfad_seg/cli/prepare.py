@@ -2,7 +2,6 @@
 
   dfad-seg prepare camvid --root data/CamVid
   dfad-seg prepare voc --root data --archive VOCtrainval_11-May-2012.tar
-  dfad-seg prepare nyuv2 --root data/nyuv2 --source DIR_WITH_MAT_FILES
   dfad-seg prepare street-scenes --root data/street --size 96 128 --train 400 --val 60 --test 100
   dfad-seg prepare check --type camvid --root data/CamVid
   dfad-seg prepare check --type coco --root data/coco --sample 500 \\
@@ -24,11 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     voc.add_argument("--archive", metavar="TAR", help="VOCtrainval_11-May-2012.tar (default: download it, 2 GB)")
     voc.add_argument("--url", help="where to download it (default: its makers' address)")
     voc.add_argument("--any-count", action="store_true", help="accept any number of images per split")
-
-    nyu = commands.add_parser("nyuv2", help="convert NYUv2's MATLAB files to images, or check the set in ROOT")
-    nyu.add_argument("--root", required=True, help="folder to put image/, label13/ and the lists in")
-    nyu.add_argument("--source", metavar="DIR", help="folder of the MATLAB files (three, or four)")
-    nyu.add_argument("--any-count", action="store_true", help="accept any number of images per split")
 
     street = commands.add_parser("street-scenes", help="draw the embedded data set")
     street.add_argument("--root", required=True, help="new, empty or own folder")

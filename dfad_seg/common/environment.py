@@ -17,7 +17,7 @@ PACKAGES = (
 )
 """Those that results depend on."""
 
-OPTIONAL = ("onnx", "onnxruntime", "onnxscript", "mmsegmentation", "onedl-mmsegmentation", "h5py", "scikit-learn")
+OPTIONAL = ("onnx", "onnxruntime", "onnxscript", "mmsegmentation", "onedl-mmsegmentation", "scikit-learn")
 """Those that an extra brings."""
 
 

@@ -1,4 +1,4 @@
-"""The one decoder of image files: photos, masks of colours, and masks whose samples are ids.
+"""The one decoder of image files: photos, and masks whose samples are ids.
 
 An id must be the number that its writer meant. So a mask is read only where that is certain: losslessly stored, of one
 picture, not turned, not transparent, its samples not scaled to 8 bits by a decoder. Everything else is refused.
@@ -84,18 +84,6 @@ def read_photo(path: Path, what: str = "image") -> Photo:
     return Photo(pixels, 1 if image.format == "TIFF" else _orientation(image))
 
 
-def read_colours(path: Path, what: str = "mask") -> np.ndarray:
-    """A mask whose pixels are colours, as uint8 (H, W, 3) RGB.
-
-    Raises:
-        InputError: as `IndexReader.read`, and for a grey image.
-    """
-    image, data = _open_mask(path, what)
-    if image.mode == "P" or _is_colour(image, data):
-        return _opaque_rgb(image, path, what)
-    raise InputError(f"{what} {path} has {_samples(image, data)}; a mask of colours (8-bit RGB) is needed.")
-
-
 class IndexReader:
     """Reads masks whose samples are ids: grey samples of 1, 2, 4 or 8 bits, and palette images.
 
@@ -106,21 +94,14 @@ class IndexReader:
     Args:
         colours: id → colour of the data set; ids of which nobody knows the colour are absent.
         declared: whether these are the set's own colours, and not merely those that it is shown in.
-        decode: ids, uint8 (H, W), of a mask of colours, uint8 (H, W, 3) RGB; None refuses those.
     """
 
-    def __init__(
-        self,
-        colours: Mapping[int, Colour] | None = None,
-        *,
-        declared: bool = True,
-        decode: Callable[[np.ndarray, Path], np.ndarray] | None = None,
-    ) -> None:
+    def __init__(self, colours: Mapping[int, Colour] | None = None, *, declared: bool = True) -> None:
         self._colours = {id: (int(r), int(g), int(b)) for id, (r, g, b) in (colours or {}).items()}
         self._ids = {colour: id for id, colour in self._colours.items()}
         if len(self._ids) < len(self._colours):
             self._ids = {}  # one colour for several classes tells nothing
-        self._declared, self._decode = declared, decode
+        self._declared = declared
         self._seen: dict[int, tuple[Colour, Path]] = {}
 
     def read(self, path: Path, what: str = "mask", *, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -137,8 +118,6 @@ class IndexReader:
         image, data = _open_mask(path, what)
         if size is not None and (image.height, image.width) != tuple(size):
             raise InputError(f"{what} {path} is {image.width}x{image.height}, and {size[1]}x{size[0]} is needed.")
-        if self._decode is not None and _is_colour(image, data):
-            return self._decode(_opaque_rgb(image, path, what), path)
         if image.mode not in ("1", "L", "P"):
             raise InputError(
                 f"{what} {path} has {_samples(image, data)}; an index mask is needed, 8-bit grey or palette, whose "
@@ -269,19 +248,6 @@ def _bits(image: Image.Image, data: bytes) -> int:
 
 def _samples(image: Image.Image, data: bytes) -> str:
     return f"{_bits(image, data)}-bit samples of type '{image.mode}'"
-
-
-def _is_colour(image: Image.Image, data: bytes) -> bool:
-    return image.mode in ("RGB", "RGBA") and _bits(image, data) == 8
-
-
-def _opaque_rgb(image: Image.Image, path: Path, what: str) -> np.ndarray:
-    if "A" in image.getbands() or "transparency" in image.info:
-        if _decode(lambda: image.convert("RGBA"), path, what)[..., 3].min() < 255:
-            raise InputError(
-                f"{what} {path} has transparent pixels, whose colour means nothing. Save it without opacity."
-            )
-    return _decode(lambda: image.convert("RGB"), path, what)
 
 
 def _decode(load: Callable[[], Any], path: Path, what: str) -> np.ndarray:

@@ -98,17 +98,13 @@ class SegmentationDataset(Dataset):
         """The files of `self.split` under `self.root`, in a fixed order."""
         raise TypeError(f"{type(self).__name__} must define find_pairs().")
 
-    def index_reader(self) -> IndexReader:
-        """What reads index masks of this set."""
-        return IndexReader(self.file_colours(), declared=self.own_palette)
-
     def file_colours(self) -> dict[int, Colour]:
         """The colour of each value of a mask file that has one."""
         return dict(zip(self.metainfo.ids(), self.metainfo.palette, strict=True))
 
     def read_labels(self, path: Path) -> np.ndarray:
         """The mask file as uint8 (H, W) labels, the ignored ones already `metainfo.ignore_index`."""
-        self._reader = self._reader or self.index_reader()
+        self._reader = self._reader or IndexReader(self.file_colours(), declared=self.own_palette)
         return self._reader.read(path)
 
     def load_photo(self, index: int) -> Photo:

@@ -16,8 +16,6 @@ from dfad_seg.datasets.camvid import SPLIT_SIZES
 from dfad_seg.datasets.check import check_dataset, progress_bar
 from dfad_seg.datasets.download import Choose, download, unpack
 from dfad_seg.datasets.listing import is_image
-from dfad_seg.datasets.nyuv2 import IMAGES, MASKS, write_nyuv2
-from dfad_seg.datasets.nyuv2_files import LABELLED
 from dfad_seg.datasets.street_scenes import write_street_scenes
 from dfad_seg.datasets.voc import find_voc
 
@@ -112,22 +110,6 @@ def _put_in_place(
     except OSError as error:
         raise InputError(f"cannot put the data set {type} into {root}: {error.strerror or error}.") from None
     return counts
-
-
-def prepare_nyuv2(root: str | Path, *, source: str | Path | None = None, any_count: bool = False) -> dict[str, int]:
-    """Convert NYUv2's official files in folder `source` to image files in `root`, and check them; returns images per
-    split.  Without `source`, the set that is in `root` is only checked.  `any_count` as in `prepare_voc`."""
-    root = expanded(root)
-    if source is None:
-        return check_dataset("nyuv2", root, any_count=any_count)
-    if (root / LABELLED).exists():
-        raise InputError(f"{root} holds {LABELLED} itself; convert to another folder, or use this one as it is.")
-    try:
-        with progress_bar("convert NYUv2") as progress:
-            write_nyuv2(expanded(source), root, progress=progress)
-    except OSError as error:
-        raise InputError(f"cannot write {IMAGES}/ and {MASKS}/ to {root}: {error}.") from None
-    return check_dataset("nyuv2", root, any_count=any_count)
 
 
 def prepare_street_scenes(root: str | Path, *, size: tuple[int, int], counts: Mapping[str, int], seed: int) -> None:

@@ -5,13 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.images import IndexReader
 from dfad_seg.common.palette import Colour, bit_palette
 from dfad_seg.datasets.base import Pair, SegmentationDataset, pair_up, require_folder
-from dfad_seg.datasets.colours import labels_by_colour
 from dfad_seg.datasets.listing import list_images, read_listing, require_listed
 from dfad_seg.datasets.metainfo import VOC
 
@@ -29,8 +25,7 @@ class Voc(SegmentationDataset):
     are `SegmentationClass/*.png`, and for `train_aug` (VOC's training images and SBD's) `SegmentationClassAug/*.png`.
     A line of `train_aug.txt` may be a bare id or, as some lists have it, the paths of the image and its mask.
 
-    Mask pixels are 0-20 and 255 = ignored. Masks that have no index (RGB) are decoded by VOC's palette; another colour
-    is an error.
+    Mask pixels are 0-20 and 255 = ignored.
     """
 
     metainfo = VOC
@@ -57,11 +52,8 @@ class Voc(SegmentationDataset):
         require_listed(names, images, listing, folder / IMAGES)
         return pair_up({name: images[name] for name in names}, list_images(masks, "mask"), masks)
 
-    def index_reader(self) -> IndexReader:
-        return IndexReader(self.file_colours(), decode=decode_colours)
-
     def file_colours(self) -> dict[int, Colour]:
-        return {label: colour for colour, label in _LABELS.items()}
+        return super().file_colours() | {VOC.ignore_index: bit_palette(256)[255]}
 
 
 def find_voc(root: Path) -> Path:
@@ -72,13 +64,3 @@ def find_voc(root: Path) -> Path:
     raise InputError(
         f"no Pascal VOC 2012 at {root}: neither it nor VOC2012 or VOCdevkit/VOC2012 in it holds {LISTS.as_posix()}/."
     )
-
-
-def decode_colours(colours: np.ndarray, path: Path) -> np.ndarray:
-    """Labels, uint8 (H, W), of a mask in VOC's colours, uint8 (H, W, 3) RGB: 0-20, 255 where the colour is (224, 224,
-    192).  Raises `InputError` naming the first pixel of any other colour and the file `path`."""
-    known = "VOC's 21 class colours nor (224, 224, 192) for ignored pixels"
-    return labels_by_colour(colours, _LABELS, path, known)
-
-
-_LABELS = {colour: label for label, colour in (*enumerate(VOC.palette), (VOC.ignore_index, bit_palette(256)[255]))}

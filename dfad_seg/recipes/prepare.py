@@ -13,7 +13,6 @@ from dfad_seg.datasets.prepare import (
     CAMVID_URL,
     VOC_URL,
     prepare_camvid,
-    prepare_nyuv2,
     prepare_street_scenes,
     prepare_voc,
 )
@@ -23,7 +22,7 @@ def prepare(kind: str, root: str | Path, **options: Any) -> dict[str, int]:
     """Put a data set in place; returns the number of images by split.
 
     Args:
-        kind: camvid, voc, nyuv2 or street-scenes.
+        kind: camvid, voc or street-scenes.
         root: its folder.
         options: of the kind, see `datasets.prepare`; None stands for the default.
 
@@ -36,8 +35,6 @@ def prepare(kind: str, root: str | Path, **options: Any) -> dict[str, int]:
         return prepare_voc(
             root, archive=options["archive"], url=options["url"] or VOC_URL, any_count=options["any_count"]
         )
-    if kind == "nyuv2":
-        return prepare_nyuv2(root, source=options["source"], any_count=options["any_count"])
     counts = {split: options[split] for split in ("train", "val", "test")}
     height, width = options["size"]
     prepare_street_scenes(root, size=(height, width), counts=counts, seed=options["seed"])

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.images import IndexReader, read_colours, read_photo
+from dfad_seg.common.images import IndexReader, read_photo
 from dfad_seg.common.palette import bit_palette
 
 IDS = np.array([[0, 1, 2, 3, 1], [3, 2, 0, 0, 1], [1, 1, 2, 3, 0]], np.uint8)
@@ -178,27 +178,6 @@ def test_files_that_contradict_each_other(tmp_path: Path) -> None:
         reader.read(file(tmp_path, png(IDS, 8, plte((1, 1, 1), (2, 2, 2), (9, 9, 9), (4, 4, 4)), kind=3), "c.png"))
 
 
-def test_masks_of_colours(tmp_path: Path) -> None:
-    colours = np.array([COLOURS[i] for i in range(4)], np.uint8)[IDS]
-    opaque = np.dstack([colours, np.full(IDS.shape, 255, np.uint8)])
-    for data in (saved(colours, "PNG"), saved(opaque, "PNG"), saved(colours, "BMP"), READ["a palette"]):
-        np.testing.assert_array_equal(read_colours(file(tmp_path, data)), colours)
-    clear = opaque.copy()
-    clear[1, 1, 3] = 254
-    deep = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colours)
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 5, 3, 16, 2, 0, 0, 0))
-    sixteen = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(deep)) + chunk(b"IEND", b"")
-    for data, message in (
-        (saved(clear, "PNG"), "transparent pixels"),
-        (saved(colours, "JPEG"), "is a JPEG file"),
-        (sixteen, "16-bit samples"),
-        (png(IDS), r"a mask of colours \(8-bit RGB\) is needed"),
-        (READ["a palette with opacities"], "transparent pixels"),
-    ):
-        with pytest.raises(InputError, match=message):
-            read_colours(file(tmp_path, data))
-
-
 TURNED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda a: a,
     2: np.fliplr,
@@ -254,7 +233,7 @@ def colour_frames() -> list[Image.Image]:
     return [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
 
 
-@pytest.mark.parametrize("read", [lambda path: read_photo(path), lambda path: IndexReader().read(path), read_colours])
+@pytest.mark.parametrize("read", [lambda path: read_photo(path), lambda path: IndexReader().read(path)])
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path, read: Callable[[Path], Any]) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()

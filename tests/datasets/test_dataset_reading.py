@@ -96,7 +96,7 @@ def test_faults_of_folders(root: Path, tmp_path: Path) -> None:
         build_dataset("camvid", root / "nowhere", "train")
     with pytest.raises(InputError, match="unknown split 'trian'.*Did you mean 'train'"):
         build_dataset("camvid", root, "trian")
-    with pytest.raises(InputError, match="neither 'val/' .* nor '701_StillsRaw_full/'"):
+    with pytest.raises(InputError, match="no CamVid at .*no 'val/' with 'valannot/'"):
         build_dataset("camvid", root, "val")
     (root / "val").mkdir()
     with pytest.raises(InputError, match="image folder .*val holds no"):

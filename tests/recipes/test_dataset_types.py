@@ -51,11 +51,11 @@ def voc(root):
 
 
 def nyuv2(root):
-    images(root / "image", ".png")
-    for name in "ab":
-        save(root / "label13" / f"{name}.png", np.where(LABELS == 255, 0, LABELS + 1))
-    for split, name in (("train", "a"), ("test", "b")):
-        (root / f"{split}.txt").write_text(name)
+    for split in ("train", "test"):
+        images(root / split, ".png")
+        for name in "ab":
+            (root / split / f"{name}.png").rename(root / split / f"rgb_{ord(name)}.png")
+            save(root / f"{split}_labels_13" / f"label_{ord(name)}.png", np.where(LABELS == 255, 0, LABELS + 1))
     return {"type": "nyuv2"}, NYUV2_13.classes
 
 

@@ -78,7 +78,6 @@ COMMANDS = [
     ("prepare", ["camvid", "--root", "RUN", "--url", "nonsense"], ["http"]),
     ("prepare", ["voc", "--root", "RUN", "--archive", "absent.tar"], ["absent.tar"]),
     ("prepare", ["voc", "--root", "RUN", "--archive", "FILE"], ["md5"]),
-    ("prepare", ["nyuv2", "--root", "RUN", "--source", "nowhere"], ["nowhere"]),
     ("prepare", ["street-scenes", "--root", "RUN", "--size", "0", "5"], ["size"]),
     ("prepare", ["street-scenes", "--root", "FILE"], ["FILE"]),
 ]
