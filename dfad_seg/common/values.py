@@ -44,6 +44,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(gt=0, lt=1)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
 Channels = Annotated[int, Field(ge=1, le=65_536)]
 """Of things that a layer has memory for: classes, channels, a stride."""
 

@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from dfad_seg.common import rle
 from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.files import open_whole
 from dfad_seg.common.reading import read_json
@@ -89,12 +90,20 @@ class CocoResults:
         self._rest = ignore_index if background is None else background
         label_of = {code: label for label, code in enumerate(category_ids)}
         self._masks: dict[int | str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
-        for number, entry in enumerate(_read_list(self.path)):
-            image, category, segmentation = _fields(entry, f"{self.path}, entry {number}")
+        entries = read_json(self.path, "COCO results", limit=MAX_BYTES)
+        if not isinstance(entries, list):
+            raise InputError(f"{path} is no COCO results file: it holds {type(entries).__name__}, a list is needed.")
+        for number, entry in enumerate(entries):
+            keys = ("image_id", "category_id", "segmentation")
+            image, category, segmentation = map(entry.get, keys) if isinstance(entry, dict) else (None, None, None)
+            if not isinstance(image, (int, str)) or not isinstance(category, int) or not isinstance(segmentation, dict):
+                raise InputError(
+                    f"{path}, entry {number} is no COCO result: image_id, category_id and segmentation are needed."
+                )
             if category not in label_of:
                 known = ", ".join(map(str, category_ids[:30])) + (", …" if len(category_ids) > 30 else "")
                 raise InputError(
-                    f"{self.path}, entry {number}: category_id {category} is no class of the data set. "
+                    f"{path}, entry {number}: category_id {category} is no class of the data set. "
                     f"Its category ids are {known}."
                 )
             self._masks[image].append((label_of[category], segmentation))
@@ -118,73 +127,8 @@ class CocoResults:
         """
         labels, where = np.full(size, self._rest, dtype=np.uint8), f"{self.path}: a mask of image {printable(image_id)}"
         for label, segmentation in self._masks[image_id]:
-            if list(segmentation["size"]) != list(size):
-                height, width = segmentation["size"]
-                raise InputError(
-                    f"{where} is {width}x{height}, and the image's labels are {size[1]}x{size[0]}. "
-                    "Predictions are needed at the labels' size."
-                )
-            labels[_decode(segmentation, where)] = label
+            encoded = rle.checked(segmentation, size, where)
+            if not isinstance(encoded["counts"], bytes):
+                encoded = coco_mask.frPyObjects(encoded, *size)
+            labels[coco_mask.decode(encoded).view(bool)] = label
         return labels
-
-
-def _read_list(path: Path) -> list[Any]:
-    entries = read_json(path, "COCO results", limit=MAX_BYTES)
-    if not isinstance(entries, list):
-        raise InputError(f"{path} is no COCO results file: it holds {type(entries).__name__}, and a list is needed.")
-    return entries
-
-
-def _fields(entry: Any, where: str) -> tuple[int | str, int, dict[str, Any]]:
-    try:
-        image, category, segmentation = entry["image_id"], entry["category_id"], entry["segmentation"]
-        height, width = segmentation["size"]
-        counts = segmentation["counts"]
-    except (TypeError, KeyError, ValueError, IndexError):
-        raise InputError(
-            f"{where} is no COCO result: image_id, category_id and segmentation with size and counts are needed."
-        ) from None
-    plain = isinstance(counts, list) and all(isinstance(run, int) and run >= 0 for run in counts)
-    sizes = isinstance(height, int) and isinstance(width, int) and 0 < height < 2**16 and 0 < width < 2**16
-    if not isinstance(image, (int, str)) or not isinstance(category, int) or not sizes:
-        raise InputError(f"{where} is no COCO result: image_id {image!r}, category_id {category!r}, size {height!r}.")
-    if not isinstance(counts, str) and not plain:
-        raise InputError(f"{where}: the counts are neither a compressed text nor a list of run lengths.")
-    return image, category, segmentation
-
-
-def _decode(segmentation: dict[str, Any], where: str) -> np.ndarray:
-    (height, width), counts = segmentation["size"], segmentation["counts"]
-    runs = _runs(counts) if isinstance(counts, str) else counts
-    # pycocotools trusts the runs and would write beyond the mask: count before decoding.
-    if runs is None or min(runs, default=0) < 0 or sum(runs) != height * width:
-        raise InputError(f"{where} has a damaged run-length encoding: it does not cover {width}x{height} pixels.")
-    encoded = {"size": [height, width], "counts": counts}
-    if not isinstance(counts, str):
-        encoded = coco_mask.frPyObjects(encoded, height, width)
-    return coco_mask.decode(encoded).astype(bool)
-
-
-def _runs(text: str) -> list[int] | None:
-    """The run lengths of a compressed text; None if it is malformed.
-
-    COCO's format: little-endian groups of five bits, each + 48 as a character, bit 5 "more follows", the sign in the
-    last group's bit 4; from the fourth run on, the difference to the run before the last.
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for character in text.encode("ascii", "replace"):
-        bits = character - 48
-        if not 0 <= bits < 64:
-            return None
-        value |= (bits & 31) << shift
-        shift += 5
-        if bits & 32:
-            if shift > 60:
-                return None
-            continue
-        if bits & 16:
-            value -= 1 << shift
-        runs.append(value + runs[-2] if len(runs) > 2 else value)
-        value = shift = 0
-    return None if shift else runs

@@ -31,10 +31,11 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.rle import decode_counts
 from dfad_seg.datasets import Coco, CocoOptions, SegmentationDataset, build_dataset, dataset_info
 from dfad_seg.datasets.census import label_warnings
 from dfad_seg.datasets.coco import encode, render
-from dfad_seg.datasets.coco_file import decode_counts, parse_coco
+from dfad_seg.datasets.coco_file import parse_coco
 
 
 def coco(root: Path, split: str, **options: Any) -> SegmentationDataset:
