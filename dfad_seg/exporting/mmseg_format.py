@@ -20,9 +20,9 @@ from dfad_seg import __version__
 from dfad_seg.common.errors import InputError
 from dfad_seg.exporting.base import Made
 from dfad_seg.exporting.mmseg_model import PREPROCESSOR
-from dfad_seg.segmentors import WEIGHT_OPTIONS, Segmentor, exportable
+from dfad_seg.segmentors import Segmentor, exportable, stored_spec
+from dfad_seg.segmentors.mmseg_files import plain_classes
 from dfad_seg.segmentors.mmseg_networks import EncodeDecode, dataset_classes, read_config
-from dfad_seg.segmentors.mmseg_source import plain_classes
 
 CONFIG, CHECKPOINT = "student.py", "student.pth"
 # A config that needs our model imports the module that registers it, and nothing else of this package.
@@ -86,15 +86,12 @@ def _model(segmentor: Segmentor, given: Mapping[str, Any]) -> tuple[dict[str, An
         assert isinstance(segmentor.network, EncodeDecode)
         kept = {key.removeprefix("model."): value for key, value in state.items()}
         return {**spec["model"], "test_cfg": {**(spec["model"].get("test_cfg") or {}), **mode}}, kept
-    entry = {key: value for key, value in spec.items() if key not in (*WEIGHT_OPTIONS, "classes")}
-    ready_made = spec["source"] == "factory" and "mean" not in spec
-    entry |= {"num_classes": segmentor.num_classes} | ({} if ready_made else segmentor.preprocessing())
     # How their training pads is the base's business; what the network sees is ours.
     theirs = given.get("data_preprocessor") or {}
     padding = {key: theirs[key] for key in ("size", "size_divisor", "seg_pad_val") if key in theirs}
     model = {
         "type": "DFADSegmentor",
-        "segmentor": _plain(entry),
+        "segmentor": stored_spec(segmentor),
         "data_preprocessor": {**PREPROCESSOR, **padding},
         "test_cfg": mode,
     }

@@ -25,7 +25,7 @@ from dfad_seg.exporting.base import (
     reason,
 )
 from dfad_seg.exporting.program import exported_program
-from dfad_seg.segmentors import WEIGHT_OPTIONS, Segmentor, exportable
+from dfad_seg.segmentors import Segmentor, exportable, stored_spec
 
 
 def export_torchscript(options: Program, *, segmentor: Segmentor, described: dict[str, Any]) -> Made:
@@ -90,11 +90,7 @@ def export_safetensors(options: Weights, *, segmentor: Segmentor, described: dic
     """
     from safetensors.torch import load, save
 
-    if segmentor.spec is None:
-        raise InputError("this segmentor was built by hand and has no spec that could rebuild it. Use another format.")
-    spec = {name: value for name, value in segmentor.spec.items() if name not in (*WEIGHT_OPTIONS, "classes")}
-    if not (spec["source"] == "factory" and "mean" not in spec):
-        spec |= segmentor.preprocessing()
+    spec = stored_spec(segmentor)
     # The format refuses tensors that share memory.
     state = {key: value.detach().cpu().contiguous().clone() for key, value in segmentor.network_state_dict().items()}
     content = save(state, metadata=as_properties(described))

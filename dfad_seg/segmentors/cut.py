@@ -109,21 +109,15 @@ class StoredCut(SourceOptions):
     """(outputs, inputs) of the layers that lost channels, by name."""
 
 
-def build_cut(chosen: StoredCut, *, num_classes: int) -> Network:
-    """The network that a cut student was cut from, narrowed.
+def narrowed(whole: Segmentor, widths: Mapping[str, tuple[int, int]]) -> Network:
+    """A network with the widths (outputs, inputs) that its cut layers have, in place.
 
     Raises:
-        InputError: `of` cannot be built, or has no such layers.
+        InputError: it has no such layers, or narrower ones.
     """
-    # Imported here, as the table of sources holds this one.
-    from dfad_seg.segmentors.sources import build_segmentor
-
-    if chosen.of.get("source") in (None, "cut", "saved"):
-        raise InputError("a cut network's of must be the options of the whole network that it was cut from.")
-    whole = build_segmentor(**{str(name): value for name, value in chosen.of.items() if name not in WEIGHT_OPTIONS})
     layers = dict(_layers(whole.network))
     gone: Rows = {}
-    for name, wanted in chosen.widths.items():
+    for name, wanted in widths.items():
         if name not in layers:
             raise InputError(f"a cut network has the layer '{name}', which the network that it was cut from has not.")
         have = channels(layers[name])

@@ -19,7 +19,7 @@ from dfad_seg.common.reading import read_json
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.segmentors.containers import find_state_dict
 from dfad_seg.segmentors.inspection_smp import Inspected, fits, inspect_smp
-from dfad_seg.segmentors.mmseg_source import recorded_classes
+from dfad_seg.segmentors.mmseg_files import recorded_classes
 from dfad_seg.segmentors.saved import FORMAT, read_segmentor_file
 from dfad_seg.segmentors.settling import smooth_noise
 from dfad_seg.segmentors.sources import SOURCES, build_segmentor, spec_runs_code

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from dfad_seg.common.errors import InputError, nearest
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.kinds import Network
-from dfad_seg.segmentors.mmseg_source import named_types, plain_classes
+from dfad_seg.segmentors.mmseg_files import named_types, plain_classes
 
 _OWN = "mmseg::"
 
@@ -36,7 +36,7 @@ def build(
     cfg_options: Mapping[str, Any] | None,
     model: Mapping[str, Any] | None,
 ) -> Network:
-    """What `mmseg_source.build_mmseg` does."""
+    """What the source mmseg does."""
     if (config is None) == (model is None):
         raise InputError("segmentor source 'mmseg' needs the option 'config': the path of an MMSegmentation config.")
     classes: list[str] | None = None

@@ -1,25 +1,32 @@
-"""Where networks come from: one builder per source, one table."""
+"""Where networks come from: one builder per source, one table; networks and files that name a line of it."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dfad_seg.common.errors import InputError, choose, printable
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.common.values import FileName, options, plain, validated
 from dfad_seg.segmentors.base import Segmentor
+from dfad_seg.segmentors.base import freeze as freeze_segmentor
 from dfad_seg.segmentors.contract import Contract, check_num_classes
-from dfad_seg.segmentors.cut import CutOptions, StoredCut, build_cut
+from dfad_seg.segmentors.cut import CutOptions, StoredCut, narrowed
 from dfad_seg.segmentors.factory_source import FactoryOptions, build_factory
-from dfad_seg.segmentors.kinds import Network, Source, SourceOptions
-from dfad_seg.segmentors.mmseg_source import MmsegOptions, build_mmseg, recorded_classes, runs_code
+from dfad_seg.segmentors.kinds import WEIGHT_OPTIONS, Network, Source, SourceOptions
+from dfad_seg.segmentors.mmseg_files import recorded_classes, runs_code
+from dfad_seg.segmentors.mmseg_source import MmsegOptions, build_mmseg
 from dfad_seg.segmentors.programs import ProgramOptions, build_torch_export, build_torchscript
+from dfad_seg.segmentors.saved import read_segmentor_file
 from dfad_seg.segmentors.smp_source import SmpOptions, build_smp
 from dfad_seg.segmentors.torchvision_source import TorchvisionOptions, build_torchvision
 from dfad_seg.segmentors.transformers_source import TransformersOptions, build_transformers
-from dfad_seg.segmentors.weights import load_content
+from dfad_seg.segmentors.weights import load_content, load_state
 
 
 @options
@@ -34,9 +41,15 @@ class SavedOptions:
 
 def build_saved(chosen: SavedOptions, *, num_classes: int) -> Segmentor:
     """The segmentor in a file, in evaluation mode."""
-    from dfad_seg.segmentors.saved import load_segmentor  # which builds what its file says by this table
-
     return load_segmentor(chosen.checkpoint, trust=chosen.trust)
+
+
+def build_cut(chosen: StoredCut, *, num_classes: int) -> Network:
+    """The network that a cut student was cut from, narrowed; raises InputError if it cannot be built or narrowed."""
+    if chosen.of.get("source") in (None, "cut", "saved"):
+        raise InputError("a cut network's of must be the options of the whole network that it was cut from.")
+    whole = build_segmentor(**{str(name): value for name, value in chosen.of.items() if name not in WEIGHT_OPTIONS})
+    return narrowed(whole, chosen.widths)
 
 
 def _always(_: Mapping[str, Any]) -> bool:
@@ -100,6 +113,55 @@ def build_segmentor(source: str, *, num_classes: int, **values: Any) -> Segmento
     return segmentor
 
 
+def load_segmentor(path: str | Path, *, freeze: bool = False, trust: bool = False) -> Segmentor:
+    """Rebuild the segmentor in a file that `save_segmentor` wrote.
+
+    Args:
+        freeze: fix it for good, see `dfad_seg.segmentors.freeze`.
+        trust: allow a file to name a Python factory, a TorchScript or torch.export file, or a part of another package
+            in a network of MMSegmentation: that is code.
+
+    Returns:
+        The segmentor on the CPU, in evaluation mode.
+
+    Raises:
+        InputError: as `read_segmentor_file` and `build_segmentor`; a source that needs `trust`.
+    """
+    content = read_segmentor_file(path)
+    state = content["state_dict"]
+    with _Budget(4 * sum(value.numel() * value.element_size() for value in state.values()) + _SPARE, path):
+        segmentor = _rebuild(content["spec"], str(path), trust=trust)
+    if content["classes"] is not None:
+        if len(content["classes"]) != segmentor.num_classes:
+            raise InputError(f"{path} names {len(content['classes'])} classes and answers {segmentor.num_classes}.")
+        segmentor.classes = tuple(content["classes"])
+    segmentor.palette = content["palette"]
+    load_state(segmentor.network, state, path, num_classes=segmentor.num_classes)
+    segmentor.eval()
+    return freeze_segmentor(segmentor) if freeze else segmentor
+
+
+def _rebuild(spec: Mapping[str, Any], path: str, *, trust: bool) -> Segmentor:
+    """The network of a stored spec, with random weights; the options pass the same checks as a config's.
+
+    Raises:
+        InputError: wrong options, or a source that runs code without `trust`; `path` is for the message.
+    """
+    # A file from elsewhere may name further files or downloads; its own weights are all that is wanted.
+    kept = {str(name): value for name, value in spec.items() if name not in WEIGHT_OPTIONS}
+    if kept["source"] == "saved":
+        raise InputError(f"{path} is rebuilt by another file, which this program never writes.")
+    if spec_runs_code(kept) and not trust:
+        raise InputError(
+            f"{path} is rebuilt by the source '{printable(kept['source'], 40)}', which runs code that the file names."
+            " If you trust the file, pass trust=True."
+        )
+    try:
+        return build_segmentor(**kept)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
 def spec_runs_code(spec: Any) -> bool:
     """Whether rebuilding a stored network would run code that its file names."""
     source = spec.get("source") if isinstance(spec, Mapping) else None
@@ -156,3 +218,25 @@ def _take_classes(segmentor: Segmentor, content: Any) -> None:
     if classes is not None and len(classes) == segmentor.num_classes:
         segmentor.classes = tuple(classes)
         segmentor.palette = palette
+
+
+_SPARE = 2**28
+"""Bytes that a stored network may need beyond four times its file, while it is built."""
+_MAKERS = {"empty", "zeros", "ones", "full", "rand", "randn", "empty_strided", "arange"}
+
+
+class _Budget(TorchDispatchMode):
+    """Inside, tensors of more than `limit` bytes in all are refused: options in a small file cannot fill the memory."""
+
+    def __init__(self, limit: int, path: str | Path) -> None:
+        super().__init__()
+        self.left, self.limit, self.path = limit, limit, path
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        # What makes memory: torch.empty and the like, before anything is written into it.
+        if func.overloadpacket.__name__ in _MAKERS:
+            sizes = args[0] if args and isinstance(args[0], (list, tuple)) else [args[0] if args else 1]
+            self.left -= 4 * math.prod(map(int, sizes))
+            if self.left < 0:
+                raise InputError(f"{self.path} holds far fewer weights than the network that it describes.")
+        return func(*args, **(kwargs or {}))

@@ -180,9 +180,8 @@ def test_a_saved_network_imports_nothing_that_it_names(tiny_config, tmp_path, mo
     network = build_segmentor("mmseg", num_classes=4, config=tiny_config)
     (tmp_path / "trap_module.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(str(tmp_path))
-    spec = dict(network.spec)
-    spec["model"] = {**spec["model"], "backbone": {"type": "trap_module"}}
-    save_segmentor(tmp_path / "trap.pt", network, spec=spec)
+    network.spec = {**network.spec, "model": {**network.spec["model"], "backbone": {"type": "trap_module"}}}
+    save_segmentor(tmp_path / "trap.pt", network)
     with pytest.raises(InputError, match="'trap_module', which is not registered"):
         load_segmentor(tmp_path / "trap.pt")
     assert "trap_module" not in sys.modules

@@ -14,7 +14,7 @@ import torch
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.segmentors import build_segmentor, load_segmentor, read_state_dict, save_segmentor
-from dfad_seg.segmentors.mmseg_source import plain_classes, recorded_classes, runs_code
+from dfad_seg.segmentors.mmseg_files import plain_classes, recorded_classes, runs_code
 
 WEIGHTS = {"backbone.conv.weight": torch.arange(4.0), "decode_head.conv_seg.bias": torch.ones(2)}
 BUFFER = "mmengine.logging.history_buffer"
@@ -124,8 +124,8 @@ def test_which_stored_networks_run_code(model, expected):
 def test_a_stored_network_that_runs_code_needs_trust(tmp_path):
     network = build_segmentor("smp", num_classes=2, arch="Unet", encoder_name="tu-mobilenetv3_small_050")
     network.palette = [[0, 1, 2], [3, 4, 5]]
-    spec = {"source": "mmseg", "num_classes": 2, "model": {"type": "os.system"}}
-    save_segmentor(tmp_path / "a.pt", network, spec=spec)
+    network.spec = {"source": "mmseg", "num_classes": 2, "model": {"type": "os.system"}}
+    save_segmentor(tmp_path / "a.pt", network)
     assert read_tensors(tmp_path / "a.pt")["palette"] == [[0, 1, 2], [3, 4, 5]]
     with pytest.raises(InputError, match="trust=True"):
         load_segmentor(tmp_path / "a.pt")

@@ -320,16 +320,18 @@ def test_student_file_refusals(tmp_path: Path, segmentor: Segmentor) -> None:
     with pytest.raises(InputError, match="no spec"):
         save_segmentor(tmp_path / "x.pt", segmentor)
     spec = {"source": "factory", "factory": "torch.nn:Conv2d", "kwargs": {}}
-    with pytest.raises(InputError, match="classes has 1"):
-        save_segmentor(tmp_path / "x.pt", segmentor, spec=spec, classes=["sky"])
+    segmentor.spec = {**spec, "thing": prefixed}
     with pytest.raises(InputError, match="spec.thing is a function"):
-        save_segmentor(tmp_path / "x.pt", segmentor, spec={**spec, "thing": prefixed})
+        save_segmentor(tmp_path / "x.pt", segmentor)
+    segmentor.spec = spec
+    with pytest.raises(InputError, match="classes has 1"):
+        save_segmentor(tmp_path / "x.pt", segmentor, classes=["sky"])
     assert not (tmp_path / "x.pt").exists()
 
     torch.save(segmentor.network_state_dict(), tmp_path / "bare.pt")
     with pytest.raises(InputError, match="not a segmentor file"):
         load_segmentor(tmp_path / "bare.pt")
-    save_segmentor(tmp_path / "code.pt", segmentor, spec=spec)
+    save_segmentor(tmp_path / "code.pt", segmentor)
     with pytest.raises(InputError, match="trust"):
         load_segmentor(tmp_path / "code.pt")
     content = torch.load(tmp_path / "code.pt", weights_only=True)
@@ -350,9 +352,6 @@ def test_a_changed_weight_and_options_of_a_giant_are_refused(tmp_path: Path) -> 
                tmp_path / "changed.pt")  # fmt: skip
     with pytest.raises(InputError, match="damaged: its weights are not those that were saved"):
         load_segmentor(tmp_path / "changed.pt")
-    old = {name: value for name, value in content.items() if name != "sha256"}
-    torch.save(old, tmp_path / "old.pt")
-    assert state_hash(load_segmentor(tmp_path / "old.pt")) == state_hash(student)
     for change, says in (
         ({"decoder_channels": 30000}, "far fewer weights"),
         ({"num_classes": 5_000_000}, "num_classes"),
@@ -362,7 +361,7 @@ def test_a_changed_weight_and_options_of_a_giant_are_refused(tmp_path: Path) -> 
         ({"source": "cut", "of": {"source": "factory", "factory": "os:mkdir"}, "widths": {}}, "runs code"),
         ({"mean": [123.7, 116.3, 103.5]}, "set input_scale to 255|makes no sense"),
     ):
-        torch.save({**old, "spec": {**content["spec"], **change}}, tmp_path / "giant.pt")
+        torch.save({**content, "spec": {**content["spec"], **change}}, tmp_path / "giant.pt")
         with pytest.raises(InputError, match=says):
             load_segmentor(tmp_path / "giant.pt")
 
