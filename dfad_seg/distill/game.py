@@ -73,8 +73,6 @@ class Supervised(Training):
 
     focal_gamma: Weight = 0.0
     """0 is cross-entropy, > 0 focal loss."""
-    class_weights: tuple[Weight, ...] | None = None
-    """One per class."""
 
 
 @options
@@ -131,8 +129,6 @@ class DataFree(WithData):
 
     student_steps: Positive = 5
     """k, student steps on new images per iteration."""
-    accumulate: Positive = 1
-    """Parts into which each batch is split, one after the other, to save memory; BatchNorm sees the parts."""
     progressive_sizes: tuple[Size, ...] = ()
     """Sizes of generated images, one after the other in equal parts of the run, with about as many pixels per batch;
     the last must be image_size."""
@@ -153,16 +149,13 @@ class DataFree(WithData):
         for size in self.progressive_sizes or (self.image_size,):
             batch = self.batch_of(size)
             which = f"a batch of {_times(size)} has {batch} images"
-            part = batch // self.accumulate
-            if self.accumulate > 1 and part < 2:
-                raise ValueError(f"accumulate: {which}, and each part needs 2 for BatchNorm; raise batch_size")
             if self.replay is not None and self.replay.size < batch:
                 raise ValueError(f"replay.size: {which}, so that {self.replay.size} cannot fill one; raise it")
             between = self.interpolation
-            if self.features and between and between.labels == "interpolated" and not between.left_alone(part):
+            if self.features and between and between.labels == "interpolated" and not between.left_alone(batch):
                 raise ValueError(
-                    f"features: {which}, and interpolation.share leaves none (of a part, with accumulate) that teacher "
-                    "and student both see; lower it, or set interpolation.labels: teacher"
+                    f"features: {which}, and interpolation.share leaves none that teacher and student both see; lower "
+                    "it, or set interpolation.labels: teacher"
                 )
         if self.replay is not None and self.replay.final_steps is not None and self.schedule.name == "constant":
             raise ValueError("replay.final_steps needs a schedule that falls, and schedule.type is constant")

@@ -84,10 +84,9 @@ def _check_fit(game: DataFree, generator: ImageGenerator) -> None:
             f"this generator makes images of {generator.image_size} only, and {other[0]} is asked for. Leave out "
             "progressive_sizes, or choose a generator of any size, such as generator.type: layout."
         )
-    fewest = min(game.batch_of(size) // game.accumulate for size in sizes)
+    fewest = min(game.batch_of(size) for size in sizes)
     if fewest < generator.least_batch:
         raise InputError(
-            f"this generator needs batches of {generator.least_batch} images (or parts of as many, with accumulate), "
-            f"and the smallest has {fewest}: some of its parts would never learn. Raise batch_size or lower "
-            "generator.sub_generators."
+            f"this generator needs batches of {generator.least_batch} images, and the smallest has {fewest}: "
+            "some of its parts would never learn. Raise batch_size or lower generator.sub_generators."
         )

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import field
-from typing import Any
-
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from dfad_seg.common.errors import InputError
 from dfad_seg.common.values import Chosen, Fraction, Kind, Rate, Weight, options
 
 
@@ -20,9 +16,6 @@ class OptimizerOptions:
     """Learning rate before the schedule's factor."""
     weight_decay: Weight = 0.0
     """Decoupled in adamw."""
-    lr_multipliers: dict[str, Weight] = field(default_factory=dict)
-    """Factors on lr by a part of the parameters' names, such as {encoder: 0.1}; the first that fits counts, and 0
-    freezes."""
 
 
 @options
@@ -43,41 +36,14 @@ class AdamOptions(OptimizerOptions):
 
 # Fused: each number is read and written once.
 OPTIMIZERS: dict[str, Kind[Optimizer]] = {
-    "sgd": Kind(SGDOptions, lambda o, groups: SGD(groups, o.lr, o.momentum, weight_decay=o.weight_decay, fused=True)),
-    "adam": Kind(AdamOptions, lambda o, groups: Adam(groups, o.lr, o.betas, weight_decay=o.weight_decay, fused=True)),
-    "adamw": Kind(AdamOptions, lambda o, groups: AdamW(groups, o.lr, o.betas, weight_decay=o.weight_decay, fused=True)),
+    "sgd": Kind(SGDOptions, lambda o, params: SGD(params, o.lr, o.momentum, weight_decay=o.weight_decay, fused=True)),
+    "adam": Kind(AdamOptions, lambda o, params: Adam(params, o.lr, o.betas, weight_decay=o.weight_decay, fused=True)),
+    "adamw": Kind(AdamOptions, lambda o, params: AdamW(params, o.lr, o.betas, weight_decay=o.weight_decay, fused=True)),
 }
-"""By `type` of an optimiser's section; `build(options, groups=parameter groups)`."""
+"""By `type` of an optimiser's section; `build(options, params=parameters)`."""
 
 
 def build_optimizer(chosen: Chosen, network: nn.Module) -> Optimizer:
-    """The optimiser over a network's parameters.
-
-    Raises:
-        InputError: a multiplier fits no parameter.
-    """
-    return OPTIMIZERS[chosen.name].build(chosen.options, groups=parameter_groups(chosen.options, network))
-
-
-def parameter_groups(options: OptimizerOptions, network: nn.Module) -> list[dict[str, Any]]:
-    """The parameters to train, by learning rate: first those without a multiplier.
-
-    Raises:
-        InputError: a multiplier fits no parameter.
-    """
-    multipliers = options.lr_multipliers
-    groups: dict[str | None, list[nn.Parameter]] = {None: []} | {key: [] for key in multipliers}
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            groups[next((key for key in multipliers if key in name), None)].append(parameter)
-    if empty := [key for key, parameters in groups.items() if key is not None and not parameters]:
-        parts = dict.fromkeys(".".join(name.split(".")[:2]) for name, _ in network.named_parameters())
-        raise InputError(
-            f"lr_multipliers: no parameter's name has '{empty[0]}' in it (or all of them fit an earlier key). "
-            f"Names begin with {', '.join(parts)}."
-        )
-    return [
-        {"params": parameters, "lr": options.lr * (1 if key is None else multipliers[key])}
-        for key, parameters in groups.items()
-        if parameters
-    ]
+    """The optimiser over those of a network's parameters that are to be trained."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return OPTIMIZERS[chosen.name].build(chosen.options, params=trained)

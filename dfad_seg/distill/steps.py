@@ -39,7 +39,6 @@ def student_step(
     optimizer: Optimizer,
     loss_fn: Discrepancy,
     teacher_logits: Tensor | None = None,
-    accumulate: int = 1,
     pooling: int = 1,
     interpolation: Interpolation | None = None,
     rng: torch.Generator | None = None,
@@ -58,8 +57,6 @@ def student_step(
         optimizer: over the student's parameters; its gradients are cleared first.
         loss_fn: the discrepancy to minimise.
         teacher_logits: the teacher's of these images, pooled, if they are known already; else the teacher is asked.
-        accumulate: parts into which the batch is split, one after the other, to save memory. The gradient is that of
-            the whole batch if the loss is a mean over images and no BatchNorm mixes them; BatchNorm sees the parts.
         pooling: both networks' logits are averaged over squares of so many pixels first, see `pooled`.
         interpolation: replaces a part of the batch by samples between its images; needs `rng`.
         rng: of the interpolation, on the images' device.
@@ -75,42 +72,32 @@ def student_step(
         it should), `logit_peak` (the size of its largest logit) and the regularisers' terms by name; the teacher's
         images, and its logits, pooled.
     """
-    images = images.detach()
     optimizer.zero_grad(set_to_none=True)
-    losses, lessons, agreements, peaks = [], [], [], []
+    # Known logits are of no use where the teacher is to see the images in between.
+    if interpolation is not None and interpolation.labels == "teacher":
+        teacher_logits = None
+    matching = features if teacher_logits is None else None
+    with nullcontext() if matching is None else matching.watch():
+        with torch.no_grad(), autocast():
+            lesson = _lesson(images.detach(), teacher_logits, teacher, pooling, interpolation, rng)
+        with autocast():
+            student_logits = pooled(student(lesson.images), pooling)
+    loss = loss_fn(student_logits if adjustment is None else adjustment(student_logits), lesson.targets)
     terms: dict[str, Tensor] = {}
-    known = [None] * accumulate if teacher_logits is None else _split(teacher_logits, accumulate)
-    for part, logits in zip(_split(images, accumulate), known, strict=True):
-        share = len(part) / len(images)
-        # Known logits are of no use where the teacher is to see the images in between.
-        if interpolation is not None and interpolation.labels == "teacher":
-            logits = None
-        matching = features if logits is None else None
-        with nullcontext() if matching is None else matching.watch():
-            with torch.no_grad(), autocast():
-                lesson = _lesson(part, logits, teacher, pooling, interpolation, rng)
-            with autocast():
-                student_logits = pooled(student(lesson.images), pooling)
-        compared = student_logits if adjustment is None else adjustment(student_logits)
-        loss = loss_fn(compared, lesson.targets)
-        if matching is not None:
-            with autocast():
-                found = matching.terms(lesson.matching)
-            loss = loss + matching.weighted(found)
-            terms = {name: terms.get(name, 0) + share * value.detach() for name, value in found.items()}
-        backward(loss * share)
-        losses.append(loss.detach() * share)
-        lessons.append(lesson)
-        agree = student_logits.detach().argmax(dim=1) == lesson.targets.argmax(dim=1)
-        agreements.append(agree.float().mean() * share)
-        peaks.append(torch.stack(student_logits.detach().aminmax()).abs().max())
-        del loss, student_logits, compared  # their graph must not live beside the next part's
+    if matching is not None:
+        with autocast():
+            terms = matching.terms(lesson.matching)
+        loss = loss + matching.weighted(terms)
+    backward(loss)
     _clip(optimizer, clip_norm)
     optimizer.step()
-    meters = {"agreement": torch.stack(agreements).sum(), "logit_peak": torch.stack(peaks).max(), **terms}
-    shown = _join([lesson.teacher_images for lesson in lessons])
-    said = _join([lesson.teacher_logits for lesson in lessons])
-    return Step(torch.stack(losses).sum(), meters, shown, said)
+    said = student_logits.detach()
+    meters = {
+        "agreement": (said.argmax(dim=1) == lesson.targets.argmax(dim=1)).float().mean(),
+        "logit_peak": torch.stack(said.aminmax()).abs().max(),
+        **{name: value.detach() for name, value in terms.items()},
+    }
+    return Step(loss.detach(), meters, lesson.teacher_images, lesson.teacher_logits)
 
 
 def _lesson(
@@ -150,7 +137,6 @@ def generator_step(
     optimizer: Optimizer,
     objective: GeneratorObjective,
     student_norm: str = "update",
-    accumulate: int = 1,
     clip_norm: float | None = None,
     backward: Backward = torch.Tensor.backward,
     autocast: Autocast = nullcontext,
@@ -168,8 +154,6 @@ def generator_step(
         objective: the generator's loss.
         student_norm: what the student's BatchNorm does here, see `batch_norm_mode`. The paper's code leaves the
             student in training mode, so its running statistics see these images too: `"update"`.
-        accumulate: as in `student_step`; terms that are no mean over images, such as the logarithm in −log(1 + MAE),
-            become the mean of the parts' terms.
         clip_norm: as in `student_step`, and the following.
         backward: likewise.
         autocast: likewise.
@@ -179,27 +163,18 @@ def generator_step(
         logits.
     """
     optimizer.zero_grad(set_to_none=True)
-    meters: dict[str, Tensor] = {}
-    losses, shown, said = [], [], []
     with no_parameter_gradients(student), batch_norm_mode(student, student_norm):
-        for part in _split(latents, accumulate):
-            with autocast():
-                images = generator(part)
-                with objective.watch_teacher():
-                    logits = teacher(images)
-                student_logits = student(images) if objective.adversarial_weight else None
-            loss, terms = objective(images=images, latents=part, student_logits=student_logits, teacher_logits=logits)
-            share = len(images) / _count(latents)
-            backward(loss * share)
-            losses.append(loss.detach() * share)
-            for name, value in terms.items():
-                meters[name] = meters.get(name, 0) + value.detach() * share
-            shown.append(images.detach())
-            said.append(logits.detach())
-            del images, logits, student_logits, loss, terms  # their graph must not live beside the next part's
+        with autocast():
+            images = generator(latents)
+            with objective.watch_teacher():
+                logits = teacher(images)
+            student_logits = student(images) if objective.adversarial_weight else None
+        loss, terms = objective(images=images, latents=latents, student_logits=student_logits, teacher_logits=logits)
+        backward(loss)
     _clip(optimizer, clip_norm)
     optimizer.step()
-    return Step(torch.stack(losses).sum(), meters, _join(shown), _join(said))
+    meters = {name: value.detach() for name, value in terms.items()}
+    return Step(loss.detach(), meters, images.detach(), logits.detach())
 
 
 def supervised_step(
@@ -228,24 +203,3 @@ def _clip(optimizer: Optimizer, clip_norm: float | None) -> None:
     if clip_norm is not None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
-
-
-def _count(batch: Any) -> int:
-    """The number of samples in a tensor, or in a tuple of tensors, with the samples along the first axis."""
-    return len(batch) if isinstance(batch, Tensor) else len(batch[0])
-
-
-def _join(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _split(batch: Any, parts: int) -> list[Any]:
-    """A tensor, or a (named) tuple of tensors, as `parts` nearly equal pieces along the first axis."""
-    if parts == 1:
-        return [batch]
-    if _count(batch) < parts:
-        raise ValueError(f"a batch of {_count(batch)} cannot be split into {parts} parts")
-    if isinstance(batch, Tensor):
-        return list(batch.tensor_split(parts))
-    pieces = zip(*(tensor.tensor_split(parts) for tensor in batch), strict=True)
-    return [batch._make(piece) if hasattr(batch, "_make") else tuple(piece) for piece in pieces]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-import torch
 from lightning_fabric import Fabric
 from torch import nn
 
@@ -45,8 +44,7 @@ def train_supervised(
     """
     fabric = launched(fabric)
     wrapped, optimizer = fabric.setup(network, build_optimizer(training.student_optimizer, network))
-    weight = None if training.class_weights is None else torch.tensor(training.class_weights)
-    loss = partial(focal_loss, gamma=training.focal_gamma, weight=weight, ignore_index=ignore_index)
+    loss = partial(focal_loss, gamma=training.focal_gamma, ignore_index=ignore_index)
     progress = Progress(
         training, fabric=fabric, networks={"student": unwrap(wrapped)}, optimizers={"student": optimizer}, hooks=hooks
     )

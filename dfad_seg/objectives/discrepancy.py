@@ -33,11 +33,6 @@ def log_mae(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return torch.log1p(mae(student_logits, teacher_logits))
 
 
-def mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Mean squared difference of the logits."""
-    return F.mse_loss(student_logits.float(), teacher_logits.float())
-
-
 def kl(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0) -> Tensor:
     """T² · KL(teacher ‖ student) of the class distributions softmax(z / T), mean over samples and pixels, in nats.
 
@@ -66,7 +61,6 @@ def jensen_shannon(student_logits: Tensor, teacher_logits: Tensor, *, temperatur
 DISCREPANCIES: dict[str, Discrepancy] = {
     "mae": mae,
     "log_mae": log_mae,
-    "mse": mse,
     "kl": kl,
     "jensen_shannon": jensen_shannon,
 }

@@ -10,25 +10,20 @@ from torch import Tensor
 LabelLoss = Callable[[Tensor, Tensor], Tensor]
 
 
-def focal_loss(
-    logits: Tensor, labels: Tensor, *, gamma: float = 2.0, weight: Tensor | None = None, ignore_index: int = 255
-) -> Tensor:
+def focal_loss(logits: Tensor, labels: Tensor, *, gamma: float = 2.0, ignore_index: int = 255) -> Tensor:
     """Focal loss, the mean of −(1 − p_t)^γ log p_t over labelled pixels (Lin et al. 2017, eq. 4).
 
-    With γ = 0 it is the cross-entropy. Class weights multiply each pixel's term and divide by their sum, as in
-    `torch.nn.functional.cross_entropy`.
+    With γ = 0 it is the cross-entropy.
 
     Args:
         logits: (N, C, H, W).
         labels: (N, H, W) class ids; `ignore_index` takes no part. All ignored gives 0.
         gamma: focusing exponent, ≥ 0.
-        weight: (C,) class weights.
     """
     log_p = F.log_softmax(logits.float(), dim=1)
     valid = labels != ignore_index
     target = labels.where(valid, 0)
     log_pt = log_p.gather(1, target.unsqueeze(1)).squeeze(1)
-    scale = valid.float() if weight is None else weight.to(log_p)[target] * valid
     # Bounded away from 0, where a power below 1 has no derivative.
     per_pixel = -((1 - log_pt.exp()).clamp_min(1e-6) ** gamma) * log_pt if gamma else -log_pt
-    return (scale * per_pixel).sum() / scale.sum().clamp_min(1e-12)
+    return (valid * per_pixel).sum() / valid.sum().clamp_min(1)

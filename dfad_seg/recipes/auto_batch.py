@@ -47,9 +47,9 @@ def with_largest_batch(config: Config, begun: Path | None = None) -> Config:
     cuda = config.device != "cpu" and torch.cuda.is_available()
     budget = SHARE * (torch.cuda.mem_get_info()[0] if cuda else free_memory())
     parts: Any = getattr(config, "generator", None)
-    least = config.accumulate * max(2, getattr(parts and parts.options, "sub_generators", 1))
-    more = max(0, least - PROBES[0] * config.accumulate)
-    probes = (PROBES[0] * config.accumulate + more, PROBES[1] * config.accumulate + more)
+    least = max(2, getattr(parts and parts.options, "sub_generators", 1))
+    more = max(0, least - PROBES[0])
+    probes = (PROBES[0] + more, PROBES[1] + more)
     first, second = (peak_memory(config, batch) for batch in probes)
     if first is None or second is None:
         raise InputError(f"--auto-batch: not even a batch of {probes[1]} fits into memory.")
@@ -76,7 +76,7 @@ def largest_batch(probes: tuple[int, int], peaks: tuple[int, int], budget: float
     if batch < least:
         raise InputError(
             f"--auto-batch: a batch of {least} needs {(fixed + least * per_image) / 2**30:.1f} GiB, "
-            f"and {budget / 2**30:.1f} GiB may be used. Take a smaller image_size or set accumulate."
+            f"and {budget / 2**30:.1f} GiB may be used. Take a smaller image_size."
         )
     return batch
 

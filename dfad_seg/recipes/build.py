@@ -23,7 +23,7 @@ from dfad_seg.datasets import (
     train_loader,
     train_transform,
 )
-from dfad_seg.distill import DataFree, Losses, Supervised, WithData, build_optimizer, losses_of
+from dfad_seg.distill import DataFree, Losses, WithData, losses_of
 from dfad_seg.distill.hooks import Evaluate
 from dfad_seg.distill.seeds import derived_seed
 from dfad_seg.distill.world import reduced
@@ -76,15 +76,12 @@ def build_experiment(
         InputError: anything wrong with the networks' sections or their checkpoints.
     """
     info = meta_info(config)
-    if isinstance(config, Supervised) and len(config.class_weights or info.classes) != info.num_classes:
-        raise InputError(f"class_weights has {len(config.class_weights or ())} values for {info.num_classes} classes.")
     torch.manual_seed(derived_seed(config.seed, 0, 0, "initialisation"))
     if config.cuts and isinstance(config, WithData):
         return _with_cut_student(config, info, device, student_as_cut)
     section = config.teacher if config.trained_role == "teacher" else config.student
     assert section is not None
     trained = to_layout(build_network(section.name, section.values(), config.trained_role, info))
-    build_optimizer(config.student_optimizer, trained)  # for its errors, before anything is written
     experiment = Experiment(config, info, trained)
     if isinstance(config, WithData):
         experiment.teacher = teacher = to_layout(build_teacher(config, info))
@@ -104,7 +101,6 @@ def _with_cut_student(config: WithData, info: MetaInfo, device: torch.device | s
         student = load_segmentor(file, trust=is_cut_of(file, teacher))
     if losses.features is not None:  # they look into the student
         losses.features = losses_of(config, teacher=teacher, student=student, generator=generator).features
-    build_optimizer(config.student_optimizer, student)  # for its errors
     return Experiment(config, info, to_layout(student), teacher, generator, losses)
 
 
@@ -113,7 +109,6 @@ def build_generator(config: Config, num_classes: int) -> ImageGenerator | None:
     if isinstance(config, GameConfig):
         kind = GENERATORS[config.generator.name]
         generator = kind.build(config.generator.options, num_classes=num_classes, image_size=config.image_size)
-        build_optimizer(config.generator_optimizer, generator)  # for its errors
         return to_layout(generator)
     return NoiseGenerator() if isinstance(config, DataFree) else None
 

@@ -174,7 +174,7 @@ def _faults(config: Config, work_dir: Path) -> Any:
     height, width = config.image_size
     lower = "Lower batch_size or image_size"
     if config.data_free:
-        lower += ", raise accumulate, or find the batch with --auto-batch"
+        lower += ", or find the batch with --auto-batch"
     then = f" What was saved in {work_dir} is whole: repeat the command, with --resume if there is a checkpoint."
     return explained(batch=f"batch_size {config.batch_size} at {height}x{width}", advice=lower, then=then)
 

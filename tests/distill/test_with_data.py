@@ -57,7 +57,5 @@ def test_distillation_with_data_needs_no_labels():
     assert equal_states(first, with_data("distill_with_data", images=shuffled))
 
 
-def test_class_weights_and_focal_loss_reach_the_loss():
-    plain = with_data("supervised")
-    assert not equal_states(plain, with_data("supervised", class_weights=[1, 2, 3]))
-    assert not equal_states(plain, with_data("supervised", focal_gamma=2.0))
+def test_focal_loss_reaches_the_loss():
+    assert not equal_states(with_data("supervised"), with_data("supervised", focal_gamma=2.0))

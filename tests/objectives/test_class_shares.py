@@ -64,7 +64,7 @@ def test_a_class_that_is_never_predicted_stays_near_the_prior(norm):
 
 
 def test_labels_may_be_finer_than_features_and_come_in_parts(norm):
-    """Predictions have the images' resolution; an accumulated step asks the teacher part by part."""
+    """Predictions have the images' resolution; a step may ask the teacher part by part."""
     labels = drawn(TRUE)
     fine = labels.repeat_interleave(4, dim=1).repeat_interleave(4, dim=2)
     inputs = features(labels)

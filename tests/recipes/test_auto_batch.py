@@ -26,8 +26,8 @@ def test_every_painter_gets_an_image(world, monkeypatch):
     monkeypatch.setattr(auto_batch, "peak_memory", lambda config, batch: tried.append(batch) or GIB + batch * GIB // 10)
     monkeypatch.setattr(auto_batch, "free_memory", lambda: 4 * GIB)
     generator = {"type": "layout", "sub_generators": 6}
-    config = parse_config(world.configs["dfad"] | {"generator": generator, "batch_size": 12, "accumulate": 2})
-    assert with_largest_batch(config).batch_size == 24 and tried == [12, 28]
+    config = parse_config(world.configs["dfad"] | {"generator": generator, "batch_size": 12})
+    assert with_largest_batch(config).batch_size == 24 and tried == [6, 14]
 
 
 def test_no_more_than_the_memory_holds(world, monkeypatch):

@@ -230,11 +230,6 @@ def test_a_new_run_that_fails_at_once_leaves_nothing(world, capsys, tmp_path):
     assert not run.exists()
 
 
-def test_class_weights_of_another_length(world, capsys, tmp_path):
-    config = write(tmp_path / "c.yaml", world.configs["supervised"] | {"class_weights": [1.0, 2.0]})
-    refused(capsys, tmp_path, "train", config, says=["class_weights has 2 values for 11 classes"])
-
-
 def test_divergence_ends_with_its_own_code(world, capsys, tmp_path):
     optimizer = {"type": "sgd", "lr": 1.0e30}
     config = write(tmp_path / "c.yaml", world.configs["random_noise"] | {"student_optimizer": optimizer})
