@@ -147,7 +147,7 @@ def test_a_forbidden_import_is_found(source: str) -> None:
         ("dfad_seg.distill.steps", "from dfad_seg.objectives import Discrepancy"),
         ("dfad_seg.distill.steps", "from .norm import batch_norm_mode"),
         ("dfad_seg.distill.__init__", "from . import steps"),
-        ("dfad_seg.runs.pictures", "from dfad_seg.evaluation.pictures import legend"),
+        ("dfad_seg.runs.report", "from dfad_seg.evaluation.pictures import legend"),
         ("dfad_seg.datasets.transforms", "import albumentations"),
         ("dfad_seg.recipes.train", "from dfad_seg.config import Config"),
         ("dfad_seg.datasets.base", "'''dfad_seg.datasets is named in prose here.'''\nimport numpy"),

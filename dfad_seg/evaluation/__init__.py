@@ -10,7 +10,7 @@ from dfad_seg.evaluation.metrics import SegmentationMetrics, metrics_from_confus
 from dfad_seg.evaluation.options import EvaluationOptions, Inference
 from dfad_seg.evaluation.predictions import PredictionFolder, PredictionWriter
 from dfad_seg.evaluation.results import Comparison, Evaluation, write_result
-from dfad_seg.evaluation.tables import format_comparison, recovered
+from dfad_seg.evaluation.tables import align, percent
 
 __all__ = [
     "STORED",
@@ -33,11 +33,11 @@ __all__ = [
     "PredictionWriter",
     "SegmentationMetrics",
     "evaluate_miou",
-    "format_comparison",
+    "align",
     "metrics_from_confusion",
     "miou_difference",
     "miou_interval",
     "predict",
-    "recovered",
+    "percent",
     "write_result",
 ]

@@ -58,13 +58,6 @@ class SegmentationMetrics:
         weighted = [iou * pixels for iou, pixels in zip(self.iou, self.support, strict=True) if pixels]
         return math.fsum(weighted) / sum(self.support)
 
-    def constant(self) -> SegmentationMetrics:
-        """Those of the best constant prediction on the same data set: the most frequent class everywhere."""
-        most = self.support.index(max(self.support))
-        counts = torch.zeros(len(self.classes), len(self.classes), dtype=torch.int64)
-        counts[:, most] = torch.tensor(self.support)
-        return metrics_from_confusion(counts, self.classes, ignored=self.ignored)
-
     def subset_miou(self, names: Iterable[str]) -> float:
         """Mean IoU of the named classes only; nan when none of them occurs.
 

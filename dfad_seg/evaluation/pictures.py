@@ -69,19 +69,18 @@ def write_comparison_picture(
         raise InputError(f"a prediction of size {found[last].shape} has no errors on a truth of size {truth.shape}.")
     evaluated = np.count_nonzero(truth != ignore_index)
     wrong = np.count_nonzero((found[last] != truth) & (truth != ignore_index))
-    few = _taken(truth.shape[0], 2 * heights[1]), _taken(truth.shape[1], 2 * heights[1] * truth.shape[1] // len(truth))
-    truth, found = truth[np.ix_(*few)], {name: labels[np.ix_(*few)] for name, labels in found.items()}
+    size = min(len(truth), heights[1]), max(1, round(truth.shape[1] * min(1, heights[1] / len(truth))))
+    shown = np.ix_(*(np.arange(kept) * side // kept for kept, side in zip(size, truth.shape, strict=True)))
+    truth, found = truth[shown], {name: labels[shown] for name, labels in found.items()}
     picture = as_picture(image)
-    if picture.shape[:2] != truth.shape:
-        smaller = picture.shape[0] > truth.shape[0]
-        how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-        picture = np.asarray(cv2.resize(picture, truth.shape[::-1], interpolation=how), np.uint8)
+    if picture.shape[:2] != size:
+        how = cv2.INTER_AREA if picture.shape[0] > size[0] else cv2.INTER_LINEAR
+        picture = np.asarray(cv2.resize(picture, size[::-1], interpolation=how), np.uint8)
     panels = {"image": picture, "truth": colourise(truth, palette)}
     panels |= {name: colourise(labels, palette) for name, labels in found.items()}
     share = f"{100 * wrong / evaluated:.1f} %" if evaluated else "-"
     panels[f"{last}'s errors: {share}"] = _errors(found[last], truth, ignore_index)
-    strips = [captioned(_fitted(enlarge(panel, heights[0]), heights[1]), name) for name, panel in panels.items()]
-    body = beside(strips)
+    body = beside([captioned(enlarge(panel, heights[0]), name) for name, panel in panels.items()])
     entries = [(classes[label], palette[label]) for label in present(len(classes), truth, *found.values())]
     entries += [("ignored", BLACK)] if (truth == ignore_index).any() else []
     entries += [("wrong", WRONG)] if wrong else []
@@ -95,12 +94,6 @@ def _errors(predicted: NDArray[Any], truth: NDArray[Any], ignore_index: int) -> 
     picture[predicted != truth] = WRONG
     picture[truth == ignore_index] = BLACK
     return picture
-
-
-def _taken(length: int, most: int) -> NDArray[np.intp]:
-    """Which rows or columns are kept, evenly spread; all, or `most` of them."""
-    kept = min(length, max(1, most))
-    return (np.arange(kept) * length + length // 2) // kept if kept < length else np.arange(length)
 
 
 def as_picture(image: ArrayLike | Tensor) -> Picture:
@@ -129,42 +122,23 @@ def enlarge(picture: Picture, min_height: int) -> Picture:
     return picture.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else picture
 
 
-def _fitted(picture: Picture, max_height: int) -> Picture:
-    """Reduced to `max_height` where it is higher; the mean of the colours, so that thin things stay visible."""
-    height, width = picture.shape[:2]
-    if height <= max_height:
-        return picture
-    size = (max(1, round(width * max_height / height)), max_height)
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
 def captioned(picture: Picture, caption: str) -> Picture:
     """The picture with one line of text above it, widened with white where the text is wider."""
-    strip = blank(_LINE, max(picture.shape[1], text_width(caption)))
-    write_line(strip, caption, x=0)
-    return stacked([strip, picture])
+    return stacked([_written(caption), picture])
 
 
 def beside(pictures: Sequence[Picture]) -> Picture:
     """Pictures from left to right with a gap, aligned at the top, on white."""
-    height = max(picture.shape[0] for picture in pictures)
-    canvas = blank(height, sum(picture.shape[1] for picture in pictures) + _MARGIN * (len(pictures) - 1))
-    x = 0
-    for picture in pictures:
-        canvas[: picture.shape[0], x : x + picture.shape[1]] = picture
-        x += picture.shape[1] + _MARGIN
-    return canvas
+    return stacked([picture.swapaxes(0, 1) for picture in pictures], gap=_MARGIN).swapaxes(0, 1)
 
 
 def stacked(pictures: Sequence[Picture], gap: int = 0) -> Picture:
     """Pictures from top to bottom, aligned at the left, on white."""
     width = max(picture.shape[1] for picture in pictures)
-    canvas = blank(sum(picture.shape[0] for picture in pictures) + gap * (len(pictures) - 1), width)
-    y = 0
-    for picture in pictures:
-        canvas[y : y + picture.shape[0], : picture.shape[1]] = picture
-        y += picture.shape[0] + gap
-    return canvas
+    gaps = [*[gap] * (len(pictures) - 1), 0]
+    white = [((0, below), (0, width - picture.shape[1]), (0, 0)) for picture, below in zip(pictures, gaps, strict=True)]
+    padded = [np.pad(picture, sides, constant_values=255) for picture, sides in zip(pictures, white, strict=True)]
+    return np.concatenate(padded)
 
 
 def framed(parts: Sequence[Picture]) -> Picture:
@@ -174,40 +148,22 @@ def framed(parts: Sequence[Picture]) -> Picture:
 
 def legend(entries: Iterable[tuple[str, tuple[int, int, int]]], width: int) -> Picture:
     """Colour fields with names, in as many lines as `width` asks for."""
-    lines: list[list[tuple[str, tuple[int, int, int], int]]] = [[]]
-    x = 0
+    lines: list[list[Picture]] = [[]]
     for name, colour in entries:
-        needed = _SWATCH + 6 + text_width(name)
-        if lines[-1] and x + needed > width:
-            lines.append([])
-            x = 0
-        lines[-1].append((name, colour, x))
-        x += needed + 2 * _MARGIN
-    ends = [start + _SWATCH + 6 + text_width(name) for line in lines for name, _, start in line]
-    canvas = blank(_LINE * len(lines), max(width, *ends, 1))
-    for number, line in enumerate(lines):
-        top = number * _LINE
-        for name, colour, start in line:
-            field = canvas[top + 5 : top + 5 + _SWATCH, start : start + _SWATCH]
-            field[:] = _INK
-            field[1:-1, 1:-1] = colour
-            write_line(canvas[top : top + _LINE], name, x=start + _SWATCH + 6)
-    return canvas
+        field = np.full((_LINE, _SWATCH, 3), 255, np.uint8)
+        field[5 : 5 + _SWATCH] = _INK
+        field[6 : 4 + _SWATCH, 1:-1] = colour
+        lines[-1].append(beside([field, _written(name)]))
+        if len(lines[-1]) > 1 and beside(lines[-1]).shape[1] > width:
+            lines.append([lines[-1].pop()])
+    return stacked([beside(line) for line in lines if line] or [_written("")])
 
 
-def blank(height: int, width: int) -> Picture:
-    """A white picture."""
-    return np.full((height, width, 3), 255, dtype=np.uint8)
-
-
-def text_width(text: str) -> int:
-    """Width in pixels of one line of text, with room at the right."""
-    return cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0] + 4
-
-
-def write_line(strip: Picture, text: str, x: int) -> None:
-    """Draw one line of text into a strip of a line's height, from column `x`."""
-    cv2.putText(strip, text, (x, _LINE - 7), _FONT, _FONT_SCALE, _INK, 1, cv2.LINE_AA)
+def _written(text: str) -> Picture:
+    """A line of text."""
+    strip = np.full((_LINE, cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0] + 4, 3), 255, np.uint8)
+    cv2.putText(strip, text, (0, _LINE - 7), _FONT, _FONT_SCALE, _INK, 1, cv2.LINE_AA)
+    return strip
 
 
 def write_png(path: str | Path, picture: Picture) -> None:

@@ -3,62 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from operator import attrgetter
-
-from dfad_seg.common.errors import InputError, choose
-from dfad_seg.evaluation.metrics import SegmentationMetrics
-
-
-def format_comparison(
-    columns: Mapping[str, SegmentationMetrics],
-    reference: str = "teacher",
-    student: str = "student",
-    *,
-    markdown: bool = False,
-) -> str:
-    """Per-class IoU in percent, one column for each model, and the share of the reference recovered.
-
-    The share is (student − constant) / (reference − constant), where the constant prediction is that of the most
-    frequent class everywhere: a student that has learnt nothing more has recovered nothing.
-
-    Args:
-        columns: model name → its metrics on one data set, in the order of the table's columns.
-        reference: the column that `recovered` is measured against.
-        student: the column whose share is shown as `recovered`; `-` where that is undefined.
-        markdown: a Markdown table instead of plain text.
-
-    Raises:
-        InputError: a column is missing, or the models were evaluated on different classes.
-    """
-    base, best = choose(dict(columns), reference, "column"), choose(dict(columns), student, "column")
-    for name, metrics in columns.items():
-        if metrics.classes != base.classes:
-            raise InputError(
-                f"'{name}' was evaluated on the classes {', '.join(metrics.classes)}, but '{reference}' on "
-                f"{', '.join(base.classes)}; a comparison needs the same data set."
-            )
-    models = [best, base, base.constant()]
-
-    def row(name: str, values: Callable[[SegmentationMetrics], float]) -> list[str]:
-        share = recovered(*map(values, models))
-        cells = [percent(values(metrics)) for metrics in columns.values()]
-        return [name, *cells, "-" if math.isnan(share) else f"{100 * share:.1f} %"]
-
-    body = [row(name, partial(_iou, label)) for label, name in enumerate(base.classes)]
-    summary = [row(key, attrgetter(key)) for key in ("mIoU", "mAcc", "aAcc")]
-    return align([["IoU", *columns, "recovered"], *body], summary, markdown=markdown)
-
-
-def _iou(label: int, metrics: SegmentationMetrics) -> float:
-    return metrics.iou[label]
-
-
-def recovered(value: float, reference: float, constant: float) -> float:
-    """The share of what the reference is better than the constant prediction; nan where it is not better."""
-    constant = 0.0 if math.isnan(constant) else constant
-    return (value - constant) / (reference - constant) if reference > constant else math.nan
+from collections.abc import Sequence
 
 
 def percent(value: float, *, signed: bool = False) -> str:

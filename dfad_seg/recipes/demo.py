@@ -8,7 +8,7 @@ from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import write_json, write_text
 from dfad_seg.config import Config, dump_config, load_config
 from dfad_seg.datasets import write_street_scenes
-from dfad_seg.evaluation import SegmentationMetrics, format_comparison
+from dfad_seg.evaluation import SegmentationMetrics, align, percent
 from dfad_seg.recipes.evaluate import evaluate
 from dfad_seg.recipes.sources import load_role
 from dfad_seg.recipes.train import train
@@ -93,11 +93,15 @@ def train_once(config: Config, run: Path, *, command: str) -> Path:
 
 def _tell(work_dir: Path, scores: dict[str, SegmentationMetrics], parameters: dict[str, int]) -> None:
     write_json(work_dir / "results.json", {name: metrics.to_dict() for name, metrics in scores.items()})
-    write_text(work_dir / "results.md", format_comparison(scores, markdown=True) + "\n")
+    rows = [["IoU", *scores]]
+    classes = next(iter(scores.values())).classes
+    rows += [[name, *(percent(of.iou[i]) for of in scores.values())] for i, name in enumerate(classes)]
+    totals = [[key, *(percent(getattr(of, key)) for of in scores.values())] for key in ("mIoU", "mAcc", "aAcc")]
+    write_text(work_dir / "results.md", align(rows, totals, markdown=True) + "\n")
     teacher, *others = (scores[title].mIoU for title, _ in STAGES.values())
     cut, student, noise = (f"{miou / teacher:.0%}" for miou in others)
     print("\nIoU on the street scenes' test split, none of which any network was trained on:\n")
-    print(format_comparison(scores))
+    print(align(rows, totals))
     print(
         f"\nNeither student saw an image of the data set. The one that was cut out of the teacher has"
         f" {parameters['cut']:,} of its {parameters['teacher']:,}\n"

@@ -17,8 +17,8 @@ from dfad_seg.datasets import MetaInfo
 from dfad_seg.distill import Hooks
 from dfad_seg.distill.hooks import Evaluate
 from dfad_seg.recipes.finishing import refresh_report
+from dfad_seg.recipes.pictures import write_generated
 from dfad_seg.runs import ProgressReport, RunDirectory
-from dfad_seg.runs.pictures import generated_grid
 
 
 class StopSignals:
@@ -79,14 +79,9 @@ def build_hooks(
     def preview(step: int, images: Tensor, teacher_labels: Tensor, student_labels: Tensor) -> None:
         if run is not None:
             file = run.path / "pictures" / f"generated_{step:08d}.png"
-            generated_grid(
-                file,
-                images,
-                teacher_labels,
-                student_labels,
-                palette=info.palette,
-                classes=info.classes,
-                title=f"generated images after {step} iterations",
+            title = f"generated images after {step} iterations"
+            write_generated(
+                file, images, teacher_labels, student_labels, title=title, classes=info.classes, palette=info.palette
             )
             run.log_picture("generated", step, file)
             refresh_report(run.path)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dfad_seg.evaluation import recovered
 from dfad_seg.runs.records import Score, Summary
 
 
@@ -95,8 +94,9 @@ def share_kept(student: Score, teacher: Score) -> tuple[float | None, float | No
     """The student's share of the teacher's mIoU, and the same above the best constant prediction."""
     share = student.mIoU / teacher.mIoU if teacher.mIoU else None
     constant = student.constant if student.constant is not None else teacher.constant
-    above = math.nan if constant is None else recovered(student.mIoU, teacher.mIoU, constant)
-    return share, None if math.isnan(above) else above
+    if constant is None or teacher.mIoU <= constant:
+        return share, None
+    return share, (student.mIoU - constant) / (teacher.mIoU - constant)
 
 
 def _ratio(a: float | None, b: float | None) -> str:

@@ -23,7 +23,6 @@ def warm():
 
     import dfad_seg.datasets.transforms
     import dfad_seg.recipes.train
-    import dfad_seg.runs.pictures  # noqa: F401
 
     # No backward pass here: a process that has made one cannot make another after a fork.
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""A trained generator by class: what it makes of each, and how far the teacher sees what the layouts ask for."""
+"""Pictures of what a generator makes, on the way and by class at the end."""
 
 from __future__ import annotations
 
@@ -6,18 +6,45 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dfad_seg.common.labels import labels_of
 from dfad_seg.distill import batch_norm_mode
 from dfad_seg.distill.seeds import iteration_rng
-from dfad_seg.evaluation.pictures import Palette, as_picture, beside, captioned, colourise, enlarge, framed, write_png
-from dfad_seg.evaluation.pictures import stacked as in_column
+from dfad_seg.evaluation import pictures
 from dfad_seg.generators import ImageGenerator, LayoutGenerator
 
 BATCHES, BATCH = 8, 8
 ROW = 6
 """Classes side by side."""
+
+
+def write_generated(
+    path: Path,
+    images: Tensor,
+    teacher_labels: Tensor,
+    student_labels: Tensor,
+    *,
+    title: str,
+    classes: Sequence[str],
+    palette: pictures.Palette,
+) -> None:
+    """Write a PNG of generated images (N, 3, H, W) in [0, 1] above both networks' predictions of them (N, H, W)."""
+    same = ", ".join(f"{share:.0%}" for share in (teacher_labels == student_labels).flatten(1).float().mean(1))
+    rows = {
+        title: [pictures.as_picture(image.float()) for image in images],
+        "teacher's predictions": [pictures.colourise(labels, palette) for labels in teacher_labels],
+        f"student's predictions, the same on {same} of the pixels": [
+            pictures.colourise(labels, palette) for labels in student_labels
+        ],
+    }
+    strips = [
+        pictures.captioned(pictures.beside([pictures.enlarge(tile, 120) for tile in tiles]), name)
+        for name, tiles in rows.items()
+    ]
+    found = pictures.present(len(classes), teacher_labels, student_labels)
+    entries = [(classes[label], palette[label]) for label in found]
+    pictures.write_png(path, pictures.framed([*strips, pictures.legend(entries, strips[0].shape[1])]))
 
 
 def write_generator_sheet(
@@ -28,7 +55,7 @@ def write_generator_sheet(
     size: tuple[int, int],
     seed: int,
     classes: Sequence[str],
-    palette: Palette,
+    palette: pictures.Palette,
 ) -> dict[str, float | None]:
     """Draw, for each class, the generated image whose layout holds most of it, the layout, and the teacher's labels.
 
@@ -54,13 +81,13 @@ def write_generator_sheet(
             hits[label] += (here & (labels == label)).sum().cpu()
             area, place = here.flatten(1).float().mean(dim=1).max(dim=0)
             if area > best.get(label, (0.0, []))[0]:
-                found = [as_picture(images[place]), *(colourise(map_[place], palette) for map_ in (layouts, labels))]
-                best[label] = float(area), found
+                maps = (pictures.colourise(map_[place], palette) for map_ in (layouts, labels))
+                best[label] = float(area), [pictures.as_picture(images[place]), *maps]
     seen = {name: float(hits[i] / asked[i]) if asked[i] else None for i, name in enumerate(classes)}
     columns = [
-        captioned(in_column([enlarge(picture, 96) for picture in pictures], gap=2), classes[label])
-        for label, (_, pictures) in sorted(best.items())
+        pictures.captioned(pictures.stacked([pictures.enlarge(tile, 96) for tile in tiles], gap=2), classes[label])
+        for label, (_, tiles) in sorted(best.items())
     ]
-    rows = [beside(columns[start : start + ROW]) for start in range(0, len(columns), ROW)]
-    write_png(path, framed(rows))
+    rows = [pictures.beside(columns[start : start + ROW]) for start in range(0, len(columns), ROW)]
+    pictures.write_png(path, pictures.framed(rows))
     return seen
