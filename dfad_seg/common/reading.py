@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -28,6 +29,15 @@ def open_regular(path: str | Path) -> IO[bytes]:
         handle.close()
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
     return handle
+
+
+def file_hash(path: str | Path, kind: str) -> str:
+    """A checksum (sha256, md5) of a file's bytes, in hexadecimal; raises OSError as `open_regular`."""
+    made = hashlib.new(kind, usedforsecurity=False)
+    with open_regular(path) as handle:
+        while block := handle.read(1 << 20):
+            made.update(block)
+    return made.hexdigest()
 
 
 def read_text(path: str | Path, what: str, *, limit: int) -> str:

@@ -1,15 +1,14 @@
-"""Fetching a file over HTTP(S), and unpacking parts of an archive."""
+"""Fetching a file over HTTP(S), and unpacking an archive."""
 
 from __future__ import annotations
 
-import lzma
 import re
-import stat
+import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable
+from pathlib import Path
 
 from dfad_seg.common.errors import InputError, machine_fault, printable
 
@@ -17,16 +16,6 @@ Progress = Callable[[int, "int | None"], None]
 """`progress(done, total)`; `total` is None where it is not known."""
 
 MAX_DOWNLOAD = 4 * 1024**3
-MAX_FILE = 32 * 1024**2
-"""Bytes of one file in an archive."""
-MAX_FILES = 100_000
-MAX_UNPACKED = 8 * 1024**3
-"""Bytes of all files together that an archive may unpack to."""
-MAX_RATIO = 200
-"""Bytes that one byte of an archive may unpack to, as a mean over all its files; images gain next to nothing."""
-
-Choose = Callable[[PurePosixPath], "PurePosixPath | None"]
-"""A member's path in an archive → the path to unpack it to, or None to leave it out."""
 
 
 def download(url: str, target: Path, *, checksum: str | None = None, progress: Progress | None = None) -> None:
@@ -85,61 +74,16 @@ class _Bar:
         pass
 
 
-def unpack(archive: Path, target: Path, choose: Choose) -> int:
-    """Write members of a zip or tar file, compressed or not, into the folder `target`; returns how many.
+def unpack(archive: Path, target: Path) -> None:
+    """Unpack a zip or tar file, compressed or not, into the folder `target`, and nowhere else.
 
     Raises:
-        InputError: in most cases before anything is written, for a file that is not a whole archive, members that point
-            outside it (`..`, absolute paths), links and devices that `choose` wants, and sizes beyond the limits above.
+        InputError: the file is not a whole archive, or a tar file has links or paths that lead out of it.
     """
     try:
-        most = MAX_RATIO * max(archive.stat().st_size, 2**20)
-        opened: zipfile.ZipFile | tarfile.TarFile
-        with zipfile.ZipFile(archive) if zipfile.is_zipfile(archive) else tarfile.open(archive) as opened:
-            wanted: list[tuple[Path, Callable[[], bytes]]] = []
-            total = 0
-            members = _zipped(opened) if isinstance(opened, zipfile.ZipFile) else _tarred(opened)
-            for count, (name, size, plain, read) in enumerate(members):
-                place = choose(_safe_path(name, archive))
-                if place is None and count < 10 * MAX_FILES:
-                    continue
-                total += size
-                if not plain:
-                    raise InputError(f"{archive} holds the link or device '{printable(name)}'; not unpacked.")
-                if size > MAX_FILE:
-                    raise InputError(f"{archive} holds '{printable(name)}' of {size} bytes, too large; not unpacked.")
-                if len(wanted) >= MAX_FILES or place is None:
-                    raise InputError(f"{archive} holds more than {count} files; it is another archive.")
-                if total > MAX_UNPACKED or total > most:
-                    raise InputError(f"{archive} would unpack to {total} bytes or more; stopped.")
-                wanted.append((target / place, read))
-            for path, read in wanted:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(read())
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError) as e:
-        raise InputError(f"{archive} is not an intact archive: {printable(e)}.") from None
-    return len(wanted)
-
-
-Member = tuple[str, int, bool, Callable[[], bytes]]
-"""Name, bytes, whether it is a plain file, and what reads it."""
-
-
-def _zipped(opened: zipfile.ZipFile) -> Iterator[Member]:
-    for info in opened.infolist():
-        if not info.is_dir():
-            plain = not stat.S_ISLNK(info.external_attr >> 16)
-            yield info.filename, info.file_size, plain, lambda info=info: opened.read(info)  # type: ignore[misc]
-
-
-def _tarred(opened: tarfile.TarFile) -> Iterator[Member]:
-    for info in opened:
-        if not info.isdir():
-            yield info.name, info.size, info.isreg(), lambda info=info: opened.extractfile(info).read()  # type: ignore
-
-
-def _safe_path(name: str, archive: Path) -> PurePosixPath:
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name) or "\0" in name:
-        raise InputError(f"{archive} holds '{printable(name)}', which points outside the archive; not unpacked.")
-    return path
+        if zipfile.is_zipfile(archive):
+            shutil.unpack_archive(archive, target, "zip")
+        else:
+            shutil.unpack_archive(archive, target, "tar", filter="data")
+    except (shutil.ReadError, zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, ValueError) as error:
+        raise InputError(f"{archive} is not an intact archive: {printable(error)}.") from None

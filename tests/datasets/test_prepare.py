@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import stat
 import tarfile
 import threading
 import zipfile
@@ -200,8 +199,6 @@ def test_voc_is_unpacked_checked_and_kept(server: Server, tmp_path: Path) -> Non
     root, counts = tmp_path / "data", {"train": 2, "val": 1, "trainval": 3}
     assert prepare_voc(root, archive=tmp_path / "voc.tar", md5=md5, any_count=True) == counts
     assert [path.name for path in root.iterdir()] == ["VOCdevkit"] and (tmp_path / "voc.tar").exists()
-    found = {path.name for path in (root / VOC).iterdir()}
-    assert found == {"JPEGImages", "SegmentationClass", "ImageSets"}  # nothing that segmentation does not need
     assert prepare_voc(root, any_count=True) == counts  # no archive is asked for any more
     with pytest.raises(InputError, match="split 'train' has 2 images; 1464 are expected. Nothing was changed"):
         prepare_voc(root)
@@ -216,7 +213,7 @@ def test_voc_is_unpacked_checked_and_kept(server: Server, tmp_path: Path) -> Non
         ("wrong sum", "is not the official VOC 2012 archive: its md5 sum is [0-9a-f]{32}, not 0000"),
         ("no tar", "is not an intact archive"),
         ("cut", "no mask in .*SegmentationClass for image .*b.jpg|no Pascal VOC 2012 at"),
-        ("other content", "holds nothing of the data set voc"),
+        ("other content", "no Pascal VOC 2012 at"),
         ("missing", "cannot read .*voc.tar: No such file"),
         ("bad mask", "c.png holds label 77"),
     ],
@@ -240,55 +237,27 @@ def test_bad_archives_leave_nothing_behind(tmp_path: Path, archive: str, message
     assert path.exists() == (archive != "missing")
 
 
-@pytest.mark.parametrize("name", ["../evil.png", "/tmp/evil.png", "a/../../evil.png", "..\\evil.png", "C:\\e.png"])
-def test_members_that_point_outside_are_refused(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["../evil.png", "/tmp/evil_of_a_test.png", "a/../../evil.png"])
+def test_nothing_is_written_outside(tmp_path: Path, name: str) -> None:
     info = zipfile.ZipInfo("placeholder")
     info.filename = name  # the constructor would tidy it
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as opened:
         opened.writestr("good.png", b"good")
         opened.writestr(info, b"evil")
+    downloading.unpack(tmp_path / "a.zip", tmp_path / "deep" / "zip")
     tar_of(tmp_path / "a.tar", {"good.png": b"good", name: b"evil"})
-    for archive in ("a.zip", "a.tar"):
-        with pytest.raises(InputError, match="points outside"):
-            downloading.unpack(tmp_path / archive, tmp_path / "deep" / "target", lambda member: member)
-    assert {path.name for path in tmp_path.rglob("*")} == {"a.zip", "a.tar"}
+    if not name.startswith("/"):  # whose slash is taken off
+        with pytest.raises(InputError, match="not an intact archive"):
+            downloading.unpack(tmp_path / "a.tar", tmp_path / "deep" / "tar")
+    evil = [path for path in tmp_path.rglob("evil*") if not path.is_relative_to(tmp_path / "deep" / "tar")]
+    assert evil == [] and not Path("/tmp/evil_of_a_test.png").exists()
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, None])
-def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes | None) -> None:
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE])
+def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes) -> None:
     def change(info: tarfile.TarInfo) -> None:
-        info.type, info.linkname, info.size = kind or b"", "/etc/passwd", 0
+        info.type, info.linkname, info.size = kind, "/etc/passwd", 0
 
-    archive = tmp_path / "a"
-    if kind is None:
-        link = zipfile.ZipInfo("link.png")
-        link.external_attr = (stat.S_IFLNK | 0o777) << 16
-        with zipfile.ZipFile(archive, "w") as opened:
-            opened.writestr(link, "/etc/passwd")
-    else:
-        tar_of(archive, {"link.png": b""}, change)
-    with pytest.raises(InputError, match="link or device 'link.png'"):
-        downloading.unpack(archive, tmp_path / "out", lambda member: member)
-    assert downloading.unpack(archive, tmp_path / "out", lambda member: None) == 0
-
-
-@pytest.mark.parametrize("kind", ["zip", "tar", "gz"])
-def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    def refused(files: dict[str, bytes], message: str) -> None:
-        archive = tmp_path / f"a.{kind}"
-        if kind == "zip":
-            archive.write_bytes(zip_of(files))
-        else:
-            tar_of(archive, files)
-        with pytest.raises(InputError, match=message):
-            downloading.unpack(archive, tmp_path / "out", lambda member: member)
-
-    monkeypatch.setattr(downloading, "MAX_FILE", 1000)
-    refused({"big.png": b"\0" * 5000}, "5000 bytes, too large")
-    monkeypatch.setattr(downloading, "MAX_UNPACKED", 500)
-    refused(dict.fromkeys("ab", b"\0" * 300), "would unpack to 600 bytes")
-    monkeypatch.setattr(downloading, "MAX_FILES", 2)
-    refused(dict.fromkeys("abc", b""), "more than 2 files")
-    monkeypatch.setattr(downloading, "MAX_RATIO", 0)
-    refused({"a": b"12"}, "would unpack to 2 bytes")
-    assert not (tmp_path / "out").exists()
+    tar_of(tmp_path / "a", {"link.png": b""}, change)
+    with pytest.raises(InputError, match="not an intact archive"):
+        downloading.unpack(tmp_path / "a", tmp_path / "out")

@@ -21,9 +21,6 @@ def warm():
     import segmentation_models_pytorch  # noqa: F401
     import torch
 
-    import dfad_seg.datasets.transforms
-    import dfad_seg.recipes.train
-
     # No backward pass here: a process that has made one cannot make another after a fork.
     torch.set_num_threads(1)
 
