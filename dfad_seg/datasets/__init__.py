@@ -21,7 +21,7 @@ from dfad_seg.datasets.loaders import eval_loader, train_loader
 from dfad_seg.datasets.metainfo import CAMVID, NYUV2_13, VOC, MetaInfo, numbered_classes
 from dfad_seg.datasets.nyuv2 import NyuV2
 from dfad_seg.datasets.street_scenes import StreetScenes, draw_scene, write_street_scenes
-from dfad_seg.datasets.transforms import TrainingData, eval_transform, train_transform
+from dfad_seg.datasets.transforms import EvalTransform, TrainingData, TrainTransform
 from dfad_seg.datasets.voc import Voc
 
 
@@ -87,9 +87,9 @@ __all__ = [
     "dataset_info",
     "draw_scene",
     "eval_loader",
-    "eval_transform",
+    "EvalTransform",
     "numbered_classes",
     "train_loader",
-    "train_transform",
+    "TrainTransform",
     "write_street_scenes",
 ]

@@ -12,7 +12,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dfad_seg.common.errors import InputError
 from dfad_seg.common.values import Fraction, NonNegative, Positive, Rate, options
 
 
@@ -33,6 +32,10 @@ class TrainingData:
     num_workers: NonNegative = 2
     """Processes that read images; 0: none but the main one."""
 
+    def __post_init__(self) -> None:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale is {list(self.scale)}; a range [low, high] is needed")
+
 
 IGNORE = 255
 """Label of the border that padding adds; every data set here ignores 255."""
@@ -41,54 +44,37 @@ IGNORE = 255
 class TrainTransform:
     """The augmentation of a training sample; its result is fully settled by the seed of a call.
 
-    In this order: the short side is resized to `short_side` pixels (None keeps the size), everything is
-    scaled by a factor drawn from `scale` (low, high), padded (image 0, mask 255) and cut at a random
-    place to `crop_size` (height, width), flipped left-right with probability 0.5 if `hflip`, and brightness,
-    contrast and saturation are multiplied by factors from [1 - color_jitter, 1 + color_jitter], the hue
+    In this order: the short side is resized, everything is scaled by a factor drawn from `scale`, padded (image 0, mask
+    255) and cut at a random place to `crop_size` (height, width), flipped left-right with probability 0.5, and
+    brightness, contrast and saturation are multiplied by factors from [1 - color_jitter, 1 + color_jitter], the hue
     shifted by at most color_jitter / 8 of the circle.
 
     Images shrink by area averaging and grow bilinearly; masks take the nearest pixel.
-    Raises `InputError` for sizes below 1, a scale range that is not 0 < low <= high, a negative jitter.
     """
 
-    def __init__(
-        self,
-        *,
-        crop_size: tuple[int, int],
-        short_side: int | None = None,
-        scale: tuple[float, float] = (1.0, 1.0),
-        hflip: bool = True,
-        color_jitter: float = 0.0,
-    ) -> None:
-        if len(crop_size) != 2 or min(crop_size) < 1:
-            raise InputError(f"crop_size is {crop_size}; height and width of at least 1 pixel are needed.")
-        _check_short_side(short_side)
-        if not 0 < scale[0] <= scale[1]:
-            raise InputError(f"scale is {tuple(scale)}; a range with 0 < low <= high is needed.")
-        if color_jitter < 0:
-            raise InputError(f"color_jitter is {color_jitter}; it must be 0 (off) or larger.")
+    def __init__(self, options: TrainingData, crop_size: tuple[int, int]) -> None:
         albumentations = _albumentations()
         height, width = crop_size
-        low, high = scale
+        low, high = options.scale
         resize = {
             "interpolation": cv2.INTER_LINEAR,
             "mask_interpolation": cv2.INTER_NEAREST_EXACT,
             "area_for_downscale": "image",
         }
         steps: list[Any] = []
-        if short_side is not None:
-            steps.append(albumentations.SmallestMaxSize(max_size=short_side, **resize))
+        if options.short_side is not None:
+            steps.append(albumentations.SmallestMaxSize(max_size=options.short_side, **resize))
         if (low, high) != (1, 1):
             steps.append(albumentations.RandomScale(scale_limit=(low - 1, high - 1), p=1, **resize))
         steps += [
             albumentations.PadIfNeeded(min_height=height, min_width=width, fill=0, fill_mask=IGNORE),
             albumentations.RandomCrop(height=height, width=width),
         ]
-        if hflip:
+        if options.hflip:
             steps.append(albumentations.HorizontalFlip(p=0.5))
-        if color_jitter > 0:
-            gain = (max(0.0, 1 - color_jitter), 1 + color_jitter)
-            hue = min(0.5, color_jitter / 8)  # a hue change of the same size would swap classes' colours
+        if options.color_jitter:
+            gain = (1 - options.color_jitter, 1 + options.color_jitter)
+            hue = options.color_jitter / 8  # a hue change of the same size would swap classes' colours
             steps.append(
                 albumentations.ColorJitter(brightness=gain, contrast=gain, saturation=gain, hue=(-hue, hue), p=1)
             )
@@ -109,7 +95,6 @@ class EvalTransform:
     """
 
     def __init__(self, *, short_side: int | None = None) -> None:
-        _check_short_side(short_side)
         self.short_side = short_side
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -124,14 +109,6 @@ class EvalTransform:
             cv2.resize(image, size, interpolation=interpolation),
             cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT),
         )
-
-
-train_transform, eval_transform = TrainTransform, EvalTransform
-
-
-def _check_short_side(short_side: int | None) -> None:
-    if short_side is not None and short_side < 1:
-        raise InputError(f"short_side is {short_side}; give pixels (at least 1), or none to keep the size.")
 
 
 def _albumentations() -> Any:

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-NORM_MODES = ("update", "batch", "running")
-
 
 @contextmanager
 def batch_norm_mode(network: nn.Module, mode: str) -> Iterator[None]:
@@ -19,8 +17,6 @@ def batch_norm_mode(network: nn.Module, mode: str) -> Iterator[None]:
     - `"batch"`: normalise by batch statistics and leave the running ones alone;
     - `"running"`: normalise by the running statistics, as in evaluation.
     """
-    if mode not in NORM_MODES:
-        raise ValueError(f"unknown BatchNorm mode '{mode}', known: {NORM_MODES}")
     layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
     try:
         for layer in layers:

@@ -102,13 +102,12 @@ def evaluate_miou(
 
 
 def _scores_for(meters: Sequence[Meter], seen: Predicted) -> OnScores | None:
-    """What hands the probabilities to the meters that want them, strip by strip."""
+    """What hands the probabilities to the meters that want them."""
     wanting = [meter for meter in meters if meter.needs_scores]
 
-    def hand_on(rows: slice, labels: Tensor, scores: Tensor) -> None:
-        strip = replace(seen, labels=labels, truth=seen.truth[:, rows], scores=scores)
+    def hand_on(labels: Tensor, scores: Tensor) -> None:
         for meter in wanting:
-            meter.update(strip)
+            meter.update(replace(seen, labels=labels, scores=scores))
 
     return hand_on if wanting else None
 

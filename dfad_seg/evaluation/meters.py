@@ -39,15 +39,12 @@ class Predicted:
 
 
 class Meter(Protocol):
-    """Adds up something over the images of a data set.
-
-    One that needs the probabilities is given each image in strips of rows, any other whole images.
-    """
+    """Adds up something over the images of a data set."""
 
     needs_scores: bool
 
     def update(self, seen: Predicted) -> None:
-        """Take in images of one size, or the same rows of them."""
+        """Take in images of one size."""
 
 
 class ImageCounts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,10 +116,6 @@ class Exported:
         """Some lines of text."""
         lines = [f"{self.format}: {self.path} ({self.num_bytes / 1e6:.2f} MB)"]
         return "\n".join([*lines, *(f"  {check}" for check in self.checks), *(f"  {note}" for note in self.notes)])
-
-    def record(self) -> dict[str, Any]:
-        """Plain values for a JSON file."""
-        return asdict(self) | {"path": str(self.path)}
 
 
 def compare(format: str, segmentor: Segmentor, run: Run, options: Program) -> tuple[Check, ...]:

@@ -121,14 +121,7 @@ def draw_mixing(kind: str, shape: torch.Size | tuple[int, ...], *, alpha: float,
 
 
 def symmetric_beta(count: int, alpha: float, rng: torch.Generator) -> Tensor:
-    """`count` numbers from Beta(α, α), α > 0.
-
-    From two uniform numbers each, without rejection: a Student t variate of 2α degrees of freedom by Bailey's polar
-    method (1994), T² / 2α = (U^(−1/α) − 1) cos²(2πV), and X = (1 + T / √(2α + T²)) / 2. torch's own Beta takes
-    no random generator.
-    """
-    # In float64 and away from 0: for a small α, U^(−1/α) is huge.
-    u, v = torch.rand(2, count, generator=rng, device=rng.device, dtype=torch.float64)
-    cosine = torch.cos(2 * math.pi * v)
-    squared = torch.expm1(-u.clamp_min(1e-300).log() / alpha).clamp(max=1e300) * cosine.square()
-    return (0.5 * (1 + cosine.sign() * (squared / (1 + squared)).sqrt())).float()
+    """`count` numbers from Beta(α, α), α > 0: X / (X + Y) of gamma variates; torch's own Beta takes no generator."""
+    alphas = torch.full((2, count), alpha, dtype=torch.float64, device=rng.device)
+    x, y = torch._standard_gamma(alphas, generator=rng).clamp_min(1e-300)
+    return (x / (x + y)).float()

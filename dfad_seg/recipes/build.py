@@ -15,13 +15,13 @@ from dfad_seg.common.errors import InputError
 from dfad_seg.config import Config, GameConfig
 from dfad_seg.datasets import (
     DATASETS,
+    EvalTransform,
     MetaInfo,
     SegmentationDataset,
+    TrainTransform,
     Transform,
-    eval_transform,
     numbered_classes,
     train_loader,
-    train_transform,
 )
 from dfad_seg.distill import DataFree, Losses, WithData, losses_of
 from dfad_seg.distill.hooks import Evaluate
@@ -197,14 +197,7 @@ def open_dataset(config: Config, split: str, transform: Transform) -> Segmentati
 def training_batches(config: Config, fabric: Fabric) -> Callable[[int], Iterable[dict[str, Any]]]:
     """`(iteration) -> loader` over augmented real images from that iteration on."""
     section = config.training_data  # type: ignore[attr-defined]
-    transform = train_transform(
-        crop_size=config.image_size,
-        short_side=section.short_side,
-        scale=section.scale,
-        hflip=section.hflip,
-        color_jitter=section.color_jitter,
-    )
-    dataset = open_dataset(config, section.split, transform)
+    dataset = open_dataset(config, section.split, TrainTransform(section, config.image_size))
     if fabric.is_global_zero:
         warn_of_labels(dataset)
 
@@ -225,7 +218,7 @@ def training_batches(config: Config, fabric: Fabric) -> Callable[[int], Iterable
 
 def evaluation_dataset(config: Config, section: EvaluationOptions) -> SegmentationDataset:
     """The images that are scored, at the size that the section asks for."""
-    return open_dataset(config, section.split, eval_transform(short_side=section.short_side))
+    return open_dataset(config, section.split, EvalTransform(short_side=section.short_side))
 
 
 def build_evaluate(config: Config, fabric: Fabric, info: MetaInfo) -> Evaluate | None:

@@ -24,7 +24,7 @@ from dfad_seg.common.values import plain
 from dfad_seg.runs.checkpoints import checkpoint_iteration, checkpoints, write_checkpoint
 from dfad_seg.runs.lock import NAME as LOCK
 from dfad_seg.runs.lock import RunLock
-from dfad_seg.runs.loggers import LOGGERS, Logger, check_loggers, flat, open_loggers
+from dfad_seg.runs.loggers import LOGGERS, Logger, flat, open_loggers
 from dfad_seg.runs.records import Provenance, Score, Summary
 from dfad_seg.runs.run import Run
 
@@ -66,25 +66,20 @@ class RunDirectory:
     def start(
         cls, path: str | Path, config: str, *, keep_checkpoints: int = 2, loggers: Sequence[str] = LOGGERS
     ) -> RunDirectory:
-        """A new run in an absent or empty folder, locked; raises InputError as `check_folder` and `check_loggers`."""
+        """A new run in an absent or empty folder, locked; raises InputError as `check_folder`."""
         path = Path(path)
-        check_loggers(loggers)
         check_folder(path, config, resume=False)
         absent = not path.exists()
-        with _writing(path):
-            path.mkdir(parents=True, exist_ok=True)
-            lock = RunLock(path)
-            lock.acquire()
-            try:
+        try:
+            with _held(path) as lock:
                 check_folder(path, config, resume=False)  # another run may have come and gone meanwhile
                 remove_temporaries(path)
                 write_text(path / "config.yaml", config)
                 return cls(path, config, lock=lock, keep_checkpoints=keep_checkpoints, step=0, loggers=loggers)
-            except BaseException:
-                lock.release()
-                if absent:
-                    shutil.rmtree(path, ignore_errors=True)
-                raise
+        except BaseException:
+            if absent:
+                shutil.rmtree(path, ignore_errors=True)
+            raise
 
     @classmethod
     def resume(
@@ -100,27 +95,20 @@ class RunDirectory:
         """An existing run, to go on after `step`, locked; `evaluation_pending`: with that step's evaluation.
 
         Later metrics and checkpoints are dropped, as they will be made again, and so is what a killed process left
-        half-written. Raises InputError as `check_folder` and `check_loggers` do.
+        half-written. Raises InputError as `check_folder` does.
         """
         path = Path(path)
-        check_loggers(loggers)
         check_folder(path, config, resume=True)
-        with _writing(path):
-            lock = RunLock(path)
-            lock.acquire()
-            try:
-                for folder in (path, path / "checkpoints", path / "pictures"):
-                    remove_temporaries(folder)
-                _drop_after(path, step, evaluation_pending=evaluation_pending)
-                return cls(path, config, lock=lock, keep_checkpoints=keep_checkpoints, step=step, loggers=loggers)
-            except BaseException:
-                lock.release()
-                raise
+        with _held(path) as lock:
+            for folder in (path, path / "checkpoints", path / "pictures"):
+                remove_temporaries(folder)
+            _drop_after(path, step, evaluation_pending=evaluation_pending)
+            return cls(path, config, lock=lock, keep_checkpoints=keep_checkpoints, step=step, loggers=loggers)
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
         """Append one line to `metrics.jsonl` and the same scalars to the loggers; NaN becomes null."""
         clean = {name: (float(value) if math.isfinite(value) else None) for name, value in scalars.items()}
-        self._append(step, clean)
+        self.note(step, clean)
         finite = {name: value for name, value in clean.items() if value is not None}
         for logger in self._loggers:
             logger.tell("scalars", step, finite)
@@ -133,11 +121,8 @@ class RunDirectory:
             for logger in self._loggers:
                 logger.tell("picture", name, step, pixels)
 
-    def note(self, step: int, record: Mapping[str, Any]) -> None:
-        """Append a line to `metrics.jsonl` that is no measurement: `event`, `cause` and `found_at`."""
-        self._append(step, record)
-
-    def _append(self, step: int, values: Mapping[str, Any]) -> None:
+    def note(self, step: int, values: Mapping[str, Any]) -> None:
+        """Append a line to `metrics.jsonl`, as it is; one on what went wrong has `event`, `cause` and `found_at`."""
         elapsed = round(time.monotonic() - self._started, 3)
         self._metrics.write(json.dumps({"step": step, "elapsed_s": elapsed, **values}) + "\n")
         self._metrics.flush()
@@ -217,11 +202,18 @@ def note_evaluation(file: str | Path, metrics: SegmentationMetrics, *, split: st
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _held(path: Path) -> Iterator[RunLock]:
+    """The folder, locked; free again after an error in the block."""
+    lock = RunLock(path)
     try:
-        yield
-    except OSError as error:
-        raise InputError(f"cannot write to the work-dir {path}: {error.strerror or error}.") from None
+        path.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        yield lock
+    except BaseException as error:
+        lock.release()
+        if isinstance(error, OSError):
+            raise InputError(f"cannot write to the work-dir {path}: {error.strerror or error}.") from None
+        raise
 
 
 def _drop_after(path: Path, step: int, *, evaluation_pending: bool) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
-from dfad_seg.common.errors import InputError, printable
-from dfad_seg.common.reading import read_json
+from dfad_seg.common.errors import InputError
 
 NAME = "run.lock"
 ORPHANS_SECONDS = 15.0
@@ -35,13 +31,17 @@ class RunLock:
         try:
             self._lock.acquire(timeout=0.5)
         except Timeout:
-            owner = _owner(self.path)
+            text = self.path.read_bytes()[:20].decode("ascii", "replace")
+            owner = text if text.isdigit() else "?"
             try:
-                self._lock.acquire(timeout=0 if _may_live(owner) else ORPHANS_SECONDS)
+                self._lock.acquire(timeout=0 if owner == "?" or Path(f"/proc/{owner}").exists() else ORPHANS_SECONDS)
             except Timeout:
-                raise InputError(_refusal(self.path, owner)) from None
+                raise InputError(
+                    f"the work-dir {self.path.parent} is in use: process {owner} runs in it. "
+                    "Wait for that run, stop it, or give another --work-dir."
+                ) from None
         try:
-            self.path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
+            self.path.write_text(str(os.getpid()), encoding="utf-8")
         except OSError:
             self.release()
             raise
@@ -59,24 +59,3 @@ def refuse_held(folder: str | Path) -> None:
         lock = RunLock(folder)
         lock.acquire()
         lock.release()
-
-
-def _owner(path: Path) -> dict[str, Any]:
-    try:
-        owner = read_json(path, "the lock", limit=4096)
-    except InputError:  # its owner writes it now
-        return {}
-    return owner if isinstance(owner, dict) else {}
-
-
-def _may_live(owner: dict[str, Any]) -> bool:
-    pid = owner.get("pid")
-    return owner.get("host") != socket.gethostname() or not isinstance(pid, int) or Path(f"/proc/{pid}").exists()
-
-
-def _refusal(path: Path, owner: dict[str, Any]) -> str:
-    process = f"process {printable(owner.get('pid', '?'), 20)} on {printable(owner.get('host', '?'), 60)}"
-    return (
-        f"the work-dir {path.parent} is in use: {process} runs in it. "
-        "Wait for that run, stop it, or give another --work-dir."
-    )

@@ -19,11 +19,8 @@ class Cost:
     """What a network is and needs for one image of the summary's `size`."""
 
     name: str = ""
-    """Architecture."""
     parameters: Count
-    """How many."""
     macs: Count | None = None
-    """Multiply-accumulates."""
     latency_s: Weight | None = None
     """Seconds in fp32: the fastest of several passes."""
     scatter: Weight | None = None
@@ -35,29 +32,22 @@ class Score:
     """The metrics of one network on one split, as fractions."""
 
     network: Literal["teacher", "student"]
-    """Which."""
     weights: Weights = "last"
-    """Which of its weights."""
     split: str
-    """Of the data set."""
     classes: tuple[str, ...]
-    """In label order."""
     mIoU: Fraction
     """Mean over the classes that occur in truth or prediction."""
     mAcc: Fraction | None = None
     """Mean accuracy of the classes that occur in the truth."""
     aAcc: Fraction | None = None
-    """Pixel accuracy."""
     IoU: tuple[Fraction | None, ...]
     """By class; none: it occurs nowhere."""
     Acc: tuple[Fraction | None, ...] = ()
-    """By class."""
     support: tuple[Count, ...] = ()
     """Pixels of each class in the truth."""
     digest: str = ""
     """Of weights, data and way of scoring: the same again need not be scored again."""
     command: str = ""
-    """What measured it."""
 
     def __post_init__(self) -> None:
         known = [self.IoU, *(values for values in (self.Acc, self.support) if values)]
@@ -96,13 +86,10 @@ class Example:
     kind: Literal["worst", "best"]
     """By its own mIoU."""
     name: str
-    """Of the image."""
     file: str
-    """Within the run directory."""
     miou: Fraction
     """Of the trained network on this image."""
     teacher_miou: Fraction | None = None
-    """Of the teacher."""
 
 
 @options
@@ -112,21 +99,16 @@ class Summary:
     role: Literal["teacher", "student"]
     """Which network is trained."""
     iterations: Count
-    """Of the whole run."""
     selected: Literal["last", "ema"] = "last"
     """Which weights are kept as the result."""
     split: str | None = None
-    """Scored on the way."""
     size: Size | None = None
     """Of one image, for the costs."""
     device: str = ""
-    """What computed."""
     costs: dict[Literal["teacher", "student"], Cost] = field(default_factory=dict)
-    """By network."""
     scores: tuple[Score, ...] = ()
     """At most one per network, weights and split."""
     examples: tuple[Example, ...] = ()
-    """Worst and best images."""
     seen: dict[str, Fraction | None] = field(default_factory=dict)
     """By class, the share of its pixels in generated layouts where the teacher sees it."""
 
@@ -136,13 +118,9 @@ class Teacher:
     """Which teacher it was."""
 
     checkpoint: str | None = None
-    """Its file."""
     file_sha256: str | None = None
-    """Of the file."""
     state_sha256: str | None = None
-    """Of the weights."""
     parameters: Count
-    """How many."""
 
 
 @options
@@ -150,15 +128,10 @@ class Use:
     """Real images that were read."""
 
     purpose: Literal["training", "evaluation"]
-    """What for."""
     split: str
-    """Of the data set."""
     dataset: str = "images"
-    """Its type."""
     root: str | None = None
-    """Its folder."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Its other keys."""
 
 
 @options
@@ -166,13 +139,10 @@ class Resumption:
     """What was another when the run was taken up again."""
 
     iteration: Count
-    """Where it went on."""
     started: str
-    """When."""
     changed: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     """By key of the config or fact of the machine: [before, now]."""
     command: str = ""
-    """What took it up."""
 
 
 @options
@@ -180,41 +150,27 @@ class Provenance:
     """`provenance.json`: where a run's result comes from."""
 
     command: str = ""
-    """What started it."""
     method: str
-    """Of the config."""
     seed: int
-    """Of all random numbers."""
     started: str
-    """When."""
     teacher: Teacher | None = None
-    """Of a distillation."""
     trained_from: dict[str, str] = field(default_factory=dict)
     """Where the trained network's weights come from, as far as they are not random, with hashes."""
     trained_parameters: Count
-    """Of the trained network."""
     trained_steps: Count
     """Its optimiser steps in a whole run."""
     batch_norm_prior_layers: tuple[str, ...] | None = None
     """The teacher's layers that the prior looks at."""
     real_images: tuple[Use, ...]
-    """All of them."""
     real_images_used_for_training: bool
-    """The same in one word."""
     device: str
-    """What computes."""
     processes: Count = 1
-    """That train together."""
     precision: str
-    """Of training."""
     torch_threads: Count = 1
-    """Of each process."""
     python: str = ""
-    """Version."""
     packages: dict[str, str | None] = field(default_factory=dict)
     """Versions of those that results depend on."""
     dfad_seg: str | None = None
-    """Version of this program."""
     git_commit: str | None = None
     """Of its source, where it runs from one."""
     resumed: tuple[Resumption, ...] = ()

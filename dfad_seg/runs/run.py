@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.reading import MAX_YAML, parse_yaml, read_json, read_text
 from dfad_seg.common.values import validated
-from dfad_seg.runs.checkpoints import checkpoints
 from dfad_seg.runs.records import Provenance, Score, Summary, Weights
 
 MAX_METRICS = 2**28
@@ -80,20 +79,10 @@ class Run:
         return [line for line in self.lines if "event" in line]
 
     @property
-    def checkpoints(self) -> list[Path]:
-        """Files to resume from, oldest first."""
-        return checkpoints(self.path)
-
-    @property
     def network(self) -> Path | None:
         """The file of the trained network, which only a finished run has."""
         files = (self.path / f"{role}.pt" for role in ("student", "teacher"))
         return next((file for file in files if file.is_file()), None)
-
-    @property
-    def done(self) -> int:
-        """Iterations, as far as is logged."""
-        return max((line["step"] for line in self.lines), default=0)
 
     @property
     def seconds(self) -> float:

@@ -14,10 +14,11 @@ from PIL import Image
 from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import (
     StreetScenes,
+    TrainingData,
+    TrainTransform,
     build_dataset,
     eval_loader,
     train_loader,
-    train_transform,
     write_street_scenes,
 )
 from dfad_seg.datasets.loaders import DataLoader
@@ -33,7 +34,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def train(root: Path) -> StreetScenes:
     return build_dataset(
-        "street_scenes", root, "train", transform=train_transform(crop_size=(24, 24), color_jitter=0.3)
+        "street_scenes", root, "train", transform=TrainTransform(TrainingData(color_jitter=0.3), (24, 24))
     )
 
 
@@ -139,7 +140,7 @@ def test_workers_start_after_opencv_used_threads_here(train: StreetScenes) -> No
     try:
         cv2.GaussianBlur(np.zeros((600, 600, 3), np.float32), (0, 0), 3)
         torch.ones(400, 400) @ torch.ones(400, 400)
-        train.transform = train_transform(crop_size=(64, 64), scale=(2.0, 3.0))
+        train.transform = TrainTransform(TrainingData(scale=(2.0, 3.0)), (64, 64))
         assert len(list(train_loader(train, batch_size=2, iterations=3, seed=0, num_workers=2))) == 3
     finally:
         cv2.setNumThreads(before)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.datasets import build_dataset, eval_transform
+from dfad_seg.datasets import EvalTransform, build_dataset
 from dfad_seg.evaluation import Inference, evaluate_miou
 from dfad_seg.segmentors import build_segmentor, save_segmentor
 
@@ -55,7 +55,7 @@ def exported(network, folder, base=None):
 
 def ours(network, folders, helpers, inference=None):
     options = {"img_dir": "img_dir", "ann_dir": "ann_dir", "img_suffix": ".png", "classes": helpers.classes}
-    dataset = build_dataset("folders", folders, "all", eval_transform(), **options)
+    dataset = build_dataset("folders", folders, "all", EvalTransform(), **options)
     loader = torch.utils.data.DataLoader(dataset, batch_size=1)
     return evaluate_miou(network, loader, num_classes=4, classes=tuple(helpers.classes), ignore_index=255,
                          inference=inference or Inference())  # fmt: skip

@@ -25,7 +25,7 @@ def everything(run):
     if student:
         _ = student.constant, student.largest_prediction
     _ = headline(run.summary, student, teacher), class_table(student, teacher, None), network_table(run.summary)
-    return run.provenance, run.summary, run.records, run.events, run.done, run.seconds, run.generated, run.checkpoints
+    return run.provenance, run.summary, run.records, run.events, run.seconds, run.generated
 
 
 def places(value, path=()):
