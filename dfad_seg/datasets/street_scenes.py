@@ -7,7 +7,7 @@ classes.  They stand in for a real data set in demos and tests.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import expanded, write_json
+from dfad_seg.common.progress import ProgressReport
 from dfad_seg.common.reading import read_json
 from dfad_seg.datasets.camvid import CamVid
 from dfad_seg.datasets.street.canvas import Canvas
@@ -69,14 +70,12 @@ def write_street_scenes(
     size: tuple[int, int],
     counts: Mapping[str, int],
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Draw a data set into `root`: PNG files in CamVid's layout, byte-identical for the same arguments.
 
     `counts` gives the number of scenes of "train", "val" and "test" (missing = 0).  No scene depends on the
     counts, and the splits never share one.  `street_scenes.json` is written last: a folder that has it, with
     equal arguments, is kept as it is; one without it (an interrupted write) is drawn again.
-    `progress(done, total)` is called after each scene.
 
     Raises `InputError` for a size below 32x32, unknown splits, negative numbers, or a `root` that holds
     files that this function did not write.
@@ -94,7 +93,7 @@ def write_street_scenes(
         return
     _clear(root)
     try:
-        _write(root, record, progress)
+        _write(root, record)
     except OSError as error:
         raise InputError(f"cannot write street scenes to {root}: {error.strerror or error}.") from None
 
@@ -108,21 +107,19 @@ def read_record(root: Path) -> dict[str, Any] | None:
         return None
 
 
-def _write(root: Path, record: dict[str, Any], progress: Callable[[int, int], None] | None) -> None:
+def _write(root: Path, record: dict[str, Any]) -> None:
     wanted, size = record["counts"], (record["size"][0], record["size"][1])
-    total, done = sum(wanted.values()), 0
-    for number, split in enumerate(_SPLITS):
-        for index in range(wanted[split]):
-            # 3 * seed + number: no two (seed, split) pairs share a stream.
-            image, mask = draw_scene(3 * record["seed"] + number, index, size)
-            for folder, pixels in ((split, image[..., ::-1]), (f"{split}annot", mask)):
-                # Low compression: it is the slowest part of writing a scene.
-                encoded = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes()
-                (root / folder).mkdir(parents=True, exist_ok=True)
-                (root / folder / f"street_{index:05d}.png").write_bytes(encoded)
-            done += 1
-            if progress is not None:
-                progress(done, total)
+    with ProgressReport("drawing street scenes", sum(wanted.values()), unit="scene") as progress:
+        for number, split in enumerate(_SPLITS):
+            for index in range(wanted[split]):
+                # 3 * seed + number: no two (seed, split) pairs share a stream.
+                image, mask = draw_scene(3 * record["seed"] + number, index, size)
+                for folder, pixels in ((split, image[..., ::-1]), (f"{split}annot", mask)):
+                    # Low compression: it is the slowest part of writing a scene.
+                    encoded = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes()
+                    (root / folder).mkdir(parents=True, exist_ok=True)
+                    (root / folder / f"street_{index:05d}.png").write_bytes(encoded)
+                progress.advance()
     write_json(root / _RECORD, record)
 
 

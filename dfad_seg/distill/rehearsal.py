@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -76,16 +76,14 @@ def rehearse(
         advance(iteration + 1, float(moved.loss))
 
 
-def rehearsed_images(
+def generated(
     generator: ImageGenerator, count: int, *, batch_size: int, image_size: tuple[int, int], seed: int
-) -> Tensor:
-    """Images (count, 3, H, W) in [0, 1] of a generator as it is in training."""
-    device = next(generator.parameters()).device
-    rng = iteration_rng(seed, 0, 0, device, "calibration")
-    made = []
-    with torch.no_grad(), batch_norm_mode(generator, "batch"):
-        for _ in range(-(-count // batch_size)):
+) -> Iterator[Tensor]:
+    """Batches (N, 3, H, W) in [0, 1] of a trained generator, `count` images in all; the same every time."""
+    rng = iteration_rng(seed, 0, 0, next(generator.parameters()).device, "calibration")
+    for start in range(0, count, batch_size):
+        # As in training: the generator normalises by the statistics of its batch.
+        with torch.no_grad(), batch_norm_mode(generator, "batch"):
             images = generator(generator.sample(batch_size, image_size, rng))
-            assert isinstance(images, Tensor)
-            made.append(images)
-    return torch.cat(made)[:count]
+        assert isinstance(images, Tensor)
+        yield images[: count - start]

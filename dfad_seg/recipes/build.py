@@ -27,7 +27,7 @@ from dfad_seg.distill import DataFree, Losses, WithData, losses_of
 from dfad_seg.distill.hooks import Evaluate
 from dfad_seg.distill.seeds import derived_seed
 from dfad_seg.distill.world import reduced
-from dfad_seg.evaluation import EvaluationOptions, evaluate_miou
+from dfad_seg.evaluation import EvaluationOptions, SegmentationMetrics, evaluate_miou
 from dfad_seg.generators import GENERATORS, ImageGenerator, NoiseGenerator
 from dfad_seg.recipes.cutting import cut_student, is_cut_of
 from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader, warn_of_labels
@@ -221,6 +221,24 @@ def evaluation_dataset(config: Config, section: EvaluationOptions) -> Segmentati
     return open_dataset(config, section.split, EvalTransform(short_side=section.short_side))
 
 
+def scored(
+    config: Config, fabric: Fabric, info: MetaInfo, network: nn.Module, batches: Iterable[Any], **more: Any
+) -> SegmentationMetrics:
+    """What a network reaches on batches, applied as the config's evaluation says; `more` goes to `evaluate_miou`."""
+    assert config.evaluation is not None
+    return evaluate_miou(
+        network,
+        batches,
+        num_classes=info.num_classes,
+        classes=info.classes,
+        ignore_index=info.ignore_index,
+        device=fabric.device,
+        autocast=fabric.autocast if config.evaluation.precision == "auto" else None,
+        inference=config.evaluation,
+        **more,
+    )
+
+
 def build_evaluate(config: Config, fabric: Fabric, info: MetaInfo) -> Evaluate | None:
     """`(network) -> scalars` on the config's evaluation split, or None if it wants none.
 
@@ -237,16 +255,8 @@ def build_evaluate(config: Config, fabric: Fabric, info: MetaInfo) -> Evaluate |
     )
 
     def evaluate(network: nn.Module) -> dict[str, float]:
-        metrics = evaluate_miou(
-            network,
-            loader,
-            num_classes=info.num_classes,
-            classes=info.classes,
-            ignore_index=info.ignore_index,
-            device=fabric.device,
-            autocast=fabric.autocast if section.precision == "auto" else None,
-            inference=section,
-            all_reduce=lambda counts: reduced(fabric, counts, "sum"),
+        metrics = scored(
+            config, fabric, info, network, loader, all_reduce=lambda counts: reduced(fabric, counts, "sum")
         )
         totals = {f"{section.split}/{name}": float(getattr(metrics, name)) for name in ("mIoU", "mAcc", "aAcc")}
         by_class = zip(metrics.classes, metrics.iou, strict=True)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.config import Config, GameConfig, load_config
-from dfad_seg.distill import batch_norm_mode
-from dfad_seg.distill.seeds import iteration_rng
+from dfad_seg.distill.rehearsal import generated
 from dfad_seg.generators import ImageGenerator
 from dfad_seg.recipes.build import build_generator
 from dfad_seg.runs import checkpoints, read_checkpoint
@@ -24,8 +23,6 @@ def generated_images(
 ) -> Iterator[Tensor]:
     """Images (1 to 8, 3, H, W) in [0, 1] from the generator in a run's newest checkpoint; `count` in all.
 
-    The same every time.
-
     Args:
         run: a run directory of method dfad, with a checkpoint.
         count: how many.
@@ -36,23 +33,8 @@ def generated_images(
         InputError: the run has no trained generator, or it does not make this size. Raised at the call.
     """
     config, generator = load_generator(run, num_classes)
-    height, width = size or config.image_size
-    rng = iteration_rng(config.seed, 0, 0, torch.device("cpu"), "calibration")
-
-    def batch() -> Tensor:
-        # As in training: the generator normalises by the statistics of its batch.
-        with torch.no_grad(), batch_norm_mode(generator, "batch"):
-            made = generator(generator.sample(BATCH, (height, width), rng))
-        assert isinstance(made, Tensor)
-        return made
-
-    first = batch()  # now, so that a size that the generator does not make is refused at the call
-
-    def images() -> Iterator[Tensor]:
-        for start in range(0, count, BATCH):
-            yield (batch() if start else first)[: count - start]
-
-    return images()
+    batches = generated(generator, count, batch_size=BATCH, image_size=size or config.image_size, seed=config.seed)
+    return itertools.chain([next(batches)], batches)  # the first now, so that an impossible size is refused here
 
 
 def load_generator(run: str | Path, num_classes: int) -> tuple[Config, ImageGenerator]:

@@ -14,7 +14,7 @@ from dfad_seg.common.values import Chosen
 from dfad_seg.config import Config, GameConfig
 from dfad_seg.distill import Losses, build_optimizer
 from dfad_seg.distill.losses import LogitAdjustment
-from dfad_seg.distill.rehearsal import rehearse, rehearsed_images
+from dfad_seg.distill.rehearsal import generated, rehearse
 from dfad_seg.generators import ImageGenerator
 from dfad_seg.runs import checkpoints
 from dfad_seg.segmentors import (
@@ -72,9 +72,8 @@ def cut_student(
             clip_norm=config.clip_norm,
             advance=_say,
         )
-        images = rehearsed_images(
-            generator, options.images, batch_size=config.batch_size, image_size=config.image_size, seed=config.seed
-        )
+        sizes = {"batch_size": config.batch_size, "image_size": config.image_size}
+        images = torch.cat([*generated(generator, options.images, **sizes, seed=config.seed)])  # type: ignore
     made = cut(teacher.to(device), options, config.image_size, images)
     print(describe(made), flush=True)
     if images is not None and losses.adjustment is not None:

@@ -12,7 +12,7 @@ from dfad_seg.evaluation import SegmentationMetrics, align, percent
 from dfad_seg.recipes.evaluate import evaluate
 from dfad_seg.recipes.sources import load_role
 from dfad_seg.recipes.train import train
-from dfad_seg.runs import ProgressReport, Run, note_score
+from dfad_seg.runs import Run, note_score
 from dfad_seg.runs.directory import check_folder
 from dfad_seg.runs.records import Score
 from dfad_seg.segmentors import count_parameters, file_sha256
@@ -45,13 +45,7 @@ def run_demo(work_dir: str | Path, *, overrides: list[str] | None = None) -> Non
         name: load_config(config, data + (teacher_file if name != "teacher" else []))
         for name, (_, config) in STAGES.items()
     }
-    with ProgressReport("drawing street scenes", sum(COUNTS.values()), unit="scene") as progress:
-        write_street_scenes(
-            work_dir / "data",
-            size=stages["teacher"].image_size,
-            counts=COUNTS,
-            progress=lambda done, total: progress.advance_to(done),
-        )
+    write_street_scenes(work_dir / "data", size=stages["teacher"].image_size, counts=COUNTS)
     scores: dict[str, SegmentationMetrics] = {}
     parameters: dict[str, int] = {}
     for name, config in stages.items():

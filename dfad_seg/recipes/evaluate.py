@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError, nearest
+from dfad_seg.common.progress import ProgressReport
 from dfad_seg.common.values import plain, validated
 from dfad_seg.config import Config
 from dfad_seg.datasets import MetaInfo, SegmentationDataset
@@ -36,7 +37,6 @@ from dfad_seg.recipes.build import evaluation_dataset, meta_info, to_layout
 from dfad_seg.recipes.precision import evaluation_mode
 from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader, warn, warn_of_labels
 from dfad_seg.recipes.sources import Stored
-from dfad_seg.runs import ProgressReport
 
 TEACHER = f"{STORED}:teacher"
 MOST_RESAMPLES = 1_000_000

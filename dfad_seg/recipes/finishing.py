@@ -6,27 +6,27 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from dfad_seg.common.progress import ProgressReport
 from dfad_seg.common.speed import measure_latency
 from dfad_seg.common.values import plain
 from dfad_seg.config import Config, GameConfig
 from dfad_seg.datasets import MetaInfo
 from dfad_seg.distill.judging import judge_average, judge_predictions, judge_records
-from dfad_seg.evaluation import ImageCounts, SegmentationMetrics, evaluate_miou
+from dfad_seg.evaluation import ImageCounts
 from dfad_seg.evaluation.evaluator import evaluating
 from dfad_seg.evaluation.pictures import write_comparison_picture
 from dfad_seg.generators import ImageGenerator
-from dfad_seg.recipes.build import Experiment, evaluation_dataset
+from dfad_seg.recipes.build import Experiment, evaluation_dataset, scored
 from dfad_seg.recipes.pictures import write_generator_sheet
 from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader
-from dfad_seg.runs import ProgressReport, Run, note_score, update_summary, write_report
+from dfad_seg.runs import Run, note_score, update_summary, write_report
 from dfad_seg.runs.records import Cost, Example, Score, Weights
 from dfad_seg.segmentors import Segmentor, count_flops, count_parameters, state_hash
 
@@ -163,14 +163,8 @@ def _add_latency(finished: Finished) -> None:
     for role, network in finished.networks.items():
         with evaluating(network):
             found = measure_latency(network, size, device=finished.fabric.device, seconds=LATENCY_SECONDS)
-        cost = _cost(network, size)
-        costs[role] = Cost(
-            name=cost.name,
-            parameters=cost.parameters,
-            macs=cost.macs,
-            latency_s=found.fastest / 1000,
-            scatter=found.median / found.fastest - 1,
-        )
+        scatter = found.median / found.fastest - 1
+        costs[role] = replace(_cost(network, size), latency_s=found.fastest / 1000, scatter=scatter)
     update_summary(finished.path, costs=costs)
 
 
@@ -204,35 +198,12 @@ def _scored(finished: Finished, role: str, weights: Weights, network: nn.Module)
     dataset = evaluation_dataset(config, section)
     counts = ImageCounts(info.num_classes, info.ignore_index)
     with ProgressReport(f"report: scoring the {role}", len(dataset), unit="image") as progress:
-        metrics = _metrics(
-            finished,
-            network,
-            evaluation_loader(EvaluationSamples(dataset), section),
-            [counts],
-            progress=progress.advance,
-        )
+        batches = evaluation_loader(EvaluationSamples(dataset), section)
+        metrics = scored(config, finished.fabric, info, network, batches, meters=[counts], progress=progress.advance)
     score = Score.measured(metrics, network=role, weights=weights, split=section.split, digest=digest)
     note_score(finished.path, score)
     scores = {name: image_miou(image) for name, image in zip(counts.names, counts.compute(), strict=True)}
     return {name: score for name, score in scores.items() if score is not None}
-
-
-def _metrics(
-    finished: Finished, network: nn.Module, batches: Any, meters: list[Any], **more: Any
-) -> SegmentationMetrics:
-    assert finished.config.evaluation is not None
-    return evaluate_miou(
-        network,
-        batches,
-        num_classes=finished.info.num_classes,
-        classes=finished.info.classes,
-        ignore_index=finished.info.ignore_index,
-        device=finished.fabric.device,
-        autocast=finished.fabric.autocast if finished.config.evaluation.precision == "auto" else None,
-        inference=finished.config.evaluation,
-        meters=meters,
-        **more,
-    )
 
 
 def image_miou(counts: np.ndarray) -> float | None:
@@ -267,7 +238,7 @@ def _examples(finished: Finished, scores: dict[str, float]) -> Iterator[Example]
             counts = ImageCounts(info.num_classes, info.ignore_index)
             batch = {"image": sample["image"][None], "mask": sample["mask"][None], "name": [sample["name"]]}
             keep = lambda batch, labels: found.extend(label.cpu() for label in labels)  # noqa: E731, B023
-            _metrics(finished, network, [batch], [counts], on_batch=keep)
+            scored(config, finished.fabric, info, network, [batch], meters=[counts], on_batch=keep)
             predictions[role], reached[role] = found[0], image_miou(counts.compute()[0])
         file = f"pictures/examples/{number:02d}_{kind}.png"
         write_comparison_picture(

@@ -8,12 +8,12 @@ from typing import Any
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.config import apply_override
+from dfad_seg.datasets import write_street_scenes
 from dfad_seg.datasets.check import inspect_dataset
 from dfad_seg.datasets.prepare import (
     CAMVID_URL,
     VOC_URL,
     prepare_camvid,
-    prepare_street_scenes,
     prepare_voc,
 )
 
@@ -37,7 +37,7 @@ def prepare(kind: str, root: str | Path, **options: Any) -> dict[str, int]:
         )
     counts = {split: options[split] for split in ("train", "val", "test")}
     height, width = options["size"]
-    prepare_street_scenes(root, size=(height, width), counts=counts, seed=options["seed"])
+    write_street_scenes(root, size=(height, width), counts=counts, seed=options["seed"])
     return counts
 
 

@@ -12,13 +12,14 @@ from typing import Any
 from torch import Tensor
 
 from dfad_seg.common.errors import Stopped
+from dfad_seg.common.progress import ProgressReport
 from dfad_seg.config import Config
 from dfad_seg.datasets import MetaInfo
 from dfad_seg.distill import Hooks
 from dfad_seg.distill.hooks import Evaluate
 from dfad_seg.recipes.finishing import refresh_report
 from dfad_seg.recipes.pictures import write_generated
-from dfad_seg.runs import ProgressReport, RunDirectory
+from dfad_seg.runs import RunDirectory
 
 
 class StopSignals:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from dfad_seg.common.errors import Diverged, InputError, Interrupted
+from dfad_seg.common.progress import ProgressReport
 from dfad_seg.config import Config, dump_config
 from dfad_seg.distill import DataFree, Supervised, WithData, distil, distil_with_data, train_supervised
 from dfad_seg.recipes.build import Experiment, build_evaluate, build_experiment, training_batches
@@ -21,7 +22,7 @@ from dfad_seg.recipes.profiling import IterationProfile
 from dfad_seg.recipes.provenance import device_name, provenance
 from dfad_seg.recipes.reporting import StopSignals, build_hooks
 from dfad_seg.recipes.resuming import decided_precision, identity_of, nothing_learnt, open_run, state_to_resume
-from dfad_seg.runs import ProgressReport, RunDirectory
+from dfad_seg.runs import RunDirectory
 from dfad_seg.runs.directory import check_folder
 from dfad_seg.runs.lock import refuse_held
 from dfad_seg.runs.loggers import check_loggers

@@ -8,12 +8,10 @@ from typing import Any
 from dfad_seg.runs.checkpoints import checkpoints, read_checkpoint
 from dfad_seg.runs.compare import compare, markdown, update_results, write_comparison
 from dfad_seg.runs.directory import RunDirectory, note_evaluation, note_score, update_summary
-from dfad_seg.runs.progress import ProgressReport
 from dfad_seg.runs.report import write_report
 from dfad_seg.runs.run import Run
 
 __all__ = [
-    "ProgressReport",
     "Run",
     "RunDirectory",
     "checkpoints",

@@ -1,8 +1,8 @@
 import io
 import re
 
-from dfad_seg.runs import progress
-from dfad_seg.runs.progress import ProgressReport
+from dfad_seg.common import progress
+from dfad_seg.common.progress import ProgressReport
 
 
 def test_plain_lines_with_eta_where_there_is_no_terminal(capsys, monkeypatch):
