@@ -45,8 +45,6 @@ CONFINED: dict[str, set[str]] = {
     "transformers": {"segmentors/transformers_"},
     "pydantic": {"config/", "common/values.py"},
     "lightning_fabric": {"distill/", "recipes/"},
-    "mlflow": {"runs/loggers.py"},
-    "wandb": {"runs/loggers.py"},
     "mmcv": {"integrations/mmseg/", "segmentors/mmseg_", "exporting/mmseg_"},
     "mmengine": {"integrations/mmseg/", "segmentors/mmseg_", "exporting/mmseg_"},
     "mmseg": {"integrations/mmseg/", "segmentors/mmseg_", "exporting/mmseg_"},

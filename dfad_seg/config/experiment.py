@@ -61,8 +61,8 @@ class Config(Training):
     """Iterations between two checkpoints; 0: at the end only."""
     keep_checkpoints: Positive = 2
     """The newest so many stay."""
-    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ("tensorboard",)
-    """Where metrics go beside metrics.jsonl."""
+    tensorboard: bool = True
+    """Whether TensorBoard's event files are written beside metrics.jsonl."""
     report: Literal["full", "short"] = "full"
     """full: at the end the teacher is scored, latencies are measured, and the best and worst images drawn."""
 

@@ -65,7 +65,9 @@ def open_run(
     """The run directory, new or taken up after the iteration of `state`; locked. What changed goes on record."""
     text = dump_config(config)
     if not (resume and (work_dir / "config.yaml").exists()):
-        return RunDirectory.start(work_dir, text, keep_checkpoints=config.keep_checkpoints, loggers=config.loggers)
+        return RunDirectory.start(
+            work_dir, text, keep_checkpoints=config.keep_checkpoints, tensorboard=config.tensorboard
+        )
     # Without a checkpoint the run had not come to its first one, and begins again.
     iteration = 0 if state is None else state["iteration"]
     run = RunDirectory.resume(
@@ -74,7 +76,7 @@ def open_run(
         step=iteration,
         keep_checkpoints=config.keep_checkpoints,
         evaluation_pending=state is not None and bool(state.get("evaluation_pending")),
-        loggers=config.loggers,
+        tensorboard=config.tensorboard,
     )
     before = Run(work_dir)
     record = before.provenance

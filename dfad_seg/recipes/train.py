@@ -25,7 +25,6 @@ from dfad_seg.recipes.resuming import decided_precision, identity_of, nothing_le
 from dfad_seg.runs import RunDirectory
 from dfad_seg.runs.directory import check_folder
 from dfad_seg.runs.lock import refuse_held
-from dfad_seg.runs.loggers import check_loggers
 from dfad_seg.segmentors import Segmentor, optimize_for_distillation, save_segmentor, state_hash
 
 TITLES = {"supervised": "training the", "distill_with_data": "distilling with data the"}
@@ -130,7 +129,6 @@ def _before_anything(config: Config, work_dir: Path, resume: str | Path | None) 
     if resume == "auto":
         resume = "latest" if (work_dir / "config.yaml").exists() else None
     check_folder(work_dir, dump_config(config), resume=resume is not None)
-    check_loggers(config.loggers)
     refuse_held(work_dir)
     return work_dir, resume
 

@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,15 +24,15 @@ from dfad_seg.common.values import plain
 from dfad_seg.runs.checkpoints import checkpoint_iteration, checkpoints, write_checkpoint
 from dfad_seg.runs.lock import NAME as LOCK
 from dfad_seg.runs.lock import RunLock
-from dfad_seg.runs.loggers import LOGGERS, Logger, flat, open_loggers
 from dfad_seg.runs.records import Provenance, Score, Summary
 from dfad_seg.runs.run import Run
+from dfad_seg.runs.tensorboard import TensorBoard, flat
 
 if TYPE_CHECKING:
     from dfad_seg.evaluation import SegmentationMetrics
 
 FREE = (
-    *("device", "log_every", "save_every", "preview_every", "keep_checkpoints", "loggers", "report"),
+    *("device", "log_every", "save_every", "preview_every", "keep_checkpoints", "tensorboard", "report"),
     *("*num_workers", "evaluation.batch_size"),
     *("dataset.root", "teacher.checkpoint", "teacher.path", "student.checkpoint", "*encoder_checkpoint"),
 )
@@ -49,22 +49,20 @@ class RunDirectory:
     """
 
     def __init__(
-        self, path: Path, config: str, *, lock: RunLock, keep_checkpoints: int, step: int, loggers: Sequence[str]
+        self, path: Path, config: str, *, lock: RunLock, keep_checkpoints: int, step: int, tensorboard: bool
     ) -> None:
         self.path = path
         self.keep_checkpoints = keep_checkpoints
         self._lock = lock
         self._started = time.monotonic() - Run(path).seconds
         self._metrics = open(path / "metrics.jsonl", "a", encoding="utf-8")
-        self._loggers: list[Logger] = open_loggers(path, loggers, step=step)
         settings = flat(parse_yaml(config, "the config") or {})
-        compared = [f"{settings['evaluation.split']}/mIoU"] if "evaluation.split" in settings else []
-        for logger in self._loggers:
-            logger.tell("settings", settings, compared)
+        compared = f"{settings['evaluation.split']}/mIoU" if "evaluation.split" in settings else None
+        self._tensorboard = TensorBoard(path, step, settings, compared) if tensorboard else None
 
     @classmethod
     def start(
-        cls, path: str | Path, config: str, *, keep_checkpoints: int = 2, loggers: Sequence[str] = LOGGERS
+        cls, path: str | Path, config: str, *, keep_checkpoints: int = 2, tensorboard: bool = True
     ) -> RunDirectory:
         """A new run in an absent or empty folder, locked; raises InputError as `check_folder`."""
         path = Path(path)
@@ -75,7 +73,7 @@ class RunDirectory:
                 check_folder(path, config, resume=False)  # another run may have come and gone meanwhile
                 remove_temporaries(path)
                 write_text(path / "config.yaml", config)
-                return cls(path, config, lock=lock, keep_checkpoints=keep_checkpoints, step=0, loggers=loggers)
+                return cls(path, config, lock=lock, keep_checkpoints=keep_checkpoints, step=0, tensorboard=tensorboard)
         except BaseException:
             if absent:
                 shutil.rmtree(path, ignore_errors=True)
@@ -90,7 +88,7 @@ class RunDirectory:
         step: int,
         keep_checkpoints: int = 2,
         evaluation_pending: bool = False,
-        loggers: Sequence[str] = LOGGERS,
+        tensorboard: bool = True,
     ) -> RunDirectory:
         """An existing run, to go on after `step`, locked; `evaluation_pending`: with that step's evaluation.
 
@@ -103,23 +101,20 @@ class RunDirectory:
             for folder in (path, path / "checkpoints", path / "pictures"):
                 remove_temporaries(folder)
             _drop_after(path, step, evaluation_pending=evaluation_pending)
-            return cls(path, config, lock=lock, keep_checkpoints=keep_checkpoints, step=step, loggers=loggers)
+            return cls(path, config, lock=lock, keep_checkpoints=keep_checkpoints, step=step, tensorboard=tensorboard)
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Append one line to `metrics.jsonl` and the same scalars to the loggers; NaN becomes null."""
+        """Append one line to `metrics.jsonl` and the same scalars to TensorBoard; NaN becomes null."""
         clean = {name: (float(value) if math.isfinite(value) else None) for name, value in scalars.items()}
         self.note(step, clean)
-        finite = {name: value for name, value in clean.items() if value is not None}
-        for logger in self._loggers:
-            logger.tell("scalars", step, finite)
+        if self._tensorboard:
+            self._tensorboard.scalars(step, {name: value for name, value in clean.items() if value is not None})
 
     def log_picture(self, name: str, step: int, file: Path) -> None:
-        """Show a picture file of the run to the loggers."""
-        if self._loggers:
+        """Show a picture file of the run in TensorBoard."""
+        if self._tensorboard:
             with Image.open(file, formats=["PNG"]) as picture:
-                pixels = np.asarray(picture.convert("RGB"))
-            for logger in self._loggers:
-                logger.tell("picture", name, step, pixels)
+                self._tensorboard.picture(name, step, np.asarray(picture.convert("RGB")))
 
     def note(self, step: int, values: Mapping[str, Any]) -> None:
         """Append a line to `metrics.jsonl`, as it is; one on what went wrong has `event`, `cause` and `found_at`."""
@@ -149,8 +144,8 @@ class RunDirectory:
         except OSError:
             pass  # what could not be written has been reported when it was
         finally:
-            for logger in self._loggers:
-                logger.tell("close")
+            if self._tensorboard:
+                self._tensorboard.close()
             self._lock.release()
 
 

@@ -20,7 +20,7 @@ def state(iteration):
 
 
 def start(path, config=CONFIG, steps=(), **options):
-    run = RunDirectory.start(path, config, loggers=[], **options)
+    run = RunDirectory.start(path, config, tensorboard=False, **options)
     for step in steps:
         run.log(step, {"train/loss": step / 10, "train/nan": math.nan})
         run.save_checkpoint(state(step))
@@ -57,7 +57,7 @@ def test_resume_drops_what_will_be_measured_again(tmp_path):
     path = start(tmp_path / "run", steps=(10, 20, 30))
     with open(path / "metrics.jsonl", "a") as handle:
         handle.write('{"step": 40, "tra')  # a crash in the middle of a line
-    resumed = RunDirectory.resume(path, f"{CONFIG}log_every: 5\n", step=20, loggers=[])
+    resumed = RunDirectory.resume(path, f"{CONFIG}log_every: 5\n", step=20, tensorboard=False)
     assert len(checkpoints(path)) == 1
     resumed.log(30, {"train/loss": 9.0})
     resumed.close()
@@ -68,13 +68,13 @@ def test_resume_drops_what_will_be_measured_again(tmp_path):
 
 
 def test_an_evaluation_that_is_still_owed_is_not_there_twice(tmp_path):
-    run = RunDirectory.start(tmp_path / "run", CONFIG, loggers=[])
+    run = RunDirectory.start(tmp_path / "run", CONFIG, tensorboard=False)
     run.log(10, {"train/student_loss": 1.0})
     run.note(10, {"event": "collapse", "cause": "x", "found_at": 10})
     run.log(10, {"val/mIoU": 0.5})  # made up for by a part of the run that was killed before it saved again
     run.close()
     for pending, left in ((False, ["loss", "event", "mIoU"]), (True, ["loss", "event"])):
-        RunDirectory.resume(run.path, CONFIG, step=10, evaluation_pending=pending, loggers=[]).close()
+        RunDirectory.resume(run.path, CONFIG, step=10, evaluation_pending=pending, tensorboard=False).close()
         lines = (run.path / "metrics.jsonl").read_text().splitlines()
         assert [next(word for word in ("loss", "event", "mIoU") if word in line) for line in lines] == left
     assert [event["event"] for event in Run(run.path).events] == ["collapse"]
@@ -107,17 +107,17 @@ def test_what_messages_advise_may_change_and_the_experiment_may_not(tmp_path, ch
     config = CONFIG + FREE
     path = start(tmp_path / "run", config)
     if named is None:
-        RunDirectory.resume(path, config.replace(*change), step=0, loggers=[]).close()
+        RunDirectory.resume(path, config.replace(*change), step=0, tensorboard=False).close()
         assert len(config_changes(Run(path).config, config.replace(*change))) <= 2
     else:
         with pytest.raises(InputError, match=f"another experiment: {named} differ"):
-            RunDirectory.resume(path, config.replace(*change), step=0, loggers=[])
+            RunDirectory.resume(path, config.replace(*change), step=0, tensorboard=False)
     with pytest.raises(InputError, match="no run to resume"):
-        RunDirectory.resume(tmp_path / "nothing", config, step=0, loggers=[])
+        RunDirectory.resume(tmp_path / "nothing", config, step=0, tensorboard=False)
 
 
 def test_discard_removes_everything(tmp_path):
-    run = RunDirectory.start(tmp_path / "run", CONFIG, loggers=[])
+    run = RunDirectory.start(tmp_path / "run", CONFIG, tensorboard=False)
     run.log(1, {"train/loss": 1.0})
     run.discard()
     assert not run.path.exists()

@@ -24,7 +24,7 @@ _THEIRS = {
     "log_every": "default_hooks.logger.interval",
     "save_every": "default_hooks.checkpoint.interval",
     "keep_checkpoints": "default_hooks.checkpoint.max_keep_ckpts",
-    "loggers": "vis_backends",
+    "tensorboard": "vis_backends",
     "report": "their logs",
 }
 """Keys of an experiment that the runner answers for, and what says so in its config."""

@@ -1,0 +1,50 @@
+"""TensorBoard's files: what was logged is read back from them."""
+
+import numpy as np
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
+
+from dfad_seg.runs import RunDirectory
+
+CONFIG = "method: dfad\niterations: 4\nstudent_optimizer: {lr: 0.1}\nevaluation: {split: val}\nimage_size: [32, 48]\n"
+
+
+def log_something(path, tensorboard=True):
+    run = RunDirectory.start(path, CONFIG, tensorboard=tensorboard)
+    run.log(1, {"train/loss": 0.5, "train/odd": float("nan")})
+    run.log(2, {"val/IoU/a|b": 0.25})
+    picture = path / "picture.png"
+    Image.fromarray(np.full((4, 6, 3), (255, 0, 0), np.uint8)).save(picture)
+    run.log_picture("generated", 2, picture)
+    run.close()
+
+
+def test_tensorboard_has_scalars_pictures_and_settings(tmp_path):
+    log_something(tmp_path / "run")
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("train/loss")] == [(1, 0.5)]
+    assert "train/odd" not in events.Tags()["scalars"]
+    image = events.Images("generated")[0]
+    assert (image.step, image.width, image.height) == (2, 6, 4)
+    start = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    assert b"student_optimizer.lr" in start and b"dfad" in start and b"[32, 48]" in start
+    assert b"val/mIoU" in events.SummaryMetadata("_hparams_/experiment").plugin_data.content
+    # One run, and no sub-folder that would show as a second one.
+    assert [path.name for path in (tmp_path / "run" / "tensorboard").iterdir() if path.is_dir()] == []
+
+
+def test_a_failing_log_costs_a_warning_only(tmp_path, monkeypatch, capsys):
+    def broken(*_, **__):
+        raise ConnectionError("disk\ngone")
+
+    monkeypatch.setattr(SummaryWriter, "add_scalar", broken)
+    log_something(tmp_path / "run")
+    warning = "warning: TensorBoard's log failed, and gets nothing more of this run: disk gone\n"
+    assert capsys.readouterr().err == warning
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_none_at_all(tmp_path):
+    log_something(tmp_path / "run", tensorboard=False)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "metrics.jsonl", "picture.png"}
