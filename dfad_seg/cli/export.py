@@ -21,7 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--trust", action="store_true", help="run the code that the network file names (sources factory, torchscript, "
         "torch_export)")  # fmt: skip
     add = parser.add_argument_group("figures").add_argument
-    add("--table", metavar="FILE", help="measure latency and size of teacher, student and files: print, and write JSON")
     add("--split", help="mIoU of the network and of the files on this split of the run's data set")
     add("--config", metavar="CONFIG", help="... of this config's data set")
     add("--dataset", metavar="TYPE", help="... of this data set: camvid, voc, ...")

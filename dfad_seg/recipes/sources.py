@@ -82,7 +82,10 @@ def open_source(
     """
     path = Path(item)
     if path.is_dir():
-        return _open_run(config, path, trust) if (path / "config.yaml").is_file() else open_predictions(config, path)
+        if not (path / "config.yaml").is_file():
+            return open_predictions(config, path)
+        path = network_file(path)
+        return Source(path, _load_saved(config, path, trust))
     if path.suffix.lower() == ".json":
         return open_predictions(config, path)
     if role is None and _knows_itself(path):
@@ -116,11 +119,13 @@ def is_of_a_run(config: str | Path) -> bool:
     return path.is_dir() or (path.parent / "provenance.json").exists() or (path.parent / "summary.json").exists()
 
 
-def _open_run(config: Config, path: Path, trust: bool) -> Source:
+def network_file(item: str | Path) -> Path:
+    """The trained network of a run directory, which an unfinished one does not have; or the file itself."""
+    path = Path(item)
     file = next((path / name for name in ("student.pt", "teacher.pt") if (path / name).is_file()), None)
-    if file is None:
-        raise InputError(f"the run {path} has no student.pt or teacher.pt: it has not finished. Resume it first.")
-    return Source(file, _load_saved(config, file, trust))
+    if path.is_dir() and file is None:
+        raise InputError(f"{path} has no student.pt or teacher.pt: it is no run directory, or has not finished.")
+    return file or path
 
 
 def _load_saved(config: Config, file: Path, trust: bool) -> Segmentor:

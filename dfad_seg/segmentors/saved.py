@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.files import write_torch
-from dfad_seg.common.reading import open_regular
+from dfad_seg.common.reading import file_hash
 from dfad_seg.common.tensors import digest, read_tensors
 from dfad_seg.common.values import options, validated
 from dfad_seg.segmentors.base import Segmentor
@@ -127,14 +126,10 @@ def file_sha256(path: str | Path) -> str:
     Raises:
         InputError: the file cannot be read.
     """
-    made = hashlib.sha256()
     try:
-        with open_regular(path) as handle:
-            while block := handle.read(1 << 20):
-                made.update(block)
+        return file_hash(path, "sha256")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
-    return made.hexdigest()
 
 
 def state_hash(module: nn.Module) -> str:

@@ -23,21 +23,9 @@ def run(world, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_onnx_int8_scores_and_table(run, tmp_path, capsys):
-    out, table = tmp_path / "deploy" / "s.onnx", tmp_path / "table.json"
-    arguments = (
-        "--no-dynamic",
-        "--size",
-        32,
-        48,
-        "--int8",
-        "--calibration-images",
-        12,
-        "--split",
-        "test",
-        "--table",
-        table,
-    )
+def test_onnx_int8_scores_and_latency(run, tmp_path, capsys):
+    out = tmp_path / "deploy" / "s.onnx"
+    arguments = ("--no-dynamic", "--size", 32, 48, "--int8", "--calibration-images", 12, "--split", "test")
     assert call_tool("export", run, "--format", "onnx", "--out", out, *arguments) == 0
     printed = capsys.readouterr().out
     assert sorted(p.name for p in out.parent.iterdir()) == ["s.onnx", "s_int8.onnx"]
@@ -48,21 +36,8 @@ def test_onnx_int8_scores_and_table(run, tmp_path, capsys):
     # The scores are those of the evaluation itself.
     truth = evaluate(load_config(run / "config.yaml"), load_segmentor(run / "student.pt"), split="test").mIoU
     scores = [float(value) for value in re.findall(r"mIoU on test: ([\d.]+) %", printed)]
-    # The student and its ONNX file; the teacher and 8 bits differ.
-    assert len(scores) == 6 and sum(abs(score - 100 * truth) < 0.1 for score in scores) >= 2
-    found = json.loads(table.read_text())
-    names = [(row["model"], row["runtime"], row["precision"]) for row in found["rows"]]
-    assert names == [
-        ("teacher", "PyTorch", "fp32"),
-        ("teacher", "PyTorch", "bf16"),
-        ("student", "PyTorch", "fp32"),
-        ("student", "PyTorch", "bf16"),
-        ("student", "ONNX Runtime", "fp32"),
-        ("student", "ONNX Runtime", "int8"),
-    ]
-    assert all(row["median"] >= row["fastest"] > 0 and row["miou"] is not None for row in found["rows"])
-    assert found["rows"][4]["megabytes"] == pytest.approx(out.stat().st_size / 1e6)
-    assert found["rows"][2]["miou"] == pytest.approx(truth) and "| student | ONNX Runtime | int8 |" in printed
+    assert len(scores) == 3 and sum(abs(score - 100 * truth) < 0.1 for score in scores) >= 2  # 8 bits differ
+    assert len(re.findall(r"one image of 32x48 on .*: [\d.]+ ms", printed)) == 3
 
 
 def test_the_default_place_is_beside_the_network(run, tmp_path, capsys):
