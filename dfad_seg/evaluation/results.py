@@ -14,7 +14,7 @@ import numpy as np
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import write_json, write_text
-from dfad_seg.evaluation.bootstrap import Difference, Interval
+from dfad_seg.evaluation.bootstrap import Difference, Interval, miou_difference
 from dfad_seg.evaluation.metrics import SegmentationMetrics, nanmean
 from dfad_seg.evaluation.tables import align, percent
 
@@ -134,6 +134,16 @@ class Comparison:
 
     evaluations: Mapping[str, Evaluation]
     differences: Mapping[str, Difference]
+
+    @classmethod
+    def of(cls, evaluations: Mapping[str, Evaluation], resamples: int) -> Comparison:
+        """Of evaluations that have their `counts`, of the same images."""
+        first, *others = evaluations
+        base = evaluations[first]
+        labels = [base.metrics.classes.index(name) for name in base.subset] or None
+        counts: dict[str, Any] = {name: evaluation.counts for name, evaluation in evaluations.items()}
+        gaps = {n: miou_difference(counts[first], counts[n], resamples=resamples, subset=labels) for n in others}
+        return cls(evaluations, gaps)
 
     def report(self) -> str:
         """One table of the models, one of the classes' IoU with differences, in per cent."""

@@ -11,7 +11,7 @@ from typing import Any
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import check_target
 from dfad_seg.config import Config, apply_override, load_config, parse_config
-from dfad_seg.evaluation import Comparison, Evaluation, Inference, miou_difference, write_result
+from dfad_seg.evaluation import Comparison, Evaluation, Inference, write_result
 from dfad_seg.evaluation.bootstrap import RESAMPLES
 from dfad_seg.evaluation.results import check_suffix
 from dfad_seg.recipes.build import build_teacher, meta_info
@@ -101,9 +101,7 @@ def evaluate_from_arguments(
     }
     for path in out:
         write_result(path, result, record)
-    as_the_run = all(
-        value is None for key, value in options.items() if key not in ("split", "batch_size", "num_workers")
-    )
+    as_the_run = all(options[key] is None for key in options if key not in ("split", "batch_size", "num_workers"))
     noted, scored = None, checkpoint or config
     if as_the_run and scored and not compare and predictions is None and dataset is None:
         noted = note_evaluation(scored, one.metrics, split=settings.split, command=command_line())
@@ -185,20 +183,13 @@ def _compare(
 ) -> tuple[Comparison, dict[str, Any]]:
     resamples = wanted["resamples"] or RESAMPLES
     evaluations: dict[str, Evaluation] = {}
-    counts: dict[str, Any] = {}
     records = {}
     for name, item in zip(_names(items), items, strict=True):
         own = item == "teacher" and not Path(item).exists()
         source = _own_teacher(config, items, known["trust"]) if own else open_source(config, _path_of(item), **known)
         arguments = wanted | {"resamples": resamples, "keep_counts": True, "title": f"evaluating {name}"}
-        evaluations[name] = evaluate(config, source.model, **arguments)
-        counts[name], records[name] = evaluations[name].counts, source.record()
-    labels = [meta_info(config).classes.index(name) for name in wanted["subset"]] or None
-    first, *others = counts
-    differences = {
-        name: miou_difference(counts[first], counts[name], resamples=resamples, subset=labels) for name in others
-    }
-    return Comparison(evaluations, differences), records
+        evaluations[name], records[name] = evaluate(config, source.model, **arguments), source.record()
+    return Comparison.of(evaluations, resamples), records
 
 
 def _own_teacher(config: Config, items: Sequence[str], trust: bool) -> Source:
@@ -222,9 +213,14 @@ def _names(items: Sequence[str]) -> list[str]:
     names = []
     for item in items:
         path = Path(_path_of(item))
-        of_run = path.stem in ("student", "teacher") and path.suffix == ".pt" and path.parent.name
-        short = path.parent.name if of_run else path.stem if path.is_file() else path.name or str(path)
-        names.append(short if str(path) == str(Path(item)) else item.partition("=")[0])
+        short = (
+            path.parent.name
+            if path.name in ("student.pt", "teacher.pt")
+            else path.stem
+            if path.is_file()
+            else path.name
+        )
+        names.append((short or str(path)) if _path_of(item) == item else item.partition("=")[0])
     if len(set(names)) < len(names):
         raise InputError("--compare names two things alike. Give names: --compare a=PATH b=PATH.")
     return names
