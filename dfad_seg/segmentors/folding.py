@@ -22,7 +22,7 @@ def fold_batch_norm(module: nn.Module, run: Callable[[], Any]) -> int:
     guessed from names or from the order of modules, but seen in one forward pass: the BatchNorm receives the very
     tensor that the convolution made, nothing else uses that tensor, and each of the two is called once. Each folded
     convolution is compared on that pass's input: one that makes its weights anew while it runs (standardised weights,
-    hooks) stays as it is. Parametrised weights (weight norm, spectral norm) become plain ones.
+    weight norm, hooks) stays as it is.
 
     Args:
         module: a network in evaluation mode.
@@ -47,30 +47,11 @@ def _fused(conv: nn.Conv2d, norm: nn.BatchNorm2d, seen: Tensor, answer: Tensor) 
     """The two as one convolution, in its own class; None where that would make something else of `seen`."""
     try:
         if parametrize.is_parametrized(conv):
-            conv = _plain(conv)
+            return None
         together = fuse_conv_bn_eval(conv, norm)
         return together if _same(together(seen), _normalised(norm, answer)) else None
     except (AttributeError, RuntimeError, TypeError, ValueError):
         return None
-
-
-def _plain(conv: nn.Conv2d) -> nn.Conv2d:
-    """A convolution with the weights that a parametrised one computes."""
-    # Made anew: removing a parametrisation would change the class, which copies of the network share.
-    made = nn.Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size,  # type: ignore[arg-type]
-        conv.stride,  # type: ignore[arg-type]
-        conv.padding,  # type: ignore[arg-type]
-        conv.dilation,  # type: ignore[arg-type]
-        conv.groups,
-        bias=conv.bias is not None,
-        padding_mode=conv.padding_mode,
-    )
-    made.to(conv.weight.device, conv.weight.dtype)
-    made.load_state_dict({"weight": conv.weight} | ({} if conv.bias is None else {"bias": conv.bias}))
-    return made.eval().requires_grad_(False)
 
 
 def _normalised(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
