@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 
 import numpy as np
 from PIL import Image
@@ -16,11 +13,10 @@ from dfad_seg.common.files import write_whole
 from dfad_seg.common.images import IndexReader
 
 Palette = Sequence[tuple[int, int, int]]
-_WAITING = 2  # label maps that may wait to be written; more would fill the memory where images are large
 
 
 class PredictionWriter:
-    """Writes label maps as palette PNGs `FOLDER/NAME.png`, in the background; use as a context manager.
+    """Writes label maps as palette PNGs `FOLDER/NAME.png`.
 
     Each file is written whole. What is in the folder already stays, and a file of the same name is replaced.
 
@@ -45,35 +41,13 @@ class PredictionWriter:
         colours = np.zeros((256, 3), dtype=np.uint8)
         colours[list(file_ids)] = palette
         self._colours = colours.tobytes()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="predictions")
-        self._waiting: list[Future] = []
-
-    def __enter__(self) -> PredictionWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._pool.shutdown(cancel_futures=kind is not None)
-        if kind is None:
-            self._settle(0)
 
     def write(self, name: str, labels: np.ndarray) -> None:
         """Write the labels (H, W), 0 … C-1, of the image `name`."""
         path = self.folder / checked_name(name)
-        self._settle(_WAITING)
-        self._waiting.append(self._pool.submit(self._write, path, np.array(labels, dtype=np.uint8)))
-
-    def _settle(self, most: int) -> None:
-        while len(self._waiting) > most:
-            self._waiting.pop(0).result()
-
-    def _write(self, path: Path, labels: np.ndarray) -> None:
         picture = Image.fromarray(self._codes[labels], mode="P")
         picture.putpalette(self._colours)
-        data = io.BytesIO()
-        picture.save(data, format="PNG", compress_level=1)
-        write_whole(path, lambda handle: handle.write(data.getvalue()))
+        write_whole(path, lambda handle: picture.save(handle, format="PNG", compress_level=1))
 
 
 class PredictionFolder:

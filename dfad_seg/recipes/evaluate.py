@@ -213,7 +213,7 @@ def _outputs(
     """What is to be done with each label map: `(batch, place in it, image id, labels)`."""
     ids = [info.file_id(label) for label in range(info.num_classes)]
     if predictions is not None:
-        writer = stack.enter_context(PredictionWriter(predictions, ids, info.palette))
+        writer = PredictionWriter(predictions, ids, info.palette)
         yield lambda batch, place, image_id, labels: writer.write(batch["name"][place], labels.numpy())
     if coco is not None:
         results = stack.enter_context(CocoResultsWriter(coco, ids))

@@ -21,9 +21,9 @@ def label_map(seed, size=(11, 13), classes=5):
 
 
 def write_pngs(folder, maps, ids=IDS):
-    with PredictionWriter(folder, ids, PALETTE[: len(ids)]) as writer:
-        for name, labels in maps.items():
-            writer.write(name, labels)
+    writer = PredictionWriter(folder, ids, PALETTE[: len(ids)])
+    for name, labels in maps.items():
+        writer.write(name, labels)
 
 
 def test_png_round_trip_codes_colours_and_sub_folders(tmp_path):
@@ -75,8 +75,8 @@ def test_what_cannot_be_written_or_opened(tmp_path):
     with pytest.raises(InputError, match="--save-coco"):
         PredictionWriter(tmp_path, [0, 256], PALETTE[:2])
     for name in ("../a", "/a", ""):
-        with pytest.raises(InputError, match="no path inside"), PredictionWriter(tmp_path, [0], PALETTE[:1]) as writer:
-            writer.write(name, label_map(0))
+        with pytest.raises(InputError, match="no path inside"):
+            PredictionWriter(tmp_path, [0], PALETTE[:1]).write(name, label_map(0))
     with pytest.raises(InputError, match="no folder"):
         PredictionFolder(tmp_path / "none", [0])
     with pytest.raises(InputError, match="holds no PNG"):
