@@ -37,14 +37,6 @@ class MetaInfo:
                 f"a data set's metainfo has {len(self.classes)} classes but {len(self.palette)} palette "
                 "colours; give one RGB colour per class."
             )
-        for name, colour in zip(self.classes, self.palette, strict=True):
-            if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
-                raise InputError(f"the palette colour of class '{name}' is {colour}; three values 0-255 needed.")
-        ids = self.ids()
-        if len(ids) != len(self.classes):
-            raise InputError(f"a data set's metainfo has {len(self.classes)} classes but {len(ids)} file_ids.")
-        if len(set(ids)) != len(ids) or min(ids) < 0:
-            raise InputError(f"a data set's file_ids are {list(ids)}; different numbers from 0 on are needed.")
         # Masks are held as 8-bit images until they become tensors.
         if not len(self.classes) <= self.ignore_index <= 255:
             raise InputError(
@@ -60,10 +52,6 @@ class MetaInfo:
     def ids(self) -> tuple[int, ...]:
         """The value of each class in the label files."""
         return tuple(range(len(self.classes))) if self.file_ids is None else self.file_ids
-
-    def file_id(self, label: int) -> int:
-        """The value that class `label` has in the label files."""
-        return self.ids()[label]
 
 
 def class_colours(palette: Sequence[Sequence[int]] | None, classes: Sequence[str]) -> tuple[Colour, ...]:

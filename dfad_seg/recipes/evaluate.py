@@ -211,7 +211,7 @@ def _outputs(
     show_limit: int | None,
 ) -> Iterator[Output]:
     """What is to be done with each label map: `(batch, place in it, image id, labels)`."""
-    ids = [info.file_id(label) for label in range(info.num_classes)]
+    ids = info.ids()
     if predictions is not None:
         writer = PredictionWriter(predictions, ids, info.palette)
         yield lambda batch, place, image_id, labels: writer.write(batch["name"][place], labels.numpy())

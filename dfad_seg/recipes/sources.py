@@ -97,7 +97,7 @@ def open_source(
 def open_predictions(config: Config, item: str | Path) -> Source:
     """A folder of index PNGs, or a JSON file of COCO results; errors as in `open_source`."""
     path, info = Path(item), meta_info(config)
-    ids = [info.file_id(label) for label in range(info.num_classes)]
+    ids = info.ids()
     if path.is_dir():
         return Source(path, stored=PredictionFolder(path, ids, info.ignore_index, info.palette))
     if path.suffix.lower() != ".json":
