@@ -51,13 +51,22 @@ def export_int8(
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     check_target(path)
-    batches = _Batches(images)
-    if batches.first is None:
+    rest = iter(images)
+    first = next(rest, None)
+    if first is None:
         raise InputError("int8 needs images to calibrate on, and there are none.")
+    counts: list[int] = []
+
+    def feed() -> Iterator[dict[str, Any]]:
+        for batch in itertools.chain([first], rest):
+            counts.append(len(batch))
+            yield {"images": batch.detach().cpu().float().contiguous().numpy()}
+
+    batches = feed()
 
     class Reader(CalibrationDataReader):
         def get_next(self) -> dict[str, Any] | None:
-            return batches.get_next()
+            return next(batches, None)
 
     with tempfile.TemporaryDirectory() as folder, _quiet():
         prepared, quantised = (Path(folder) / name for name in ("prepared.onnx", "quantised.onnx"))
@@ -76,30 +85,13 @@ def export_int8(
         )
         model = onnx.load(str(quantised))
     properties = {pair.key: pair.value for pair in onnx.load(str(onnx_file)).metadata_props}
-    quantisation = {"weights": "int8 per channel", "activations": "uint8", "calibration_images": batches.count}
+    quantisation = {"weights": "int8 per channel", "activations": "uint8", "calibration_images": sum(counts)}
     onnx.helper.set_model_props(model, properties | as_properties({"quantisation": quantisation}))
     content = model.SerializeToString()
-    check = check_images(segmentor, OnnxNetwork(content), batches.first)
+    check = check_images(segmentor, OnnxNetwork(content), first)
     write_whole(path, lambda handle: handle.write(content))
-    note = f"int8 weights per channel, uint8 activations, calibrated on {batches.count} images"
+    note = f"int8 weights per channel, uint8 activations, calibrated on {sum(counts)} images"
     return Exported("onnx int8", path, len(content), (check,), (note,))
-
-
-class _Batches:
-    """Batches of images as what a calibration reader gives, counted; the first is kept."""
-
-    def __init__(self, images: Iterable[Tensor]) -> None:
-        rest = iter(images)
-        self.first = next(rest, None)
-        self._images = rest if self.first is None else itertools.chain([self.first], rest)
-        self.count = 0
-
-    def get_next(self) -> dict[str, Any] | None:
-        images = next(self._images, None)
-        if images is None:
-            return None
-        self.count += len(images)
-        return {"images": images.detach().cpu().float().contiguous().numpy()}
 
 
 @contextmanager
