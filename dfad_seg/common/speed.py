@@ -54,9 +54,7 @@ class Latency:
     """Times of one image's forward pass.
 
     Attributes:
-        fastest: milliseconds; what other work on the machine disturbs least.
-        median: milliseconds.
-        passes: how many were timed.
+        fastest, median: milliseconds; other work on the machine disturbs the former least.
     """
 
     fastest: float

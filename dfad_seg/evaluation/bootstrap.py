@@ -18,14 +18,7 @@ Labels = Sequence[int] | None
 
 @dataclass(frozen=True)
 class Interval:
-    """A percentile bootstrap interval of mIoU over images; the values are fractions.
-
-    Attributes:
-        low, high: the ends.
-        confidence: its level, 0.95.
-        resamples: how many resampled sets it is made from.
-        seed: of the resampling.
-    """
+    """A percentile bootstrap interval of mIoU over images; the values are fractions."""
 
     low: float
     high: float
@@ -40,7 +33,6 @@ class Difference:
 
     Attributes:
         value: the difference on the set itself.
-        interval: its percentile interval.
         p_value: two-sided: 2 · min(P(d* ≤ 0), P(d* ≥ 0)) over the resampled differences d*, at most 1; the counts are
             taken + 1 (Davison and Hinkley 1997), so that it is never 0.
     """
@@ -60,8 +52,6 @@ def resampled_miou(
 
     Args:
         counts: int64 (N, 3, C): per image and class the pixels of the intersection, the truth and the prediction.
-        resamples: how many sets.
-        seed: of the draws.
         subset: labels to average over; all by default.
 
     Returns:

@@ -22,9 +22,7 @@ class Predicted:
     """What a model predicted for images of one size.
 
     Attributes:
-        names: of the n images.
-        labels: integer (n, H, W), the prediction.
-        truth: integer (n, H, W).
+        labels, truth: integer (n, H, W).
         images: float (n, 3, h, w) or uint8 (n, h, w, 3); None where the prediction was read from files.
         scores: float32 probabilities (n, C, H, W), for meters that need them.
         stored: label maps (n, H, W) that the data set delivers beside, by name.

@@ -23,14 +23,9 @@ class SegmentationMetrics:
     predicted somewhere. Dice = 2 TP / (truth + predicted) = 2 IoU / (1 + IoU).
 
     Attributes:
-        classes: class names, in label order.
         aAcc: pixel accuracy over all evaluated pixels.
-        mIoU: mean of the IoU values that are not nan.
-        mAcc: mean of the Acc values that are not nan.
-        iou: IoU of each class, or nan.
-        acc: accuracy (recall) of each class, or nan.
-        support: number of evaluated pixels of each class in the truth.
-        ignored: number of pixels that are not evaluated.
+        support: evaluated pixels of each class in the truth.
+        ignored: pixels that are not evaluated.
     """
 
     classes: tuple[str, ...]

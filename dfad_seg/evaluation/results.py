@@ -27,16 +27,10 @@ class Evaluation:
     """The metrics of one model on one data set, and what else was asked for; all values are fractions.
 
     Attributes:
-        metrics: from the confusion matrix.
         boundary_iou: of each class, or nan; None if it was not asked for, as the following.
-        calibration_error: over pixels.
         agreement: share of pixels with the teacher's label.
         class_agreement: of the teacher's pixels of each class, the share with the same label; or nan.
-        interval: of mIoU.
-        subset: class names of the subset.
-        subset_interval: of the subset's mIoU.
         counts: int64 (N, 3, C), see `resampled_miou`.
-        precision: of the network's forward passes.
     """
 
     metrics: SegmentationMetrics

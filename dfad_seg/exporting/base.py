@@ -65,9 +65,7 @@ class Check:
     """The answers of what is written against the segmentor's, on images of one shape.
 
     Attributes:
-        batch, height, width: of the images.
-        max_difference: of the logits, the largest magnitude.
-        largest_logit: the largest magnitude of the segmentor's logits, to judge the difference by.
+        max_difference, largest_logit: magnitudes; the latter is the segmentor's, to judge the former by.
         agreement: share of pixels with the same class, in [0, 1].
     """
 
@@ -96,14 +94,10 @@ class Made(NamedTuple):
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written and what was checked.
+    """What was written, to a file or a folder, and what was checked.
 
-    Attributes:
-        format: its name.
-        path: the file or folder.
-        num_bytes: its size.
-        checks: against the segmentor; empty where the format holds weights that were compared bit by bit.
-        notes: what else there is to know, one sentence each.
+    There are no checks against the segmentor where the format holds weights, which were compared bit by bit. Each note
+    is a sentence.
     """
 
     format: str

@@ -39,14 +39,7 @@ UNLIKE_SCORES = {"every", "batch_size", "num_workers"}
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that has come to its end, for its report.
-
-    Attributes:
-        path: the run directory.
-        experiment: what was trained.
-        networks: by role; the trained one is that which is kept. They are moved to the device.
-        fabric: where to compute, and in what precision, as in the evaluations on the way.
-    """
+    """A run that has come to its end, for its report; `networks` by role, the trained one as it is kept."""
 
     path: Path
     experiment: Experiment
@@ -55,12 +48,10 @@ class Finished:
 
     @property
     def config(self) -> Config:
-        """The experiment's."""
         return self.experiment.config
 
     @property
     def info(self) -> MetaInfo:
-        """Classes and colours."""
         return self.experiment.info
 
     @property

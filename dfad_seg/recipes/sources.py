@@ -20,13 +20,9 @@ Stored = PredictionFolder | CocoResults
 
 @dataclass
 class Source:
-    """One model to score: exactly one of `network` and `stored` is given.
+    """One model to score, from a path: exactly one of `network` and `stored`, its label maps, is given.
 
-    Attributes:
-        path: where it comes from.
-        network: images in [0, 1] → logits.
-        stored: its label maps.
-        role: of the network in the config, where that decided how it was built.
+    `role` is that of the network in the config, where that decided how it was built.
     """
 
     path: Path

@@ -29,20 +29,12 @@ class Row:
     Attributes:
         setting: a name for the row, from the folders' names by default.
         method: of the config, or a name for a kind of student: one line of the curve.
-        split: of the data set.
         teacher_miou: on it; None if nothing says it.
         student_miou_mean: of the weights that are kept, over the seeds.
         student_miou_sd: over the seeds; None for a single one.
-        seeds: of the runs that count.
         selected: which weights are kept, last or ema.
-        macs_share: for one image.
-        parameters_share: by number.
-        latency_share: on the machine that ran it.
         start_miou: before any training, mean over the seeds, where it was measured.
         wall_clock_s: of training, mean over the seeds.
-        device: what trained.
-        teacher_sha256: of the teacher's file.
-        command: of the first seed.
         unfinished: how many runs are left out, as they have not finished.
         changed: the keys of the config in which the compared rows differ.
     """

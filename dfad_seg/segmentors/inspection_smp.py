@@ -53,12 +53,8 @@ class Inspected:
     """What a file looks like.
 
     Attributes:
-        kind: what kind of file it is, in words.
         source: a key of `SOURCES`, `saved`, or None where no source takes it as it is.
         options: of this source, as far as they can be read off; `checkpoint` or `path` among them.
-        num_classes: None where the file does not show it.
-        classes: their names, where the file has them.
-        parameters, batch_norms: how many, where the file shows its weights.
         hints: what else there is to know, one sentence each.
         exact: whether the network of `source` and `options` fits the file's keys and shapes.
         candidates: all options whose networks do; the file cannot tell them apart, and their numbers differ.

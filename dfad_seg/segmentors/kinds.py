@@ -33,7 +33,6 @@ class Network:
     """What a source builds.
 
     Attributes:
-        module: the network.
         contract: options of `Contract` that it knows; the user's own go before them.
         palette: one RGB triple (0-255) per class, where the source knows it.
         spec: what a saved network stores in place of the source's own options, where those name files.
