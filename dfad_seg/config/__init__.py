@@ -5,16 +5,3 @@ All mistakes in a file are reported together, each with its key and, for a missp
 
 from dfad_seg.config.experiment import METHODS, Config, GameConfig, RealImages
 from dfad_seg.config.reading import apply_override, dump_config, find_config, load_config, parse_config, shipped_configs
-
-__all__ = [
-    "METHODS",
-    "Config",
-    "GameConfig",
-    "RealImages",
-    "apply_override",
-    "dump_config",
-    "find_config",
-    "load_config",
-    "parse_config",
-    "shipped_configs",
-]

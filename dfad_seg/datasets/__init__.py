@@ -64,32 +64,3 @@ def chosen_kind(type: str, root: str | Path, options: Mapping[str, Any]) -> tupl
     """The class of a type of data set, and its checked options."""
     kind: DatasetKind = choose(DATASETS, type, "data set type")
     return kind.build, validated(kind.options, {**options, "root": str(root)}, f"data set type {type}")
-
-
-__all__ = [
-    "CAMVID",
-    "DATASETS",
-    "CamVid",
-    "Coco",
-    "CocoOptions",
-    "Folders",
-    "FoldersOptions",
-    "MetaInfo",
-    "NYUV2_13",
-    "NyuV2",
-    "SegmentationDataset",
-    "StreetScenes",
-    "TrainingData",
-    "Transform",
-    "VOC",
-    "Voc",
-    "build_dataset",
-    "dataset_info",
-    "draw_scene",
-    "eval_loader",
-    "EvalTransform",
-    "numbered_classes",
-    "train_loader",
-    "TrainTransform",
-    "write_street_scenes",
-]

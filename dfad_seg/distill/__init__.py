@@ -13,28 +13,3 @@ from dfad_seg.distill.optimizers import OPTIMIZERS, build_optimizer
 from dfad_seg.distill.schedules import SCHEDULES, build_schedule
 from dfad_seg.distill.steps import Step, generator_step, student_step, supervised_step
 from dfad_seg.distill.with_data import distil_with_data, train_supervised
-
-__all__ = [
-    "OPTIMIZERS",
-    "SCHEDULES",
-    "DataFree",
-    "Game",
-    "Hooks",
-    "Losses",
-    "Replay",
-    "ReplayMemory",
-    "Step",
-    "Supervised",
-    "Training",
-    "WithData",
-    "batch_norm_mode",
-    "build_optimizer",
-    "build_schedule",
-    "distil",
-    "distil_with_data",
-    "generator_step",
-    "losses_of",
-    "student_step",
-    "supervised_step",
-    "train_supervised",
-]

@@ -11,33 +11,3 @@ from dfad_seg.evaluation.options import EvaluationOptions, Inference
 from dfad_seg.evaluation.predictions import PredictionFolder, PredictionWriter
 from dfad_seg.evaluation.results import Comparison, Evaluation, write_result
 from dfad_seg.evaluation.tables import align, percent
-
-__all__ = [
-    "STORED",
-    "Agreement",
-    "BoundaryIoU",
-    "CalibrationError",
-    "CocoResults",
-    "CocoResultsWriter",
-    "Comparison",
-    "ConfusionMatrix",
-    "Difference",
-    "Evaluation",
-    "ImageCounts",
-    "EvaluationOptions",
-    "Inference",
-    "Interval",
-    "Meter",
-    "Predicted",
-    "PredictionFolder",
-    "PredictionWriter",
-    "SegmentationMetrics",
-    "evaluate_miou",
-    "align",
-    "metrics_from_confusion",
-    "miou_difference",
-    "miou_interval",
-    "predict",
-    "percent",
-    "write_result",
-]

@@ -35,8 +35,6 @@ from dfad_seg.exporting.torch_formats import (
 from dfad_seg.segmentors import Segmentor
 from dfad_seg.segmentors.mmseg_source import require_mmseg
 
-__all__ = ["DEFAULT_SIZE", "FORMATS", "Check", "Exported", "Format", "OnnxNetwork", "Run", "export", "export_int8"]
-
 
 def export_mmseg(options: InMMSegmentation, *, segmentor: Segmentor, described: dict[str, Any]) -> Made:
     """A config and a checkpoint for MMSegmentation, whose packages are imported here and not before.

@@ -28,16 +28,3 @@ def build_generator(type: str, *, num_classes: int, image_size: tuple[int, int],
         InputError: unknown name or option, or a size that it does not make.
     """
     return build_kind(GENERATORS, type, options, "generator", num_classes=num_classes, image_size=image_size)
-
-
-__all__ = [
-    "GENERATORS",
-    "DCGANGenerator",
-    "DCGANOptions",
-    "ImageGenerator",
-    "LayoutGenerator",
-    "LayoutLatents",
-    "LayoutOptions",
-    "NoiseGenerator",
-    "build_generator",
-]

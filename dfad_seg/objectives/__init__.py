@@ -12,22 +12,3 @@ from dfad_seg.objectives.interpolation import Interpolation, Lesson
 from dfad_seg.objectives.logit_adjustment import LogitAdjustment
 from dfad_seg.objectives.priors import PRIORS, BatchNormPrior, build_priors
 from dfad_seg.objectives.supervised import LabelLoss, focal_loss
-
-__all__ = [
-    "DISCREPANCIES",
-    "PRIORS",
-    "TEMPERED",
-    "BatchNormPrior",
-    "ClassShares",
-    "Discrepancy",
-    "FeatureMatching",
-    "Features",
-    "GeneratorObjective",
-    "Interpolation",
-    "LabelLoss",
-    "Lesson",
-    "LogitAdjustment",
-    "build_priors",
-    "focal_loss",
-    "weighted_discrepancy",
-]

@@ -6,13 +6,3 @@ from dfad_seg.recipes.evaluate_command import evaluate_from_arguments
 from dfad_seg.recipes.export import export_from_arguments
 from dfad_seg.recipes.inspect import inspect_teacher
 from dfad_seg.recipes.train import train
-
-__all__ = [
-    "evaluate",
-    "evaluate_from_arguments",
-    "export_from_arguments",
-    "inspect_teacher",
-    "load_config",
-    "shipped_configs",
-    "train",
-]

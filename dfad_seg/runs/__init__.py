@@ -11,23 +11,6 @@ from dfad_seg.runs.directory import RunDirectory, note_evaluation, note_score, u
 from dfad_seg.runs.report import write_report
 from dfad_seg.runs.run import Run
 
-__all__ = [
-    "Run",
-    "RunDirectory",
-    "checkpoints",
-    "compare",
-    "markdown",
-    "note_evaluation",
-    "note_score",
-    "read_checkpoint",
-    "read_events",
-    "read_metrics",
-    "update_results",
-    "update_summary",
-    "write_comparison",
-    "write_report",
-]
-
 
 def read_metrics(run: str | Path) -> list[dict[str, Any]]:
     """`Run(run).records`; none where no run has begun."""

@@ -14,38 +14,3 @@ from dfad_seg.segmentors.saved import file_sha256, read_segmentor_file, save_seg
 from dfad_seg.segmentors.settling import smooth_noise
 from dfad_seg.segmentors.sources import SOURCES, STUDENTS, build_segmentor, load_segmentor
 from dfad_seg.segmentors.weights import load_weights
-
-__all__ = [
-    "SOURCES",
-    "STUDENTS",
-    "WEIGHT_OPTIONS",
-    "Cut",
-    "CutOptions",
-    "ExportableSegmentor",
-    "Inspected",
-    "Network",
-    "Segmentor",
-    "Source",
-    "SourceOptions",
-    "build_segmentor",
-    "compare",
-    "count_flops",
-    "count_parameters",
-    "cut",
-    "exportable",
-    "file_sha256",
-    "freeze",
-    "inspect_file",
-    "is_opaque",
-    "load_segmentor",
-    "load_weights",
-    "optimize_for_distillation",
-    "read_file",
-    "read_segmentor_file",
-    "read_state_dict",
-    "restore_convolutions",
-    "save_segmentor",
-    "smooth_noise",
-    "state_hash",
-    "stored_spec",
-]

@@ -69,8 +69,6 @@ class SmpOptions(SourceOptions):
     """Layers of a transformer that DPT reads."""
     decoder_channels: Channels | Counts | None = None
     decoder_use_norm: bool | Norm | None = None
-    decoder_use_batchnorm: bool | None = None
-    """The name of `decoder_use_norm` before smp 0.5."""
     decoder_attention_type: Literal["scse"] | None = None
     decoder_interpolation: Interpolation | None = None
     decoder_atrous_rates: Counts | None = None
