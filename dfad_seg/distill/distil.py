@@ -65,7 +65,7 @@ def distil(
     student = unwrap(wrapped)
     networks: dict[str, nn.Module] = {"student": student, "generator": generator}
     optimizers = {"student": student_optimizer}
-    if features is not None and any(True for _ in features.connectors.parameters()):
+    if features is not None:
         features.connectors = fabric.setup_module(features.connectors)
         networks["connectors"] = unwrap(features.connectors)
     if adjustment is not None:

@@ -20,7 +20,7 @@ from dfad_seg.common.values import (
 )
 from dfad_seg.distill.optimizers import OPTIMIZERS, AdamOptions, SGDOptions
 from dfad_seg.distill.schedules import SCHEDULES, Constant, Schedule
-from dfad_seg.objectives import DISCREPANCIES, PRIORS, TEMPERED, Features, Interpolation
+from dfad_seg.objectives import DISCREPANCIES, PRIORS, TEMPERED, Interpolation
 
 if TYPE_CHECKING:
     ScheduleSection = Chosen
@@ -136,8 +136,8 @@ class DataFree(WithData):
     """A memory of generated images."""
     interpolation: Interpolation | None = None
     """Virtual samples between generated images."""
-    features: Features | None = None
-    """Activation regularisers."""
+    activation_boundary: Weight = 0.0
+    """Weight of the activation regulariser in the student's loss."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -151,11 +151,10 @@ class DataFree(WithData):
             which = f"a batch of {_times(size)} has {batch} images"
             if self.replay is not None and self.replay.size < batch:
                 raise ValueError(f"replay.size: {which}, so that {self.replay.size} cannot fill one; raise it")
-            between = self.interpolation
-            if self.features and between and between.labels == "interpolated" and not between.left_alone(batch):
+            if self.activation_boundary and self.interpolation and not self.interpolation.left_alone(batch):
                 raise ValueError(
-                    f"features: {which}, and interpolation.share leaves none that teacher and student both see; lower "
-                    "it, or set interpolation.labels: teacher"
+                    f"activation_boundary: {which}, and interpolation.share leaves none that teacher and student both "
+                    "see; lower it"
                 )
         if self.replay is not None and self.replay.final_steps is not None and self.schedule.name == "constant":
             raise ValueError("replay.final_steps needs a schedule that falls, and schedule.type is constant")
@@ -196,8 +195,8 @@ class Game(DataFree):
             raise ValueError("adversarial_loss needs at least one discrepancy with a weight above 0")
         if not self.adversarial_weight and not any(self.priors.values()):
             raise ValueError("the generator has nothing to learn: raise adversarial_weight, or add priors")
-        if self.simultaneous and self.features:
-            raise ValueError("features cannot go with simultaneous, where the generator's own images keep their logits")
+        if self.simultaneous and self.activation_boundary:
+            raise ValueError("activation_boundary cannot go with simultaneous, which takes the generator's logits")
 
     def _discrepancies(self) -> set[str]:
         attack = self.adversarial_loss if self.adversarial_weight else {}

@@ -59,9 +59,9 @@ def losses_of(
     if isinstance(game, DataFree):
         if generator is not None:
             _check_fit(game, generator)
-        if game.features is not None:
+        if game.activation_boundary:
             losses.features = FeatureMatching(
-                game.features, teacher=teacher, student=student, image_size=game.image_size
+                game.activation_boundary, teacher=teacher, student=student, image_size=game.image_size
             )
     if isinstance(game, Game):
         if game.priors.get("layout_consistency") and not isinstance(generator, LayoutGenerator):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dfad_seg.distill.norm import batch_norm_mode, no_parameter_gradients
-from dfad_seg.objectives import Discrepancy, FeatureMatching, GeneratorObjective, Interpolation, Lesson, LogitAdjustment
+from dfad_seg.objectives import Discrepancy, FeatureMatching, GeneratorObjective, Interpolation, LogitAdjustment
 
 Backward = Callable[[Tensor], None]
 Autocast = Callable[[], AbstractContextManager]
@@ -60,8 +60,8 @@ def student_step(
         pooling: both networks' logits are averaged over squares of so many pixels first, see `pooled`.
         interpolation: replaces a part of the batch by samples between its images; needs `rng`.
         rng: of the interpolation, on the images' device.
-        features: activation regularisers of this teacher and this (unwrapped) student, added to the loss where the
-            teacher is asked. Give the parameters of `features.connectors` to the optimiser, too.
+        features: the activation regulariser of this teacher and this (unwrapped) student, added to the loss where
+            the teacher is asked. Give the parameters of `features.connectors` to the optimiser, too.
         adjustment: of the student's logits before they are compared with the teacher's; it does not learn here.
         clip_norm: upper bound on the gradient's norm, or None.
         backward: how to run the backward pass (Fabric's, for mixed precision and several devices).
@@ -69,52 +69,39 @@ def student_step(
 
     Returns:
         The loss; the meters `agreement` (share of pixels on which the student, without the adjustment, predicts what
-        it should), `logit_peak` (the size of its largest logit) and the regularisers' terms by name; the teacher's
-        images, and its logits, pooled.
+        it should), `logit_peak` (the size of its largest logit) and the regulariser's term; the images, and the
+        teacher's logits, pooled.
     """
     optimizer.zero_grad(set_to_none=True)
-    # Known logits are of no use where the teacher is to see the images in between.
-    if interpolation is not None and interpolation.labels == "teacher":
-        teacher_logits = None
+    images = images.detach()
     matching = features if teacher_logits is None else None
     with nullcontext() if matching is None else matching.watch():
-        with torch.no_grad(), autocast():
-            lesson = _lesson(images.detach(), teacher_logits, teacher, pooling, interpolation, rng)
+        if teacher_logits is None:
+            with torch.no_grad(), autocast():
+                teacher_logits = pooled(teacher(images), pooling)
+        shown, targets, alike = images, teacher_logits, len(images)
+        if interpolation is not None:
+            assert rng is not None, "an interpolation needs rng"
+            shown, targets = interpolation(images, teacher_logits, rng)
+            alike = interpolation.left_alone(alike)
         with autocast():
-            student_logits = pooled(student(lesson.images), pooling)
-    loss = loss_fn(student_logits if adjustment is None else adjustment(student_logits), lesson.targets)
+            student_logits = pooled(student(shown), pooling)
+    loss = loss_fn(student_logits if adjustment is None else adjustment(student_logits), targets)
     terms: dict[str, Tensor] = {}
     if matching is not None:
         with autocast():
-            terms = matching.terms(lesson.matching)
-        loss = loss + matching.weighted(terms)
+            terms = {"activation_boundary": matching.loss(alike)}
+        loss = loss + matching.weight * terms["activation_boundary"]
     backward(loss)
     _clip(optimizer, clip_norm)
     optimizer.step()
     said = student_logits.detach()
     meters = {
-        "agreement": (said.argmax(dim=1) == lesson.targets.argmax(dim=1)).float().mean(),
+        "agreement": (said.argmax(dim=1) == targets.argmax(dim=1)).float().mean(),
         "logit_peak": torch.stack(said.aminmax()).abs().max(),
         **{name: value.detach() for name, value in terms.items()},
     }
-    return Step(loss.detach(), meters, lesson.teacher_images, lesson.teacher_logits)
-
-
-def _lesson(
-    images: Tensor,
-    teacher_logits: Tensor | None,
-    teacher: nn.Module,
-    pooling: int,
-    interpolation: Interpolation | None,
-    rng: torch.Generator | None,
-) -> Lesson:
-    def predict(shown: Tensor) -> Tensor:
-        return pooled(teacher(shown), pooling) if teacher_logits is None else teacher_logits
-
-    if interpolation is None:
-        return Lesson.of(images, predict(images))
-    assert rng is not None, "an interpolation needs rng"
-    return interpolation(images, predict, rng)
+    return Step(loss.detach(), meters, images, teacher_logits)
 
 
 def pooled(logits: Tensor, size: int) -> Tensor:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, schedule
 
 from dfad_seg.common.errors import InputError
 
@@ -15,52 +17,31 @@ WARM_UP = 2
 SHOWN = 10
 
 
-class IterationProfile:
-    """Records iterations WARM_UP + 1 … WARM_UP + `iterations` of this process by torch's profiler.
+def profiled(path: Path, iterations: int, last: int) -> AbstractContextManager[Callable[[], None]]:
+    """Records iterations WARM_UP + 1 … WARM_UP + `iterations`; gives what is to be called after each iteration.
 
-    Afterwards the Chrome trace is in `path` (for chrome://tracing or ui.perfetto.dev) and the operators that took most
-    time of their own are printed. A run that ends earlier leaves what it has. With 0 iterations nothing is recorded.
+    Then the Chrome trace is in `path` (for chrome://tracing or ui.perfetto.dev) and the operators that took most time
+    of their own are printed. A run that ends earlier leaves what it has.
+
+    Raises:
+        InputError: `last` iterations are too few; at once, before the context is entered.
     """
+    if iterations < 0 or (iterations and last <= WARM_UP):
+        raise InputError(f"--profile {iterations} of {last} iterations: it begins after {WARM_UP}, and needs one.")
+    return _profiled(path, iterations) if iterations else nullcontext(lambda: None)
 
-    def __init__(self, path: Path, iterations: int, last: int) -> None:
-        if iterations < 0 or (iterations and last <= WARM_UP):
-            raise InputError(f"--profile {iterations} of {last} iterations: it begins after {WARM_UP}, and needs one.")
-        self._path = path
-        self._iterations = iterations
-        self._done = 0
-        self._profile: profile | None = None
 
-    def __enter__(self) -> IterationProfile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.finish()
-
-    def advance(self) -> None:
-        """To be called after each iteration."""
-        self._done += 1
-        if not self._iterations:
-            return
-        if self._done == WARM_UP:
-            activities = [ProfilerActivity.CPU]
-            if torch.cuda.is_available():
-                activities.append(ProfilerActivity.CUDA)
-            self._profile = profile(activities=activities)
-            self._profile.start()
-        elif self._done == WARM_UP + self._iterations:
-            self.finish()
-
-    def finish(self) -> None:
-        """Write and print, if that has not been done."""
-        if self._profile is None:
-            return
-        recorded, self._profile = self._profile, None
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        recorded.stop()
-        partial = self._path.with_name(f".{self._path.name}")
+@contextmanager
+def _profiled(path: Path, iterations: int) -> Iterator[Callable[[], None]]:
+    def show(recorded: profile) -> None:
+        partial = path.with_name(f".{path.name}")
         recorded.export_chrome_trace(str(partial))
-        os.replace(partial, self._path)
+        os.replace(partial, path)
         key = "self_device_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
         print(recorded.key_averages().table(sort_by=key, row_limit=SHOWN, max_name_column_width=50))
-        print(f"trace of {self._done - WARM_UP} iterations: {self._path}")
+        print(f"trace of {recorded.step_num - WARM_UP} iterations: {path}")
+
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
+    when = schedule(wait=0, warmup=WARM_UP, active=iterations, repeat=1)
+    with profile(activities=activities, schedule=when, on_trace_ready=show) as recorder:
+        yield recorder.step

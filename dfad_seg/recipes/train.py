@@ -18,7 +18,7 @@ from dfad_seg.recipes.cutting import START_FILE, start_of
 from dfad_seg.recipes.device import launched, torch_settings
 from dfad_seg.recipes.faults import explained
 from dfad_seg.recipes.finishing import Finished, finish_report, refresh_report, start_report
-from dfad_seg.recipes.profiling import IterationProfile
+from dfad_seg.recipes.profiling import profiled
 from dfad_seg.recipes.provenance import device_name, provenance
 from dfad_seg.recipes.reporting import StopSignals, build_hooks
 from dfad_seg.recipes.resuming import decided_precision, identity_of, nothing_learnt, open_run, state_to_resume
@@ -63,14 +63,14 @@ def train(
         teacher_sha256 = None if experiment.teacher is None else state_hash(experiment.teacher)
         identity = identity_of(config, teacher_sha256)
         state = state_to_resume(work_dir, resume, identity)
-        signals, profiler = StopSignals(), IterationProfile(work_dir / "profile.json", profile, config.iterations)
+        signals, profiling = StopSignals(), profiled(work_dir / "profile.json", profile, config.iterations)
         evaluate = build_evaluate(config, fabric, experiment.info)
         batches: Any = None if config.data_free else training_batches(config, fabric)
         run = None
         if fabric.is_global_zero:
             device = device_name(fabric)
             run = open_run(work_dir, config, state, resume is not None, device=device, command=command)
-        with _ending_well(experiment, work_dir, run, signals, new=resume is None), profiler:
+        with _ending_well(experiment, work_dir, run, signals, new=resume is None), profiling as profile_step:
             if run is not None:
                 if not (work_dir / "provenance.json").exists():
                     run.write_provenance(provenance(experiment, fabric=fabric, command=command))
@@ -91,7 +91,7 @@ def train(
                     stop_requested=signals,
                     info=experiment.info,
                 )
-                hooks.advance = _both(hooks.advance, profiler.advance)
+                hooks.advance = _both(hooks.advance, profile_step)
                 trained = experiment.trained
                 optimize_for_distillation(trained, config.image_size, trainable=True)
                 losses = experiment.losses

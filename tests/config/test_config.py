@@ -69,14 +69,9 @@ WRONG = [
     ({"evaluation": {"split": "val"}}, "evaluation needs dataset"),
     ({"temperature": 2}, "temperature has no effect without one of jensen_shannon, kl"),
     ({"temperature": 2, "adversarial_loss": {"kl": 1}, "adversarial_weight": 0}, "temperature has no effect"),
-    ({"interpolation": {"type": "cutmixx"}}, "interpolation.type: input should be 'mixup' or 'cutmix'"),
-    ({"interpolation": {"type": "mixup", "share": 0}}, "interpolation.share: input should be greater than 0"),
-    ({"features": {}}, "features: needed is a weight above 0"),
-    ({"features": {"attention_transfer": 0.1}, "simultaneous": True}, "features cannot go with simultaneous"),
-    (
-        {"interpolation": {"type": "mixup", "share": 1}, "features": {"attention_transfer": 0.1}},
-        "interpolation.share leaves none",
-    ),
+    ({"interpolation": {"share": 0}}, "interpolation.share: input should be greater than 0"),
+    ({"activation_boundary": 0.1, "simultaneous": True}, "activation_boundary cannot go with simultaneous"),
+    ({"interpolation": {"share": 1}, "activation_boundary": 0.1}, "interpolation.share leaves none"),
     (
         {"progressive_sizes": [[32, 32], [48, 64]], "image_size": [64, 64]},
         "progressive_sizes ends with 48x64, and image_size is 64x64",

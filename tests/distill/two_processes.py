@@ -33,8 +33,8 @@ game = Game.of(
     batch_size=4,
     image_size=(16, 16),
     student_optimizer={"type": "sgd", "lr": 0.05},
-    interpolation={"type": "mixup"},
-    features={"activation_boundary": 0.1, "attention_transfer": 0.1},
+    interpolation={},
+    activation_boundary=0.1,
     ema_decay=0.5,
 )
 hooks = Hooks(save=lambda step, state: saved.update(state["networks"]))

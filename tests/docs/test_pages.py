@@ -10,10 +10,9 @@ import house
 import pytest
 from doc_pages import PAGES, REPOSITORY, without_code
 
-from dfad_seg.config.reference import config_reference
-
 sys.path.append(str(REPOSITORY / "docs" / "_site"))
 import tables  # noqa: E402
+from reference import config_reference  # noqa: E402
 
 LINKS = [
     pytest.param(page, target, id=f"{page.name}: {target}")
@@ -60,7 +59,7 @@ def test_the_picture_of_the_rooms_is_current():
 
 def test_the_reference_of_keys_is_current():
     page = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert page == config_reference(), "run: python -m dfad_seg.config.reference > docs/configuration.md"
+    assert page == config_reference(), "run: python docs/_site/reference.py > docs/configuration.md"
 
 
 def test_the_tables_of_results_are_current():

@@ -1,4 +1,4 @@
-"""The reference page of all config keys, made from what the layers declare: `python -m dfad_seg.config.reference`."""
+"""The reference page of all config keys, made from what the layers declare: `python docs/_site/reference.py`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHOSEN: tuple[tuple[str, str, Mapping[str, Kind[Any]]], ...] = (
 _INTRODUCTION = """\
 # Configuration
 
-<!-- Written by python -m dfad_seg.config.reference; do not edit. -->
+<!-- Written by python docs/_site/reference.py; do not edit. -->
 
 An experiment is one YAML file. Unknown keys, wrong types and keys that the chosen `method` would ignore are refused,
 all of them in one message. On the command line `--cfg-options key=value section.key=value` overrides keys, the values
