@@ -63,12 +63,6 @@ class Score:
         return cls(**which, **values)
 
     @property
-    def constant(self) -> float | None:
-        """The mIoU of the best constant prediction: its class has an IoU, all others that occur have 0."""
-        present = [pixels for pixels in self.support if pixels]
-        return max(present) / sum(present) / len(present) if present else None
-
-    @property
     def largest_prediction(self) -> float | None:
         """The share of the pixels for which the most frequent prediction is given, as far as IoU and Acc tell it."""
         total, found = sum(self.support), []

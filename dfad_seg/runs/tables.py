@@ -25,10 +25,8 @@ def headline(summary: Summary | None, trained: Score | None, teacher: Score | No
         found.append((f"mIoU of the {trained.network} ({trained.split})", percent(trained.mIoU)))
     if teacher:
         found.append((f"mIoU of the teacher ({teacher.split})", percent(teacher.mIoU)))
-    if trained and teacher:
-        share, above = share_kept(trained, teacher)
-        found.append(("of the teacher's mIoU", percent(share)))
-        found += [("recovered, above the best constant prediction", percent(above))] if above is not None else []
+    if trained and teacher and teacher.mIoU:
+        found.append(("of the teacher's mIoU", percent(trained.mIoU / teacher.mIoU)))
     costs = summary.costs if summary else {}
     if len(costs) == 2:
         for what, key in (("fewer parameters", "parameters"), ("fewer MACs", "macs"), ("faster here", "latency_s")):
@@ -88,15 +86,6 @@ def class_table(trained: Score | None, teacher: Score | None, other: Score | Non
     heads = ["class", *columns, *(["share"] if both else [])]
     note = f"Per cent, on the {first.split} split." + (" Share: student / teacher." if both else "")
     return Table(heads, rows, 1, note)
-
-
-def share_kept(student: Score, teacher: Score) -> tuple[float | None, float | None]:
-    """The student's share of the teacher's mIoU, and the same above the best constant prediction."""
-    share = student.mIoU / teacher.mIoU if teacher.mIoU else None
-    constant = student.constant if student.constant is not None else teacher.constant
-    if constant is None or teacher.mIoU <= constant:
-        return share, None
-    return share, (student.mIoU - constant) / (teacher.mIoU - constant)
 
 
 def _ratio(a: float | None, b: float | None) -> str:

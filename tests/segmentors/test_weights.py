@@ -356,7 +356,6 @@ def test_a_changed_weight_and_options_of_a_giant_are_refused(tmp_path: Path) -> 
         ({"decoder_channels": 30000}, "far fewer weights"),
         ({"num_classes": 5_000_000}, "num_classes"),
         ({"encoder_options": {"checkpoint_path": "/tmp/x"}}, "checkpoint_path: unknown key"),
-        ({"pretrained": True}, "pretrained: unknown key"),
         ({"source": "saved"}, "another file"),
         ({"source": "cut", "of": {"source": "factory", "factory": "os:mkdir"}, "widths": {}}, "runs code"),
         ({"mean": [123.7, 116.3, 103.5]}, "set input_scale to 255|makes no sense"),
