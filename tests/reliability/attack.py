@@ -54,7 +54,7 @@ def fill(world):
     torch.jit.trace(teacher, torch.rand(1, 3, 32, 32)).save("a.torchscript")
     torch.export.save(torch.export.export(teacher, (torch.rand(1, 3, 32, 32),)), "a.pt2")
     base = {"dataset": {"type": "street_scenes", "root": "data"}, "iterations": 2, "batch_size": 2, "save_every": 1}
-    base |= {"image_size": [32, 32], "report": "short", "loggers": [], "device": "cpu"}
+    base |= {"image_size": [32, 32], "report": "short", "tensorboard": False, "device": "cpu"}
     base |= {"evaluation": {"split": "val", "batch_size": 2, "num_workers": 0}}
     program = {"source": "torchscript", "path": "a.torchscript", "trust": True, "mean": [0.5] * 3, "std": [0.5] * 3}
     generator = {"generator": {"type": "layout", "width": 8}, "student_loss": {"mae": 1.0}}
@@ -80,9 +80,6 @@ def fill(world):
     Path("coco/val.json").write_text(json.dumps(GOOD_COCO))
     result = {"image_id": 1, "category_id": 1, "score": 1.0, "segmentation": {"size": [32, 48], "counts": [32 * 48]}}
     Path("coco.json").write_text(json.dumps([result]))
-    Path("mat").mkdir()
-    for name in ("nyu_depth_v2_labeled.mat", "classMapping40.mat", "splits.mat"):
-        Path("mat", name).write_bytes(b"MATLAB 5.0 MAT-file" + bytes(109) + b"\0\1IM" + bytes(200))
 
 
 def read(path, form):

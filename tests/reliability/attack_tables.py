@@ -44,7 +44,6 @@ FILES = {
     "prediction": ("pngs/street_00000.png", "bytes", "eval config.yaml --predictions pngs; eval --compare run pngs"),
     "list of results": ("results.json", "json", "compare run --results results.json"),
     "archive": ("voc.tar", "bytes", "prepare voc --root new --archive voc.tar"),
-    "MATLAB file": ("mat/nyu_depth_v2_labeled.mat", "bytes", "prepare nyuv2 --root new --source mat"),
     "TorchScript": ("a.torchscript", "bytes", "inspect a.torchscript --trust; inspect a.torchscript; "
                     "eval program.yaml a.torchscript"),
     "torch.export": ("a.pt2", "bytes", "inspect a.pt2 --trust; inspect a.pt2"),
@@ -57,7 +56,6 @@ TARGETS = {
     "--show-dir": "eval run --show-dir OUT",
     "--out of export, a file": "export run --format torchscript --size 32 32 --out OUT",
     "--out of export, a folder": "export run --format smp --out OUT",
-    "--table": "SAFE --out new --table OUT",
     "--out of inspect": "inspect weights.pt --out OUT",
     "--out of compare": "compare run --out OUT",
     "--results": "compare run --results OUT",
