@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from types import ModuleType
 from typing import Any
 
 from dfad_seg.common.environment import good_neighbour
@@ -48,19 +49,21 @@ def main(argv: Sequence[str] | None = None, *, program: str | None = None) -> in
         program: how the command is called, for its help; default: `dfad-seg COMMAND`.
     """
     with Guard() as guard:
-        guard.code = _run(*(list(sys.argv[1:] if argv is None else argv) or ["--help"]), program=program)
+        command, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+        if command in ("-h", "--help"):
+            print(_usage())
+        elif command == "--version":
+            from dfad_seg.common.environment import environment  # imports torch
+
+            print(environment())
+        else:
+            module, arguments = _parsed(command, rest, program)
+            with _numerics(command):
+                guard.code = int(module.run(arguments))
     return guard.code
 
 
-def _run(command: str, *rest: str, program: str | None) -> int:
-    if command in ("-h", "--help"):
-        print(_usage())
-        return 0
-    if command == "--version":
-        from dfad_seg.common.environment import environment  # imports torch
-
-        print(environment())
-        return 0
+def _parsed(command: str, rest: Sequence[str], program: str | None) -> tuple[ModuleType, argparse.Namespace]:
     if command not in COMMANDS:
         raise InputError(f"unknown command '{command}'.{nearest(command, COMMANDS)} Known: {', '.join(COMMANDS)}.")
     good_neighbour()
@@ -71,9 +74,7 @@ def _run(command: str, *rest: str, program: str | None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    arguments = parser.parse_args(rest)
-    with _numerics(command):
-        return int(module.run(arguments))
+    return module, parser.parse_args(rest)
 
 
 @contextmanager
