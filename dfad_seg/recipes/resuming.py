@@ -60,13 +60,20 @@ def state_to_resume(work_dir: Path, resume: str | Path | None, identity: str) ->
 
 
 def open_run(
-    work_dir: Path, config: Config, state: dict[str, Any] | None, resume: bool, *, device: str = "", command: str = ""
+    work_dir: Path,
+    config: Config,
+    state: dict[str, Any] | None,
+    resume: bool,
+    *,
+    device: str = "",
+    command: str = "",
+    spent: float = 0.0,
 ) -> RunDirectory:
     """The run directory, new or taken up after the iteration of `state`; locked. What changed goes on record."""
     text = dump_config(config)
     if not (resume and (work_dir / "config.yaml").exists()):
         return RunDirectory.start(
-            work_dir, text, keep_checkpoints=config.keep_checkpoints, tensorboard=config.tensorboard
+            work_dir, text, keep_checkpoints=config.keep_checkpoints, tensorboard=config.tensorboard, spent=spent
         )
     # Without a checkpoint the run had not come to its first one, and begins again.
     iteration = 0 if state is None else state["iteration"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,7 @@ def train(
     work_dir, resume = _before_anything(config, Path(work_dir), resume)
     with torch_settings(config), _faults(config, work_dir):
         fabric = launched(config, decided=decided_precision(work_dir) if resume is not None else None)
+        began = time.monotonic()
         experiment = build_experiment(config, fabric.device, start_of(work_dir, resume))
         teacher_sha256 = None if experiment.teacher is None else state_hash(experiment.teacher)
         identity = identity_of(config, teacher_sha256)
@@ -69,7 +71,8 @@ def train(
         run = None
         if fabric.is_global_zero:
             device = device_name(fabric)
-            run = open_run(work_dir, config, state, resume is not None, device=device, command=command)
+            spent = time.monotonic() - began
+            run = open_run(work_dir, config, state, resume is not None, device=device, command=command, spent=spent)
         with _ending_well(experiment, work_dir, run, signals, new=resume is None), profiling as profile_step:
             if run is not None:
                 if not (work_dir / "provenance.json").exists():

@@ -62,9 +62,12 @@ class RunDirectory:
 
     @classmethod
     def start(
-        cls, path: str | Path, config: str, *, keep_checkpoints: int = 2, tensorboard: bool = True
+        cls, path: str | Path, config: str, *, keep_checkpoints: int = 2, tensorboard: bool = True, spent: float = 0.0
     ) -> RunDirectory:
-        """A new run in an absent or empty folder, locked; raises InputError as `check_folder`."""
+        """A new run in an absent or empty folder, locked; raises InputError as `check_folder`.
+
+        Seconds that were spent on it already, such as by cutting its student, count as its own.
+        """
         path = Path(path)
         check_folder(path, config, resume=False)
         absent = not path.exists()
@@ -73,7 +76,9 @@ class RunDirectory:
                 check_folder(path, config, resume=False)  # another run may have come and gone meanwhile
                 remove_temporaries(path)
                 write_text(path / "config.yaml", config)
-                return cls(path, config, lock=lock, keep_checkpoints=keep_checkpoints, step=0, tensorboard=tensorboard)
+                run = cls(path, config, lock=lock, keep_checkpoints=keep_checkpoints, step=0, tensorboard=tensorboard)
+                run._started -= spent
+                return run
         except BaseException:
             if absent:
                 shutil.rmtree(path, ignore_errors=True)
