@@ -72,7 +72,8 @@ def read_photo(path: Path, what: str = "image") -> Photo:
     """
     image, data = _open(path, what)
     if image.mode.startswith(("I", "F")) or _bits(image, data) > 8:
-        raise InputError(f"{what} {path} has {_samples(image, data)}; 8-bit images are needed.")
+        do = "8-bit images are needed, or a statement of which values are black and white (img_range: [0, 65535])"
+        raise InputError(f"{what} {path} has {_samples(image, data)}; {do}.")
     if image.mode in ("CMYK", "LAB"):
         raise InputError(f"{what} {path} has colours of type {image.mode}; convert it to RGB first.")
     if image.format not in ("JPEG", "MPO"):
@@ -183,7 +184,7 @@ def _open_mask(path: Path, what: str) -> tuple[Image.Image, bytes]:
     try:
         image.load()
     except Exception as error:
-        raise InputError(_damaged(path, what, error)) from None
+        raise InputError(damaged(path, what, error)) from None
     if image.format == "PNG" and _orientation(image) != 1:
         raise InputError(_turned(path, what))
     return image, data
@@ -197,7 +198,7 @@ def _turned(path: Path, what: str) -> str:
 
 
 def _open(path: Path, what: str, formats: tuple[str, ...] = PHOTO_FORMATS) -> tuple[Image.Image, bytes]:
-    data = _read_file(path, what)
+    data = read_file(path, what)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -212,7 +213,8 @@ def _open(path: Path, what: str, formats: tuple[str, ...] = PHOTO_FORMATS) -> tu
     return image, data
 
 
-def _read_file(path: Path, what: str) -> bytes:
+def read_file(path: Path, what: str) -> bytes:
+    """The bytes of a regular file that is not too large; `InputError` otherwise."""
     try:
         with open_regular(path) as handle:
             if os.fstat(handle.fileno()).st_size > MAX_BYTES:
@@ -226,7 +228,7 @@ def _one_picture(image: Image.Image, path: Path, what: str) -> None:
     try:
         count = getattr(image, "n_frames", 1)
     except Exception as error:
-        raise InputError(_damaged(path, what, error)) from None
+        raise InputError(damaged(path, what, error)) from None
     if count != 1:
         raise InputError(f"{what} {path} holds {count} pictures, and one is needed. Save the right one alone.")
 
@@ -254,8 +256,9 @@ def _decode(load: Callable[[], Any], path: Path, what: str) -> np.ndarray:
     try:
         return np.array(load())
     except Exception as error:  # Pillow's decoders raise many types for damaged data
-        raise InputError(_damaged(path, what, error)) from None
+        raise InputError(damaged(path, what, error)) from None
 
 
-def _damaged(path: Path, what: str, error: Exception) -> str:
+def damaged(path: Path, what: str, error: Exception) -> str:
+    """The message for a decoder's error."""
     return f"{what} {path} is damaged and cannot be decoded: {printable(error)}."

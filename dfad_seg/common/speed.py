@@ -73,21 +73,22 @@ class Latency:
 
 def measure_latency(
     call: Callable[[Tensor], Any],
-    size: tuple[int, int],
+    size: tuple[int, ...],
     *,
     device: torch.device | str = "cpu",
     passes: int = 20,
     seconds: float = 10.0,
 ) -> Latency:
-    """Time `call(images)` on one image of `size` (H, W), without gradients, after two passes that do not count.
+    """Time `call(images)` on one image of `size` (K, H, W), or (H, W) of RGB, without gradients, after two passes that
+    do not count.
 
     Args:
-        call: a network in evaluation mode, or any function of images (1, 3, H, W) in [0, 1] on `device`.
+        call: a network in evaluation mode, or any function of images (1, K, H, W) in [0, 1] on `device`.
         passes: timed ones at most; three at least.
         seconds: after which no further pass begins.
     """
     device = torch.device(device)
-    images = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
+    images = torch.rand(1, *(3, *size)[-3:], generator=torch.Generator().manual_seed(0)).to(device)
     spent: list[float] = []
     with torch.inference_mode(), denormals_as_zero():
         for _ in range(2):

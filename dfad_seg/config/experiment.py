@@ -76,8 +76,8 @@ class Config(Training):
             raise ValueError("student.source cut needs the images of a generator: use method dfad")
         if self.num_classes == 1:
             raise ValueError(
-                "num_classes is 1, and a softmax over one class is constant: for a network with one sigmoid output x, "
-                "give two classes with the logits 0 and x, through source: factory"
+                "num_classes is 1, and a softmax over one class is constant: for a mask by one channel set it to 2, "
+                "background and object, and output: sigmoid in the network's section"
             )
 
     @property

@@ -12,13 +12,15 @@ from torch.utils.data import Dataset
 
 from dfad_seg.common.errors import InputError, nearest
 from dfad_seg.common.files import expanded
-from dfad_seg.common.images import IndexReader, Photo, read_photo
+from dfad_seg.common.images import IndexReader, Photo
 from dfad_seg.common.palette import Colour
-from dfad_seg.common.values import FileName, options
+from dfad_seg.common.samples import read_image
+from dfad_seg.common.values import FileName, Number, options
 from dfad_seg.datasets.metainfo import MetaInfo
 
 Transform = Callable[[np.ndarray, np.ndarray, "int | None"], tuple[np.ndarray, np.ndarray]]
-"""`(image uint8 (H, W, 3) RGB, mask uint8 (H, W), seed or None) -> (image, mask)`, sizes may change."""
+"""`(image (H, W, K), uint8 or float32 in [0, 1], mask uint8 (H, W), seed or None) -> (image, mask)`, sizes may
+change."""
 
 
 class Pair(NamedTuple):
@@ -38,6 +40,18 @@ class Located:
     """Folder that holds the set."""
 
 
+@options
+class OwnImages(Located):
+    """The options of a data set of anybody's images."""
+
+    img_range: tuple[Number, Number] | None = None
+    """The sample values that become 0 and 1 in images of more than 8 bits (PNG, TIFF, .npy, DICOM), which need it."""
+
+    def __post_init__(self) -> None:
+        if self.img_range is not None and self.img_range[0] >= self.img_range[1]:
+            raise ValueError(f"img_range is {list(self.img_range)}; [low, high] with low < high is needed")
+
+
 class SegmentationDataset(Dataset):
     """Images and label masks from files.
 
@@ -47,7 +61,7 @@ class SegmentationDataset(Dataset):
     `present_splits`.
 
     `dataset[i]` and `dataset[i, seed]` give a dict:
-      "image": float32 (3, H, W), RGB in [0, 1];
+      "image": float32 (K, H, W) in [0, 1]; RGB, but for other `channels`;
       "mask":  int64 (H, W), labels 0 .. num_classes - 1, `metainfo.ignore_index` where ignored;
       "name":  the image's name (its file stem);  "index": i;
       "size":  (H, W) of the mask, before the transform.
@@ -64,6 +78,8 @@ class SegmentationDataset(Dataset):
     splits: tuple[str, ...] = ("train", "val", "test")
     spare_masks = False
     """Whether masks that belong to no image of any split are in order; a check reports them otherwise."""
+    channels: int | None = 3
+    """K of the images; None: what each file has."""
     mask_files = True
     """Whether masks are images of their own, so that their size and their values were decided by whoever drew them."""
     own_palette = True
@@ -109,7 +125,7 @@ class SegmentationDataset(Dataset):
 
     def load_photo(self, index: int) -> Photo:
         """The image as it is stored."""
-        return read_photo(self._pairs[index].image)
+        return read_image(self._pairs[index].image, self.channels, getattr(self.options, "img_range", None))
 
     def load_labels(self, index: int) -> np.ndarray:
         """The labels of the image, as `read_labels` gives them."""
@@ -139,7 +155,7 @@ class SegmentationDataset(Dataset):
         return f"mask {self._pairs[index].mask}"
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """The sample before the transform: image uint8 (H, W, 3) RGB and checked labels uint8 (H, W)."""
+        """The sample before the transform: image (H, W, K), uint8 or float32 in [0, 1]; checked labels uint8 (H, W)."""
         mask = self.load_labels(index)
         image = self._placed(self.load_photo(index), mask.shape, index)
         # A table look-up over 256 values is much faster than np.unique over all pixels.
@@ -178,7 +194,7 @@ class SegmentationDataset(Dataset):
             image, mask = self.transform(image, mask, seed)
         planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return {
-            "image": planes.float().div_(255.0),
+            "image": planes.float().div_(255.0) if planes.dtype == torch.uint8 else planes,
             "mask": torch.from_numpy(np.ascontiguousarray(mask)).long(),
             "name": self._pairs[index].name,
             "index": index,

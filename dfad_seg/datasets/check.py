@@ -89,6 +89,7 @@ def inspect_dataset(
             continue
         try:
             dataset = kind(values, split)
+            dataset.channels = None
         except InputError as error:
             problems.append(str(error))
             continue

@@ -11,7 +11,7 @@ from pycocotools import mask as rle
 
 from dfad_seg.common.errors import InputError, nearest, printable
 from dfad_seg.common.values import FileName, options
-from dfad_seg.datasets.base import Located, Pair, SegmentationDataset, Transform, require_folder
+from dfad_seg.datasets.base import OwnImages, Pair, SegmentationDataset, Transform, require_folder
 from dfad_seg.datasets.coco_file import Annotation, CocoFile, CocoImage, read_coco
 from dfad_seg.datasets.folders import Rgb
 from dfad_seg.datasets.listing import fill, found_splits, list_files, require_listed
@@ -22,7 +22,7 @@ IGNORE = 255
 
 
 @options
-class CocoOptions(Located):
+class CocoOptions(OwnImages):
     """Paths are relative to `root`, and `<split>` in them stands for the split's name."""
 
     annotation_file: FileName

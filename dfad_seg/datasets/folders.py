@@ -9,7 +9,7 @@ import numpy as np
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.values import Byte, FileName, options
-from dfad_seg.datasets.base import Located, Pair, SegmentationDataset, Transform, pair_up, require_folder
+from dfad_seg.datasets.base import OwnImages, Pair, SegmentationDataset, Transform, pair_up, require_folder
 from dfad_seg.datasets.listing import Listing, fill, found_splits, list_files, read_listing, require_listed
 from dfad_seg.datasets.metainfo import MetaInfo, class_colours
 
@@ -18,7 +18,7 @@ Rgb = tuple[Byte, Byte, Byte]
 
 
 @options
-class FoldersOptions(Located):
+class FoldersOptions(OwnImages):
     """Paths are relative to `root`, and `<split>` in them stands for the split's name."""
 
     img_dir: FileName
@@ -86,12 +86,10 @@ class Folders(SegmentationDataset):
         image_folder = self.root / fill(chosen.img_dir, self.split)
         mask_folder = self.root / fill(chosen.ann_dir, self.split)
         found = list_files(image_folder, chosen.img_suffix, "image")
-        masks = list_files(mask_folder, chosen.seg_map_suffix, "mask").files
-        if not found.files:
-            more = f" {len(found.left_out)} image files end otherwise." if found.left_out else ""
-            raise InputError(
-                f"the image folder {image_folder} holds no files that end with '{chosen.img_suffix}'.{more}"
-            )
+        listed = list_files(mask_folder, chosen.seg_map_suffix, "mask")
+        found.require(chosen.img_suffix, "img_suffix", f"image folder {image_folder}")
+        listed.require(chosen.seg_map_suffix, "seg_map_suffix", f"mask folder {mask_folder}")
+        masks = listed.files
         known = set(masks.values())  # masks may lie among the images
         others = Listing(found.files, [path for path in found.left_out if path not in known])
         self.notes += others.notes(f"'{chosen.img_suffix}'")

@@ -14,7 +14,7 @@ from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.reading import read_text
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-_OTHER_IMAGES = (".avif", ".bmp", ".gif", ".heic", ".jp2", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+_OTHER_IMAGES = ".avif .bmp .dcm .gif .heic .jp2 .npy .pgm .ppm .tif .tiff .webp".split()
 MAX_LIST = 2**26
 """Bytes of a split file."""
 MAX_FILES = 4_000_000
@@ -39,6 +39,13 @@ class Listing(NamedTuple):
             f"{len(self.left_out)} {kind} files are left out, as their names do not end with {suffixes}; the first is "
             f"{printable(self.left_out[0])}."
         ]
+
+    def require(self, suffix: str, option: str, where: str) -> None:
+        """`InputError` where no file counts; it names the commonest end of those that are there."""
+        if not self.files:
+            ends = Counter(path.suffix for path in self.left_out).most_common(1)
+            do = f"; {ends[0][1]} end with '{ends[0][0]}': set {option} to that" if ends else ""
+            raise InputError(f"the {where} holds no files that end with '{suffix}'{do}.")
 
 
 def list_files(folder: Path, suffix: str | tuple[str, ...], what: str, *, deep: bool = True) -> Listing:

@@ -47,12 +47,12 @@ class TrainTransform:
     In this order: the short side is resized, everything is scaled by a factor drawn from `scale`, padded (image 0, mask
     255) and cut at a random place to `crop_size` (height, width), flipped left-right with probability 0.5, and
     brightness, contrast and saturation are multiplied by factors from [1 - color_jitter, 1 + color_jitter], the hue
-    shifted by at most color_jitter / 8 of the circle.
+    shifted by at most color_jitter / 8 of the circle; other `channels` than 3 have neither saturation nor hue.
 
     Images shrink by area averaging and grow bilinearly; masks take the nearest pixel.
     """
 
-    def __init__(self, options: TrainingData, crop_size: tuple[int, int]) -> None:
+    def __init__(self, options: TrainingData, crop_size: tuple[int, int], channels: int = 3) -> None:
         albumentations = _albumentations()
         height, width = crop_size
         low, high = options.scale
@@ -75,9 +75,11 @@ class TrainTransform:
         if options.color_jitter:
             gain = (1 - options.color_jitter, 1 + options.color_jitter)
             hue = options.color_jitter / 8  # a hue change of the same size would swap classes' colours
-            steps.append(
-                albumentations.ColorJitter(brightness=gain, contrast=gain, saturation=gain, hue=(-hue, hue), p=1)
-            )
+            jitter = albumentations.ColorJitter(brightness=gain, contrast=gain, saturation=gain, hue=(-hue, hue), p=1)
+            if channels != 3:
+                limits = {f"{name}_limit": options.color_jitter for name in ("brightness", "contrast")}
+                jitter = albumentations.RandomBrightnessContrast(**limits, p=1)
+            steps.append(jitter)
         self._compose = albumentations.Compose(steps)
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -106,7 +108,7 @@ class EvalTransform:
         interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
         # INTER_NEAREST takes a pixel's corner and would shift the mask against the image.
         return (
-            cv2.resize(image, size, interpolation=interpolation),
+            cv2.resize(image, size, interpolation=interpolation).reshape(size[1], size[0], -1),  # it drops a single one
             cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT),
         )
 

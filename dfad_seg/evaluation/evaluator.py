@@ -45,9 +45,9 @@ def evaluate_miou(
     go through the model together (large ones one by one on a CPU, which is faster there); none is padded.
 
     Args:
-        model: images `(N, 3, H, W)` in [0, 1] → logits `(N, num_classes, h, w)`. Without one the batches hold the
+        model: images `(N, K, H, W)` in [0, 1] → logits `(N, num_classes, h, w)`. Without one the batches hold the
             label maps to evaluate under "prediction", integers in [0, num_classes) as the masks.
-        batches: dictionaries with "image": RGB, float `(N, 3, H, W)` in [0, 1], or uint8 `(N, H, W, 3)` as files are
+        batches: dictionaries with "image": float `(N, K, H, W)` in [0, 1], or uint8 `(N, H, W, K)` as files are
             decoded, which is a quarter of the bytes; and "mask": integer `(N, H, W)`, labels in [0, num_classes) or
             `ignore_index`. Either may be a list of N tensors without the first dimension. "name" names the images.
         num_classes: the number of classes.
@@ -167,7 +167,7 @@ def _equal_sizes(batch: Mapping[str, Any], device: torch.device, *, needs_images
         raise InputError(f"a batch has {len(images)} images but {len(masks)} masks.")
     if isinstance(images, Tensor) and isinstance(masks, Tensor) and (images.ndim != 4 or masks.ndim != 3):
         raise InputError(
-            f"a batch needs images (N, 3, H, W) and masks (N, H, W), "
+            f"a batch needs images (N, K, H, W) and masks (N, H, W), "
             f"got {tuple(images.shape)} and {tuple(masks.shape)}."
         )
     groups: dict[Any, list[int]] = {}

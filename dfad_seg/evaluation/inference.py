@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfad_seg.common.errors import InputError
 from dfad_seg.common.labels import labels_of
 from dfad_seg.evaluation.options import Inference
 
@@ -32,8 +31,8 @@ def predict(
     and the softmax is averaged.
 
     Args:
-        network: images (N, 3, H, W) in [0, 1] → logits (N, C, h, w).
-        images: RGB on the network's device, float (N, 3, H, W) in [0, 1], or uint8 (N, H, W, 3) as decoded.
+        network: images (N, K, H, W) in [0, 1] → logits (N, C, h, w).
+        images: on the network's device, float (N, K, H, W) in [0, 1], or uint8 (N, H, W, K) as decoded.
         size: height and width of the wanted label maps.
         mode: how the network is applied.
         names: of the images, for messages.
@@ -63,11 +62,7 @@ def predict(
 
 
 def _floats(images: Tensor) -> Tensor:
-    if images.dtype != torch.uint8:
-        return images
-    if images.shape[-1] != 3:
-        raise InputError(f"8-bit images must be (N, H, W, 3), got {tuple(images.shape)}.")
-    return images.permute(0, 3, 1, 2).float().div_(255)
+    return images.permute(0, 3, 1, 2).float().div_(255) if images.dtype == torch.uint8 else images
 
 
 def _variant(

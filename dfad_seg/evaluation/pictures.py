@@ -54,7 +54,7 @@ def write_comparison_picture(
 
     Args:
         path: the PNG file, written whole.
-        image: RGB, float `(3, H, W)` in [0, 1] or uint8 `(H, W, 3)`; resized if the label maps are larger.
+        image: float `(K, H, W)` in [0, 1] or uint8 `(H, W, K)`; resized if the label maps are larger.
         target: integer labels `(H, W)`.
         predictions: by name, integer labels `(H, W)`; one at least.
         classes: class names, in label order.
@@ -97,16 +97,20 @@ def _errors(predicted: NDArray[Any], truth: NDArray[Any], ignore_index: int) -> 
 
 
 def as_picture(image: ArrayLike | Tensor) -> Picture:
-    """RGB float `(3, H, W)` in [0, 1], or uint8 `(H, W, 3)` as it is, → uint8 `(H, W, 3)`."""
+    """Float `(K, H, W)` in [0, 1], or uint8 `(H, W, K)`, → uint8 RGB `(H, W, 3)`.
+
+    One or two channels are drawn as grey, their mean; of more than three the first three count as red, green, blue.
+    """
     array = _array(image)
-    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[-1] == 3:
-        return array
-    if array.ndim != 3 or array.shape[0] != 3 or not np.issubdtype(array.dtype, np.floating):
+    if array.ndim != 3 or not (array.dtype == np.uint8 or np.issubdtype(array.dtype, np.floating)):
         raise InputError(
-            f"an image must be float (3, H, W) in [0, 1] or uint8 (H, W, 3), got {array.dtype} {array.shape}."
+            f"an image must be float (K, H, W) in [0, 1] or uint8 (H, W, K), got {array.dtype} {array.shape}."
         )
-    array = np.nan_to_num(array.astype(np.float32)).clip(0, 1).transpose(1, 2, 0)
-    return np.ascontiguousarray((array * 255 + 0.5).astype(np.uint8))
+    if array.dtype != np.uint8:
+        array = np.nan_to_num(array.astype(np.float32)).clip(0, 1).transpose(1, 2, 0) * 255 + 0.5
+    if array.shape[-1] < 3:
+        array = array.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
+    return np.ascontiguousarray(array[..., :3], np.uint8)
 
 
 def present(num_classes: int, *masks: ArrayLike | Tensor) -> list[int]:

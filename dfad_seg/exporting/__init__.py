@@ -115,7 +115,10 @@ def export(
             f"this network takes images of {height}x{width} only. Export one size (--no-dynamic --size H W): "
             f"--no-dynamic --size {height} {width}."
         )
-    made = chosen.build(values, segmentor=segmentor, described=description(segmentor, origin or {}))
+    described = description(segmentor, origin or {})
+    if isinstance(values, Program):
+        described |= {"normalisation": "inside the file: it takes values in [0, 1]"}
+    made = chosen.build(values, segmentor=segmentor, described=described)
     return write(made, path, format)
 
 

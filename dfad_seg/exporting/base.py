@@ -28,7 +28,7 @@ DEFAULT_SIZE = (256, 256)
 DESCRIPTION_FILE = "segmentor.json"
 
 Run = Callable[[Tensor], Tensor]
-"""A loaded file at work: RGB images (N, 3, H, W) in [0, 1] → logits (N, C, H, W)."""
+"""A loaded file at work: images (N, K, H, W) in [0, 1] → logits (N, C, H, W), or (N, 1, H, W) of a mask."""
 
 
 @options
@@ -152,14 +152,15 @@ def check_shapes(options: Program) -> list[tuple[int, int, int]]:
 def check_shape(segmentor: Segmentor, run: Run, shape: tuple[int, int, int]) -> Check:
     """Compare a loaded file with the segmentor on seeded random images of (batch, H, W)."""
     batch, height, width = shape
-    return check_images(segmentor, run, torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(0)))
+    images = torch.rand(batch, segmentor.in_channels, height, width, generator=torch.Generator().manual_seed(0))
+    return check_images(segmentor, run, images)
 
 
 def check_images(segmentor: Segmentor, run: Run, images: Tensor) -> Check:
-    """Compare a loaded file with the segmentor on images (N, 3, H, W) in [0, 1], both in evaluation mode on the CPU."""
+    """Compare a loaded file with the segmentor on images (N, K, H, W) in [0, 1], both in evaluation mode on the CPU."""
     reference = exportable(segmentor, dynamic=False).segmentor
     with torch.no_grad():
-        expected, found = reference(images), run(images)
+        expected, found = reference(images), reference.class_logits(run(images))
     if found.shape != expected.shape:
         raise InputError(f"the exported network answers {tuple(found.shape)} where {tuple(expected.shape)} is needed.")
     return Check(
@@ -174,13 +175,17 @@ def check_images(segmentor: Segmentor, run: Run, images: Tensor) -> Check:
 
 def description(segmentor: Segmentor, origin: Mapping[str, Any]) -> dict[str, Any]:
     """What a user of the file has to know, as plain values: input, classes, colours, normalisation, origin."""
+    kind, mask = "RGB images" if segmentor.in_channels == 3 else "images", segmentor.out_channels == 1
     return {
-        "input": "RGB images (N, 3, H, W), float32, values in [0, 1]",
-        "output": "logits (N, C, H, W), float32; argmax over C gives the class",
+        "input": f"{kind} (N, {segmentor.in_channels}, H, W), float32, values in [0, 1]",
+        "output": f"logit (N, 1, H, W), float32; class 1 where its sigmoid is above {segmentor.threshold:g}"
+        if mask
+        else "logits (N, C, H, W), float32; argmax over C gives the class",
         "num_classes": segmentor.num_classes,
         "classes": list(segmentor.classes) if segmentor.classes is not None else None,
         "palette": [list(colour) for colour in segmentor.palette] if segmentor.palette is not None else None,
         "preprocessing": segmentor.preprocessing(),
+        "threshold": segmentor.threshold if mask else None,
         "state_sha256": state_hash(segmentor),
         **origin,
     }

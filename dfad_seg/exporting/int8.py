@@ -37,7 +37,7 @@ def export_int8(
     Args:
         onnx_file: the float32 file.
         path: the int8 file.
-        images: batches (N, 3, H, W) in [0, 1] to calibrate on; of the file's only shape if it has a fixed one.
+        images: batches (N, K, H, W) in [0, 1] to calibrate on; of the file's only shape if it has a fixed one.
         segmentor: what the answers are compared with, on the first of the batches. Rounding moves logits, so the
             comparison is only reported: look at the agreement, and at mIoU.
         reduce_range: 7-bit weights, as on x86 processors without VNNI the sums of 8-bit products saturate, silently.

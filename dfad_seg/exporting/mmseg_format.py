@@ -89,6 +89,8 @@ def _model(segmentor: Segmentor, given: Mapping[str, Any]) -> tuple[dict[str, An
     # How their training pads is the base's business; what the network sees is ours.
     theirs = given.get("data_preprocessor") or {}
     padding = {key: theirs[key] for key in ("size", "size_divisor", "seg_pad_val") if key in theirs}
+    if (channels := segmentor.in_channels) != 3:
+        padding |= {"mean": [0.0] * channels, "std": [255.0] * channels, "bgr_to_rgb": False}
     model = {
         "type": "DFADSegmentor",
         "segmentor": stored_spec(segmentor),
@@ -173,10 +175,13 @@ def _check(segmentor: Segmentor, files: Mapping[str, bytes]) -> None:
         raise InputError(f"MMSegmentation builds the network with {found} tensors, and it has {ours}.")
     theirs.test_cfg["mode"] = "whole"
     size = (65, 97)
-    image = torch.randint(0, 256, (3, *size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    shape, seed = (segmentor.in_channels, *size), torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, shape, generator=seed, dtype=torch.uint8)
     sample = SegDataSample(metainfo={"ori_shape": size, "img_shape": size})
-    answer = theirs.test_step({"inputs": [image.flip(0)], "data_samples": [sample]})[0].seg_logits.data
-    expected = exportable(segmentor, dynamic=False).segmentor(image[None] / 255)[0]
+    read = image.flip(0) if len(image) == 3 else image
+    answer = theirs.test_step({"inputs": [read], "data_samples": [sample]})[0].seg_logits.data
+    reference = exportable(segmentor, dynamic=False).segmentor
+    answer, expected = reference.class_logits(answer[None])[0], reference(image[None] / 255)[0]
     if not float((answer - expected).abs().max()) <= 1e-4 * float(expected.abs().max().clamp_min(1e-12)):
         raise InputError("the exported network answers otherwise in MMSegmentation. Please report this.")
 

@@ -54,7 +54,7 @@ def export_onnx(options: Program, *, segmentor: Segmentor, described: dict[str, 
         model.graph,
     ):
         del item.metadata_props[:]  # where in whose Python files each operation stands
-    onnx.helper.set_model_props(model, as_properties(described | {"normalisation": "inside the file"}))
+    onnx.helper.set_model_props(model, as_properties(described))
     content = model.SerializeToString()
     checks = compare("ONNX", segmentor, OnnxNetwork(content), options)
     note = "any batch and image size" if options.dynamic else "one image of this size at a time"
@@ -91,7 +91,7 @@ class OnnxNetwork(nn.Module):
         self.session = onnxruntime.InferenceSession(source, settings, providers=["CPUExecutionProvider"])
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, 3, H, W) in [0, 1] to logits (N, C, H, W), on the CPU."""
+        """Images (N, K, H, W) in [0, 1] to logits (N, C, H, W), or (N, 1, H, W) of a mask, on the CPU."""
         wanted = self.session.get_inputs()[0].shape
         if any(isinstance(side, int) and side != got for side, got in zip(wanted, images.shape, strict=True)):
             shape = ", ".join(map(str, wanted))

@@ -36,7 +36,8 @@ def exported_program(segmentor: Segmentor, options: Program, *, guarded: bool) -
         _pool_by_products(module)
     # Sizes that differ, and are no multiples of anything: torch takes equal ones for always equal.
     height, width = (side + offset for side, offset in zip(options.size, (3, 14), strict=True))
-    shape = (2, 3, height, width) if options.dynamic else (1, 3, *options.size)
+    channels = segmentor.in_channels
+    shape = (2, channels, height, width) if options.dynamic else (1, channels, *options.size)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

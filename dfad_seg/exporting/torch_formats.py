@@ -36,7 +36,8 @@ def export_torchscript(options: Program, *, segmentor: Segmentor, described: dic
     """
     module = exportable(segmentor, dynamic=False)
     height, width = options.size
-    example = torch.zeros(2, 3, height + 3, width + 5) if options.dynamic else torch.zeros(1, 3, height, width)
+    shape = (2, height + 3, width + 5) if options.dynamic else (1, height, width)
+    example = torch.zeros(shape[0], segmentor.in_channels, *shape[1:])
     written = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated, and shape checks are no part of the trace

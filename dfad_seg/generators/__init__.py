@@ -15,16 +15,19 @@ from dfad_seg.generators.layout import LayoutGenerator, LayoutLatents, LayoutOpt
 from dfad_seg.generators.noise import NoiseGenerator
 
 GENERATORS: dict[str, Kind[ImageGenerator]] = {
-    "dcgan": Kind(DCGANOptions, lambda options, num_classes, image_size: DCGANGenerator(options, image_size)),
-    "layout": Kind(LayoutOptions, lambda options, num_classes, image_size: LayoutGenerator(options, num_classes)),
+    "dcgan": Kind(DCGANOptions, lambda options, classes, size, channels: DCGANGenerator(options, size, channels)),
+    "layout": Kind(LayoutOptions, lambda options, classes, size, channels: LayoutGenerator(options, classes, channels)),
 }
-"""By `generator.type`; `build(options, num_classes=C, image_size=(H, W))`."""
+"""By `generator.type`; `build(options, classes=C, size=(H, W), channels=K)`."""
 
 
-def build_generator(type: str, *, num_classes: int, image_size: tuple[int, int], **options: Any) -> ImageGenerator:
-    """Build a generator by name, for a teacher of `num_classes` and images of `image_size` (H, W).
+def build_generator(
+    type: str, *, num_classes: int, image_size: tuple[int, int], in_channels: int = 3, **options: Any
+) -> ImageGenerator:
+    """Build a generator by name, for a teacher of `num_classes` and images of `image_size` (H, W) and `in_channels`.
 
     Raises:
         InputError: unknown name or option, or a size that it does not make.
     """
-    return build_kind(GENERATORS, type, options, "generator", num_classes=num_classes, image_size=image_size)
+    context = {"classes": num_classes, "size": image_size, "channels": in_channels}
+    return build_kind(GENERATORS, type, options, "generator", **context)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class ImageGenerator(nn.Module):
-    """`sample(batch, size, rng)` draws latents; `forward(latents)` makes images (N, 3, H, W) in [0, 1] of them.
+    """`sample(batch, size, rng)` draws latents; `forward(latents)` makes images (N, K, H, W) in [0, 1] of them.
 
     Latents are whatever the generator likes: a tensor, or a named tuple of tensors.
     """
@@ -26,7 +26,7 @@ class ImageGenerator(nn.Module):
         raise TypeError(f"{type(self).__name__} does not say how to sample latents")
 
     def forward(self, latents: Any) -> Tensor:
-        """Images (N, 3, H, W), float32 in [0, 1]."""
+        """Images (N, K, H, W), float32 in [0, 1]; K = 3 for RGB."""
         raise TypeError(f"{type(self).__name__} does not say how to make images")
 
     def observe(self, latents: Any, labels: Tensor) -> None:

@@ -21,7 +21,7 @@ class DCGANOptions:
 
 
 class DCGANGenerator(ImageGenerator):
-    """Latent vectors (N, latent_dim) → images (N, 3, H, W) in [0, 1].
+    """Latent vectors (N, latent_dim) → images (N, K, H, W) in [0, 1]; K = 3 in the paper.
 
     As in DFAD (Fang et al. 2019): Linear to 512 × H/16 × W/16, BatchNorm, four times [transposed convolution
     4×4 stride 2, BatchNorm, LeakyReLU 0.2] down to 64 channels, a 3×3 convolution and tanh. The weights start
@@ -31,7 +31,7 @@ class DCGANGenerator(ImageGenerator):
         InputError: a side of the image size is not a multiple of 16.
     """
 
-    def __init__(self, options: DCGANOptions, image_size: tuple[int, int]) -> None:
+    def __init__(self, options: DCGANOptions, image_size: tuple[int, int], in_channels: int = 3) -> None:
         super().__init__()
         last = options.width
         channels = (8 * last, 4 * last, 2 * last, last, last)
@@ -51,7 +51,7 @@ class DCGANGenerator(ImageGenerator):
                 nn.BatchNorm2d(c_out),
                 nn.LeakyReLU(0.2, inplace=True),  # BatchNorm's backward pass needs its input, not its result
             ]
-        self.blocks = nn.Sequential(*blocks, nn.Conv2d(channels[-1], 3, kernel_size=3, padding=1))
+        self.blocks = nn.Sequential(*blocks, nn.Conv2d(channels[-1], in_channels, kernel_size=3, padding=1))
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
                 nn.init.normal_(module.weight, 0.0, 0.02)

@@ -52,7 +52,7 @@ class LayoutLatents(NamedTuple):
 
 
 class LayoutGenerator(ImageGenerator):
-    """Layouts with noise → images (N, 3, H, W) in [0, 1], at the layout's own size.
+    """Layouts with noise → images (N, K, H, W) in [0, 1], at the layout's own size.
 
     Of K sub-generators, the n-th image of a batch comes from the (n mod K)-th.
     """
@@ -64,15 +64,16 @@ class LayoutGenerator(ImageGenerator):
     TILTS = 30
     """Steps towards remembered predictions of the classes aimed at, see `aim`."""
 
-    def __init__(self, options: LayoutOptions, num_classes: int) -> None:
+    def __init__(self, options: LayoutOptions, num_classes: int, in_channels: int = 3) -> None:
         super().__init__()
         self.options = options
-        self.num_classes = num_classes
+        self.num_classes, self.in_channels = num_classes, in_channels
         self.least_batch = options.sub_generators
         self.follows_shares = options.class_frequencies == "moments"
         self.sub_generators = nn.ModuleList(
             SubGenerator(
                 num_classes=num_classes,
+                in_channels=in_channels,
                 noise_channels=CHANNELS,
                 style_dim=options.style_dim,
                 width=options.width,
@@ -111,7 +112,7 @@ class LayoutGenerator(ImageGenerator):
     def forward(self, latents: LayoutLatents) -> Tensor:
         one_hot = self._one_hot(latents.layout).to(latents.noise.dtype)
         count = len(self.sub_generators)
-        images = latents.noise.new_empty((len(one_hot), 3, *one_hot.shape[2:]), dtype=torch.float32)
+        images = latents.noise.new_empty((len(one_hot), self.in_channels, *one_hot.shape[2:]), dtype=torch.float32)
         for first in range(min(count, len(one_hot))):
             mine = slice(first, None, count)
             images[mine] = self.sub_generators[first](one_hot[mine], latents.style[mine], latents.noise[mine])

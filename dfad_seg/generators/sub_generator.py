@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class SubGenerator(nn.Module):
-    """(N, C, H, W) one-hot classes, (N, style_dim) styles and (N, K, H, W) noise → images (N, 3, H, W) in [0, 1].
+    """(N, C, H, W) one-hot classes, (N, style_dim) styles and (N, N', H, W) noise → images (N, K, H, W) in [0, 1].
 
     A coarse-to-fine stack of convolutions. At every scale the features are normalised and then scaled and shifted
     per pixel by what its class is (class-adaptive normalisation, after SPADE, Park et al. 2019, and CLADE, Tan
@@ -18,13 +18,16 @@ class SubGenerator(nn.Module):
 
     Args:
         num_classes: C.
-        noise_channels: K.
+        in_channels: K, of the images, as a segmentor calls it.
+        noise_channels: N'.
         style_dim: length of the style vector.
         width: channels at full resolution; each halving of the resolution doubles them up to `8 * width`.
         scales: number of halvings; sizes need not be divisible.
     """
 
-    def __init__(self, *, num_classes: int, noise_channels: int, style_dim: int, width: int, scales: int) -> None:
+    def __init__(
+        self, *, num_classes: int, in_channels: int, noise_channels: int, style_dim: int, width: int, scales: int
+    ) -> None:
         super().__init__()
         self.scales = scales
         channels = [width * min(2**level, 8) for level in range(scales, -1, -1)]
@@ -33,7 +36,7 @@ class SubGenerator(nn.Module):
             _ModulatedBlock(c_in, c_out, num_classes, style_dim, noise_channels)
             for c_in, c_out in zip([channels[0], *channels[:-1]], channels, strict=True)
         )
-        self.to_image = nn.Conv2d(channels[-1], 3, kernel_size=3, padding=1)
+        self.to_image = nn.Conv2d(channels[-1], in_channels, kernel_size=3, padding=1)
 
     def forward(self, one_hot: Tensor, style: Tensor, noise: Tensor) -> Tensor:
         height, width = one_hot.shape[2:]

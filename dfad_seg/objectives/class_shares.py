@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -62,7 +62,8 @@ class ClassShares(nn.Module):
     def of(cls, teacher: nn.Module) -> ClassShares:
         """For a teacher of pixels, with `frequencies_in_weights` as the prior. Raises InputError as that does."""
         norm, head = last_layers(teacher)
-        return cls(norm, frequencies_in_weights(norm, head).to(head.weight.device))
+        as_classes = getattr(teacher, "class_logits", _same)
+        return cls(norm, frequencies_in_weights(norm, head, as_classes).to(head.weight.device))
 
     @contextmanager
     def watch(self) -> Iterator[None]:
@@ -105,8 +106,14 @@ class ClassShares(nn.Module):
         return shares
 
 
+def _same(logits: Tensor) -> Tensor:
+    return logits
+
+
 @torch.no_grad()
-def frequencies_in_weights(norm: nn.BatchNorm2d, head: nn.Conv2d) -> Tensor:
+def frequencies_in_weights(
+    norm: nn.BatchNorm2d, head: nn.Conv2d, as_classes: Callable[[Tensor], Tensor] = _same
+) -> Tensor:
     """An estimate (C,) of the share of each class in the pixels of the training data, on the CPU; sums to 1.
 
     A trained BatchNorm with weight γ and bias β leaves each of its channels with mean β and standard deviation |γ|
@@ -120,12 +127,12 @@ def frequencies_in_weights(norm: nn.BatchNorm2d, head: nn.Conv2d) -> Tensor:
     logits = features @ head.weight.float().cpu().sum(dim=(2, 3)).T
     if head.bias is not None:
         logits = logits + head.bias.float().cpu()
-    return logits.softmax(dim=1).mean(dim=0)
+    return as_classes(logits).softmax(dim=1).mean(dim=0)
 
 
 @torch.no_grad()
 def last_layers(teacher: nn.Module) -> tuple[nn.BatchNorm2d, nn.Conv2d]:
-    """The last BatchNorm of a forward pass and the convolution to the teacher's `num_classes` after it.
+    """The last BatchNorm of a forward pass and the convolution to the teacher's `out_channels` after it.
 
     Raises:
         InputError: the network does not end like this, or hides its layers.
@@ -138,18 +145,20 @@ def last_layers(teacher: nn.Module) -> tuple[nn.BatchNorm2d, nn.Conv2d]:
     try:
         teacher.eval()
         if layers:
-            teacher(torch.zeros(1, 3, 64, 64, device=next(teacher.parameters()).device))
+            channels = getattr(teacher, "in_channels", 3)
+            teacher(torch.zeros(1, channels, 64, 64, device=next(teacher.parameters()).device))
     finally:
         for handle in handles:
             handle.remove()
         for module, mode in modes.items():
             module.training = mode
+    classes = getattr(teacher, "out_channels", getattr(teacher, "num_classes", None))
     head: nn.Conv2d | None = None
     norm: nn.BatchNorm2d | None = None
     for module in called:
         if isinstance(module, nn.BatchNorm2d):
             norm, head = module, None
-        elif isinstance(module, nn.Conv2d) and module.out_channels == getattr(teacher, "num_classes", None):
+        elif isinstance(module, nn.Conv2d) and module.out_channels == classes:
             head = module
     if norm is None or head is None or not norm.affine or head.in_channels != norm.num_features or head.groups != 1:
         raise InputError(

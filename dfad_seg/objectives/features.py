@@ -140,7 +140,8 @@ def _deepest_by_stride(network: nn.Module, role: str, image_size: tuple[int, int
     try:
         network.eval()
         with watch_layers(network, inside or names) as seen:
-            network(torch.full((1, 3, *image_size), 0.5, device=next(network.parameters()).device))
+            shape = (1, getattr(network, "in_channels", 3), *image_size)
+            network(torch.full(shape, 0.5, device=next(network.parameters()).device))
     finally:
         for module, mode in modes.items():
             module.training = mode

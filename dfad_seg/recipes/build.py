@@ -31,7 +31,14 @@ from dfad_seg.evaluation import EvaluationOptions, SegmentationMetrics, evaluate
 from dfad_seg.generators import GENERATORS, ImageGenerator, NoiseGenerator
 from dfad_seg.recipes.cutting import cut_student, is_cut_of
 from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader, warn_of_labels
-from dfad_seg.segmentors import Segmentor, build_segmentor, freeze, load_segmentor, optimize_for_distillation
+from dfad_seg.segmentors import (
+    Segmentor,
+    build_segmentor,
+    freeze,
+    load_segmentor,
+    optimize_for_distillation,
+    read_segmentor_file,
+)
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -85,7 +92,8 @@ def build_experiment(
     experiment = Experiment(config, info, trained)
     if isinstance(config, WithData):
         experiment.teacher = teacher = to_layout(build_teacher(config, info))
-        experiment.generator = generator = build_generator(config, info.num_classes)
+        check_channels(teacher, trained)
+        experiment.generator = generator = build_generator(config, teacher)
         experiment.losses = losses_of(config, teacher=teacher, student=trained, generator=generator)
     return experiment
 
@@ -93,7 +101,7 @@ def build_experiment(
 def _with_cut_student(config: WithData, info: MetaInfo, device: torch.device | str, file: Path | None) -> Experiment:
     assert isinstance(config, Config)
     teacher = to_layout(build_teacher(config, info))
-    generator = build_generator(config, info.num_classes)
+    generator = build_generator(config, teacher)
     losses = losses_of(config, teacher=teacher, student=teacher, generator=generator)
     if file is None:
         student = cut_student(config, teacher, generator, losses, device)
@@ -104,13 +112,14 @@ def _with_cut_student(config: WithData, info: MetaInfo, device: torch.device | s
     return Experiment(config, info, to_layout(student), teacher, generator, losses)
 
 
-def build_generator(config: Config, num_classes: int) -> ImageGenerator | None:
-    """The generator of a data-free experiment; uniform noise for the control."""
+def build_generator(config: Config, network: Segmentor) -> ImageGenerator | None:
+    """The generator of a data-free experiment, of images for `network`; uniform noise for the control."""
     if isinstance(config, GameConfig):
         kind = GENERATORS[config.generator.name]
-        generator = kind.build(config.generator.options, num_classes=num_classes, image_size=config.image_size)
+        context = {"classes": network.num_classes, "size": config.image_size, "channels": network.in_channels}
+        generator = kind.build(config.generator.options, **context)
         return to_layout(generator)
-    return NoiseGenerator() if isinstance(config, DataFree) else None
+    return NoiseGenerator(network.in_channels) if isinstance(config, DataFree) else None
 
 
 def meta_info(config: Config) -> MetaInfo:
@@ -170,6 +179,15 @@ def check_classes(network: Segmentor, what: str, info: MetaInfo) -> None:
         )
 
 
+def check_channels(teacher: Segmentor, student: Segmentor) -> None:
+    """Both see the same images."""
+    if teacher.in_channels != student.in_channels:
+        raise InputError(
+            f"the teacher takes images of {teacher.in_channels} channels, and the student of {student.in_channels}."
+            f" Set student.in_channels to {teacher.in_channels}, or take another student."
+        )
+
+
 def to_layout(network: Network) -> Network:
     """Channels last, which is faster on CPUs and tensor cores; compiled networks stay as they are."""
     if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
@@ -191,13 +209,26 @@ def open_dataset(config: Config, split: str, transform: Transform) -> Segmentati
             f"split '{split}' of the data set has the classes {', '.join(dataset.metainfo.classes)}, "
             f"and another split has {', '.join(expected)}. All splits need the same classes in the same order."
         )
+    dataset.channels = image_channels(config)
     return dataset
+
+
+def image_channels(config: Config) -> int:
+    """Of the images that the networks take: what a section says, or the file of a saved network."""
+    for section in (config.teacher, config.student):
+        if section is not None and section.name == "saved":
+            spec = read_segmentor_file(section.options.checkpoint)["spec"]
+            return int(spec.get("in_channels", 3))
+        if channels := getattr(section.options if section is not None else None, "in_channels", None):
+            return int(channels)
+    return 3
 
 
 def training_batches(config: Config, fabric: Fabric) -> Callable[[int], Iterable[dict[str, Any]]]:
     """`(iteration) -> loader` over augmented real images from that iteration on."""
     section = config.training_data  # type: ignore[attr-defined]
-    dataset = open_dataset(config, section.split, TrainTransform(section, config.image_size))
+    transform = TrainTransform(section, config.image_size, image_channels(config))
+    dataset = open_dataset(config, section.split, transform)
     if fabric.is_global_zero:
         warn_of_labels(dataset)
 

@@ -14,30 +14,31 @@ from dfad_seg.distill.rehearsal import generated
 from dfad_seg.generators import ImageGenerator
 from dfad_seg.recipes.build import build_generator
 from dfad_seg.runs import checkpoints, read_checkpoint
+from dfad_seg.segmentors import Segmentor
 
 BATCH = 8
 
 
 def generated_images(
-    run: str | Path, count: int, *, num_classes: int, size: tuple[int, int] | None = None
+    run: str | Path, count: int, *, network: Segmentor, size: tuple[int, int] | None = None
 ) -> Iterator[Tensor]:
-    """Images (1 to 8, 3, H, W) in [0, 1] from the generator in a run's newest checkpoint; `count` in all.
+    """Images (1 to 8, K, H, W) in [0, 1] from the generator in a run's newest checkpoint; `count` in all.
 
     Args:
         run: a run directory of method dfad, with a checkpoint.
         count: how many.
-        num_classes: of the run's networks.
+        network: one of the run's, which says the classes and channels.
         size: (H, W); default: the run's `image_size`. Some generators make only that.
 
     Raises:
         InputError: the run has no trained generator, or it does not make this size. Raised at the call.
     """
-    config, generator = load_generator(run, num_classes)
+    config, generator = load_generator(run, network)
     batches = generated(generator, count, batch_size=BATCH, image_size=size or config.image_size, seed=config.seed)
     return itertools.chain([next(batches)], batches)  # the first now, so that an impossible size is refused here
 
 
-def load_generator(run: str | Path, num_classes: int) -> tuple[Config, ImageGenerator]:
+def load_generator(run: str | Path, network: Segmentor) -> tuple[Config, ImageGenerator]:
     """The config and the generator of a run's newest checkpoint, on the CPU, in training mode as it was.
 
     Raises:
@@ -58,7 +59,7 @@ def load_generator(run: str | Path, num_classes: int) -> tuple[Config, ImageGene
             f"{run} has no trained generator to make images with: {why}. Needed is the run directory of a"
             " distillation with method dfad, with its checkpoints/."
         )
-    generator = build_generator(config, num_classes)
+    generator = build_generator(config, network)
     assert generator is not None
     try:
         generator.load_state_dict(state["networks"]["generator"])

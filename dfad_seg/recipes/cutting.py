@@ -85,7 +85,7 @@ def cut_student(
 def adjust(student: Segmentor, adjustment: LogitAdjustment, teacher: Segmentor, images: Tensor) -> None:
     """Shift a student's logits, in place, to where its loss with the adjustment would move them.
 
-    The adjustment learns the shares of classes from the teacher's predictions of images (N, 3, H, W). Nothing happens
+    The adjustment learns the shares of classes from the teacher's predictions of images (N, K, H, W). Nothing happens
     where no single layer with a bias makes the classes: then the game does it.
     """
     adjustment.to(images.device)
@@ -94,11 +94,12 @@ def adjust(student: Segmentor, adjustment: LogitAdjustment, teacher: Segmentor, 
     classes = [
         layer
         for layer in student.network.modules()
-        if isinstance(layer, nn.Conv2d) and layer.out_channels == student.num_classes and layer.bias is not None
+        if isinstance(layer, nn.Conv2d) and layer.out_channels == student.out_channels and layer.bias is not None
     ]
     if len(classes) == 1:
-        zeros = torch.zeros(1, student.num_classes, 1, 1, device=images.device)
-        classes[0].bias -= adjustment(zeros).flatten()
+        shift = adjustment(torch.zeros(1, student.num_classes, 1, 1, device=images.device)).flatten()
+        # A mask's one logit is that of the object less that of the background.
+        classes[0].bias -= shift if student.out_channels > 1 else shift[1:] - shift[:1]
 
 
 def without_rehearsal(config: Config) -> Config:

@@ -21,6 +21,7 @@ from dfad_seg.recipes.evaluate import evaluate
 from dfad_seg.recipes.evaluate_command import resolve_experiment
 from dfad_seg.recipes.sources import network_file, run_config
 from dfad_seg.segmentors import (
+    Segmentor,
     file_sha256,
     load_segmentor,
     optimize_for_distillation,
@@ -106,7 +107,7 @@ def export_from_arguments(
     if int8:
         # Before anything is written: a run without a generator ends here.
         images = generated_images(
-            file.parent, calibration_images, num_classes=network.num_classes, size=None if dynamic else height_width
+            file.parent, calibration_images, network=network, size=None if dynamic else height_width
         )
     given: dict[str, Any] = {"dynamic": dynamic, "size": height_width, "base": base}
     options = {name: value for name, value in given.items() if name in chosen.options.__dataclass_fields__}
@@ -120,10 +121,10 @@ def export_from_arguments(
     runs |= {made.format: chosen.load(made.path) for made in written if chosen.load is not None}
     for name, answer in runs.items():
         if chosen.load is not None:
-            time = measure_latency(answer, height_width, seconds=SECONDS)
+            time = measure_latency(answer, (network.in_channels, *height_width), seconds=SECONDS)
             print(f"one image of {height_width[0]}x{height_width[1]} on {cpu_name()}, {name}: {time}", flush=True)
         if scoring is not None:
-            scoring(answer, name)
+            scoring(answer if isinstance(answer, Segmentor) else _of_classes(answer, network), name)
     return 0
 
 
@@ -160,3 +161,7 @@ def _scoring(
     if split is None:
         split = resolved.evaluation.split if resolved.evaluation is not None else "test"
     return Scoring(resolved, split)
+
+
+def _of_classes(run: Callable[[Tensor], Tensor], network: Segmentor) -> Callable[[Tensor], Tensor]:
+    return lambda images: network.class_logits(run(images))

@@ -153,7 +153,8 @@ def _add_latency(finished: Finished) -> None:
     size, costs = summary.size or finished.config.image_size, {}
     for role, network in finished.networks.items():
         with evaluating(network):
-            found = measure_latency(network, size, device=finished.fabric.device, seconds=LATENCY_SECONDS)
+            shape = (getattr(network, "in_channels", 3), *size)
+            found = measure_latency(network, shape, device=finished.fabric.device, seconds=LATENCY_SECONDS)
         scatter = found.median / found.fastest - 1
         costs[role] = replace(_cost(network, size), latency_s=found.fastest / 1000, scatter=scatter)
     update_summary(finished.path, costs=costs)

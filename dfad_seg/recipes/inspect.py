@@ -102,7 +102,7 @@ def on_noise(network: Segmentor) -> list[str]:
     """What the network predicts on smooth noise."""
     height, width = network.fixed_size or (SIDE, SIDE)
     with torch.no_grad():
-        logits = network(smooth_noise(2, height, width))
+        logits = network(smooth_noise(2, height, width, network.in_channels))
     share = logits.argmax(1).flatten().bincount(minlength=network.num_classes).float() / logits[:, 0].numel()
     largest = int(share.argmax())
     name = printable(network.classes[largest], 40) if network.classes else f"class_{largest}"
@@ -123,6 +123,8 @@ def starting_config(found: Inspected, network: Segmentor | None = None) -> str |
     values: dict[str, Any] = {"method": "dfad"}
     values |= {"num_classes": found.num_classes} if found.num_classes else {}
     values |= {"teacher": {"source": found.source, **found.options}} | recipe
+    if "in_channels" in found.options:
+        values["student"] |= {name: found.options[name] for name in ("in_channels", "mean", "std")}
     if not found.batch_norms or found.source in ("torchscript", "torch_export"):
         del values["priors"]["batch_norm_prior"]
         values["generator"]["class_frequencies"] = "uniform"

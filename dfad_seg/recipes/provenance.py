@@ -88,7 +88,7 @@ def _prior_layers(experiment: Experiment) -> tuple[str, ...] | None:
     prior: Any = None if objective is None else objective.priors.get("batch_norm_prior", (None, 0))[0]
     if prior is None or teacher is None:
         return None
-    image = torch.zeros(1, 3, *size, device=next(teacher.parameters()).device)
+    image = torch.zeros(1, teacher.in_channels, *size, device=next(teacher.parameters()).device)
     with torch.no_grad(), prior.watch():
         teacher(image)
     return tuple(prior.used)

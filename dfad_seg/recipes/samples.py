@@ -30,8 +30,9 @@ class Reader(Protocol):
 class EvaluationSamples(Dataset):
     """The samples of a data set as bytes: a quarter of what the processes would have to pass on as floats.
 
-    `samples[i]` is a dict: "image" uint8 (H, W, 3), "mask" uint8 (H, W), "name", "index", and for each of `stored` its
-    label map, uint8 (H, W), at the mask's size. Without `images` no image file is opened.
+    `samples[i]` is a dict: "image" uint8 (H, W, K), or float32 (K, H, W) where files have more bits, "mask" uint8
+    (H, W), "name", "index", and for each of `stored` its label map, uint8 (H, W), at the mask's size. Without `images`
+    no image file is opened.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class EvaluationSamples(Dataset):
             image, mask = self.dataset.transform(image, mask, None)
         sample: dict[str, Any] = {"mask": _tensor(mask), "name": self._names[index], "index": index}
         if self.images:
-            sample["image"] = _tensor(image)
+            sample["image"] = _tensor(image if image.dtype == np.uint8 else image.transpose(2, 0, 1))
         for key, reader in self.stored.items():
             labels = reader.read(self._names[index], self._ids[index], mask.shape)
             sample[key] = _tensor(self._without_gaps(labels, mask, self._names[index]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,14 @@ from torch import Tensor, nn
 
 from dfad_seg.common.errors import Diverged, InputError, Interrupted, printable
 from dfad_seg.common.values import validated
-from dfad_seg.segmentors.contract import IMAGENET_MEAN, IMAGENET_STD, Contract, check_num_classes, pad_to_stride
+from dfad_seg.segmentors.contract import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    SIGMOID,
+    Contract,
+    check_num_classes,
+    pad_to_stride,
+)
 
 _LOGITS_KEYS = ("out", "logits")  # torchvision's and transformers' names for the logits in a mapping
 # What is no fault of the network: whoever called it explains these.
@@ -27,10 +35,11 @@ class Segmentor(nn.Module):
     """A segmentation network together with its own normalisation and padding.
 
     Args:
-        network: any module that maps `(N, 3, h, w)` to logits `(N, C, h', w')`. A mapping with the logits
+        network: any module that maps `(N, K, h, w)` to logits `(N, C, h', w')`. A mapping with the logits
             under "out" (torchvision) or "logits" is understood; for anything else give `output`.
         num_classes: C.
-        output: takes the logits from what the network returns: a callable, or a key or index.
+        output: takes the logits from what the network returns: a callable, or a key or index. `sigmoid`: the network
+            answers one channel, a mask, which becomes the logits of C = 2 classes.
         contract: the options of `Contract`.
 
     Attributes:
@@ -61,6 +70,8 @@ class Segmentor(nn.Module):
         self.stride = given.stride or 1
         self.smallest = given.smallest or 1
         self.output = output
+        self.out_channels = 1 if output == SIGMOID else num_classes
+        self.threshold = given.threshold or 0.5
         self.align_corners = given.align_corners
         self.classes = given.classes
         if self.classes is not None and len(self.classes) != num_classes:
@@ -71,15 +82,28 @@ class Segmentor(nn.Module):
         self.fixed_advice = ""
         self.fixed_batch: int | None = None
         self._frozen = False
+        if output == SIGMOID and num_classes != 2:
+            raise InputError(
+                f"output: sigmoid is a mask by one channel, of two classes, background and object; num_classes is"
+                f" {num_classes}. Set it to 2; heads of several sigmoids (multi-label) are not supported."
+            )
+        if given.threshold is not None and output != SIGMOID:
+            raise InputError("threshold is for a mask by one channel: give output: sigmoid, or leave it out.")
+        self.in_channels = given.in_channels or 3
+        if self.in_channels != 3 and not (given.mean and given.std):
+            raise InputError(
+                f"images of {self.in_channels} channels have no usual normalisation: give mean and std, one value per"
+                " channel; mean 0 and std 1 for a network that takes values in [0, 1]."
+            )
         # Not persistent: checkpoints hold the network's weights only, and load into a plain network too.
         for name, values in (("mean", given.mean or IMAGENET_MEAN), ("std", given.std or IMAGENET_STD)):
-            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images.
 
         Args:
-            images: float, `(N, 3, H, W)`, RGB, values in [0, 1]; any H, W >= 1. Another range
+            images: float, `(N, K, H, W)`, K = 3 for RGB, values in [0, 1]; any H, W >= 1. Another range
                 is not detected.
 
         Returns:
@@ -90,7 +114,7 @@ class Segmentor(nn.Module):
             InputError: wrong rank, channel count or dtype of `images`, or a network whose answer is not
                 `(N, C, h, w)`.
         """
-        _check_images(images)
+        _check_images(images, self.in_channels)
         if self._frozen:
             self._stay_frozen()
         height, width = images.shape[-2:]
@@ -115,7 +139,7 @@ class Segmentor(nn.Module):
         return logits if padded.shape == images.shape else logits[..., :height, :width]
 
     def normalise(self, images: Tensor) -> Tensor:
-        """What the network sees: channel order, scale, mean and std applied to RGB images in [0, 1]."""
+        """What the network sees: channel order, scale, mean and std applied to images in [0, 1]."""
         if self.channel_order == "bgr":
             images = images.flip(1)
         return (images * self.input_scale - self.mean) / self.std
@@ -123,6 +147,7 @@ class Segmentor(nn.Module):
     def preprocessing(self) -> dict[str, Any]:
         """The normalisation and padding as plain values, ready for a checkpoint or `build_segmentor`."""
         return {
+            "in_channels": self.in_channels,
             "mean": [float(v) for v in self.mean.flatten().tolist()],
             "std": [float(v) for v in self.std.flatten().tolist()],
             "input_scale": self.input_scale,
@@ -185,9 +210,24 @@ class Segmentor(nn.Module):
 
     def take_logits(self, answer: Any, batch: int) -> Tensor:
         """The logits `(batch, C, h, w)` in what the network returned; `InputError` if there are none."""
+        return self.class_logits(self.network_logits(answer, batch))
+
+    def class_logits(self, logits: Tensor) -> Tensor:
+        """The network's own logits (N, out_channels, ...) as those of the classes (N, C, ...).
+
+        A mask's z becomes 0 and z - log(t / (1 - t)): at the threshold t = 1/2 their softmax is the sigmoid of z, and
+        at any t the second is larger where the sigmoid is above t. So whatever follows knows classes alone.
+        """
+        if self.output != SIGMOID:
+            return logits
+        above = logits - math.log(self.threshold / (1 - self.threshold))
+        return torch.cat([torch.zeros_like(above), above], dim=1)
+
+    def network_logits(self, answer: Any, batch: int) -> Tensor:
+        """The network's own logits `(batch, out_channels, h, w)` in what it returned."""
         if callable(self.output):
             answer = self.output(answer)
-        elif self.output is not None:
+        elif self.output not in (None, SIGMOID):
             try:
                 answer = answer[self.output]
             except (KeyError, IndexError, TypeError):
@@ -200,16 +240,17 @@ class Segmentor(nn.Module):
             answer = answer[found[0]] if found else answer
         if not isinstance(answer, Tensor):
             raise InputError(
-                f"the network returns {_describe(answer)}; needed are logits (N, {self.num_classes}, h, w)."
+                f"the network returns {_describe(answer)}; needed are logits (N, {self.out_channels}, h, w)."
                 " Give the option output: the key or index of the logits."
             )
-        if answer.ndim != 4 or answer.shape[0] != batch or answer.shape[1] != self.num_classes:
+        if answer.ndim != 4 or answer.shape[0] != batch or answer.shape[1] != self.out_channels:
             # Another batch is what numbers that were burnt in make of an image of another size.
             kind = NetworkFailed if answer.ndim == 4 and answer.shape[0] != batch else InputError
             raise kind(
                 f"the network returns logits of shape {tuple(answer.shape)}; needed is"
-                f" ({batch}, {self.num_classes}, h, w): batch, classes, height, width."
-                " Check num_classes, or give another network or the option output."
+                f" ({batch}, {self.out_channels}, h, w): batch, classes, height, width."
+                " Check num_classes, or give another network or the option output"
+                " (sigmoid for a mask by one channel)."
             )
         return answer
 
@@ -230,15 +271,16 @@ def freeze(segmentor: Segmentor) -> Segmentor:
     return segmentor
 
 
-def _check_images(images: Any) -> None:
-    needs = "Needed are float RGB images of shape (N, 3, H, W) with values in [0, 1]."
+def _check_images(images: Any, channels: int) -> None:
+    kind = " RGB" if channels == 3 else ""
+    needs = f"Needed are float{kind} images of shape (N, {channels}, H, W) with values in [0, 1]."
     if not isinstance(images, Tensor):
         raise InputError(f"a segmentor got {type(images).__name__} instead of a tensor. {needs}")
-    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
+    if images.ndim != 4 or images.shape[1] != channels or 0 in images.shape:
         do = ""
-        if images.ndim == 3 and images.shape[0] == 3:
+        if images.ndim == 3 and images.shape[0] == channels:
             do = " Add the batch dimension: images[None]."
-        elif images.ndim == 4 and images.shape[-1] == 3:
+        elif images.ndim == 4 and images.shape[-1] == channels:
             do = " Move the channels first: images.permute(0, 3, 1, 2)."
         raise InputError(f"a segmentor got images of shape {tuple(images.shape)}. {needs}{do}")
     if not images.is_floating_point():

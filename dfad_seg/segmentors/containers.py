@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -120,6 +121,12 @@ def shared_prefixes(keys: Iterable[str]) -> str:
             break
         found += shared[0]
     return found
+
+
+def any_prefix(keys: Iterable[str]) -> str:
+    """What all keys share up to a dot."""
+    shared = os.path.commonprefix(list(keys))
+    return shared[: shared.rfind(".") + 1]
 
 
 def canonical(name: str) -> str:

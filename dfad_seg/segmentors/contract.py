@@ -7,10 +7,11 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfad_seg.common.values import Channels, Number, Rate, options, validated
+from dfad_seg.common.values import Channels, Decay, Number, Rate, options, validated
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+SIGMOID = "sigmoid"
 
 
 @options
@@ -20,10 +21,13 @@ class Contract:
     The network sees `(image * input_scale - mean) / std`, in its own channel order.
     """
 
-    mean: tuple[Number, Number, Number] | None = None
-    """Of the scaled image, in the network's channel order. Default: ImageNet's for smp and torchvision; the config's
-    for mmseg."""
-    std: tuple[Rate, Rate, Rate] | None = None
+    in_channels: Channels | None = None
+    """Of the images; default 3, RGB (mmseg: the config's). The generator makes, and data sets are read as, images of
+    as many."""
+    mean: tuple[Number, ...] | None = None
+    """One per channel, of the scaled image, in the network's channel order. Default: ImageNet's for smp and
+    torchvision; the config's for mmseg; none where images are not RGB."""
+    std: tuple[Rate, ...] | None = None
     """Likewise."""
     input_scale: Rate | None = None
     """1 (the default) for networks trained on [0, 1] before mean and std, 255 for [0, 255]."""
@@ -37,15 +41,29 @@ class Contract:
     align_corners: bool = False
     """Of the bilinear resize, applied where the network answers at another resolution."""
     output: str | int | None = None
-    """Key or index of the logits in what the network returns; `out` and `logits` are found without it."""
+    """Key or index of the logits in what the network returns; `out` and `logits` are found without it. `sigmoid` where
+    it answers one channel, a mask: that becomes the logits of two classes, background and object."""
+    threshold: Decay | None = None
+    """Of this mask, for the sigmoid: default 0.5, or the config's for mmseg."""
     classes: tuple[str, ...] | None = None
     """The class names, in label order."""
 
     def __post_init__(self) -> None:
-        for mean, std in zip(self.mean or IMAGENET_MEAN, self.std or IMAGENET_STD, strict=True):
+        channels = self.in_channels or 3
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and len(values) != channels:
+                raise ValueError(f"{name} has {len(values)} values for images of {channels} channels (in_channels)")
+        if channels != 3 and self.channel_order == "bgr":
+            raise ValueError(f"channel_order bgr is for images of 3 channels, and in_channels is {channels}")
+        told = channels == 3 or (self.mean and self.std)
+        for mean, std in zip(self.mean or IMAGENET_MEAN, self.std or IMAGENET_STD, strict=True) if told else ():
             problem = _wrong_unit(mean, std, self.input_scale or 1.0)
             if problem:
                 raise ValueError(problem)
+
+    def out_channels(self, num_classes: int) -> int:
+        """Of the network's answer."""
+        return 1 if self.output == SIGMOID else num_classes
 
 
 def _wrong_unit(mean: float, std: float, scale: float) -> str | None:

@@ -34,5 +34,5 @@ def count_flops(segmentor: nn.Module, size: tuple[int, int]) -> int:
 def _count(segmentor: nn.Module, size: tuple[int, int], device: torch.device) -> int:
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        segmentor.eval()(torch.zeros(1, 3, *size, device=device))
+        segmentor.eval()(torch.zeros(1, getattr(segmentor, "in_channels", 3), *size, device=device))
     return int(counter.get_total_flops())

@@ -129,6 +129,7 @@ def narrowed(whole: Segmentor, widths: Mapping[str, tuple[int, int]]) -> Network
                 gone[f"{name}:{side}"] = torch.arange(want, count)
     narrow(whole.network, gone)
     contract = {**whole.preprocessing(), "output": whole.output, "classes": whole.classes}
+    contract |= {"threshold": whole.threshold} if whole.out_channels != whole.num_classes else {}
     fixed = None if whole.fixed_size is None else (whole.fixed_size, whole.fixed_advice)
     return Network(whole.network, contract, whole.palette, fixed_size=fixed)
 
@@ -167,7 +168,8 @@ def _layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
 def _check(student: Segmentor, image_size: tuple[int, int]) -> None:
     try:
         with torch.no_grad():
-            student(torch.zeros(1, 3, *image_size, device=next(student.parameters()).device))
+            device = next(student.parameters()).device
+            student(torch.zeros(1, student.in_channels, *image_size, device=device))
     except RuntimeError as error:
         raise InputError(
             f"the teacher's channels do not go together as its graph says ({str(error).splitlines()[0]}), so it cannot"

@@ -83,7 +83,7 @@ def find_widths(segmentor: Segmentor, image_size: tuple[int, int]) -> tuple[list
         )
     traced = copy.deepcopy(segmentor.network).cpu().float().eval().requires_grad_(True)
     height, width = (side + -side % segmentor.stride for side in image_size)
-    example = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    example = torch.rand(1, segmentor.in_channels, height, width, generator=torch.Generator().manual_seed(0))
     calls, positions = _watch(traced, example)
     names = {module: name for name, module in traced.named_modules()}
     shared = _shared(traced)
@@ -146,7 +146,7 @@ def _groups(segmentor: Segmentor, traced: nn.Module, example: Tensor) -> list:
             graph.build_dependency(
                 traced,
                 example,
-                forward_fn=lambda network, images: segmentor.take_logits(network(images), 1),
+                forward_fn=lambda network, images: segmentor.network_logits(network(images), 1),
                 verbose=False,
             )
             return list(graph.get_all_groups(root_module_types=list(MATRICES)))

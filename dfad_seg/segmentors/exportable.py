@@ -32,7 +32,7 @@ class ExportableSegmentor(nn.Module):
         self.gather_crop = gather_crop
 
     def forward(self, images: Tensor) -> Tensor:
-        """RGB images (N, 3, H, W) in [0, 1] to float32 logits (N, C, H, W)."""
+        """Images (N, K, H, W) in [0, 1] to float32 logits (N, C, H, W), or (N, 1, H, W) of a mask."""
         segmentor, stride = self.segmentor, self.segmentor.stride
         height, width = images.shape[-2], images.shape[-1]
         padded_height, padded_width = (
@@ -44,7 +44,7 @@ class ExportableSegmentor(nn.Module):
             rows = torch.arange(padded_height, device=images.device).clamp(max=height - 1)
             columns = torch.arange(padded_width, device=images.device).clamp(max=width - 1)
             padded = padded.index_select(2, rows).index_select(3, columns)
-        logits = segmentor.take_logits(segmentor.network(padded), images.shape[0])
+        logits = segmentor.network_logits(segmentor.network(padded), images.shape[0])
         size = (padded_height, padded_width)
         logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=segmentor.align_corners)
         if max(stride, segmentor.smallest) == 1:
@@ -117,7 +117,7 @@ def _fix_same_padding(segmentor: Segmentor) -> None:
     handles = [layer.register_forward_pre_hook(look) for layer in names]
     side = segmentor.stride * (3 if segmentor.stride > 1 else 33)  # an odd multiple: what divides it divides them all
     with torch.no_grad():
-        segmentor.network(torch.zeros(1, 3, side, side))
+        segmentor.network(torch.zeros(1, segmentor.in_channels, side, side))
     for handle in handles:
         handle.remove()
     if uneven:

@@ -42,7 +42,7 @@ def check_form(segmentor: Segmentor) -> None:
     try:
         segmentor.eval()
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            segmentor(torch.zeros(1, 3, 64, 96))
+            segmentor(torch.zeros(1, segmentor.in_channels, 64, 96))
     except NetworkFailed:
         pass
     finally:

@@ -18,7 +18,8 @@ from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.reading import read_json
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.segmentors.containers import find_state_dict
-from dfad_seg.segmentors.inspection_smp import Inspected, fits, inspect_smp
+from dfad_seg.segmentors.contract import SIGMOID
+from dfad_seg.segmentors.inspection_smp import Inspected, fits, in_channels, inspect_smp, unusual
 from dfad_seg.segmentors.mmseg_files import recorded_classes
 from dfad_seg.segmentors.saved import FORMAT, read_segmentor_file
 from dfad_seg.segmentors.settling import smooth_noise
@@ -57,6 +58,8 @@ def _inspect_folder(path: Path) -> Inspected:
     if "_model_class" in config:
         classes = config.get("classes")
         found = Inspected(f"a folder of smp: {printable(config['_model_class'])}", "smp")
+        found.options = unusual(config.get("in_channels"), classes)
+        classes = 2 if classes == 1 else classes
         found.hints.append("mean and std are a guess: ImageNet's, as smp's encoders have; give your own if they differ")
     elif "model_type" in config:
         names = config.get("id2label")
@@ -64,7 +67,10 @@ def _inspect_folder(path: Path) -> Inspected:
         found = Inspected(f"a folder of transformers: {printable(config['model_type'])}", "transformers")
     else:
         raise InputError(f"{path / 'config.json'} is neither smp's nor transformers': no save_pretrained wrote it.")
-    found.num_classes, found.options = classes if isinstance(classes, int) else None, {"pretrained": str(path)}
+    found.num_classes, found.options = (
+        classes if isinstance(classes, int) else None,
+        found.options | {"pretrained": str(path)},
+    )
     if found.num_classes is not None:
         network = build_segmentor(found.source or "", num_classes=found.num_classes, **found.options)
         found.classes, found.exact = network.classes, True
@@ -92,8 +98,14 @@ def _inspect_program(path: Path, source: str, trust: bool) -> Inspected:
         found.hints.append("it does not say how its images were normalised: mean and std are a guess (ImageNet's)")
         found.options |= {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     else:
-        found.hints.append("written by this program: it takes RGB in [0, 1], and its normalisation is inside")
+        found.hints.append("written by this program: it takes values in [0, 1], and its normalisation is inside")
         found.options |= {"mean": [0, 0, 0], "std": [1, 1, 1]}
+        given = described.get("preprocessing")
+        if isinstance(given, dict) and (more := unusual(given.get("in_channels"))):
+            channels = more["in_channels"]
+            found.options |= {"in_channels": channels, "mean": [0] * channels, "std": [1] * channels}
+        if described.get("threshold"):
+            found.options |= {"output": SIGMOID, "threshold": described["threshold"]}
         classes, count = described.get("classes"), described.get("num_classes")
         found.num_classes = count if isinstance(count, int) else None
         if isinstance(classes, list) and all(isinstance(name, str) for name in classes):
@@ -105,16 +117,23 @@ def _inspect_program(path: Path, source: str, trust: bool) -> Inspected:
     network = kind.build(kind.options(path=str(path), trust=True), num_classes=1).module
     found.parameters = sum(parameter.numel() for parameter in network.parameters())
     found.batch_norms = sum(name.endswith("running_mean") for name in network.state_dict())
-    answer = _answer(network)
+    if described is None:
+        found.options |= unusual(in_channels(network.state_dict()))
+    answer = _answer(network, found.options.get("in_channels", 3))
     if answer is None or answer.ndim != 4:
         found.hints.append(
             "it answers no image of usual sizes by logits (N, C, h, w)" if answer is None else
             f"it answers images by a tensor of shape {tuple(answer.shape)}, and logits (N, C, h, w) are needed"
         )  # fmt: skip
         return found
-    found.num_classes = answer.shape[1]
-    if answer.min() >= 0 and torch.allclose(answer.sum(1), torch.ones(1), atol=1e-3):
-        found.hints.append("its answers are probabilities, not logits: take the softmax out before you export it")
+    found.num_classes, mask = max(2, answer.shape[1]), answer.shape[1] == 1
+    if mask:
+        found.hints.append("it answers one channel: a mask, of two classes, background and object")
+        found.options |= {"output": SIGMOID}
+    total = torch.ones_like(answer[:, :1])
+    if answer.min() >= 0 and (answer.max() <= 1 if mask else torch.allclose(answer.sum(1, True), total, atol=1e-3)):
+        last = "sigmoid" if mask else "softmax"
+        found.hints.append(f"its answers are probabilities, not logits: take the {last} out before you export it")
     try:
         segmentor = build_segmentor(source, num_classes=found.num_classes, **found.options)
     except InputError as error:
@@ -139,11 +158,11 @@ def _description(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def _answer(network: torch.nn.Module) -> Tensor | None:
+def _answer(network: torch.nn.Module, channels: int) -> Tensor | None:
     for batch, size in itertools.product((1, 2), ((128, 128), (224, 224), (512, 512))):
         try:
             with torch.no_grad():
-                answer = network(smooth_noise(batch, *size))
+                answer = network(smooth_noise(batch, *size, channels))
         except Exception:  # programs raise what they like
             continue
         if isinstance(answer, Mapping):
@@ -187,18 +206,16 @@ def _inspect_weights(path: Path, content: Any, key: str | None) -> Inspected:
         found = Inspected("weights of a network that is none of the known ones")
         found.hints.append("build it by your own code: source factory, factory: package.module:callable")
         found.source = "factory"
-        found.options = {"factory": "my_package.my_module:build_network"}
-    if found.num_classes == 1:
-        found.source, found.exact, found.candidates = None, False, []
-        found.hints.append(
-            "its head has one channel, a mask by a threshold; needed is a channel per class: a factory that returns"
-            " torch.cat([torch.zeros_like(x), x], 1) makes two classes of it"
-        )
+        found.options = {"factory": "my_package.my_module:build_network", **unusual(in_channels(state))}
     extra = {"checkpoint": str(path)} | ({} if key is None else {"checkpoint_key": key})
     if found.source is not None:
         found.options |= extra
         found.candidates = [options | extra for options in found.candidates]
     _count(found, state)
+    if "output" in found.options:
+        found.hints.append("its head has one channel: a mask, of two classes, background and object")
+    if "in_channels" in found.options:
+        found.hints.append("in_channels is that of its first convolution; mean and std are a guess")
     return found
 
 
@@ -214,9 +231,11 @@ def _torchvision(state: Mapping[str, Tensor]) -> Inspected:
     else:
         tried, head = [{"arch": f"fcn_{backbone}"}], "classifier.4.weight"
     found = Inspected("weights of torchvision", "torchvision", dict(tried[0]))
+    auxiliary = {"aux_loss": True} if any(key.startswith("aux_classifier.") for key in state) else {}
     if head in state and state[head].ndim == 4:
         found.num_classes = int(state[head].shape[0])
-    auxiliary = {"aux_loss": True} if any(key.startswith("aux_classifier.") for key in state) else {}
+        auxiliary |= unusual(in_channels(state), found.num_classes)
+        found.num_classes = max(2, found.num_classes)
     found.candidates = [
         options for one in tried if fits("torchvision", found.num_classes or 1, options := {**one, **auxiliary}, state)
     ]
@@ -233,7 +252,7 @@ def _torchvision(state: Mapping[str, Tensor]) -> Inspected:
 def _mmseg(state: Mapping[str, Tensor], content: Any) -> Inspected:
     found = Inspected("weights of MMSegmentation")
     head = state.get("decode_head.conv_seg.weight", state.get("decode_head.linear_pred.weight"))
-    found.num_classes = None if head is None else int(head.shape[0])
+    found.num_classes = None if head is None else max(2, int(head.shape[0]))
     meta = content.get("meta") if isinstance(content, Mapping) else None
     meta = meta if isinstance(meta, Mapping) else {}
     names, _ = recorded_classes(content)
@@ -263,7 +282,7 @@ def compare(found: Inspected, size: tuple[int, int] = (128, 128)) -> list[tuple[
         For each candidate: its options, the share of pixels with the first's class, and the mean absolute difference of
         the logits as a share of the standard deviation of the first's.
     """
-    images = smooth_noise(2, *size)
+    images = smooth_noise(2, *size, found.options.get("in_channels", 3))
     results = []
     first: Tensor | None = None
     for options in found.candidates:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.segmentors.contract import SIGMOID
 from dfad_seg.segmentors.sources import build_segmentor
 
 # Encoders that are tried, in the order of how common they are, by a part that only their family's names have.
@@ -76,27 +77,23 @@ def inspect_smp(state: Mapping[str, Tensor]) -> Inspected:
     """A state with an encoder and a segmentation_head."""
     found = Inspected("weights of segmentation_models_pytorch", "smp")
     heads = [value for key, value in state.items() if key.startswith("segmentation_head.") and value.ndim == 4]
-    channels = _input_channels(state)
     if not heads or not any(key.startswith("decoder.") for key in state):
         lack = "no convolution in its head" if not heads else "no decoder"
         found.kind = f"weights with an encoder and a segmentation_head, as smp names them, and {lack}"
         found.source, found.options = "factory", {"factory": "my_package.my_module:build_network"}
         found.hints.append("it is none of smp's networks: build it by your own code, source factory")
         return found
-    found.num_classes = int(heads[-1].shape[0])
-    if channels not in (None, 3):
-        found.source = None
-        found.hints.append(
-            f"its first convolution takes {channels} channel{'s' if channels != 1 else ''}, and images have 3: build"
-            " it by your own code (source factory) and make its input of RGB there"
-        )
-        return found
-    found.candidates = _fitting(state, found.num_classes)
+    found.num_classes = max(2, int(heads[-1].shape[0]))
+    contract = unusual(in_channels(state), len(heads[-1]))
+    found.candidates = _fitting(state, found.num_classes, contract)
     if found.candidates:
         found.options, found.exact = dict(found.candidates[0]), True
-        found.hints.append("mean and std are a guess: ImageNet's, as smp's encoders have; give your own if they differ")
+        if "mean" not in contract:
+            found.hints.append(
+                "mean and std are a guess: ImageNet's, as smp's encoders have; give your own if they differ"
+            )
     else:
-        found.options = {"arch": _architecture(state)[0], "encoder_name": "resnet50"}
+        found.options = {"arch": _architecture(state)[0], "encoder_name": "resnet50", **contract}
         found.hints.append(
             "arch and encoder_name are placeholders: no usual combination fits; give what it was built with"
         )
@@ -128,11 +125,11 @@ def _seen(shapes: Mapping[str, Any]) -> Any:
     return {key: shape for key, shape in shapes.items() if not key.endswith("num_batches_tracked")}
 
 
-def _fitting(state: Mapping[str, Tensor], num_classes: int) -> list[dict[str, Any]]:
+def _fitting(state: Mapping[str, Tensor], num_classes: int, contract: dict[str, Any]) -> list[dict[str, Any]]:
     """All usual options whose network has this state's names and shapes, smp's defaults first."""
     arch, options = _architecture(state)
     for encoder in _encoders(state):
-        plain = {"arch": arch, "encoder_name": encoder}
+        plain = {"arch": arch, "encoder_name": encoder, **contract}
         seen = next((one for one in options if fits("smp", num_classes, {**plain, **one}, state)), None)
         if seen is None:
             continue
@@ -141,7 +138,7 @@ def _fitting(state: Mapping[str, Tensor], num_classes: int) -> list[dict[str, An
         for twin, values in itertools.product(_twins(encoder), itertools.product(*unseen.values())):
             # smp's own defaults need no words.
             told = {name: value for name, value in zip(unseen, values, strict=True) if value != unseen[name][0]}
-            one = {"arch": arch, "encoder_name": twin, **seen, **told}
+            one = {**plain, "encoder_name": twin, **seen, **told}
             if (twin == encoder and not told) or fits("smp", num_classes, one, state):
                 found.append({name: list(value) if isinstance(value, tuple) else value for name, value in one.items()})
         return found
@@ -198,9 +195,16 @@ def _twins(encoder: str) -> list[str]:
     return [encoder, f"tu-tf_{name}"]
 
 
-def _input_channels(state: Mapping[str, Tensor]) -> int | None:
-    """How many channels the first convolution takes; None where it is not seen."""
-    for key, value in state.items():
-        if key.startswith("encoder.") and value.ndim == 4 and _STEM.search(key):
-            return int(value.shape[1])
-    return None
+def in_channels(state: Mapping[str, Tensor]) -> int:
+    """Of the first convolution."""
+    kernels = {key: value for key, value in state.items() if value.ndim == 4}
+    first = next((key for key in kernels if _STEM.search(key)), next(iter(kernels), None))
+    return 3 if first is None else int(kernels[first].shape[1])
+
+
+def unusual(channels: Any, out_channels: Any = None) -> dict[str, Any]:
+    """Options of `Contract` for images that are not RGB (mean and std are then a guess) and a mask by one channel."""
+    found: dict[str, Any] = {}
+    if isinstance(channels, int) and channels != 3 and 0 < channels < 1000:
+        found |= {"in_channels": channels, "mean": [0.5] * channels, "std": [0.25] * channels}
+    return found | ({"output": SIGMOID} if out_channels == 1 else {})

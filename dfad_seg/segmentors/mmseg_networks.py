@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError, nearest
 from dfad_seg.segmentors.base import Segmentor
+from dfad_seg.segmentors.contract import SIGMOID
 from dfad_seg.segmentors.kinds import Network
 from dfad_seg.segmentors.mmseg_files import named_types, plain_classes
 
@@ -55,13 +56,15 @@ def build(
         entry = plain_model(model)
         _check_registered(entry)
     built = build_model(entry, what)
-    if built.num_classes != num_classes:
-        raise InputError(
-            f"{what} answers {built.num_classes} classes, and {num_classes} are needed. Set num_classes of its heads,"
-            f" for example cfg_options: {{model.decode_head.num_classes: {num_classes}}}, or take another config."
-        )
     segmentor = as_segmentor(built)
-    contract = normalisation(built.data_preprocessor)
+    if segmentor.num_classes != num_classes:
+        raise InputError(
+            f"{what} answers {segmentor.num_classes} classes, and {num_classes} are needed. Set num_classes of its"
+            f" heads (cfg_options: {{model.decode_head.num_classes: {num_classes}}}), or take another config."
+        )
+    contract = segmentor.preprocessing()
+    if segmentor.output is not None:
+        contract |= {"output": segmentor.output, "threshold": segmentor.threshold}
     if classes is not None and len(classes) == num_classes:
         contract["classes"] = classes
     palette = palette if palette is not None and len(palette) == num_classes else None
@@ -179,7 +182,7 @@ class EncodeDecode(nn.Module):
         self.pad_value = float(pad_value)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits (N, C, H, W) of normalised inputs (N, 3, H, W)."""
+        """Logits (N, C, H, W) of normalised inputs (N, K, H, W)."""
         height, width = inputs.shape[-2:]
         below, right = self._missing(height, width)
         padded = F.pad(inputs, (0, right, 0, below), value=self.pad_value) if below or right else inputs
@@ -209,15 +212,15 @@ def as_segmentor(model: Any, classes: list[str] | None = None) -> Segmentor:
     name = type(model).__name__
     if not callable(getattr(model, "encode_decode", None)):
         raise InputError(f"{name} has no encode_decode, so it is no segmentor of MMSegmentation. Check model.type.")
-    if model.out_channels != model.num_classes:
-        raise InputError(
-            f"{name} answers {model.out_channels} channel for {model.num_classes} classes, by a threshold. Needed is a"
-            " channel per class: set out_channels of its decode_head to its num_classes and train it so."
-        )
+    mask: dict[str, Any] = {}
+    num_classes = int(model.num_classes)
+    if model.out_channels == 1:  # theirs is a mask where its sigmoid is above the head's threshold
+        num_classes = 2
+        mask = {"output": SIGMOID, "threshold": float(getattr(model.decode_head, "threshold", None) or 0.5)}
     preprocessor = model.data_preprocessor
     padding, pad_value = getattr(preprocessor, "test_cfg", None), getattr(preprocessor, "pad_val", 0)
     network = EncodeDecode(model, padding, pad_value)
-    return Segmentor(network, num_classes=int(model.num_classes), classes=classes, **normalisation(preprocessor))
+    return Segmentor(network, num_classes=num_classes, classes=classes, **mask, **normalisation(preprocessor))
 
 
 def normalisation(preprocessor: Any) -> dict[str, Any]:
@@ -229,13 +232,16 @@ def normalisation(preprocessor: Any) -> dict[str, Any]:
     Raises:
         InputError: it does something else than to swap channels, subtract the mean and divide.
     """
-    mean, std = (_three(getattr(preprocessor, name, None), value) for name, value in (("mean", 0.0), ("std", 1.0)))
-    image = torch.arange(3.0).view(3, 1, 1) + torch.zeros(3, 2, 2)
+    given = getattr(preprocessor, "mean", None)
+    channels = given.numel() if isinstance(given, Tensor) else 3
+    mean, std = (_per_channel(preprocessor, *default, channels) for default in (("mean", 0.0), ("std", 1.0)))
+    image = torch.arange(float(channels)).view(channels, 1, 1) + torch.zeros(channels, 2, 2)
     found = preprocessor({"inputs": [image], "data_samples": [SegDataSample()]}, False)["inputs"][0, :, :2, :2].cpu()
     for channel_order in ("rgb", "bgr"):
-        shown = image.flip(0) if channel_order == "rgb" else image
+        shown = image.flip(0) if channel_order == "rgb" and channels == 3 else image
         if torch.allclose(found, (shown - mean) / std):
             return {
+                "in_channels": channels,
                 "mean": mean.flatten().tolist(),
                 "std": std.flatten().tolist(),
                 "input_scale": 255.0,
@@ -247,8 +253,10 @@ def normalisation(preprocessor: Any) -> dict[str, Any]:
     )
 
 
-def _three(values: Any, default: float) -> Tensor:
-    return values.detach().float().cpu().view(3, 1, 1) if isinstance(values, Tensor) else torch.full((3, 1, 1), default)
+def _per_channel(preprocessor: Any, name: str, default: float, channels: int) -> Tensor:
+    values = getattr(preprocessor, name, None)
+    values = values.detach() if isinstance(values, Tensor) else torch.full((channels,), default)
+    return values.float().cpu().view(channels, 1, 1)
 
 
 def plain_model(model: Any, *, keep_training: bool = False) -> dict[str, Any]:

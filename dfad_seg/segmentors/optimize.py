@@ -63,7 +63,9 @@ def _folded(module: nn.Module, image_size: tuple[int, int]) -> nn.Module:
         return module
     tensor = next(iter([*module.parameters(), *module.buffers()]))
     rng = torch.Generator().manual_seed(0)
-    images = torch.rand(1, 3, *image_size, generator=rng).to(tensor.device, tensor.dtype)
+    images = torch.rand(1, getattr(module, "in_channels", 3), *image_size, generator=rng).to(
+        tensor.device, tensor.dtype
+    )
 
     def answer(network: nn.Module) -> Tensor:
         with torch.no_grad():

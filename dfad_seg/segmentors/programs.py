@@ -182,7 +182,7 @@ def _input_shape(program: torch.export.ExportedProgram, path: Path) -> tuple[int
     inputs = program.graph_signature.user_inputs
     shapes = [n.meta["val"].shape for n in program.graph.nodes if n.op == "placeholder" and n.name in inputs]
     if len(inputs) != 1 or len(shapes) != 1 or len(shapes[0]) != 4:
-        raise InputError(f"the exported program {path} has {len(inputs)} inputs; needed is one, of shape (N, 3, H, W).")
+        raise InputError(f"the exported program {path} has {len(inputs)} inputs; needed is one, of shape (N, K, H, W).")
     return tuple(size if isinstance(size, int) else str(size) for size in shapes[0])
 
 

@@ -35,11 +35,12 @@ def settle(segmentor: Segmentor, what: str, given: Contract) -> None:
         _refuse_training_mode(segmentor, what, size)
 
 
-def smooth_noise(count: int, height: int, width: int) -> Tensor:
-    """Images (count, 3, height, width) of clouds in [0, 1], always the same."""
+def smooth_noise(count: int, height: int, width: int, channels: int = 3) -> Tensor:
+    """Images (count, channels, height, width) of clouds in [0, 1], always the same."""
     rng = torch.Generator().manual_seed(0)
     clouds = sum(
-        F.interpolate(torch.rand(count, 3, cells, cells, generator=rng), size=(height, width), mode="bilinear") / 3
+        F.interpolate(torch.rand(count, channels, cells, cells, generator=rng), size=(height, width), mode="bilinear")
+        / 3
         for cells in (2, 5, 11)
     )
     assert isinstance(clouds, Tensor)
@@ -98,7 +99,7 @@ def _works_at(segmentor: Segmentor, size: tuple[int, int], stride: int) -> bool:
 def _failure(segmentor: Segmentor, size: tuple[int, int], batch: int = 1) -> NetworkFailed | None:
     """The error of a network on images of a size; what it returns must be logits, or an InputError is raised."""
     try:
-        segmentor(torch.full((batch, 3, *size), 0.5))
+        segmentor(torch.full((batch, segmentor.in_channels, *size), 0.5))
     except NetworkFailed as error:
         return error
     return None
@@ -107,7 +108,7 @@ def _failure(segmentor: Segmentor, size: tuple[int, int], batch: int = 1) -> Net
 def _answer_size(segmentor: Segmentor, size: tuple[int, int]) -> tuple[int, ...]:
     """(h, w) of the network's own answer, before it is resized."""
     batch = segmentor.fixed_batch or 1
-    images = segmentor.normalise(torch.full((batch, 3, *size), 0.5))
+    images = segmentor.normalise(torch.full((batch, segmentor.in_channels, *size), 0.5))
     return tuple(segmentor.take_logits(segmentor.network(images), batch).shape[-2:])
 
 
@@ -139,7 +140,7 @@ def _is_burnt_in(segmentor: Segmentor, size: tuple[int, int]) -> bool:
 
 
 def _refuse_training_mode(segmentor: Segmentor, what: str, size: tuple[int, int]) -> None:
-    images = smooth_noise(2, *size)
+    images = smooth_noise(2, *size, segmentor.in_channels)
     if segmentor.fixed_batch is None and _failure(segmentor, size, batch=2) is not None:
         segmentor.fixed_batch = 1
     before = [value.clone() for value in segmentor.network.buffers()]

@@ -125,7 +125,12 @@ def build_smp(chosen: SmpOptions, *, num_classes: int) -> Network:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             module = build(
-                encoder_name=encoder, encoder_weights=chosen.encoder_weights, classes=num_classes, **values, **more
+                encoder_name=encoder,
+                encoder_weights=chosen.encoder_weights,
+                in_channels=chosen.in_channels or 3,
+                classes=chosen.out_channels(num_classes),
+                **values,
+                **more,
             )
     except Exception as error:  # smp and timm raise what their layers raise
         raise InputError(_why_not_built(arch, encoder, chosen.encoder_weights, error)) from error
@@ -168,7 +173,7 @@ def _in_folder(chosen: SmpOptions, folder: Path, num_classes: int) -> SmpOptions
         raise InputError(f"{folder / 'config.json'} names no _model_class: smp's save_pretrained did not write it.")
     found = {name: value for name, value in stored.items() if name in _ARCHITECTURE and value is not None}
     found |= {"arch": stored["_model_class"], "encoder_name": stored.get("encoder_name", chosen.encoder_name)}
-    for name, expected in (("classes", num_classes), ("in_channels", 3)):
+    for name, expected in (("classes", chosen.out_channels(num_classes)), ("in_channels", chosen.in_channels or 3)):
         if stored.get(name, expected) != expected:
             raise InputError(f"the network in {folder} has {name} {stored[name]}, and {expected} are needed.")
     given = {name: value for name, value in plain(chosen).items() if value != _DEFAULTS.get(name)}

@@ -95,7 +95,7 @@ def build_segmentor(source: str, *, num_classes: int, **values: Any) -> Segmento
         assert isinstance(built, Segmentor)
         return _checked(built, source, num_classes)
     if isinstance(built, Segmentor):
-        segmentor = _checked(built, source, num_classes, [name for name in values if name in _CONTRACT])
+        segmentor = _checked(built, source, num_classes, _ignored(chosen, values, built))
     else:
         segmentor = _wrapped(built, source, kind, num_classes, chosen)
     if chosen.checkpoint is not None:
@@ -210,6 +210,11 @@ def _checked(segmentor: Segmentor, source: str, num_classes: int, ignored: Seque
             f"source '{source}' gives a segmentor of {segmentor.num_classes} classes, but num_classes is {num_classes}."
         )
     return segmentor
+
+
+def _ignored(chosen: SourceOptions, given: Mapping[str, Any], segmentor: Segmentor) -> list[str]:
+    same = ("in_channels",) if chosen.in_channels == segmentor.in_channels else ()  # data sets are read by it
+    return [name for name in given if name in _CONTRACT and name not in same]
 
 
 def _take_classes(segmentor: Segmentor, content: Any) -> None:

@@ -56,6 +56,7 @@ def build_transformers(chosen: TransformersOptions, *, num_classes: int) -> Netw
     _require()
     from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
+    num_classes = chosen.out_channels(num_classes)
     contract: dict[str, Any] = {}
     if chosen.model is not None:
         values = _plain(chosen.model) | {"num_labels": num_classes}
@@ -68,7 +69,7 @@ def build_transformers(chosen: TransformersOptions, *, num_classes: int) -> Netw
         config, network = _pretrained(chosen.pretrained, num_classes, chosen.new_head)
         contract = {} if chosen.mean and chosen.std else _normalisation(chosen.pretrained)
         names = [config.id2label[label] for label in sorted(config.id2label)]
-        if names != [f"LABEL_{label}" for label in range(num_classes)] and len(set(names)) == len(names):
+        if names != [f"LABEL_{label}" for label in range(num_classes)] and len(set(names)) == len(names) > 1:
             contract["classes"] = tuple(names)
     side = getattr(config, "image_size", None)
     if side is not None:
@@ -151,7 +152,7 @@ def _settle(segmentor: Segmentor, chosen: TransformersOptions) -> None:
         if segmentor.fixed_size is not None:
             segmentor.fixed_advice = f"Take images of this size (image_size: [{height}, {width}])."
         elif chosen.stride is None:
-            images = segmentor.normalise(torch.full((1, 3, height, width), 0.5))
+            images = segmentor.normalise(torch.full((1, segmentor.in_channels, height, width), 0.5))
             answer = segmentor.take_logits(segmentor.network(images), 1)
             segmentor.stride = math.lcm(segmentor.stride, max(1, round(height / answer.shape[-2])))
 

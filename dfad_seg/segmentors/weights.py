@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.segmentors.base import Segmentor
-from dfad_seg.segmentors.containers import canonical, choose_place, find_places, shared_prefixes
+from dfad_seg.segmentors.containers import Place, any_prefix, canonical, choose_place, find_places, shared_prefixes
 
 # Beside a network's own parts, a training module keeps these.
 _BESIDE = re.compile(r"loss|criterion|metric|mean|std|weight|averaged|confmat|iou|acc|normal|augment", re.IGNORECASE)
@@ -42,30 +42,49 @@ def load_weights(segmentor: Segmentor, path: str | Path, key: str | None = None)
 def load_content(segmentor: Segmentor, content: Any, path: str | Path, key: str | None = None) -> None:
     """As `load_weights`, for a file's content that was read already."""
     network = segmentor.network
-    names = _Names(network)
-    places = find_places(content, list(names.own), path)
-    if key is not None:
-        choose_place(places, path, key)
-        places = [place for place in places if f".{key}." in f".{place.name}."]
-    fits = [place for place in places if not _mismatch(names.own, names.fitted(place.state)[0], path, None)]
+    names, places, fits = _places(network, None, content, path, key)
     if not fits and (state := _translated(network, names, places[0].state)) is not None:
         network.load_state_dict(state)
         return
+    if not fits:  # a module of one's own around the network may give its names any prefix
+        wrapped, others, fits = _places(network, any_prefix(network.state_dict()), content, path, key)
+        names, places = (wrapped, others) if fits else (names, places)
     place = choose_place(fits or places[:1], path, None)
-    load_state(network, place.state, path, num_classes=segmentor.num_classes)
+    load_state(network, place.state, path, num_classes=segmentor.out_channels, prefix=names.prefix)
     left_out = [*place.beside, *names.fitted(place.state)[1]]
     if left_out:
         warnings.warn(f"{path}: left out, as they are not the network's: {_some(left_out)}", stacklevel=2)
 
 
+def _places(
+    network: nn.Module, prefix: str | None, content: Any, path: str | Path, key: str | None
+) -> tuple[_Names, list[Place], list[Place]]:
+    """The network's names without a prefix, where they stand in a file, and the places of these that fit."""
+    names = _Names(network, prefix)
+    places = find_places(content, list(names.own), path)
+    if key is not None:
+        choose_place(places, path, key)
+        places = [place for place in places if f".{key}." in f".{place.name}."]
+    fits = [place for place in places if not _mismatch(names.own, names.fitted(place.state)[0], path, None)]
+    return names, places, fits
+
+
 def load_state(
-    network: nn.Module, state: Mapping[str, Tensor], path: str | Path, *, num_classes: int | None = None
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    path: str | Path,
+    *,
+    num_classes: int | None = None,
+    prefix: str | None = None,
 ) -> None:
     """Load `state` (read from `path`) into `network`, strictly; see `load_weights`.
 
     A network may name, in `unused_weights`, the beginnings of keys that it does without.
+
+    Args:
+        prefix: of the network's names, that those of `state` are without; default: a usual wrapper's, if it has one.
     """
-    names = _Names(network)
+    names = _Names(network, prefix)
     fitted, _ = names.fitted({key.removeprefix(names.prefix): value for key, value in state.items()})
     bad = [k for k, v in fitted.items() if v.is_floating_point() and not torch.isfinite(v).all()]
     if bad:
@@ -102,9 +121,9 @@ class _Names:
         prefix: this prefix.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, prefix: str | None = None) -> None:
         state = network.state_dict()
-        self.prefix = shared_prefixes(state)
+        self.prefix = shared_prefixes(state) if prefix is None else prefix
         self.own = {key.removeprefix(self.prefix): value for key, value in state.items()}
         unused = getattr(network, "unused_weights", ())
         self.unused = tuple(name.removeprefix(self.prefix) for name in unused) or ("\0",)
@@ -174,10 +193,11 @@ def _mismatch(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: str 
         if own[key].shape[:1] == (num_classes,) and own[key].shape[1:] == state[key].shape[1:]
     ]
     if classifier and classifier == other_shape and len(lines) == 1:
-        hint = (
-            f"Only the class count differs: the checkpoint has {state[classifier[0]].shape[0]} classes,"
-            f" num_classes is {num_classes}."
-        )
+        theirs = state[classifier[0]].shape[0]
+        hint = f"Only the class count differs: the checkpoint has {theirs} classes, num_classes is {num_classes}."
+        if 1 in (theirs, num_classes):
+            do = "give" if theirs == 1 else "leave out"
+            hint = f"The checkpoint's head has {theirs} channels: {do} output: sigmoid, which is for a mask by one."
     return f"checkpoint {path} does not fit the network. " + ". ".join([*lines, hint])
 
 

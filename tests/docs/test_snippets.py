@@ -48,7 +48,8 @@ def test_snippets_of_readme_get_started_and_export(tmp_path, tiny_scenes):
     assert main(["export", str(tmp_path / "runs" / "mine"), "--format", "onnx"]) == 0
     snippets = code_blocks("docs/get_started.md", "python") + code_blocks("docs/export.md", "python")
     assert len(snippets) == 3
-    fresh(tmp_path, "-c", "\n".join(snippets))
+    for snippet in snippets:
+        fresh(tmp_path, "-c", snippet)
 
 
 def test_commands_and_configs_of_your_own_model(tmp_path, monkeypatch, capsys):

@@ -92,7 +92,7 @@ def test_small_images_grow_by_whole_factors():
 def test_image_values_are_scaled_and_clipped():
     image = torch.tensor([0.0, 1.0, 0.5, 2.0, -1.0, float("nan")]).expand(3, 1, 6)
     assert pictures.as_picture(image)[0, :, 1].tolist() == [0, 255, 128, 255, 0, 0]
-    for wrong in (torch.rand(1, 4, 4), torch.rand(2, 3, 4, 4), torch.zeros(3, 4, 4, dtype=torch.int64)):
+    for wrong in (torch.rand(4, 4), torch.rand(2, 3, 4, 4), torch.zeros(3, 4, 4, dtype=torch.int64)):
         with pytest.raises(InputError, match="an image must be"):
             pictures.as_picture(wrong)
 

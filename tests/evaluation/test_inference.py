@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfad_seg.common.errors import InputError
 from dfad_seg.evaluation import Inference, evaluate_miou, predict
 from dfad_seg.evaluation.inference import slide
 
@@ -169,9 +168,3 @@ def test_decoded_bytes_give_the_numbers_of_floats_and_any_batching_those_of_one_
 def test_modes_that_make_no_sense_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Inference(**options)
-
-
-def test_8_bit_images_in_another_order_are_refused():
-    batch = {"image": torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "mask": torch.zeros(1, 4, 4, dtype=torch.long)}
-    with pytest.raises(InputError, match=r"must be \(N, H, W, 3\)"):
-        evaluate_miou(Local(), [batch], num_classes=4)

@@ -86,7 +86,7 @@ def test_onnx_at_any_size_with_its_metadata(small, tmp_path):
         assert_same(session.run(None, {"images": images(*shape).numpy()})[0], small, images(*shape))
     found = session.get_modelmeta().custom_metadata_map
     assert json.loads(found["classes"]) == list(CLASSES) and json.loads(found["palette"])[1] == [10, 20, 30]
-    assert json.loads(found["preprocessing"]) == small.preprocessing()
+    assert json.loads(found["preprocessing"]) == small.preprocessing() and "inside the file" in found["normalisation"]
     assert found["provenance_sha256"] == "ab" and len(found["state_sha256"]) == 64
     assert len(written.checks) == 3 and all(check.agreement > 0.999 for check in written.checks)
     assert "max difference" in written.report() and sorted(tmp_path.iterdir()) == [written.path]

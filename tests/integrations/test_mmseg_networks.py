@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.exporting import export
 from dfad_seg.objectives import BatchNormPrior, ClassShares
 from dfad_seg.segmentors import (
     build_segmentor,
@@ -213,8 +214,6 @@ def test_priors_and_frequencies_read_its_layers(tiny_config, trained):
         ({}, "needs the option 'config'"),
         ({"num_classes": 7}, r"answers 4 classes, and 7 are needed.*model.decode_head.num_classes: 7"),
         ({"cfg_options": {"model.backbone.type": "NoSuchNet"}}, "cannot build.*NoSuchNet"),
-        ({"cfg_options": {"model.decode_head.out_channels": 1, "model.decode_head.num_classes": 2,
-                          "model.decode_head.loss_decode.use_sigmoid": True}, "num_classes": 2}, "by a threshold"),
         ({"confg": "a.py"}, "confg: unknown key. Did you mean 'config'"),
     ],
 )  # fmt: skip
@@ -224,6 +223,28 @@ def test_bad_input(options, message, tiny_config):
         given.pop("config")
     with pytest.raises(InputError, match=message):
         build_segmentor("mmseg", **given)
+
+
+def test_a_mask_of_one_grey_channel_is_theirs(tiny_config, tmp_path):
+    """Two classes by their own threshold, in their network, in ours and in what is exported."""
+    from mmseg.structures import SegDataSample
+
+    head = {"num_classes": 2, "out_channels": 1, "threshold": 0.4, "loss_decode.use_sigmoid": True}
+    changes = {f"model.decode_head.{name}": value for name, value in head.items()} | {"model.backbone.in_channels": 1}
+    read = {"mean": [80.0], "std": [50.0], "bgr_to_rgb": False}
+    changes |= {f"model.data_preprocessor.{name}": value for name, value in read.items()}
+    torch.manual_seed(0)
+    segmentor = build_segmentor("mmseg", num_classes=2, config=tiny_config, cfg_options=changes).eval()
+    assert (segmentor.in_channels, segmentor.out_channels, segmentor.threshold) == (1, 1, 0.4)
+    images = torch.rand(2, 1, 64, 96)
+    samples = [SegDataSample(metainfo={"ori_shape": (64, 96), "img_shape": (64, 96)}) for _ in images]
+    theirs = segmentor.network.model.test_step({"inputs": list(255 * images), "data_samples": samples})
+    masks = torch.stack([sample.pred_sem_seg.data[0] for sample in theirs])
+    with torch.no_grad():
+        assert torch.equal(segmentor(images).argmax(1), masks.long()) and 0 < masks.float().mean() < 1
+    export(segmentor, tmp_path / "student", format="mmseg")  # compares the answers
+    save_segmentor(tmp_path / "saved.pt", segmentor)
+    assert load_segmentor(tmp_path / "saved.pt").threshold == 0.4
 
 
 def test_a_config_that_fails(tmp_path):

@@ -47,10 +47,11 @@ def test_the_default_place_is_beside_the_network(run, tmp_path, capsys):
 
 
 def test_the_calibration_images_are_the_generators(run):
-    config, generator = load_generator(run, 11)
+    network = load_segmentor(run / "student.pt")
+    config, generator = load_generator(run, network)
     state = torch.load(run / "checkpoints" / "iteration_00000003.pt", weights_only=True)["networks"]["generator"]
     assert all(torch.equal(value, state[key]) for key, value in generator.state_dict().items())
-    first, again = (list(generated_images(run, 11, num_classes=11)) for _ in range(2))
+    first, again = (list(generated_images(run, 11, network=network)) for _ in range(2))
     assert [len(batch) for batch in first] == [8, 3] and all(map(torch.equal, first, again))
     assert first[0].shape[1:] == (3, *config.image_size)
     assert 0 <= min(b.min() for b in first) and max(b.max() for b in first) <= 1

@@ -12,7 +12,7 @@ from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.exporting import export
-from dfad_seg.recipes.inspect import describe
+from dfad_seg.recipes.inspect import describe, starting_config
 from dfad_seg.segmentors import build_segmentor, compare, inspect_file
 
 
@@ -62,11 +62,14 @@ def test_networks_that_the_file_cannot_tell_apart_are_all_named(tmp_path):
     assert "one of 8 that fit" in describe("t.pth", found) and "% of pixels the same" in describe("t.pth", found)
 
 
-def test_what_smp_does_not_make_is_described(tmp_path):
+def test_grey_images_and_a_mask_and_what_smp_does_not_make(tmp_path):
     grey = smp.Unet("resnet18", encoder_weights=None, in_channels=1, classes=1)
     torch.save(grey.state_dict(), tmp_path / "grey.pth")
     found = inspect_file(tmp_path / "grey.pth")
-    assert found.source is None and "takes 1 channel" in found.hints[0] and "one channel" in found.hints[1]
+    contract = {"in_channels": 1, "mean": [0.5], "std": [0.25], "output": "sigmoid"}
+    assert found.exact and found.num_classes == 2 and contract.items() <= found.options.items()
+    assert any("one channel" in hint for hint in found.hints) and any("std are a guess" in hint for hint in found.hints)
+    assert yaml.safe_load(starting_config(found))["student"]["in_channels"] == 1
     torch.save({"encoder.x": torch.ones(2), "segmentation_head.w": torch.ones(1)}, tmp_path / "odd.pth")
     assert "no convolution in its head" in inspect_file(tmp_path / "odd.pth").kind
 

@@ -74,6 +74,17 @@ CONTAINERS: dict[str, Any] = {
 }
 
 
+@pytest.mark.parametrize("container", ["bare", "all of them"])
+def test_a_wrapper_of_ones_own_takes_its_networks_weights(
+    container: str, tmp_path: Path, networks: SimpleNamespace
+) -> None:
+    network = networks.trained_tiny()
+    torch.save(CONTAINERS[container](network.state_dict()), tmp_path / "weights.pt")
+    wrapped = nn.Sequential(OrderedDict(body=networks.Tiny()))
+    load_weights(Segmentor(wrapped, num_classes=5), tmp_path / "weights.pt")
+    assert state_hash(wrapped.body) == state_hash(network)
+
+
 @pytest.mark.parametrize("container", list(CONTAINERS))
 def test_containers_and_prefixes(
     segmentor: Segmentor, tmp_path: Path, container: str, networks: SimpleNamespace

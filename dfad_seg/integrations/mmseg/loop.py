@@ -174,7 +174,9 @@ class DataFreeLoop(BaseLoop):
         palette = random if self.student.segmentor.palette is None else self.student.segmentor.palette
         colours = torch.as_tensor(np.asarray(palette), dtype=torch.uint8)
         rows = [
-            (255 * images).byte().permute(0, 2, 3, 1),
+            (255 * (images[:, :3] if images.shape[1] > 2 else images.mean(1, True).expand(-1, 3, -1, -1)))
+            .byte()
+            .permute(0, 2, 3, 1),
             *(colours[labels.long()] for labels in (teacher_labels, student_labels)),
         ]
         picture = torch.cat([torch.cat([*row], dim=1) for row in rows])

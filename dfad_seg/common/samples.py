@@ -1,0 +1,114 @@
+"""Images as a network's channels want them: grey or more, and files of more than 8 bits with a stated range."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dfad_seg.common.errors import InputError
+from dfad_seg.common.images import MAX_PIXELS, Photo, damaged, read_file, read_photo
+
+Range = tuple[float, float]
+
+
+def read_image(path: Path, channels: int | None = 3, span: Range | None = None, what: str = "image") -> Photo:
+    """An image of so many channels: uint8 (H, W, K) as it is stored, or float32 in [0, 1] of a file with more bits.
+
+    8-bit photos of one or three channels are read as by `read_photo`. All else is PNG, TIFF, a NumPy array (.npy) or
+    DICOM (.dcm, needs pydicom; rescaled as the file says, such as to Hounsfield units). One stored channel serves all
+    of three; three that are equal serve as one.
+
+    Args:
+        channels: K; None: as many as the file has.
+        span: the sample values that become 0 and 1; what lies outside is cut off.
+
+    Raises:
+        InputError: it cannot be read, has other channels, or more than 8 bits and no `span`.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None and span is None and channels in (1, 3, None):
+        photo = read_photo(path, what)
+        return photo._replace(pixels=_fitted(photo.pixels, channels, f"{what} {path}"))
+    try:
+        samples, black = (reader or _decoded)(read_file(path, what))
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise many types for damaged data
+        raise InputError(damaged(path, what, error)) from None
+    if samples.ndim == 2:
+        samples = samples[..., None]
+    if samples.ndim != 3 or samples.shape[0] * samples.shape[1] > MAX_PIXELS or samples.dtype.kind not in "iuf":
+        raise InputError(
+            f"{what} {path} holds {samples.dtype} {samples.shape}; one image (H, W, channels) of numbers is needed, of"
+            f" at most {MAX_PIXELS // 10**6} million pixels."
+        )
+    if samples.dtype == np.uint8:
+        if span is not None:
+            raise InputError(f"{what} {path} has 8-bit samples, whose range is 0 to 255: leave out img_range.")
+        return Photo(_fitted(samples, channels, f"{what} {path}"), 1)
+    if span is None:
+        raise InputError(
+            f"{what} {path} has {samples.dtype} samples, and which values are black and white is not stated. Set"
+            " img_range: [0, 65535] for all of 16 bits, [0, 4095] for 12, [0, 1] for floats in it."
+        )
+    if not np.isfinite(samples).all():
+        raise InputError(f"{what} {path} has values that are not finite.")
+    low, high = black(span)
+    scaled = ((samples.astype(np.float32) - low) / (high - low)).clip(0, 1)
+    return Photo(_fitted(scaled, channels, f"{what} {path}"), 1)
+
+
+def _fitted(samples: np.ndarray, channels: int | None, what: str) -> np.ndarray:
+    have = samples.shape[2]
+    if channels in (None, have):
+        return samples
+    if have == 1 and channels == 3:
+        return samples.repeat(3, axis=2)
+    if have == 3 and channels == 1 and (samples == samples[..., :1]).all():
+        return np.ascontiguousarray(samples[..., :1])
+    raise InputError(f"{what} has {have} channels, and the network takes {channels} (in_channels).")
+
+
+Decoded = tuple[np.ndarray, Callable[[Range], Range]]
+"""Samples (H, W) or (H, W, K), and the values that are black and white of a stated range."""
+
+
+def _as_stated(span: Range) -> Range:
+    return span
+
+
+def _decoded(data: bytes) -> Decoded:
+    found, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if not found or len(pages) != 1:
+        raise ValueError(f"it holds {len(pages)} pictures that OpenCV reads, and one is needed")
+    samples = np.asarray(pages[0])
+    if samples.ndim == 3 and samples.shape[2] >= 3:  # OpenCV's order is blue, green, red
+        samples = samples[..., [2, 1, 0, *range(3, samples.shape[2])]]
+    return samples, _as_stated
+
+
+def _array(data: bytes) -> Decoded:
+    return np.load(io.BytesIO(data), allow_pickle=False), _as_stated
+
+
+def _dicom(data: bytes) -> Decoded:
+    try:
+        import pydicom
+        from pydicom.pixels import apply_modality_lut
+    except ImportError:
+        raise InputError("DICOM files need pydicom, which is not installed: pip install 'dfad-seg[dicom]'.") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        file: Any = pydicom.dcmread(io.BytesIO(data))
+        samples = np.asarray(apply_modality_lut(file.pixel_array, file))
+    inverted = file.PhotometricInterpretation == "MONOCHROME1"
+    return samples, (lambda span: span[::-1]) if inverted else _as_stated
+
+
+_READERS: dict[str, Callable[[bytes], Decoded]] = {".npy": _array, ".dcm": _dicom}
