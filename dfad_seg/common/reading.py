@@ -7,6 +7,11 @@ import hashlib
 import json
 import os
 import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,6 +43,25 @@ def file_hash(path: str | Path, kind: str) -> str:
         while block := handle.read(1 << 20):
             made.update(block)
     return made.hexdigest()
+
+
+@contextmanager
+def open_zip(path: str | Path) -> Iterator[zipfile.ZipFile]:
+    """A zip archive; whatever a damaged one makes of its reader is an InputError."""
+    try:
+        with open_regular(path) as handle, zipfile.ZipFile(handle) as archive:
+            yield archive
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        LookupError,
+    ) as e:
+        raise InputError(f"{printable(path)} is a damaged archive: {printable(e)}. Copy it again.") from None
 
 
 def read_text(path: str | Path, what: str, *, limit: int) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dfad_seg.common.errors import InputError, printable
-from dfad_seg.common.reading import read_json
+from dfad_seg.common.reading import open_zip, read_json
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.segmentors.containers import find_state_dict
 from dfad_seg.segmentors.contract import SIGMOID
@@ -81,7 +81,7 @@ def _inspect_folder(path: Path) -> Inspected:
 def _program_kind(path: Path) -> str | None:
     if not path.is_file() or not zipfile.is_zipfile(path):
         return None
-    with zipfile.ZipFile(path) as archive:
+    with open_zip(path) as archive:
         names = archive.namelist()
     inner = [name.partition("/")[2] for name in names]
     if any(name.endswith("constants.pkl") for name in names) and any(name.startswith("code/") for name in inner):
@@ -147,13 +147,10 @@ def _inspect_program(path: Path, source: str, trust: bool) -> Inspected:
 
 def _description(path: Path) -> dict[str, Any] | None:
     """What `dfad_seg.exporting` put beside a program; it is plain JSON."""
-    with zipfile.ZipFile(path) as archive:
+    with open_zip(path) as archive:
         for entry in archive.infolist():
             if entry.filename.endswith("extra/segmentor.json") and entry.file_size <= _MAX_DESCRIPTION:
-                try:
-                    found = json.loads(archive.read(entry))
-                except (ValueError, zipfile.BadZipFile, RecursionError):
-                    return None
+                found = json.loads(archive.read(entry))
                 return found if isinstance(found, dict) else None
     return None
 

@@ -3,6 +3,9 @@
 import copy
 import io
 import json
+import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -223,3 +226,14 @@ def test_damaged_input(case):
 def test_much_damaged_input(case):
     fuzz(case, MANY)
     print(f"\n{case}: {MANY} damaged inputs")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(5400)
+def test_every_command_against_every_kind_of_file(tmp_path):
+    """In a process that never made a backward pass; `attack.py` says how, and takes a seed."""
+    script = Path(__file__).parent / "attack.py"
+    assert (
+        subprocess.run([sys.executable, script, "--seed", "0"], env=os.environ | {"TMPDIR": str(tmp_path)}).returncode
+        == 0
+    )
