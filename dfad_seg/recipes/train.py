@@ -177,6 +177,7 @@ def _faults(config: Config, work_dir: Path) -> Any:
     lower = "Lower batch_size or image_size"
     if config.data_free:
         lower += ", or find the batch with --auto-batch"
+    lower += ": another experiment, for another --work-dir"
     then = f" What was saved in {work_dir} is whole: repeat the command, with --resume if there is a checkpoint."
     return explained(batch=f"batch_size {config.batch_size} at {height}x{width}", advice=lower, then=then)
 

@@ -279,7 +279,7 @@ def attack(world, base, prepare, argv):
 
 
 def run(seed=0, share=1.0, seconds=3600.0, only=None):
-    """Try all in a random order, or what the time allows; returns exit codes by kind, where what was not survived has none, and says what that was."""
+    """Try all in a random order, or what the time allows; returns exit codes by kind, None for what is not survived."""
     base = Path(tempfile.mkdtemp(prefix="attack-"))
     world, rng, began = base / "world", random.Random(seed), time.monotonic()
     world.mkdir()
