@@ -145,7 +145,7 @@ def _statistics(segmentor: Segmentor, readers: set[str], images: Tensor) -> tupl
     """Per layer that reads: its inputs' covariance, (taps, inputs, inputs), and its outputs' Fisher information."""
     grams: dict[str, Tensor] = {}
     fishers: dict[str, Tensor] = {}
-    sums: dict[str, tuple[Tensor | int, int]] = {}
+    sums: dict[str, tuple[Tensor, int]] = {}
     rng = torch.Generator(images.device).manual_seed(0)
     network = segmentor.network
     outputs: dict[str, tuple[nn.Module, Tensor]] = {}
@@ -155,7 +155,7 @@ def _statistics(segmentor: Segmentor, readers: set[str], images: Tensor) -> tupl
             x = read_inputs(module, inputs.detach(), torch.Generator().manual_seed(0)).float()
             x = x.view(len(x), _weight(module).shape[1], -1).permute(2, 0, 1)  # (taps, samples, inputs)
             grams[name] = grams.get(name, 0) + x.mT @ x
-            total, count = sums.get(name, (0, 0))
+            total, count = sums.get(name, (x.new_zeros(()), 0))
             sums[name] = (total + x.sum(1), count + x.shape[1])
 
     def after(name: str, module: nn.Module, output: Tensor) -> None:
