@@ -62,7 +62,7 @@ def build_transformers(chosen: TransformersOptions, *, num_classes: int) -> Netw
         values = _plain(chosen.model) | {"num_labels": num_classes}
         what = f"a network of model_type {printable(values.pop('model_type', None), 40)}"
         with _explained(what, "See transformers' documentation of this model's configuration."):
-            config = AutoConfig.for_model(chosen.model.get("model_type"), **values)
+            config = AutoConfig.for_model(str(chosen.model.get("model_type")), **values)
             network = AutoModelForSemanticSegmentation.from_config(config, dtype=torch.float32).eval()
     else:
         assert chosen.pretrained is not None
