@@ -185,7 +185,7 @@ class Words:
             stream.reconfigure(errors="replace")
 
     def write(self, text: str) -> int:
-        self._try(self._stream.write, text if self._controls else _safe(text, lines=False))
+        self._try(self._stream.write, text if self._controls else _safe(text))
         return len(text)
 
     def flush(self) -> None:
@@ -204,10 +204,10 @@ class Words:
         return getattr(self._stream, name)
 
 
-def _safe(text: str, *, lines: bool = True) -> str:
-    """Without control characters; with `lines`, no line but the first looks as if it were the program's own."""
+def _safe(text: str) -> str:
+    """Without control characters, and without a line after the first that looks as if it were the program's error."""
     shown = "".join(c if c.isprintable() or c in "\n\t" or c == "\xa0" else "\ufffd" for c in text)
-    return shown.replace("\nerror:", "\n error:") if lines else shown
+    return shown.replace("\nerror:", "\n error:")
 
 
 def _usage() -> str:
