@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -214,11 +215,11 @@ def open_dataset(config: Config, split: str, transform: Transform) -> Segmentati
 
 
 def image_channels(config: Config) -> int:
-    """Of the images that the networks take: what a section says, or the file of a saved network."""
+    """Of the images that the networks take: what a section says, or the file of a saved network; else 3."""
     for section in (config.teacher, config.student):
         if section is not None and section.name == "saved":
-            spec = read_segmentor_file(section.options.checkpoint)["spec"]
-            return int(spec.get("in_channels", 3))
+            with suppress(InputError):  # who needs the network says what is wrong; stored predictions need none
+                return int(read_segmentor_file(section.options.checkpoint)["spec"].get("in_channels", 3))
         if channels := getattr(section.options if section is not None else None, "in_channels", None):
             return int(channels)
     return 3

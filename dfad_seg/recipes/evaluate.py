@@ -93,6 +93,7 @@ def evaluate(
     warn_of_labels(dataset)
     where = device_of(device)
     network = None if isinstance(model, Stored) else _placed(model, where)
+    dataset.channels = getattr(network, "in_channels", dataset.channels)
     if network is None and calibration:
         raise InputError("the calibration error needs probabilities, which stored predictions do not hold.")
     if not 0 <= resamples <= MOST_RESAMPLES:

@@ -135,7 +135,7 @@ def _evaluation_size(config: Config) -> tuple[int, int]:
         return config.image_size
     if config.evaluation.crop_size is not None:
         return config.evaluation.crop_size
-    height, width = EvaluationSamples(evaluation_dataset(config, config.evaluation))[0]["image"].shape[:2]
+    height, width = EvaluationSamples(evaluation_dataset(config, config.evaluation))[0]["mask"].shape
     return height, width
 
 
