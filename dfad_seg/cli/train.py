@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--num-nodes", type=int, metavar="N")
     add("--precision", metavar="P", help="auto, 32-true or bf16-mixed")
     add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override config keys, e.g. seed=1")
-    add("--dry-run", action="store_true", help="print the resolved config, parameters and FLOPs, and stop")
+    add("--minutes", type=float, metavar="N", help="data-free methods: the lengths that take about N minutes here")
+    add("--dry-run", action="store_true", help="time three iterations; print config, parameters, FLOPs, minutes; stop")
     add("--auto-batch", action="store_true", help="data-free methods: the largest batch_size that memory holds")
     add("--profile", type=int, default=0, metavar="N", help="profile N iterations: a trace in profile.json")
 
@@ -30,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from dfad_seg.recipes.auto_batch import with_largest_batch
     from dfad_seg.recipes.device import say
     from dfad_seg.recipes.dry_run import describe
+    from dfad_seg.recipes.lengths import with_minutes
     from dfad_seg.recipes.provenance import command_line
     from dfad_seg.recipes.train import train
 
@@ -38,6 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, [*arguments.cfg_options, *overrides])
     if config.dataset is not None and config.evaluation is None:
         say("note: dataset is given and evaluation is not, so nothing will be scored. Add evaluation: {split: val}.")
+    if arguments.minutes is not None:
+        config = with_minutes(config, arguments.minutes)
+        say(f"{arguments.minutes:g} minutes are about {config.iterations} iterations here")
     if arguments.dry_run:
         print(describe(config), end="")
         return 0

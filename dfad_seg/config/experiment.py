@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from dfad_seg.common.values import Chosen, NonNegative, Positive, options, section
+from dfad_seg.common.values import Chosen, FileName, NonNegative, Positive, options, section
 from dfad_seg.datasets import DATASETS, TrainingData
 from dfad_seg.distill import DataFree, Game, Supervised, Training, WithData
 from dfad_seg.evaluation import EvaluationOptions
@@ -110,6 +110,9 @@ class RealImages(Config):
 class _WithoutData(_Distillation):
     data_free: ClassVar[bool] = True
 
+    transfer_images: FileName | None = None
+    """A folder of unlabelled images, mixed in: as many student steps on them as on remembered ones, at least one. The
+    run is not data-free then."""
     preview_every: NonNegative = 0
     """Iterations between two pictures of generated images; 0: at the end only."""
 

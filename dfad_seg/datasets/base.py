@@ -80,6 +80,8 @@ class SegmentationDataset(Dataset):
     """Whether masks that belong to no image of any split are in order; a check reports them otherwise."""
     channels: int | None = 3
     """K of the images; None: what each file has."""
+    labelled = True
+    """Whether its images have labels; if not, all pixels are ignored."""
     mask_files = True
     """Whether masks are images of their own, so that their size and their values were decided by whoever drew them."""
     own_palette = True

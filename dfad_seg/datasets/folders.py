@@ -23,8 +23,8 @@ class FoldersOptions(OwnImages):
 
     img_dir: FileName
     """The images, sub-folders included."""
-    ann_dir: FileName
-    """The index masks."""
+    ann_dir: FileName | None = None
+    """The index masks. Without it no image has labels: a student is compared with its teacher, not with the truth."""
     classes: tuple[str, ...]
     """The names of the labels 0, 1, ..."""
     palette: tuple[Rgb, ...] | None = None
@@ -61,6 +61,7 @@ class Folders(SegmentationDataset):
         self.metainfo = self.describe(options)
         self.own_palette = options.palette is not None
         self.splits = self.present_splits(options)
+        self.labelled = self.mask_files = options.ann_dir is not None
         super().__init__(options, split, transform=transform)
 
     @classmethod
@@ -84,12 +85,14 @@ class Folders(SegmentationDataset):
     def find_pairs(self) -> list[Pair]:
         chosen = self.options
         image_folder = self.root / fill(chosen.img_dir, self.split)
-        mask_folder = self.root / fill(chosen.ann_dir, self.split)
         found = list_files(image_folder, chosen.img_suffix, "image")
-        listed = list_files(mask_folder, chosen.seg_map_suffix, "mask")
         found.require(chosen.img_suffix, "img_suffix", f"image folder {image_folder}")
-        listed.require(chosen.seg_map_suffix, "seg_map_suffix", f"mask folder {mask_folder}")
-        masks = listed.files
+        masks, mask_folder = found.files, image_folder
+        if chosen.ann_dir is not None:
+            mask_folder = self.root / fill(chosen.ann_dir, self.split)
+            listed = list_files(mask_folder, chosen.seg_map_suffix, "mask")
+            listed.require(chosen.seg_map_suffix, "seg_map_suffix", f"mask folder {mask_folder}")
+            masks = listed.files
         known = set(masks.values())  # masks may lie among the images
         others = Listing(found.files, [path for path in found.left_out if path not in known])
         self.notes += others.notes(f"'{chosen.img_suffix}'")
@@ -100,6 +103,11 @@ class Folders(SegmentationDataset):
             require_listed(names, images, listing, image_folder)
             images = {name: images[name] for name in names}
         return pair_up(images, masks, mask_folder)
+
+    def load_labels(self, index: int) -> np.ndarray:
+        if self.labelled:
+            return super().load_labels(index)
+        return np.full(self.load_photo(index).upright().shape[:2], IGNORE, np.uint8)
 
     def read_labels(self, path: Path) -> np.ndarray:
         return self._table[super().read_labels(path)]

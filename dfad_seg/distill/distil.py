@@ -1,7 +1,9 @@
-"""The data-free game. It receives networks and an `evaluate` callable, never a loader: no real image can reach it."""
+"""The data-free game. It receives networks and an `evaluate` callable, never a loader: no real image can reach it,
+unless the caller gives `transfer`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -32,6 +34,7 @@ def distil(
     game: DataFree,
     *,
     losses: Losses | None = None,
+    transfer: Callable[[int, tuple[int, int], torch.Generator], Tensor] | None = None,
     fabric: Fabric | None = None,
     state: dict[str, Any] | None = None,
     hooks: Hooks | None = None,
@@ -45,6 +48,8 @@ def distil(
         game: numbers.
         losses: default: what the numbers say, see `losses_of`. Needed where the given teacher is a faster copy of that
             into which some of them look.
+        transfer: (count, (H, W), rng) → further images (N, 3, H, W) for the student, which no generator made: the game
+            is not data-free with it. None: there are none.
         fabric: device, precision and processes; default: one process on the best device.
         state: what `hooks.save` was given, to continue from.
         hooks: logging, evaluation, saving.
@@ -158,12 +163,17 @@ def distil(
             meters.add("train/student_", {"loss": taught.loss, **taught.meters})
             meters.add_classes("train/student_", taught.logits)
             meters.add("train/image_", {"mean": images.mean(), "sd": images.std()})
+        turns = 0
         if memory is not None and replay is not None:
             turns = replay.steps_at(progress.iteration, progress.schedule, warmup) if len(memory) >= batch else 0
             for _ in range(turns):
                 images, known = memory.sample(batch, rng)
                 taught = teach(images=images, teacher_logits=known, rng=rng)
                 meters.add("train/replay_", {"loss": taught.loss, "agreement": taught.meters["agreement"]})
+        for _ in range(0 if transfer is None else max(1, turns)):
+            assert transfer is not None
+            taught = teach(images=transfer(batch, size, rng).to(fabric.device), teacher_logits=None, rng=rng)
+            meters.add("train/transfer_", {"loss": taught.loss, "agreement": taught.meters["agreement"]})
         if not simultaneous:
             move_generator(batch, size, rng)
     return progress.kept_student()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-STREAMS = {"iteration": 0, "preview": 2, "initialisation": 3, "calibration": 4, "rehearsal": 5}
+STREAMS = {"iteration": 0, "preview": 2, "initialisation": 3, "calibration": 4, "rehearsal": 5, "held_out": 6}
 
 
 def derived_seed(seed: int, rank: int, iteration: int, stream: str = "iteration") -> int:

@@ -48,6 +48,7 @@ def write_comparison_picture(
     palette: Palette,
     ignore_index: int = 255,
     *,
+    truth_name: str = "truth",
     heights: tuple[int, int] = (160, 240),
 ) -> None:
     """Write a PNG: image | truth | each prediction | errors of the last, and a legend of the classes that occur.
@@ -60,6 +61,7 @@ def write_comparison_picture(
         classes: class names, in label order.
         palette: RGB colour of each class.
         ignore_index: label of pixels that are not evaluated.
+        truth_name: what the truth is called.
         heights: lower pictures are enlarged by a whole factor to the first, in pixels, higher ones reduced to the
             second; so the memory does not grow with the image.
     """
@@ -76,7 +78,7 @@ def write_comparison_picture(
     if picture.shape[:2] != size:
         how = cv2.INTER_AREA if picture.shape[0] > size[0] else cv2.INTER_LINEAR
         picture = np.asarray(cv2.resize(picture, size[::-1], interpolation=how), np.uint8)
-    panels = {"image": picture, "truth": colourise(truth, palette)}
+    panels = {"image": picture, truth_name: colourise(truth, palette)}
     panels |= {name: colourise(labels, palette) for name, labels in found.items()}
     share = f"{100 * wrong / evaluated:.1f} %" if evaluated else "-"
     panels[f"{last}'s errors: {share}"] = _errors(found[last], truth, ignore_index)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
-from collections.abc import Callable
+import time
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric.utilities.rank_zero import rank_zero_only
@@ -19,6 +20,7 @@ from dfad_seg.distill import DataFree, Hooks, distil
 from dfad_seg.recipes.build import build_experiment
 from dfad_seg.recipes.cutting import without_rehearsal
 from dfad_seg.recipes.device import launched, torch_settings
+from dfad_seg.recipes.transfer import transfer_images
 
 PROBES = (4, 12)
 """Batches that are tried (or larger ones, if a config needs more); memory grows linearly with the batch."""
@@ -93,6 +95,15 @@ def free_memory() -> int:
     return free if limit == "max" else min(free, int(limit) - used)
 
 
+class Probe(NamedTuple):
+    """What some iterations took."""
+
+    peak: int
+    """Bytes of memory, of the process since it began."""
+    seconds: float
+    """The fastest iteration; of a single one, all of it."""
+
+
 def peak_memory(config: Config, batch: int) -> int | None:
     """Bytes at the peak of one iteration with this batch, measured in a fresh process; None if they are not there.
 
@@ -117,21 +128,23 @@ def peak_memory(config: Config, batch: int) -> int | None:
 
 def _run_probe(values: dict[str, Any], sender: Connection) -> None:
     try:
-        config = parse_config(values)
-        sender.send(_measured(lambda: _play_one_iteration(config)))
+        sender.send(measured(parse_config(values), 1).peak)
     except InputError as error:
         sender.send(str(error))
     except torch.OutOfMemoryError:
         sender.send(None)
 
 
-def _play_one_iteration(config: Config) -> None:
-    """Train for one iteration and keep nothing: what is wanted is what it costs."""
+def measured(config: Config, iterations: int) -> Probe:
+    """Train for some iterations and keep nothing: what is wanted is what they cost; raises InputError as `train`."""
     assert isinstance(config, DataFree)
+    times = [time.perf_counter()]
     with torch_settings(config):
         fabric, made = launched(config), build_experiment(without_rehearsal(config))
         assert made.generator is not None
-        hooks = Hooks(stop_requested=lambda: True)
+        hooks = Hooks(
+            stop_requested=lambda: len(times) > iterations, advance=lambda _: times.append(time.perf_counter())
+        )
         try:
             distil(
                 made.fast_teacher(),
@@ -139,17 +152,15 @@ def _play_one_iteration(config: Config) -> None:
                 made.generator,
                 config,
                 losses=made.losses,
+                transfer=transfer_images(config),
                 fabric=fabric,
                 hooks=hooks,
             )
         except Interrupted:
             pass
-
-
-def _measured(run: Callable[[], None]) -> int:
-    run()
+    seconds = min(after - before for before, after in itertools.pairwise(times))
     if torch.cuda.is_initialized():
-        return torch.cuda.max_memory_reserved()
+        return Probe(torch.cuda.max_memory_reserved(), seconds)
     # Not getrusage, whose maximum a new process inherits from the one that started it.
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    return Probe(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), seconds)

@@ -230,6 +230,8 @@ def training_batches(config: Config, fabric: Fabric) -> Callable[[int], Iterable
     section = config.training_data  # type: ignore[attr-defined]
     transform = TrainTransform(section, config.image_size, image_channels(config))
     dataset = open_dataset(config, section.split, transform)
+    if not dataset.labelled and config.method == "supervised":
+        raise InputError("the data set has no labels to train on. Give dataset.ann_dir, or distil a teacher.")
     if fabric.is_global_zero:
         warn_of_labels(dataset)
 
@@ -272,7 +274,7 @@ def scored(
 
 
 def build_evaluate(config: Config, fabric: Fabric, info: MetaInfo) -> Evaluate | None:
-    """`(network) -> scalars` on the config's evaluation split, or None if it wants none.
+    """`(network) -> scalars` on the config's evaluation split, or None if it wants none, or has no labels.
 
     The scalars are fractions in [0, 1]: `val/mIoU`, `val/IoU/car`, …
     """
@@ -280,6 +282,8 @@ def build_evaluate(config: Config, fabric: Fabric, info: MetaInfo) -> Evaluate |
     if section is None:
         return None
     dataset = evaluation_dataset(config, section)
+    if not dataset.labelled:
+        return None
     if fabric.is_global_zero:
         warn_of_labels(dataset)
     loader = evaluation_loader(

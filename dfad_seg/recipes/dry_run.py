@@ -9,6 +9,7 @@ from dfad_seg.config import Config, dump_config
 from dfad_seg.distill import batch_norm_mode
 from dfad_seg.recipes.build import build_experiment
 from dfad_seg.recipes.cutting import without_rehearsal
+from dfad_seg.recipes.lengths import price
 from dfad_seg.segmentors import count_flops, count_parameters
 
 
@@ -26,4 +27,6 @@ def describe(config: Config) -> str:
             generator(latents)
         flops = counter.get_total_flops()
         lines.append(f"# generator: {count_parameters(generator):,} parameters, {flops / 1e9:.3f} GFLOPs\n")
+    if config.data_free:
+        lines.append(f"# {price(config)}\n")
     return "".join(lines)

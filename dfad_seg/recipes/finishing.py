@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
@@ -25,6 +24,7 @@ from dfad_seg.evaluation.pictures import write_comparison_picture
 from dfad_seg.generators import ImageGenerator
 from dfad_seg.recipes.build import Experiment, evaluation_dataset, scored
 from dfad_seg.recipes.pictures import write_generator_sheet
+from dfad_seg.recipes.quality import add_agreement, best_and_worst, held_out_images, image_miou, unlabelled_images
 from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader
 from dfad_seg.runs import Run, note_score, update_summary, write_report
 from dfad_seg.runs.records import Cost, Example, Score, Weights
@@ -114,11 +114,17 @@ def finish_report(finished: Finished) -> None:
         network.to(finished.fabric.device)
     if full:
         _forgiving("the latency is not in the report", lambda: _add_latency(finished))
-    if finished.config.evaluation is not None:
+    if _has_labels(finished.config):
         _forgiving("the scores are not in the report", lambda: _add_scores(finished))
     if finished.generator is not None and "teacher" in finished.networks:
         _forgiving("what the generator makes is not in the report", lambda: _add_sheet(finished))
+    if "teacher" in finished.networks and "student" in finished.networks:
+        _forgiving("the agreement is not in the report", lambda: _add_agreement(finished))
     refresh_report(finished.path)
+
+
+def _has_labels(config: Config) -> bool:
+    return config.evaluation is not None and evaluation_dataset(config, config.evaluation).labelled
 
 
 def _forgiving(what: str, act: Callable[[], object]) -> None:
@@ -174,6 +180,17 @@ def _add_scores(finished: Finished) -> None:
         update_summary(finished.path, examples=tuple(_examples(finished, images)))
 
 
+def _add_agreement(finished: Finished) -> None:
+    config, weights = finished.config, "ema" if finished.last is not None else "last"
+    images = {}
+    if finished.generator is not None:
+        device = finished.fabric.device
+        images["generated"] = held_out_images(finished.generator, config.image_size, seed=config.seed, device=device)
+    if config.evaluation is not None and not (dataset := evaluation_dataset(config, config.evaluation)).labelled:
+        images[config.evaluation.split] = unlabelled_images(dataset)
+    add_agreement(finished.path, finished.networks, images, finished.info, weights, most=EXAMPLES)
+
+
 def _scored(finished: Finished, role: str, weights: Weights, network: nn.Module) -> dict[str, float]:
     """Note a network's score on the evaluation split, unless it is known; returns the mIoU of each image, by name."""
     config, info, section = finished.config, finished.info, finished.config.evaluation
@@ -196,24 +213,6 @@ def _scored(finished: Finished, role: str, weights: Weights, network: nn.Module)
     note_score(finished.path, score)
     scores = {name: image_miou(image) for name, image in zip(counts.names, counts.compute(), strict=True)}
     return {name: score for name, score in scores.items() if score is not None}
-
-
-def image_miou(counts: np.ndarray) -> float | None:
-    """The mIoU of one image from its (3, C) pixels of intersection, truth and prediction.
-
-    Mean over the classes that occur in its truth or its prediction; None where nothing is evaluated.
-    """
-    hits, truth, predicted = counts
-    union = truth + predicted - hits
-    return float((hits[union > 0] / union[union > 0]).mean()) if truth.sum() else None
-
-
-def best_and_worst(scores: dict[str, float], count: int) -> list[tuple[str, str]]:
-    """(kind, name): the worst images first, then the best; none twice, `count` of each at most."""
-    order = sorted(scores, key=lambda name: (scores[name], name))
-    half = min(count, (len(order) + 1) // 2)
-    best = order[half:][-count:][::-1]
-    return [("worst", name) for name in order[:half]] + [("best", name) for name in best]
 
 
 def _examples(finished: Finished, scores: dict[str, float]) -> Iterator[Example]:

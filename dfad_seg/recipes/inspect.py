@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,21 @@ from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.files import check_target, write_text
 from dfad_seg.config import shipped_configs
 from dfad_seg.distill.losses import ClassShares
-from dfad_seg.segmentors import Inspected, Segmentor, build_segmentor, compare, inspect_file, smooth_noise
+from dfad_seg.segmentors import (
+    CutOptions,
+    Inspected,
+    Segmentor,
+    build_segmentor,
+    compare,
+    cut,
+    inspect_file,
+    smooth_noise,
+)
 
 SIDE = 128
 """Of the images that candidates and networks are shown."""
-RECIPE = "camvid/recommended_cpu_30min"
+CUT, OTHER = "camvid/cut_50", "camvid/recommended_cpu_30min"
+"""The best measured recipe where a student can be cut out of the teacher, and where it cannot."""
 
 
 def inspect_teacher(
@@ -114,26 +125,29 @@ def on_noise(network: Segmentor) -> list[str]:
 
 
 def starting_config(found: Inspected, network: Segmentor | None = None) -> str | None:
-    """The recommended distillation of this teacher as YAML, without a data set; None where no source takes the file."""
+    """The best measured recipe for this teacher as YAML, without a data set; None where no source takes the file."""
     if found.source is None:
         return None
-    recipe = yaml.safe_load(shipped_configs()[RECIPE].read_text(encoding="utf-8"))
+    name = CUT if network is not None and can_be_cut(network) else OTHER
+    recipe = yaml.safe_load(shipped_configs()[name].read_text(encoding="utf-8"))
     for key in ("method", "teacher", "dataset", "evaluation"):
         recipe.pop(key)
     values: dict[str, Any] = {"method": "dfad"}
     values |= {"num_classes": found.num_classes} if found.num_classes else {}
     values |= {"teacher": {"source": found.source, **found.options}} | recipe
-    if "in_channels" in found.options:
-        values["student"] |= {name: found.options[name] for name in ("in_channels", "mean", "std")}
+    if "in_channels" in found.options and name == OTHER:
+        values["student"] |= {key: found.options[key] for key in ("in_channels", "mean", "std")}
+    if network is not None and network.fixed_size is not None:
+        values["image_size"] = list(network.fixed_size)
     if not found.batch_norms or found.source in ("torchscript", "torch_export"):
         del values["priors"]["batch_norm_prior"]
         values["generator"]["class_frequencies"] = "uniform"
     elif network is not None and not ends_in_batch_norm(network):
         values["generator"]["class_frequencies"] = "uniform"
     remarks = [
-        f"# The recipe of configs/{RECIPE}.yaml; docs/method.md explains the keys. All but the teacher",
-        "# is a suggestion: take a larger student, image_size or number of iterations on a larger machine,",
-        "# and give a dataset with an evaluation if there are labelled images to score with.",
+        f"# The recipe of configs/{name}.yaml; docs/method.md explains the keys. --minutes N fits its lengths to your",
+        "# time; image_size may be larger on a larger machine. Add a dataset with an evaluation if there are labelled",
+        "# images to score with: without, the report estimates how good the student is.",
     ]
     if not found.num_classes:
         remarks.append("# num_classes: the file does not show it; write the number here.")
@@ -144,7 +158,33 @@ def starting_config(found: Inspected, network: Segmentor | None = None) -> str |
             "# The weights fit these teachers as well, whose predictions differ:",
             *(f"#   {o}" for o in others),
         ]
-    return "\n".join(remarks) + "\n" + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=110)
+    dumped = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=110)
+    for key, comment in _choices(name, found).items():
+        dumped = re.sub(rf"^(?={key}:)", f"# {comment}\n", dumped, flags=re.MULTILINE)
+    return "\n".join(remarks) + "\n" + dumped
+
+
+def _choices(recipe: str, found: Inspected) -> dict[str, str]:
+    """By key, what there is to choose about it, or why it is as it is."""
+    told = {
+        "student": "The teacher with half of its multiply-accumulates: the best measured choice. macs is the share to\n"
+        "# keep. Another network is a choice, too, best with an encoder_checkpoint of ImageNet weights."
+        if recipe == CUT
+        else "This teacher cannot be cut, so the student is another network. From random weights it keeps less: an\n"
+        "# encoder_checkpoint of ImageNet weights, if these are allowed, is the best measured choice."
+    }
+    if not found.batch_norms:
+        told["priors"] = "This teacher shows no BatchNorm, whose statistics are the strongest prior: expect less."
+    return told
+
+
+def can_be_cut(network: Segmentor) -> bool:
+    """Whether a student can be cut out of the network: it keeps half of the multiply-accumulates."""
+    try:
+        cut(network, CutOptions(macs=0.5, importance="magnitude", compensate=False), network.fixed_size or (SIDE, SIDE))
+    except InputError:
+        return False
+    return True
 
 
 def ends_in_batch_norm(network: Segmentor) -> bool:

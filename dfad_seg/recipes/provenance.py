@@ -33,6 +33,8 @@ def provenance(experiment: Experiment, *, fabric: Fabric, command: str) -> Prove
             uses.append(Use(purpose="training", split=config.training_data.split, **source))
         if config.evaluation is not None:
             uses.append(Use(purpose="evaluation", split=config.evaluation.split, **source))
+    if (folder := getattr(config, "transfer_images", None)) is not None:
+        uses.append(Use(purpose="training", split="all", root=folder))
     return Provenance(
         command=command,
         method=config.method,

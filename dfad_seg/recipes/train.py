@@ -23,6 +23,7 @@ from dfad_seg.recipes.profiling import profiled
 from dfad_seg.recipes.provenance import device_name, provenance
 from dfad_seg.recipes.reporting import StopSignals, build_hooks
 from dfad_seg.recipes.resuming import decided_precision, identity_of, nothing_learnt, open_run, state_to_resume
+from dfad_seg.recipes.transfer import transfer_images
 from dfad_seg.runs import RunDirectory
 from dfad_seg.runs.directory import check_folder
 from dfad_seg.runs.lock import refuse_held
@@ -66,7 +67,7 @@ def train(
         identity = identity_of(config, teacher_sha256)
         state = state_to_resume(work_dir, resume, identity)
         signals, profiling = StopSignals(), profiled(work_dir / "profile.json", profile, config.iterations)
-        evaluate = build_evaluate(config, fabric, experiment.info)
+        evaluate, transfer = build_evaluate(config, fabric, experiment.info), transfer_images(config)
         batches: Any = None if config.data_free else training_batches(config, fabric)
         run = None
         if fabric.is_global_zero:
@@ -102,8 +103,9 @@ def train(
                     teacher, generator = experiment.fast_teacher(), experiment.generator
                     assert generator is not None
                     kept = distil(
-                        teacher, trained, generator, config, losses=losses, fabric=fabric, state=state, hooks=hooks
-                    )
+                        teacher, trained, generator, config, losses=losses, transfer=transfer,
+                        fabric=fabric, state=state, hooks=hooks,
+                    )  # fmt: skip
                 elif isinstance(config, WithData):
                     teacher = experiment.fast_teacher()
                     kept = distil_with_data(

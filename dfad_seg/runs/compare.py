@@ -218,7 +218,7 @@ def _row(
         raise InputError(f"{first.path} and its other seeds are of different teachers. Compare them one at a time.")
     return Row(
         setting=setting or _name(first.path),
-        method=method or first.method,
+        method=method or first.kind,
         split=split,
         teacher_miou=None if known is None else known.mIoU,
         student_miou_mean=statistics.fmean(miou),

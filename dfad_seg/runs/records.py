@@ -63,6 +63,18 @@ class Score:
         return cls(**which, **values)
 
     @property
+    def constant(self) -> float | None:
+        """The mIoU of the best constant prediction: its class has an IoU, all others that occur have 0."""
+        present = [pixels for pixels in self.support if pixels]
+        return max(present) / sum(present) / len(present) if present else None
+
+    @property
+    def by_chance(self) -> float | None:
+        """The mIoU of random predictions with the truth's class shares p: p / (2 − p) of each class."""
+        shares = [pixels / sum(self.support) for pixels in self.support if pixels]
+        return sum(p / (2 - p) for p in shares) / len(shares) if shares else None
+
+    @property
     def largest_prediction(self) -> float | None:
         """The share of the pixels for which the most frequent prediction is given, as far as IoU and Acc tell it."""
         total, found = sum(self.support), []
@@ -71,6 +83,20 @@ class Score:
                 hits = accuracy * truth  # IoU = hits / (truth + predicted − hits)
                 found.append((hits / iou - truth + hits) / total)
         return max(found, default=None)
+
+
+@options
+class Estimate:
+    """What share of its teacher's mIoU a student keeps, as far as that can be told without labels."""
+
+    kept: Weight | None = None
+    """The estimate; none where the images do not support one."""
+    low: Weight | None = None
+    """Nine in ten of those that were calibrated on lie above."""
+    high: Weight | None = None
+    """Likewise below."""
+    reason: str = ""
+    """Why there is none."""
 
 
 @options
@@ -102,6 +128,10 @@ class Summary:
     costs: dict[Literal["teacher", "student"], Cost] = field(default_factory=dict)
     scores: tuple[Score, ...] = ()
     """At most one per network, weights and split."""
+    agreement: tuple[Score, ...] = ()
+    """Scores of the student with its teacher's predictions as the truth, on images that it was not trained on."""
+    estimate: Estimate | None = None
+    """From the agreement on generated images."""
     examples: tuple[Example, ...] = ()
     seen: dict[str, Fraction | None] = field(default_factory=dict)
     """By class, the share of its pixels in generated layouts where the teacher sees it."""

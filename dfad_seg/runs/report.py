@@ -16,8 +16,8 @@ from dfad_seg.common.files import write_text
 from dfad_seg.common.values import plain
 from dfad_seg.runs.charts import DARK, LIGHT, Curve, curves_svg, style
 from dfad_seg.runs.records import Provenance, Summary
-from dfad_seg.runs.run import Run
-from dfad_seg.runs.tables import class_table, headline, network_table, percent
+from dfad_seg.runs.run import DATA_FREE, Run
+from dfad_seg.runs.tables import agreement_table, class_table, headline, network_table, percent
 from dfad_seg.runs.tensorboard import flat
 
 SHOWN_GRIDS = 4
@@ -29,7 +29,6 @@ METHODS = {
     "dfad": "Data-free adversarial distillation",
     "random_noise": "Distillation on random noise (a control)",
 }
-DATA_FREE = ("dfad", "random_noise")
 WEIGHTS = {"start": "before training", "last": "last weights", "ema": "averaged weights"}
 
 Judge = Callable[[Run], Sequence[str] | None]
@@ -83,7 +82,7 @@ def report_content(run: Run, judge: Judge | None = None) -> dict[str, Any]:
     grids = evenly(run.generated, SHOWN_GRIDS)
     data_free, claim = _claim(run.method, record)
     return {
-        "title": f"{METHODS.get(run.method, run.method)}: {run.path.resolve().name}",
+        "title": f"{_title(run)}: {run.path.resolve().name}",
         "finished": run.network is not None,
         "status": _status(run, summary, lines),
         "data_free": data_free,
@@ -93,6 +92,7 @@ def report_content(run: Run, judge: Judge | None = None) -> dict[str, Any]:
         "healthy": "Nothing looks unhealthy." if warnings is not None and not told else "",
         "networks": network_table(summary),
         "classes": class_table(trained, teacher, other),
+        "agreement": agreement_table(summary),
         "generated": _embedded((file, f"after {step:,} iterations") for step, file in grids),
         "sheet": _embedded(_sheet(run, summary)),
         "examples": _embedded(_examples(run, summary)),
@@ -109,6 +109,12 @@ def evenly(items: Sequence[T], count: int) -> list[T]:
     if len(items) <= count:
         return list(items)
     return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
+
+
+def _title(run: Run) -> str:
+    if run.config.get("transfer_images"):
+        return "Distillation on generated and on real images"
+    return METHODS.get(run.method, run.method)
 
 
 def _status(run: Run, summary: Summary | None, lines: Sequence[Mapping[str, Any]]) -> str:

@@ -14,6 +14,8 @@ from dfad_seg.common.reading import MAX_YAML, parse_yaml, read_json, read_text
 from dfad_seg.common.values import validated
 from dfad_seg.runs.records import Provenance, Score, Summary, Weights
 
+DATA_FREE = ("dfad", "random_noise")
+"""Methods that train on no real images, unless images are given to transfer by."""
 MAX_METRICS = 2**28
 """Bytes of `metrics.jsonl`."""
 MAX_LISTED = 20_000
@@ -67,6 +69,13 @@ class Run:
                 raise InputError(f"line {number} of {path} is none of this program's: {printable(text, 60)}.")
             lines.append(line)
         return lines
+
+    @property
+    def kind(self) -> str:
+        """The method; that real images were mixed in is part of it, whatever the config says by now."""
+        record = self.provenance
+        mixed = record is not None and record.real_images_used_for_training and self.method in DATA_FREE
+        return f"{self.method} with transfer images" if mixed or self.config.get("transfer_images") else self.method
 
     @property
     def records(self) -> list[dict[str, Any]]:

@@ -19,8 +19,14 @@ class Table(NamedTuple):
 
 
 def headline(summary: Summary | None, trained: Score | None, teacher: Score | None) -> list[tuple[str, str]]:
-    """The few numbers that one looks for first: (what, value)."""
+    """The few numbers that one looks for first: (what, value); without labels, what can be said without them."""
     found = []
+    if summary and not trained:
+        guess = summary.estimate
+        if guess and guess.kept is not None:
+            about = f"{percent(guess.kept, 0)} ({percent(guess.low, 0)} to {percent(guess.high, 0)})"
+            found.append(("of the teacher's mIoU: an estimate without labels", about))
+        found += [(f"agreement (mIoU), {score.split} images", percent(score.mIoU)) for score in summary.agreement]
     if trained:
         found.append((f"mIoU of the {trained.network} ({trained.split})", percent(trained.mIoU)))
     if teacher:
@@ -56,6 +62,32 @@ def network_table(summary: Summary | None) -> Table | None:
         note += f" Latency: fp32, the fastest of several passes on {summary.device or 'this machine'}"
         note += ", and by how much the median was slower." if any("(+" in row[-1] for row, _ in rows) else "."
     return Table(["network", "architecture", "parameters", "GMACs", "GFLOPs", "latency, ms"], rows, 2, note)
+
+
+def agreement_table(summary: Summary | None) -> Table | None:
+    """How far the student predicts what its teacher does, by class, with what costs no student at all."""
+    scores = summary.agreement if summary else ()
+    if not summary or not scores:
+        return None
+    by_class = [dict(zip(score.classes, score.IoU, strict=True)) for score in scores]
+    rows = [([name, *(percent(ious[name], 2) for ious in by_class)], None) for name in scores[0].classes]
+    totals: list[tuple[str, Callable[[Score], float | None]]] = [
+        ("mIoU", lambda score: score.mIoU),
+        ("mIoU of the best constant prediction", lambda score: score.constant),
+        ("mIoU of random predictions", lambda score: score.by_chance),
+        ("same class, of all pixels", lambda score: score.aAcc),
+    ]
+    rows += [([name, *(percent(get(score), 2) for score in scores)], None) for name, get in totals]
+    note = "Per cent, with the teacher's predictions as the truth, on images that no training step had. "
+    guess = summary.estimate
+    if guess is not None and guess.kept is None:
+        note += f"No estimate of the share of the teacher's mIoU is given: {guess.reason}."
+    elif guess is not None:
+        note += (
+            f"Estimated share of the teacher's mIoU: {percent(guess.kept, 0)}, {percent(guess.low, 0)} to"
+            f" {percent(guess.high, 0)}. It is no measurement: labelled images can say otherwise."
+        )
+    return Table(["class", *(score.split for score in scores)], rows, 1, note)
 
 
 def class_table(trained: Score | None, teacher: Score | None, other: Score | None) -> Table | None:

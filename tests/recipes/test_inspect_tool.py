@@ -11,6 +11,7 @@ from torch import nn
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.config import load_config
 from dfad_seg.exporting import export
 from dfad_seg.recipes.inspect import describe, starting_config
 from dfad_seg.segmentors import build_segmentor, compare, inspect_file
@@ -129,6 +130,13 @@ def test_a_file_that_we_exported_says_what_it_is(tmp_path):
     assert found.classes == ("a", "b", "c") and found.options["mean"] == [0, 0, 0]
 
 
+def test_a_teacher_that_cannot_be_cut_gets_another_student(tmp_path, capsys):
+    scripted(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 3, 1)), tmp_path / "t.pt")
+    assert call_tool("inspect", tmp_path / "t.pt", "--trust", "--out", tmp_path / "mine.yaml") == 0
+    text = (tmp_path / "mine.yaml").read_text()
+    assert "# This teacher cannot be cut" in text and load_config(tmp_path / "mine.yaml").student.name == "smp"
+
+
 def test_the_tool_on_a_file_of_a_run(world, tmp_path, capsys):
     assert call_tool("inspect", world.teacher) == 0
     printed = capsys.readouterr().out
@@ -136,6 +144,7 @@ def test_the_tool_on_a_file_of_a_run(world, tmp_path, capsys):
     assert "on noise of 128x128: logits" in printed and "source: saved" in printed
     values = yaml.safe_load(printed.partition("a config to start from:\n")[2])
     assert values["teacher"] == {"source": "saved", "checkpoint": str(world.teacher)}
+    assert values["student"]["source"] == "cut" and "# The teacher with half" in printed
     (tmp_path / "mine.yaml").write_text("x")
     assert call_tool("inspect", world.teacher, "--out", tmp_path / "mine.yaml") == 2
 

@@ -1,0 +1,185 @@
+"""What is said about a student without labels, and runs that are as long as there is time for."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest_pipeline import call_tool, write
+from PIL import Image
+from torch import nn
+
+from dfad_seg.config import parse_config
+from dfad_seg.datasets import MetaInfo
+from dfad_seg.recipes import lengths, quality
+from dfad_seg.recipes.auto_batch import Probe
+from dfad_seg.recipes.lengths import price, scaled, with_minutes
+from dfad_seg.recipes.quality import Agreement, estimate, held_out_error
+from dfad_seg.recipes.quality_table import POINTS
+from dfad_seg.recipes.transfer import transfer_images
+from dfad_seg.runs import Run
+from dfad_seg.runs.records import Score
+from dfad_seg.segmentors import build_segmentor, save_segmentor
+
+
+class Answer(nn.Module):
+    """Logits whose highest class is the image's first channel, in classes, moved by some."""
+
+    def __init__(self, moved=0):
+        super().__init__()
+        self.moved, self.weight = moved, nn.Parameter(torch.zeros(1))
+
+    def forward(self, images):
+        labels = (images[:, 0].round().long() + self.moved) % 3
+        return nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2).float()
+
+
+def test_agreement_by_hand():
+    # Of 8 pixels the teacher has 4 of a, 3 of b, 1 of c.
+    images = torch.zeros(1, 3, 2, 4)
+    images[0, 0] = torch.tensor([[0.0, 0, 0, 0], [1, 1, 1, 2]])
+    info = MetaInfo(classes=("a", "b", "c"), palette=((0, 0, 0), (1, 1, 1), (2, 2, 2)))
+
+    def score(student):
+        return Agreement({"teacher": Answer(), "student": student}, info).score([((), images)], "generated")
+
+    same = score(Answer())
+    assert (same.mIoU, same.aAcc, same.IoU) == (1.0, 1.0, (1.0, 1.0, 1.0))
+    assert same.constant == pytest.approx(4 / 8 / 3)
+    assert same.by_chance == pytest.approx((0.5 / 1.5 + 0.375 / 1.625 + 0.125 / 1.875) / 3)
+    assert score(Answer(1)).mIoU == 0
+
+
+def generated(agreement, support=(4, 3, 1)):
+    return Score(network="student", split="generated", classes=("a", "b", "c"), mIoU=agreement, IoU=(None,) * 3,
+                 support=support)  # fmt: skip
+
+
+def test_the_estimate_lies_between_what_was_measured(monkeypatch):
+    monkeypatch.setattr(quality, "POINTS", ((0.2, 0.3), (0.4, 0.7), (0.5, 0.6), (0.8, 1.1)))
+    monkeypatch.setattr(quality, "HELD_OUT", ((0.3, 0.6), (0.8, 0.9)))  # 0.5 and 1 are expected
+    found = estimate(generated(0.3), cut=True)
+    assert found.kept == pytest.approx(0.5)
+    assert (found.low, found.high) == (pytest.approx(0.5 - 0.164), pytest.approx(0.5 + 0.164))
+    assert estimate(generated(0.5), cut=True).kept == pytest.approx(0.7)
+    assert "more than 0.80" in estimate(generated(0.9), cut=True).reason
+    assert "too few classes" in estimate(generated(0.5, (8, 0, 0)), cut=True).reason
+    assert "only students that were cut" in estimate(generated(0.5), cut=False).reason
+
+
+def test_the_calibration_in_use():
+    assert 0 < held_out_error() < 0.15
+    assert [agreed for agreed, _ in POINTS] == sorted(agreed for agreed, _ in POINTS)
+    assert estimate(generated(0.05), cut=True).high < 0.5 < 0.9 < estimate(generated(0.6), cut=True).kept
+
+
+@pytest.fixture(scope="module")
+def unlabelled_run(world):
+    """A data-free run that has no data set at all."""
+    values = world.configs["dfad"] | {"generator": {"type": "layout", "width": 4}, "report": "short", "num_classes": 11}
+    values = {key: value for key, value in values.items() if key not in ("dataset", "evaluation")}
+    path = world.folder / "unlabelled_run"
+    assert call_tool("train", write(world.folder / "unlabelled.yaml", values), "--work-dir", path) == 0
+    return path
+
+
+def test_a_run_without_labels_reports_its_agreement(unlabelled_run):
+    summary = Run(unlabelled_run).summary
+    (score,) = summary.agreement
+    assert score.split == "generated" and sum(score.support) == 64 * 32 * 48
+    assert summary.estimate == estimate(score, cut=False) and summary.estimate.kept is None
+    page = (unlabelled_run / "report.html").read_text()
+    assert page.index("agreement (mIoU), generated images") < page.index("What was distilled")
+    assert "mIoU of the best constant prediction" in page
+
+
+def photos(folder, count=6):
+    folder.mkdir()
+    for number in range(count):
+        pixels = np.random.default_rng(number).integers(0, 256, (48 + number, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+def test_images_without_labels_are_compared_and_drawn(world, tmp_path):
+    folders = {"type": "folders", "root": str(tmp_path), "img_dir": "", "img_suffix": ".png",
+               "classes": [f"c{i}" for i in range(11)]}  # fmt: skip
+    photos(tmp_path / "photos")
+    values = world.configs["dfad"] | {"dataset": folders | {"img_dir": "photos"}, "evaluation": {"split": "all"}}
+    teacher = build_segmentor("smp", num_classes=11, arch="DeepLabV3Plus", encoder_name="tu-test_resnet")
+    save_segmentor(tmp_path / "teacher.pt", teacher)
+    values |= {"teacher": {"source": "saved", "checkpoint": str(tmp_path / "teacher.pt")}, "iterations": 1}
+    run = tmp_path / "run"
+    assert call_tool("train", write(tmp_path / "config.yaml", values), "--work-dir", run) == 0
+    summary = Run(run).summary
+    assert [score.split for score in summary.agreement] == ["generated", "all"] and summary.scores == ()
+    assert sum(summary.agreement[1].support) == sum((48 + n) * 64 for n in range(6))
+    assert len(summary.examples) == 6 and summary.costs["student"].latency_s > 0
+    assert "No real image was read for training" in (run / "report.html").read_text()
+
+
+def test_transfer_images_are_trained_on_and_told(world, tmp_path):
+    values = world.configs["dfad"] | {"transfer_images": str(photos(tmp_path / "photos")), "report": "short"}
+    run = tmp_path / "run"
+    assert call_tool("train", write(tmp_path / "config.yaml", values), "--work-dir", run) == 0
+    record = Run(run).provenance
+    assert record.real_images_used_for_training and record.real_images[-1].root == values["transfer_images"]
+    page = (run / "report.html").read_text()
+    assert "Distillation on generated and on real images" in page and "Data-free" not in page.split("</header>")[0]
+    assert "Real images were read for training" in page and Run(run).kind == "dfad with transfer images"
+    assert any("train/transfer_loss" in line for line in Run(run).records)
+    missing = write(tmp_path / "missing.yaml", values | {"transfer_images": str(tmp_path / "nowhere")})
+    assert call_tool("train", missing, "--work-dir", tmp_path / "none") == 2 and not (tmp_path / "none").exists()
+
+
+def test_transfer_images_are_crops_that_the_rng_alone_decides(tmp_path):
+    folder = photos(tmp_path / "photos", 1)
+    Image.fromarray(np.full((90, 300, 3), 128, np.uint8)).save(folder / "0.png")
+    config = SimpleNamespace(transfer_images=str(folder), image_size=(32, 48), progressive_sizes=())
+    draw = transfer_images(config)
+    first, again, other = (draw(5, (32, 48), torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert first.shape == (5, 3, 32, 48) and torch.allclose(first, torch.full_like(first, 128 / 255))
+    photos(tmp_path / "more")
+    draw = transfer_images(SimpleNamespace(transfer_images=str(tmp_path / "more"), image_size=(32, 48)))
+    first, again, other = (draw(5, (32, 48), torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other) and 0 <= first.min() < first.max() <= 1
+
+
+def long(world, **more):
+    values = world.configs["dfad"] | {
+        "iterations": 400, "save_every": 50, "preview_every": 0, "ema_decay": 0.98,
+        "schedule": {"type": "cosine", "warmup": 40}, "replay": {"size": 200, "steps": 1, "final_steps": 3},
+    }  # fmt: skip
+    return parse_config(values | more)
+
+
+def test_all_lengths_follow(world):
+    config = scaled(long(world), 0.1)
+    assert (config.iterations, config.save_every, config.preview_every) == (40, 5, 0)
+    assert (config.schedule.options.warmup, config.replay.size) == (4, 20)
+    assert config.ema_decay == pytest.approx(0.8)
+    assert scaled(long(world), 1) == long(world)
+    short = scaled(long(world), 1e-6)
+    assert short.iterations == 1 and short.replay.size >= short.batch_size
+
+
+def test_minutes_and_memory_are_measured(world, monkeypatch, capsys):
+    config = long(world)
+    found = price(config)
+    assert 0 < found.seconds < 4000 and found.peak > 2**26 and found.cutting == 0
+    # Three seconds an iteration with one remembered step, one more each for further ones; these rise from 1 to 3.
+    monkeypatch.setattr(lengths, "measured", lambda config, _: Probe(2**30, 2.0 + config.replay.steps))
+    steps = [again for _, again in lengths.student_steps(config)]
+    assert price(config).seconds == pytest.approx(2 * 400 + sum(steps))
+    half = with_minutes(config, price(config).seconds / 60 / 2)
+    assert half.iterations == 200
+    path = write(world.folder / "priced.yaml", world.configs["dfad"])
+    monkeypatch.setattr(lengths, "measured", lambda config, _: Probe(2**30, 60.0))
+    assert call_tool("train", path, "--minutes", "7", "--dry-run") == 0
+    printed = capsys.readouterr().out
+    assert "iterations: 7" in printed and "about 7.0 minutes of training; 1.0 GiB" in printed
+
+
+def test_methods_with_data_are_not_timed(world):
+    with pytest.raises(Exception, match="only data-free runs are timed"):
+        with_minutes(parse_config(world.configs["distill_with_data"]), 3)
