@@ -47,7 +47,8 @@ def unlabelled_images(dataset: SegmentationDataset) -> Batches:
     """The images of a data set, one by one."""
     samples = EvaluationSamples(dataset)
     for sample in (samples[place] for place in range(len(samples))):
-        yield (sample["name"],), sample["image"].permute(2, 0, 1)[None].float() / 255
+        image = sample["image"].permute(2, 0, 1)[None]
+        yield (sample["name"],), image.float() / 255 if image.dtype == torch.uint8 else image
 
 
 def add_agreement(

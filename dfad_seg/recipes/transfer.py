@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dfad_seg.common.errors import InputError
 from dfad_seg.common.images import read_photo
 from dfad_seg.config import Config
 from dfad_seg.datasets.listing import list_images
+from dfad_seg.recipes.build import image_channels
 
 LARGEST = 1.5
 """Images are scaled to cover a crop 1 to so many times."""
@@ -31,6 +33,8 @@ def transfer_images(config: Config) -> Callable[[int, tuple[int, int], torch.Gen
     folder = getattr(config, "transfer_images", None)
     if folder is None:
         return None
+    if (channels := image_channels(config)) != 3:
+        raise InputError(f"transfer_images are photos of 3 channels, and the networks take {channels}. Leave them out.")
     files = list(list_images(Path(folder), "transfer image").values())
     sizes = (config.image_size, *getattr(config, "progressive_sizes", ()))
     side = int(LARGEST * max(max(size) for size in sizes))

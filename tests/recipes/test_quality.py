@@ -135,12 +135,14 @@ def test_transfer_images_are_trained_on_and_told(world, tmp_path):
 def test_transfer_images_are_crops_that_the_rng_alone_decides(tmp_path):
     folder = photos(tmp_path / "photos", 1)
     Image.fromarray(np.full((90, 300, 3), 128, np.uint8)).save(folder / "0.png")
-    config = SimpleNamespace(transfer_images=str(folder), image_size=(32, 48), progressive_sizes=())
+    config = SimpleNamespace(transfer_images=str(folder), image_size=(32, 48), teacher=None, student=None)
     draw = transfer_images(config)
     first, again, other = (draw(5, (32, 48), torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
     assert first.shape == (5, 3, 32, 48) and torch.allclose(first, torch.full_like(first, 128 / 255))
     photos(tmp_path / "more")
-    draw = transfer_images(SimpleNamespace(transfer_images=str(tmp_path / "more"), image_size=(32, 48)))
+    draw = transfer_images(
+        SimpleNamespace(transfer_images=str(tmp_path / "more"), image_size=(32, 48), teacher=None, student=None)
+    )
     first, again, other = (draw(5, (32, 48), torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other) and 0 <= first.min() < first.max() <= 1
 
