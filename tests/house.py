@@ -6,8 +6,6 @@
 `tests/test_architecture.py` declares the rooms and what each may import; this measures what they do import.
 """
 
-from __future__ import annotations
-
 import re
 import runpy
 import subprocess

@@ -64,7 +64,8 @@ class Config(Training):
     tensorboard: bool = True
     """Whether TensorBoard's event files are written beside metrics.jsonl."""
     report: Literal["full", "short"] = "full"
-    """full: at the end the teacher is scored, latencies are measured, and the best and worst images drawn."""
+    """full: written anew after each evaluation; at the end the teacher is scored, latencies are measured, and the best
+    and worst images drawn."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

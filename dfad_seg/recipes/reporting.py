@@ -74,7 +74,7 @@ def build_hooks(
         run.log(step, {_with_class_name(name, info.classes): value for name, value in scalars.items()})
         latest.update(scalars)
         progress.note(", ".join(f"{_short(k)} {v:.3f}" for k, v in latest.items() if _short(k)))
-        if any(name.endswith("/mIoU") for name in scalars):
+        if config.report == "full" and any(name.endswith("/mIoU") for name in scalars):
             refresh_report(run.path)
 
     def preview(step: int, images: Tensor, teacher_labels: Tensor, student_labels: Tensor) -> None:
@@ -85,7 +85,8 @@ def build_hooks(
                 file, images, teacher_labels, student_labels, title=title, classes=info.classes, palette=info.palette
             )
             run.log_picture("generated", step, file)
-            refresh_report(run.path)
+            if config.report == "full":
+                refresh_report(run.path)
 
     def save(step: int, state: dict) -> None:
         if run is not None:

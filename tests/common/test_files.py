@@ -1,7 +1,5 @@
 """Files are written whole, and nothing but a file is ever replaced."""
 
-from __future__ import annotations
-
 import errno
 import os
 import socket

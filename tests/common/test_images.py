@@ -1,7 +1,5 @@
 """Image files by their bytes: the ids that stand in a mask, the pixels of a photo, or one clear refusal."""
 
-from __future__ import annotations
-
 import io
 import os
 import struct
@@ -99,19 +97,10 @@ def test_ids_are_those_in_the_file(tmp_path: Path, kind: str) -> None:
     np.testing.assert_array_equal(found, IDS)
 
 
-def test_one_bit_is_no_and_yes(tmp_path: Path) -> None:
-    for data in (png(IDS & 1, 1), png(IDS & 1, 1, adam7=True), saved(Image.fromarray(IDS & 1 == 1), "TIFF")):
-        np.testing.assert_array_equal(IndexReader().read(file(tmp_path, data)), IDS & 1)
-
-
 def test_a_reduced_palette_is_understood_by_its_colours(tmp_path: Path) -> None:
     """A tool kept the colours that occur, in the order in which they occur."""
     data = png(np.array([[0, 1, 2]], np.uint8), 8, plte(COLOURS[255], COLOURS[3], COLOURS[0]), kind=3)
     np.testing.assert_array_equal(IndexReader(COLOURS).read(file(tmp_path, data)), [[255, 3, 0]])
-
-
-def colour_tiff(**options: Any) -> bytes:
-    return saved(np.zeros((3, 5, 3), np.uint8), "TIFF", **options)
 
 
 SHUFFLED = png(IDS, 8, plte(COLOURS[0], COLOURS[2], (1, 2, 3), COLOURS[3]), kind=3)

@@ -19,12 +19,6 @@ def test_plain_lines_with_eta_where_there_is_no_terminal(capsys, monkeypatch):
     assert lines[1] == "distilling: iteration 60/100, 1:10 spent, ETA 1:10, student loss 0.5"
 
 
-def test_other_ranks_are_silent(capsys):
-    with ProgressReport("x", 10, enabled=False) as report:
-        report.advance(10)
-    assert capsys.readouterr() == ("", "")
-
-
 def test_a_bar_with_eta_and_losses_on_a_terminal(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):

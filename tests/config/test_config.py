@@ -127,24 +127,6 @@ def test_overrides(tmp_path):
             load_config(file, ["seed=1", wrong])
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a: [", "not valid YAML"),
-        ("- a", "must hold a mapping"),
-        ("seed: 1\nseed: 2", "the key 'seed' is there twice"),
-        ("a: !!python/object/apply:os.system [ls]", "not valid YAML"),
-        ("a: &a [*a]", "aliases"),
-        ("\x00", "not valid YAML"),
-    ],
-)
-def test_files_that_are_no_config(tmp_path, text, message):
-    file = tmp_path / "a.yaml"
-    file.write_text(text)
-    with pytest.raises(InputError, match=message):
-        load_config(file)
-
-
 def test_a_network_is_no_config(tmp_path):
     (tmp_path / "student.pt").write_bytes(b"PK\x03\x04\xff\xfe")
     with pytest.raises(InputError, match="is no text"):

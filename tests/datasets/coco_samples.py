@@ -1,7 +1,5 @@
 """Small annotation files in COCO's format."""
 
-from __future__ import annotations
-
 import copy
 import json
 from pathlib import Path

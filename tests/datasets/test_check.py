@@ -1,12 +1,9 @@
 """The report on a whole data set."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
 import pytest
-from coco_samples import OPTIONS, SQUARE, annotation, content, write_set
 from PIL import Image
 from test_prepare import MASK, VOC, voc_files
 
@@ -57,27 +54,6 @@ def test_all_faults_are_reported_together(voc: Path, capsys: pytest.CaptureFixtu
         assert part in error
     (lists / "val.txt").unlink()
     assert any("val.txt" in problem for problem in inspect_dataset("voc", voc, any_count=True).problems)
-
-
-def test_check_takes_the_config_keys_of_a_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_set(tmp_path, content(annotation(1, 3, [SQUARE]), annotation(2, 3, [])))
-    command = ["prepare", "check", "--type", "coco", "--root", str(tmp_path), "--options"]
-    options = [f"{key}={value}" for key, value in OPTIONS.items()]
-    assert main([*command, *options, "classes=[cat]"]) == 0
-    shown = capsys.readouterr().out.splitlines()
-    assert shown[0] == f"{tmp_path}: 1 val images" and shown[1] == "  images read: 1 of 30x20"
-    assert shown[2].startswith("  pixels: background ") and ", cat " in shown[2] and "dog" not in shown[2]
-    assert "1 of 2 annotations are left out" in shown[3]
-    for wrong, message in (
-        ([*options, "clases=[cat]"], "clases: unknown key. Did you mean 'classes'"),
-        ([*options, "background=maybe"], "background: input should be a valid boolean"),
-        (options[:1], "image_dir: this key is needed"),
-        (["classes"], "--options: 'classes' is not of the form key=value"),
-    ):
-        assert main([*command, *wrong]) == 2
-        assert message in capsys.readouterr().err
-    assert main(["prepare", "check", "--type", "cocoo", "--root", str(tmp_path)]) == 2
-    assert "unknown data set type 'cocoo'" in capsys.readouterr().err
 
 
 def test_street_scenes_and_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

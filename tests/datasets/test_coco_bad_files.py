@@ -1,7 +1,5 @@
 """Annotation files that are wrong: one clear line for each, and nothing but `InputError` for random ones."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from contextlib import suppress
@@ -187,21 +185,6 @@ def test_a_file_with_anything_anywhere_is_rendered_or_refused(changes: list[tupl
         for image in file.images:
             mask = render(image, labels, uncovered=0, ignore=True)
             assert mask.shape == image.size and mask.dtype == np.uint8
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.text(alphabet=st.characters(min_codepoint=40, max_codepoint=120), min_size=1, max_size=30))
-def test_any_text_as_counts_is_safe(text: str) -> None:
-    counts = decode_counts(text)
-    values = content(annotation(1, 3, {"size": [H, W], "counts": text}))
-    try:
-        file = parse_coco(values, Path("x.json"))
-    except InputError:
-        assert counts is None or (counts < 0).any() or counts.sum() != H * W
-    else:
-        assert counts is not None and counts.sum() == H * W
-        mask = render(file.images[0], {3: 1}, uncovered=0, ignore=False)
-        np.testing.assert_array_equal(mask.ravel("F"), np.repeat(np.arange(counts.size) % 2, counts))
 
 
 def test_numbers_of_too_many_groups_are_refused() -> None:

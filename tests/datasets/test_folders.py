@@ -1,7 +1,5 @@
 """Folders in MMSegmentation's layout: which files belong together, and what their values mean."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -183,22 +181,6 @@ def test_wrong_options(plain: Path, options: dict[str, Any], message: str) -> No
         build_dataset("folders", plain, "val", **(PLAIN | options))
 
 
-def test_wrong_files(plain: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="img_dir: this key is needed[^$]*ann_dir: this key[^$]*classes: this key"):
-        build_dataset("folders", plain, "val")
-    with pytest.raises(InputError, match="no data set folder at .*nowhere"):
-        folders(plain / "nowhere", "val", **PLAIN)
-    (plain / "val.txt").write_text("q\nnew\n")
-    with pytest.raises(InputError, match="val.txt names 'new'"):
-        folders(plain, "val", **PLAIN)
-    Image.new("RGB", (5, 4)).save(plain / "masks" / "r.png")
-    with pytest.raises(InputError, match="r.png has 8-bit samples of type 'RGB'; an index mask is needed"):
-        folders(plain, "train", **PLAIN)[0]
-    Image.new("L", (4, 5)).save(plain / "masks" / "r.png")
-    with pytest.raises(InputError, match="r.png is 4x5 but its image .*r.jpg is 5x4"):
-        folders(plain, "train", **PLAIN)[0]
-
-
 def test_only_a_true_circle_of_links_is_cut(plain: Path) -> None:
     (plain / "images" / "again").symlink_to(plain / "images", target_is_directory=True)
     (plain / "deep").mkdir()
@@ -224,18 +206,3 @@ def test_suffixes_are_of_any_case_and_what_is_left_out_is_said(tmp_path: Path) -
     put(tmp_path, "i/a.JPEG", "m/h.png")
     with pytest.raises(InputError, match="two images named 'a'.*: a.JPEG, a.jpg"):
         folders(tmp_path, "all", **options)
-
-
-def test_masks_among_the_images_are_not_left_out(tmp_path: Path) -> None:
-    put(tmp_path, "a.jpg", "a_mask.png", np.array([0, 0, 1, 1, 2]))
-    options = {"img_dir": ".", "ann_dir": ".", "seg_map_suffix": "_mask.png", "classes": ["x", "y", "z"]}
-    assert label_warnings(folders(tmp_path, "all", **options)) == []
-
-
-def test_colours_of_the_config_understand_a_reordered_palette(plain: Path) -> None:
-    mask = Image.fromarray(np.tile(np.array([0, 1, 2, 2, 1], np.uint8), (4, 1)))
-    mask.putpalette([0, 0, 250, 9, 9, 9, 250, 0, 0])  # c, a, b
-    mask.save(plain / "masks" / "q.png")
-    palette = [(9, 9, 9), (250, 0, 0), (0, 0, 250)]
-    assert folders(plain, "val", **PLAIN, palette=palette)[0]["mask"][0].tolist() == [2, 0, 1, 1, 0]
-    assert folders(plain, "val", **PLAIN)[0]["mask"][0].tolist() == [0, 1, 2, 2, 1]

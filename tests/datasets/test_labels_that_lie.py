@@ -1,8 +1,6 @@
 """Masks whose values cannot be what the classes say, and photos that are turned: refused by a check, warned of before
 an evaluation."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -61,21 +59,6 @@ def test_sets_that_are_in_order(tmp_path: Path, kind: str) -> None:
     root = write(tmp_path, *masks)
     assert label_warnings(build_dataset("folders", root, "all", **options)) == []
     assert inspect_dataset("folders", root, options=options).problems == []
-
-
-def test_a_sample_is_enough_for_few_classes_only(tmp_path: Path) -> None:
-    dataset = build_dataset("folders", write(tmp_path, *[[0, 1, 0, 255]] * 19), "all", **THREE)
-    assert label_warnings(dataset, sample=17) == []
-    assert "never occurs in 18 masks" in label_warnings(dataset, sample=18)[0]
-
-
-def test_other_types_are_sent_to_folders(tmp_path: Path) -> None:
-    for folder in ("test", "testannot"):
-        (tmp_path / folder).mkdir()
-    Image.new("RGB", (4, 6)).save(tmp_path / "test" / "a.png")
-    Image.fromarray(np.tile(np.array([0, 0, 255, 255], np.uint8), (6, 1))).save(tmp_path / "testannot" / "a.png")
-    (warning,) = label_warnings(build_dataset("camvid", tmp_path, "test"))
-    assert "50.0% of the pixels of 1 masks are ignored" in warning and "of the data set type folders" in warning
 
 
 @pytest.mark.parametrize("orientation", [2, 3, 6, 8])

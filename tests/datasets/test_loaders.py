@@ -1,7 +1,5 @@
 """Batches: the same from any starting point, on any number of ranks and workers."""
 
-from __future__ import annotations
-
 import multiprocessing
 from pathlib import Path
 
@@ -94,14 +92,6 @@ def test_evaluation_sees_each_sample_once(root: Path, world_size: int) -> None:
         assert mine == sorted(mine)
         seen += mine
     assert sorted(seen) == list(range(7))
-
-
-def test_evaluation_batches_with_workers(root: Path) -> None:
-    dataset = build_dataset("street_scenes", root, "val")
-    batches = list(eval_loader(dataset, batch_size=3, num_workers=2))
-    assert [len(batch["name"]) for batch in batches] == [3, 3, 1]
-    assert batches[0]["image"].shape == (3, 3, 32, 40)
-    assert torch.equal(batches[1]["image"][0], dataset[3]["image"])
 
 
 def test_images_of_unequal_size(root: Path, tmp_path: Path) -> None:

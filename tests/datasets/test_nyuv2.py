@@ -1,7 +1,5 @@
 """NYUv2's folders: pairs by number, and codes that are labels plus one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,10 +1,6 @@
 """Augmentation: settled by its seed, image and mask moved together, padding ignored."""
 
-from __future__ import annotations
-
 import pickle
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -115,8 +111,3 @@ def test_eval_sizes() -> None:
 def test_bad_options(options: dict) -> None:
     with pytest.raises(InputError, match=next(iter(options))):
         validated(TrainingData, options, "training_data")
-
-
-def test_albumentations_is_imported_only_when_needed() -> None:
-    code = "import dfad_seg.datasets, sys; sys.exit('albumentations' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)

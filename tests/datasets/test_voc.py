@@ -1,7 +1,5 @@
 """Pascal VOC 2012: its layout, its palette and its masks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,25 +130,3 @@ def test_bad_files_are_one_clear_line(root: Path, fault: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         build_dataset("voc", root, "train")[0]
     assert "\n" not in str(caught.value)
-
-
-def test_another_folder_is_no_voc(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no Pascal VOC 2012 at .*VOCdevkit/VOC2012 in it holds ImageSets"):
-        build_dataset("voc", tmp_path, "val")
-
-
-def test_the_real_set(shared_data: Path) -> None:
-    folder = shared_data / "VOCdevkit"
-    if not folder.is_dir():
-        pytest.skip(f"no VOCdevkit in {shared_data}")
-    dataset = build_dataset("voc", folder, "val")
-    assert len(dataset) == len(set(dataset.names)) > 0
-    present = set()
-    for index in range(0, len(dataset), 25):
-        mask = dataset.read(index)[1]
-        with Image.open(dataset.mask_path(index)) as image:
-            assert image.mode == "P"
-            assert tuple(image.getpalette()[:63]) == tuple(value for colour in VOC.palette for value in colour)
-            np.testing.assert_array_equal(mask, np.asarray(image))
-        present |= {VOC.classes[label] for label in np.unique(mask) if label < 21}
-    assert {"background", "cat", "dog"} <= present

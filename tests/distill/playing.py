@@ -11,7 +11,6 @@ def play(
     state=None,
     hooks=None,
     dropout=0.2,
-    precision="32-true",
     teacher=None,
     student=None,
     layouts=None,
@@ -40,7 +39,5 @@ def play(
     records, hooks = [], hooks or Hooks(log_every=1)
     hooks.log = lambda step, scalars: records.append({"step": step, **scalars})
     losses = None if losses is None else losses(game, teacher, student, generator)
-    kept = distil(
-        teacher, student, generator, game, losses=losses, fabric=toys.fabric(precision), state=state, hooks=hooks
-    )
+    kept = distil(teacher, student, generator, game, losses=losses, fabric=toys.fabric(), state=state, hooks=hooks)
     return kept, generator, records

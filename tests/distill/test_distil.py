@@ -97,7 +97,9 @@ def test_adjustment_learns_from_new_images_and_changes_the_student():
     state = saved[5]["networks"]["adjustment"]
     assert state["batches"] == 5 * 2  # remembered ones do not count again
     assert (state["shares"] - 1 / toys.CLASSES).abs().max() > 1e-3
-    assert not equal_states(adjusted, play(replay={"size": 8, "steps": 2})[0])
+    plain, _, _ = play(replay={"size": 8, "steps": 2})
+    assert not equal_states(adjusted, plain)
+    assert not equal_states(play(replay={"size": 8, "steps": 2}, logit_pooling=4)[0], plain)
 
 
 @pytest.mark.parametrize(
@@ -148,27 +150,12 @@ def test_replay_steps_follow_the_learning_rate():
     assert [growing.steps_at(i, warm, warmup=10) for i in (0, 5, 9, 20)] == [1, 1, 1, 5]
 
 
-def test_the_same_seed_gives_the_same_student_and_another_seed_another():
-    first, second, other = (play(iterations=2, seed=s)[0] for s in (1, 1, 2))
-    assert equal_states(first, second)
-    assert not equal_states(first, other)
-
-
 def test_the_regulariser_is_logged_and_leaves_no_trace_in_the_student():
     plain, _, _ = play(iterations=2)
     kept, _, records = play(iterations=2, activation_boundary=0.1)
     assert records[-1]["train/student_activation_boundary"] > 0
     assert kept.state_dict().keys() == plain.state_dict().keys()
     assert not equal_states(kept, plain)
-
-
-def test_fixed_norms_keep_and_use_their_statistics():
-    student = toys.segmentor(0)
-    student.network[1].running_mean += 0.1
-    before = student.network[1].running_mean.clone()
-    kept, _, _ = play(student=student, fixed_norm=["network"])
-    assert torch.equal(kept.network[1].running_mean, before)
-    assert not torch.equal(kept.network[1].weight, toys.segmentor(0).network[1].weight)
 
 
 def test_the_average_is_the_exponential_one_with_a_short_memory_at_first():
@@ -297,15 +284,6 @@ def test_shares_of_a_teacher_that_does_not_tell_them_are_refused():
     flat = toys.Segmentor(nn.Conv2d(3, 3, 1), num_classes=3, mean=(0,) * 3, std=(1,) * 3)
     with pytest.raises(InputError, match="Set generator.class_frequencies: uniform"):
         play(layouts={}, teacher=toys.freeze(flat))
-
-
-def test_bf16_stays_near_fp32():
-    # Five iterations of a tiny game: the autocast run drifts by rounding, not by a different method.
-    _, _, exact = play(dropout=0.0)
-    _, _, half = play(dropout=0.0, precision="bf16-mixed")
-    for a, b in zip(exact, half, strict=True):
-        assert b["train/student_loss"] == pytest.approx(a["train/student_loss"], rel=0.03)
-        assert b["train/generator_loss"] == pytest.approx(a["train/generator_loss"], rel=0.03)
 
 
 def test_the_default_device_needs_no_fabric():

@@ -44,13 +44,6 @@ def test_never_holds_more_than_its_capacity_and_forgets_at_random():
     assert len(memory) == 10
 
 
-def test_another_size_replaces_all():
-    memory = ReplayMemory(5)
-    memory.add(numbered(0, 3), torch.zeros(3, 1, 2, 3), rng())
-    memory.add(numbered(9, 2, (4, 4)), torch.zeros(2, 1, 4, 4), rng())
-    assert len(memory) == 2 and numbers(memory.sample(2, rng())[0]) == [9, 10]
-
-
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_saved_memory_is_whole_and_holds_no_empty_room(keep):
     memory, other = (ReplayMemory(1000, keep_logits=keep) for _ in range(2))

@@ -1,18 +1,10 @@
 """Seeds: what ranks and iterations draw differs, and is always the same."""
 
-import itertools
-
 import torch
 
-from dfad_seg.distill.seeds import STREAMS, derived_seed, iteration_rng
+from dfad_seg.distill.seeds import derived_seed, iteration_rng
 
 PINNED = (7896617691693857887, 3893190135812688980, 2753476180126956004)
-
-
-def test_no_two_purposes_share_a_seed():
-    places = itertools.product((0, 1), range(4), range(50), STREAMS)
-    seeds = [derived_seed(seed, rank, iteration, stream) for seed, rank, iteration, stream in places]
-    assert len(set(seeds)) == len(seeds) and all(0 <= seed < 2**63 for seed in seeds)
 
 
 def test_the_seeds_are_those_of_earlier_releases():

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import toys
+from toys import equal_states
 
 from dfad_seg.distill import generator_step, student_step, supervised_step
 from dfad_seg.distill.steps import pooled
@@ -21,17 +22,43 @@ from dfad_seg.objectives import (
 from dfad_seg.objectives.discrepancy import log_mae, mae
 
 
-def same(first, second):
-    a, b = first.state_dict(), second.state_dict()
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
 def sgd(network):
     return torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
 
 
 def adam(network):
     return torch.optim.Adam(network.parameters(), lr=1e-3)
+
+
+@pytest.fixture
+def student():
+    return toys.segmentor(0).train()
+
+
+@pytest.fixture
+def teacher():
+    return toys.teacher()
+
+
+@pytest.fixture
+def images():
+    return torch.rand(4, 3, 16, 16)
+
+
+def learn(student, teacher, images, *, loss_fn=mae, optimizer=None, **more):
+    """One step of the student by the usual optimiser."""
+    optimizer = optimizer or sgd(student)
+    return student_step(student=student, teacher=teacher, images=images, optimizer=optimizer, loss_fn=loss_fn, **more)
+
+
+def by_hand(student, loss_of):
+    """The same step of a copy of the student, on the loss that `loss_of(copy)` gives; the copy and the loss."""
+    plain = copy.deepcopy(student)
+    optimizer = sgd(plain)
+    loss = loss_of(plain)
+    loss.backward()
+    optimizer.step()
+    return plain, loss.detach()
 
 
 def plain_dfad_iteration(student, teacher, generator, optimizer_s, optimizer_g, latents):
@@ -83,39 +110,33 @@ def test_one_iteration_equals_the_transcription():
     torch.testing.assert_close(ours[1].state_dict(), plain[1].state_dict(), rtol=0, atol=1e-6)
 
 
-def test_student_step_touches_neither_teacher_nor_generator():
-    student, teacher, generator = toys.segmentor(0).train(), toys.teacher(), toys.generator().train()
-    before, seen = copy.deepcopy(teacher), []
+def test_student_step_touches_neither_teacher_nor_generator(student, teacher):
+    generator, before, seen = toys.generator().train(), copy.deepcopy(teacher), []
 
     def spy(student_logits, teacher_logits):
         seen.append((student_logits.requires_grad, teacher_logits.requires_grad, teacher_logits.grad_fn))
         return mae(student_logits, teacher_logits)
 
-    images = generator(torch.randn(4, 8))  # with a graph, as a careless caller might pass it
-    student_step(student=student, teacher=teacher, images=images, optimizer=sgd(student), loss_fn=spy)
-    assert same(teacher, before) and seen == [(True, False, None)]
+    # Images with a graph, as a careless caller might pass them.
+    learn(student, teacher, generator(torch.randn(4, 8)), loss_fn=spy)
+    assert equal_states(teacher, before) and seen == [(True, False, None)]
     assert all(p.grad is None for network in (teacher, generator) for p in network.parameters())
 
 
-def move(generator, student, teacher, objective, **options):
-    return generator_step(
-        generator=generator,
-        student=student,
-        teacher=teacher,
-        latents=torch.randn(4, 8),
-        optimizer=options.pop("optimizer", adam(generator)),
-        objective=objective,
-        **options,
-    )
+def move(student, teacher, objective, **options):
+    generator = toys.generator().train()
+    players = {"generator": generator, "student": student, "teacher": teacher, "optimizer": adam(generator)}
+    return generator_step(latents=torch.randn(4, 8), objective=objective, **players, **options)
 
 
-@pytest.mark.parametrize("mode, changes", [("update", True), ("batch", False), ("running", False)])
-def test_generator_step_leaves_the_student_its_parameters_gradients_and_as_told_its_statistics(mode, changes):
-    student, teacher, generator = toys.segmentor(0).train(), toys.teacher(), toys.generator().train()
+@pytest.mark.parametrize(("mode", "changes"), [("update", True), ("batch", False), ("running", False)])
+def test_generator_step_leaves_the_student_its_parameters_gradients_and_as_told_its_statistics(
+    student, teacher, mode, changes
+):
     for parameter in student.parameters():
         parameter.grad = torch.ones_like(parameter)
     before = copy.deepcopy(student.state_dict())
-    move(generator, student, teacher, GeneratorObjective(log_mae), student_norm=mode)
+    move(student, teacher, GeneratorObjective(log_mae), student_norm=mode)
     changed = {name for name, value in student.state_dict().items() if not torch.equal(value, before[name])}
     statistics = {f"network.1.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
     assert changed == (statistics if changes else set())
@@ -125,65 +146,30 @@ def test_generator_step_leaves_the_student_its_parameters_gradients_and_as_told_
     assert all(p.grad is None for p in teacher.parameters()) and all(m.training for m in student.modules())
 
 
-def test_without_an_adversary_the_student_is_not_asked():
-    student, teacher, generator = toys.segmentor(0).train(), toys.teacher(), toys.generator().train()
-    before = copy.deepcopy(student.state_dict())
-    priors = build_priors({"one_hot": 2.0}, teacher)
-    result = move(generator, student, teacher, GeneratorObjective(log_mae, adversarial_weight=0, priors=priors))
-    assert result.meters.keys() == {"one_hot"}
+def test_without_an_adversary_the_student_is_not_asked(student, teacher):
+    before, priors = copy.deepcopy(student), build_priors({"one_hot": 2.0}, teacher)
+    result = move(student, teacher, GeneratorObjective(log_mae, adversarial_weight=0, priors=priors))
+    assert result.meters.keys() == {"one_hot"} and equal_states(student, before)
     assert result.loss.item() == pytest.approx(2 * result.meters["one_hot"].item())
-    assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
 
 
-def test_clipping_bounds_the_update():
-    student, teacher = toys.segmentor(0).train(), toys.teacher()
-    before = copy.deepcopy(dict(student.named_parameters()))
-    optimizer = torch.optim.SGD(student.parameters(), lr=1.0)
-    student_step(
-        student=student,
-        teacher=teacher,
-        images=torch.rand(2, 3, 16, 16),
-        optimizer=optimizer,
-        loss_fn=lambda s, t: 1000 * mae(s, t),
-        clip_norm=0.01,
-    )
-    moved = torch.cat([(p - before[n]).flatten() for n, p in student.named_parameters()]).norm()
-    assert moved.item() == pytest.approx(0.01, rel=1e-3)
+def test_clipping_bounds_the_update(student, teacher, images):
+    before, optimizer = copy.deepcopy(student), torch.optim.SGD(student.parameters(), lr=1.0)
+    learn(student, teacher, images, loss_fn=lambda s, t: 1000 * mae(s, t), optimizer=optimizer, clip_norm=0.01)
+    moved = [(p - q).flatten() for p, q in zip(student.parameters(), before.parameters(), strict=True)]
+    assert torch.cat(moved).norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
-def test_step_reports_agreement_and_what_the_teacher_said():
-    student, teacher = toys.segmentor(0).train(), toys.teacher()
-    images = torch.rand(4, 3, 16, 16)
-    with torch.no_grad():
-        expected = teacher(images)
-        agreement = (student(images).argmax(1) == expected.argmax(1)).float().mean()
-    result = student_step(student=student, teacher=teacher, images=images, optimizer=sgd(student), loss_fn=mae)
-    assert result.meters["agreement"].item() == pytest.approx(agreement.item())
-    assert torch.equal(result.images, images) and torch.equal(result.logits, expected)
-
-
-def test_interpolated_student_step_is_one_optimiser_step_on_the_virtual_batch():
-    student, plain, teacher = toys.segmentor(0).train(), toys.segmentor(0).train(), toys.teacher()
-    images = torch.rand(4, 3, 16, 16)
+def test_interpolated_student_step_is_one_optimiser_step_on_the_virtual_batch(student, teacher, images):
     interpolation = Interpolation(share=0.5)
-    result = student_step(
-        student=student,
-        teacher=teacher,
-        images=images,
-        optimizer=sgd(student),
-        loss_fn=mae,
-        interpolation=interpolation,
-        rng=torch.Generator().manual_seed(1),
-    )
     with torch.no_grad():
-        assert torch.equal(result.logits, teacher(images))
-        shown, targets = interpolation(images, result.logits, torch.Generator().manual_seed(1))
-    optimizer = sgd(plain)
-    loss = mae(plain(shown), targets)
-    loss.backward()
-    optimizer.step()
-    assert torch.equal(result.loss, loss.detach())
-    assert same(student, plain)
+        logits = teacher(images)
+        shown, targets = interpolation(images, logits, torch.Generator().manual_seed(1))
+    plain, loss = by_hand(student, lambda network: mae(network(shown), targets))
+    rng = torch.Generator().manual_seed(1)
+    result = learn(student, teacher, images, interpolation=interpolation, rng=rng)
+    assert torch.equal(result.logits, logits) and torch.equal(result.loss, loss)
+    assert equal_states(student, plain)
 
 
 def test_pooled_logits_are_the_means_of_squares():
@@ -192,57 +178,37 @@ def test_pooled_logits_are_the_means_of_squares():
     assert result.shape == (2, 3, 3, 4)
     torch.testing.assert_close(result[1, 2, 1, 3], logits[1, 2, 2:4, 6:8].mean())
     torch.testing.assert_close(result[:, :, 2, 0], logits[:, :, 4, :2].mean(dim=2))  # what is left of a square
-    assert pooled(logits, 1) is logits
-    assert torch.equal(pooled(logits[..., 0, 0], 2), logits[..., 0, 0])
 
 
-def test_pooling_student_step_is_one_optimiser_step_on_pooled_logits():
-    student, plain, teacher = toys.segmentor(0).train(), toys.segmentor(0).train(), toys.teacher()
-    images = torch.rand(4, 3, 16, 16)
+def test_pooling_student_step_is_one_optimiser_step_on_pooled_logits(student, teacher, images):
     known = pooled(teacher(images), 4)
-    result = student_step(
-        student=student, teacher=teacher, images=images, optimizer=sgd(student), loss_fn=mae, pooling=4
-    )
-    optimizer = sgd(plain)
-    mae(F.avg_pool2d(plain(images), 4), known).backward()
-    optimizer.step()
-    assert same(student, plain)
+    plain, _ = by_hand(student, lambda network: mae(F.avg_pool2d(network(images), 4), known))
+    result = learn(student, teacher, images, pooling=4)
+    assert equal_states(student, plain)
     torch.testing.assert_close(result.logits, known)
     # Known logits come pooled already.
-    optimizer, again = sgd(student), {"images": images, "teacher_logits": known}
-    result = student_step(student=student, teacher=None, optimizer=optimizer, loss_fn=mae, pooling=4, **again)
-    assert result.logits is known
+    assert learn(student, None, images, teacher_logits=known, pooling=4).logits is known
 
 
-def test_regularised_student_step_adds_the_weighted_term():
-    student, teacher = toys.segmentor(0).train(), toys.teacher()
+def test_regularised_student_step_adds_the_weighted_term(student, teacher, images):
     features = FeatureMatching(0.5, teacher=teacher, student=student, image_size=toys.SIZE)
-    before = copy.deepcopy(features.connectors)
+    before, plain = copy.deepcopy(features.connectors), copy.deepcopy(student)
     optimizer = sgd(torch.nn.ModuleList([student, features.connectors]))
-    images, plain = torch.rand(4, 3, 16, 16), copy.deepcopy(student)
-    result = student_step(
-        student=student, teacher=teacher, images=images, optimizer=optimizer, loss_fn=mae, features=features
-    )
-    distance = student_step(student=plain, teacher=teacher, images=images, optimizer=sgd(plain), loss_fn=mae).loss
-    expected = distance + 0.5 * result.meters["activation_boundary"]
+    result = learn(student, teacher, images, optimizer=optimizer, features=features)
+    expected = learn(plain, teacher, images).loss + 0.5 * result.meters["activation_boundary"]
     torch.testing.assert_close(result.loss, expected)
-    assert not same(features.connectors, before) and not same(student, plain)
+    assert not equal_states(features.connectors, before) and not equal_states(student, plain)
 
 
-def test_supervised_step_is_one_optimiser_step_on_the_loss():
-    model, plain = toys.segmentor(0).train(), toys.segmentor(0).train()
-    images, labels = torch.rand(2, 3, 16, 16), torch.randint(0, 3, (2, 16, 16))
-    supervised_step(
-        model=model, images=images, labels=labels, optimizer=sgd(model), loss_fn=partial(focal_loss, gamma=0)
-    )
-    optimizer = sgd(plain)
-    F.cross_entropy(plain.network((images - 0.5) / 0.5), labels).backward()
-    optimizer.step()
-    torch.testing.assert_close(model.state_dict(), plain.state_dict(), rtol=0, atol=1e-7)
+def test_supervised_step_is_one_optimiser_step_on_the_loss(student, images):
+    labels = torch.randint(0, 3, (4, 16, 16))
+    plain, _ = by_hand(student, lambda network: F.cross_entropy(network.network((images - 0.5) / 0.5), labels))
+    loss_fn = partial(focal_loss, gamma=0)
+    supervised_step(model=student, images=images, labels=labels, optimizer=sgd(student), loss_fn=loss_fn)
+    torch.testing.assert_close(student.state_dict(), plain.state_dict(), rtol=0, atol=1e-7)
 
 
-def test_student_step_compares_the_adjusted_student_with_the_teachers_logits():
-    student, teacher, images = toys.segmentor(0).train(), toys.teacher(), torch.rand(4, 3, 16, 16)
+def test_student_step_compares_the_adjusted_student_with_the_teachers_logits(student, teacher, images):
     adjustment, seen = LogitAdjustment(toys.CLASSES, strength=2.0), []
     adjustment.observe(teacher(images) * 5)
     said = copy.deepcopy(student)(images).detach()
@@ -251,9 +217,7 @@ def test_student_step_compares_the_adjusted_student_with_the_teachers_logits():
         seen.extend([student_logits.detach(), targets])
         return mae(student_logits, targets)
 
-    result = student_step(
-        student=student, teacher=teacher, images=images, optimizer=sgd(student), loss_fn=spy, adjustment=adjustment
-    )
+    result = learn(student, teacher, images, loss_fn=spy, adjustment=adjustment)
     with torch.no_grad():
         torch.testing.assert_close(seen[0], adjustment(said))
         torch.testing.assert_close(seen[1], teacher(images))

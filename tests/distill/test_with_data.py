@@ -38,13 +38,9 @@ def test_training_with_data_resumes_bit_equal(method):
     assert not whole.training and not any(p.requires_grad for p in whole.parameters())
 
 
-def test_distillation_with_data_takes_an_adjustment():
-    assert not equal_states(with_data("adjusted"), with_data("distill_with_data"))
-
-
-def test_distillation_with_data_pools_logits():
-    plain, pooled = (with_data("distill_with_data", logit_pooling=size) for size in (1, 4))
-    assert not equal_states(plain, pooled)
+@pytest.mark.parametrize("changes", [{"logit_adjustment": 0.5}, {"logit_pooling": 4}])
+def test_distillation_with_data_takes_what_changes_the_comparison(changes):
+    assert not equal_states(with_data("distill_with_data", **changes), with_data("distill_with_data"))
 
 
 def test_distillation_with_data_needs_no_labels():

@@ -34,8 +34,8 @@ def generator(seed: int = 200) -> DCGANGenerator:
     return DCGANGenerator(DCGANOptions(latent_dim=8), SIZE)
 
 
-def fabric(precision="32-true"):
-    return Fabric(accelerator="cpu", devices=1, precision=precision)
+def fabric():
+    return Fabric(accelerator="cpu", devices=1)
 
 
 def equal_states(a, b):

@@ -1,7 +1,5 @@
 """Denormal numbers count as zero while a network is evaluated, in all threads, and not longer."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

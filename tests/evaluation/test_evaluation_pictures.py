@@ -1,14 +1,11 @@
 """Pictures of evaluated images: the colours at known places."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest
 import torch
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.evaluation import pictures
 from dfad_seg.evaluation.pictures import BLACK, CORRECT, WRONG, colourise, write_comparison_picture
 
 CLASSES = ("road", "car", "sky")
@@ -66,35 +63,6 @@ def test_panels_show_image_truth_prediction_and_errors(tmp_path):
         assert picture[8 : 8 + 22, 8 + panel * 328 : 8 + panel * 328 + 60].min() < 120
     with pytest.raises(InputError, match="no errors on a truth"):
         write_comparison_picture(tmp_path / "b.png", image, truth[:9], found, CLASSES, PALETTE)
-
-
-def test_the_legend_leaves_out_what_does_not_occur_and_an_image_may_be_smaller(tmp_path):
-    mask = np.zeros((240, 320), dtype=np.int64)
-    image = torch.full((3, 120, 160), 0.2)
-    write_comparison_picture(tmp_path / "a.png", image, mask, {"p": mask}, CLASSES, PALETTE)
-    picture = read(tmp_path / "a.png")
-    below = colours(picture[8 + 24 + 240 + 4 :])
-    assert PALETTE[0] in below and not below & {PALETTE[1], PALETTE[2], BLACK, WRONG}
-    assert tuple(picture[8 + 24 + 239, 8 + 319]) == (51, 51, 51)
-
-
-def test_small_images_grow_by_whole_factors():
-    def shape(height, width):
-        return pictures.enlarge(np.zeros((height, width, 3), np.uint8), 240).shape[:2]
-
-    sizes = {(360, 480): (360, 480), (240, 10): (240, 10), (96, 128): (288, 384), (1, 1): (240, 240)}
-    assert {size: shape(*size) for size in sizes} == sizes and shape(2, 3000) == (2, 3000)
-    checker = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    grown = pictures.enlarge(checker, 4)
-    assert np.array_equal(grown[::2, ::2], checker) and np.array_equal(grown[1::2, 1::2], checker)
-
-
-def test_image_values_are_scaled_and_clipped():
-    image = torch.tensor([0.0, 1.0, 0.5, 2.0, -1.0, float("nan")]).expand(3, 1, 6)
-    assert pictures.as_picture(image)[0, :, 1].tolist() == [0, 255, 128, 255, 0, 0]
-    for wrong in (torch.rand(4, 4), torch.rand(2, 3, 4, 4), torch.zeros(3, 4, 4, dtype=torch.int64)):
-        with pytest.raises(InputError, match="an image must be"):
-            pictures.as_picture(wrong)
 
 
 @pytest.mark.parametrize(("height", "shown"), [(40, 160), (160, 160), (480, 240), (1200, 240)])

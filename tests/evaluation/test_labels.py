@@ -1,7 +1,5 @@
 """From logits to labels: the first maximum, whatever the layout; and no label for what is not a number."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -69,11 +67,3 @@ def test_every_mode_refuses_what_is_not_a_number_and_names_the_image(mode, value
             evaluate_miou(Spoilt(value, classes), [batch], num_classes=3, inference=inference, meters=more)
     sound = Spoilt(7.0, 1)
     assert evaluate_miou(sound, [batch], num_classes=3, inference=inference).support == (128, 0, 0)
-
-
-@pytest.mark.parametrize("classes", [2, 300])
-def test_without_names_the_place_in_the_batch_is_said(classes):
-    scores = torch.zeros(3, classes, 2, 2)
-    scores[2, 0] = torch.nan
-    with pytest.raises(InputError, match="image 2 of the batch are nan or infinite at 4 of 4 pixels"):
-        labels_of(scores)

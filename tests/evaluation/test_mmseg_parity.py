@@ -1,7 +1,5 @@
 """The counts and metrics of MMSegmentation's own IoUMetric, to the last digit, where it is installed."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Stored predictions: PNG folders and COCO results, there and back, and what is wrong with those of others."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Two processes that evaluate a share each: an odd number of images is neither padded nor counted twice."""
 
-from __future__ import annotations
-
 import multiprocessing
 from datetime import timedelta
 

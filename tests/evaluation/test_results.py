@@ -1,7 +1,5 @@
 """What is printed and written: numbers by hand, JSON and CSV that other programs read."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math

@@ -1,7 +1,5 @@
 """The benchmark runs, compares what it times, and writes its table."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import sys

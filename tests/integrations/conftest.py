@@ -1,7 +1,5 @@
 """A tiny network and a tiny data set in MMSegmentation's form. All of these tests run against its real packages."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import runpy

@@ -1,7 +1,5 @@
 """The data-free game in MMSegmentation's runner: the one game to the last bit, its logs, checkpoints and stops."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -10,7 +8,6 @@ import sys
 
 import pytest
 import torch
-import yaml
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.config import parse_config
@@ -145,15 +142,6 @@ def test_a_stopped_run_goes_on_to_the_same_bits(runner, tool, tmp_path, number):
     assert equal(*exported)
 
 
-def test_a_checkpoint_of_another_program_is_no_game(runner, trained, tool, tmp_path):
-    content = torch.load(trained, weights_only=False)
-    content["state_dict"] = MODELS.build(Config.fromfile(str(runner)).model).state_dict()
-    torch.save(content, tmp_path / "other.pth")
-    with pytest.raises(InputError, match="has no state of a game"):
-        tool("train", runner, "--work-dir", tmp_path / "run", "--resume", "--cfg-options",
-             f"load_from={tmp_path / 'other.pth'}")  # fmt: skip
-
-
 RANK = """
 import sys, torch.distributed
 from mmengine.config import Config
@@ -208,29 +196,6 @@ def test_other_parts_of_the_runner_are_refused(runner, tiny_config, tool, tmp_pa
                      "model = dict(pretrained=None)\n")  # fmt: skip
     with pytest.raises(InputError, match="needs model = dict"):
         tool("train", other, "--work-dir", tmp_path / "b")
-
-
-def test_a_student_may_be_cut_out_of_the_teacher(keys, tmp_path):
-    init_default_scope("mmseg")
-    teacher = {"source": "smp", "arch": "Unet", "encoder_name": "tu-mobilenetv3_small_050", "encoder_depth": 3,
-               "decoder_channels": [16, 8, 8]}  # fmt: skip
-    from dfad_seg.exporting import export
-    from dfad_seg.segmentors import build_segmentor, save_segmentor
-
-    torch.manual_seed(0)
-    save_segmentor(tmp_path / "teacher.pt", build_segmentor(num_classes=4, **teacher))
-    keys |= {
-        "teacher": {"source": "saved", "checkpoint": str(tmp_path / "teacher.pt")},
-        "student": {"source": "cut", "macs": 0.6, "importance": "magnitude", "compensate": False},
-        "generator": {"type": "dcgan", "latent_dim": 8, "width": 4},
-        "priors": {},
-    }
-    (tmp_path / "game.yaml").write_text(yaml.safe_dump({"method": "dfad", "log_every": 1, **keys}))
-    student = MODELS.build({"type": "DataFreeStudent", "game": str(tmp_path / "game.yaml")})
-    parameters = [sum(p.numel() for p in network.parameters()) for network in (student, student.experiment.teacher)]
-    assert parameters[0] < parameters[1]
-    written = export(student.segmentor.eval(), tmp_path / "out", format="mmseg")
-    assert sorted(file.name for file in written.path.iterdir()) == ["student.pth", "student.py"]
 
 
 def test_the_shipped_configs_are_whole(helpers, monkeypatch):

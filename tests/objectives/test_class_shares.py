@@ -84,16 +84,6 @@ def test_labels_may_be_finer_than_features_and_come_in_parts(norm):
     assert not exact._inputs
 
 
-def test_its_state_goes_on_where_it_was(norm):
-    first, second = (ClassShares(norm, torch.ones(4) / 4) for _ in range(2))
-    for i in range(3):
-        watched(first, norm, drawn(TRUE, seed=i), seed=i)
-    second.load_state_dict(first.state_dict())
-    results = [watched(e, norm, drawn(TRUE, seed=9), seed=9) for e in (first, second)]
-    assert torch.equal(*results)
-    assert not any(name.startswith("_norm") for name in first.state_dict())
-
-
 def network(seed=0, channels=24, classes=5, kernel=1):
     torch.manual_seed(seed)
     body = nn.Sequential(

@@ -10,14 +10,7 @@ from torch import nn
 from dfad_seg.common.errors import InputError
 from dfad_seg.objectives import BatchNormPrior, GeneratorObjective, build_priors
 from dfad_seg.objectives.discrepancy import log_mae
-from dfad_seg.objectives.priors import (
-    ActivationMagnitude,
-    Scene,
-    class_balance,
-    layout_consistency,
-    one_hot,
-)
-from dfad_seg.segmentors import build_segmentor
+from dfad_seg.objectives.priors import ActivationMagnitude, Scene, class_balance, layout_consistency, one_hot
 
 
 def teacher_with(mean, var):
@@ -39,14 +32,6 @@ def test_batch_norm_prior_by_hand():
     x = torch.tensor([2.0, 4.0]).view(2, 1, 1, 1).expand(2, 1, 1, 2).contiguous()
     teacher = teacher_with([1.0], [4.0])
     assert watched(teacher, x).item() == pytest.approx(abs(3 - 1) / 2 + abs(1 - 2) / 2, rel=1e-4)
-
-
-def test_batch_norm_prior_is_small_for_matching_statistics():
-    x = torch.randn(16, 3, 8, 8)
-    mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
-    matched = watched(teacher_with(mean.tolist(), var.tolist()), x)
-    shifted = watched(teacher_with((mean + 1).tolist(), var.tolist()), x)
-    assert matched.item() < 1e-3 < shifted.item()
 
 
 def test_dead_channels_and_pooled_layers_are_left_out():
@@ -160,28 +145,3 @@ def test_activation_magnitude_is_that_of_the_classifiers_input(head):
     assert value.item() == pytest.approx(-2 * images[:, 0].mean().item())
     value.backward()
     assert images.grad[:, 0].abs().min() > 0 and not head._forward_pre_hooks
-
-
-def test_activation_magnitude_finds_the_head_of_a_real_network():
-    teacher = build_segmentor("torchvision", num_classes=5, arch="lraspp_mobilenet_v3_large").eval()
-    prior = ActivationMagnitude(teacher)
-    with prior.watch():
-        teacher(torch.rand(1, 3, 32, 32))
-    assert prior(None).item() < 0
-
-
-def test_activation_magnitude_of_a_classifier():
-    teacher = nn.Sequential(nn.Flatten(), nn.Linear(12, 7), nn.Linear(7, 5))
-    teacher.num_classes = 5
-    prior = ActivationMagnitude(teacher)
-    assert prior.head is teacher[2]
-
-
-def test_activation_magnitude_needs_a_head():
-    with pytest.raises(InputError, match="no convolution or linear layer with one output per class"):
-        ActivationMagnitude(nn.Sequential(nn.Conv2d(3, 4, 1)))
-
-
-def test_unknown_prior_suggests_the_nearest():
-    with pytest.raises(InputError, match="unknown prior 'one_hott'. Did you mean 'one_hot'"):
-        build_priors({"one_hott": 1.0}, nn.Identity())

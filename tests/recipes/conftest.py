@@ -1,14 +1,16 @@
 """A finished tiny experiment on tiny street scenes, made once by the tools themselves."""
 
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from conftest_pipeline import STUDENT, call_tool, tiny, write
 
-sys.path.insert(0, str(Path(__file__).parent))
 
-from conftest_pipeline import STUDENT, call_tool, tiny, write  # noqa: E402
+@pytest.fixture(autouse=True)
+def plain_charts(request, monkeypatch):
+    """No curves are drawn, which takes longer than such a run; test_run_report.py has them."""
+    if request.module.__name__ != "test_run_report":
+        monkeypatch.setattr("dfad_seg.runs.report.curves_svg", lambda *_, **__: "<svg></svg>")
 
 
 @pytest.fixture(scope="session")
@@ -17,11 +19,23 @@ def world(tmp_path_factory, tiny_scenes):
     folder = tmp_path_factory.mktemp("world")
     teacher_file = folder / "teacher_run" / "teacher.pt"
     saved = {"source": "saved", "checkpoint": str(teacher_file)}
-    teacher_section = {"source": "smp", "arch": "DeepLabV3Plus", "encoder_name": "mobilenet_v2", "decoder_channels": 16}
+    teacher_section = {
+        "source": "smp",
+        "arch": "DeepLabV3Plus",
+        "encoder_name": "tu-test_resnet",
+        "decoder_channels": 16,
+    }
     game = {"student": STUDENT, "teacher": saved, "student_steps": 2}
     configs = {
         "supervised": tiny(
-            "supervised", tiny_scenes, teacher=teacher_section, training_data={"num_workers": 0}, iterations=2
+            "supervised",
+            tiny_scenes,
+            teacher=teacher_section,
+            training_data={"num_workers": 0},
+            iterations=12,
+            student_optimizer={"type": "sgd", "lr": 0.1},
+            save_every=0,
+            log_every=6,
         ),
         "distill_with_data": tiny(
             "distill_with_data", tiny_scenes, teacher=saved, student=STUDENT, training_data={"num_workers": 0}
@@ -33,3 +47,11 @@ def world(tmp_path_factory, tiny_scenes):
     paths = {name: write(folder / f"{name}.yaml", values) for name, values in configs.items()}
     assert call_tool("train", paths["supervised"], "--work-dir", teacher_file.parent) == 0
     return SimpleNamespace(folder=folder, configs=configs, paths=paths, teacher=teacher_file, data=tiny_scenes)
+
+
+@pytest.fixture(scope="session")
+def dfad_run(world):
+    """The directory of a finished run of `world.paths["dfad"]`. Do not write to it."""
+    path = world.folder / "dfad_run"
+    assert call_tool("train", world.paths["dfad"], "--work-dir", path) == 0
+    return path

@@ -8,7 +8,7 @@ import yaml
 from dfad_seg.cli import main
 
 REPOSITORY = Path(__file__).parent.parent.parent
-STUDENT = {"source": "smp", "arch": "DeepLabV3Plus", "encoder_name": "tu-mobilenetv3_small_050", "decoder_channels": 16}
+STUDENT = {"source": "smp", "arch": "DeepLabV3Plus", "encoder_name": "tu-test_efficientnet", "decoder_channels": 16}
 
 
 def command(tool, *arguments):
@@ -32,6 +32,7 @@ def tiny(method, data, **changes):
         "student_optimizer": {"type": "sgd", "lr": 0.01},
         "log_every": 1,
         "save_every": 1,
+        "report": "short",
     }
     return {k: v for k, v in (common | changes).items() if v is not ...}
 

@@ -61,32 +61,6 @@ def test_the_time_of_the_cut_is_time_of_the_run(cut_config, tmp_path, monkeypatc
     assert Run(tmp_path / "run").lines[0]["elapsed_s"] > 1
 
 
-def test_a_dry_run_tells_what_the_student_costs_without_training_a_generator(cut_config, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("dfad_seg.recipes.cutting.rehearse", None)
-    assert call_tool("train", cut_config, "--work-dir", tmp_path / "run", "--dry-run") == 0
-    costs = [line.split() for line in capsys.readouterr().out.splitlines() if line.endswith("GFLOPs")]
-    teacher, student = costs[:2]
-    assert 0.58 <= float(student[-2]) / float(teacher[-2]) <= 0.62
-
-
-@pytest.mark.parametrize(
-    ("method", "changes", "says"),
-    [
-        ("dfad", {"macs": 0.01}, "cannot be reached"),
-        ("dfad", {"parameters": 0.5}, "one budget"),
-        ("dfad", {}, "give it priors"),
-        ("random_noise", {}, "needs the images of a generator"),
-    ],
-)
-def test_what_cannot_be_cut_is_said_in_one_line_and_leaves_nothing(world, tmp_path, capsys, method, changes, says):
-    values = world.configs[method] | {"student": {"source": "cut", "macs": 0.6, "rehearsal": 1, "images": 2} | changes}
-    if changes:
-        values["priors"] = {"batch_norm_prior": 1.0}
-    code = call_tool("train", write(tmp_path / "cut.yaml", values), "--work-dir", tmp_path / "run")
-    error = capsys.readouterr().err
-    assert code == 2 and says in error and "Traceback" not in error and not (tmp_path / "run").exists()
-
-
 def test_the_adjustment_is_in_the_student_before_it_trains():
     torch.manual_seed(0)
     teacher = build_segmentor("smp", num_classes=4, arch="Unet", encoder_name="resnet18").eval()

@@ -15,11 +15,9 @@ from dfad_seg.recipes.calibration import generated_images, load_generator
 from dfad_seg.segmentors import file_sha256
 
 
-@pytest.fixture(scope="module")
-def run(world, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("distilled") / "run"
-    assert call_tool("train", world.paths["dfad"], "--work-dir", folder) == 0
-    return folder
+@pytest.fixture
+def run(dfad_run):
+    return dfad_run
 
 
 @pytest.mark.slow

@@ -12,9 +12,8 @@ from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.config import load_config
-from dfad_seg.exporting import export
 from dfad_seg.recipes.inspect import describe, starting_config
-from dfad_seg.segmentors import build_segmentor, compare, inspect_file
+from dfad_seg.segmentors import compare, inspect_file
 
 
 def smp_file(path, arch="DeepLabV3Plus", encoder="resnet18", classes=11, **options):
@@ -44,11 +43,6 @@ def test_smp_is_recognised(tmp_path, arch, encoder, options):
     network = getattr(smp, arch)(encoder, encoder_weights=None, classes=7, **options)
     assert found.parameters == sum(p.numel() for p in network.parameters())
     assert found.batch_norms == sum(isinstance(m, nn.BatchNorm2d) for m in network.modules())
-
-
-def test_an_unusual_smp_network_gets_placeholders(tmp_path):
-    found = inspect_file(smp_file(tmp_path / "t.pth", "Linknet", "vgg11"))
-    assert not found.exact and found.num_classes == 11 and "placeholders" in found.hints[0]
 
 
 def test_networks_that_the_file_cannot_tell_apart_are_all_named(tmp_path):
@@ -99,19 +93,6 @@ def test_other_origins(tmp_path):
         inspect_file(tmp_path / "nowhere.pth")
 
 
-def test_code_in_a_file_is_never_run(tmp_path):
-    witness = tmp_path / "witness"
-
-    class Evil:
-        def __reduce__(self):
-            return (open, (str(witness), "w"))
-
-    torch.save({"state_dict": Evil()}, tmp_path / "evil.pth")
-    with pytest.raises(InputError, match="Python objects"):
-        inspect_file(tmp_path / "evil.pth")
-    assert not witness.exists()
-
-
 def test_programs_are_loaded_only_if_trusted(tmp_path, monkeypatch):
     scripted(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Softmax(1)), tmp_path / "t.pt")
     with monkeypatch.context() as patch:
@@ -120,14 +101,6 @@ def test_programs_are_loaded_only_if_trusted(tmp_path, monkeypatch):
     assert found.source == "torchscript" and found.num_classes is None and not found.exact
     found = inspect_file(tmp_path / "t.pt", trust=True)
     assert found.num_classes == 4 and found.batch_norms == 1 and any("probabilities" in hint for hint in found.hints)
-
-
-def test_a_file_that_we_exported_says_what_it_is(tmp_path):
-    torch.manual_seed(0)
-    segmentor = build_segmentor("smp", num_classes=3, arch="DeepLabV3Plus", encoder_name="tu-mobilenetv3_small_050")
-    segmentor.classes = ("a", "b", "c")
-    found = inspect_file(export(segmentor, tmp_path / "s.torchscript", format="torchscript").path)
-    assert found.classes == ("a", "b", "c") and found.options["mean"] == [0, 0, 0]
 
 
 def test_a_teacher_that_cannot_be_cut_gets_another_student(tmp_path, capsys):
@@ -140,7 +113,7 @@ def test_a_teacher_that_cannot_be_cut_gets_another_student(tmp_path, capsys):
 def test_the_tool_on_a_file_of_a_run(world, tmp_path, capsys):
     assert call_tool("inspect", world.teacher) == 0
     printed = capsys.readouterr().out
-    assert "a file of this program: smp DeepLabV3Plus mobilenet_v2" in printed and "bicyclist" in printed
+    assert "a file of this program: smp DeepLabV3Plus tu-test_resnet" in printed and "bicyclist" in printed
     assert "on noise of 128x128: logits" in printed and "source: saved" in printed
     values = yaml.safe_load(printed.partition("a config to start from:\n")[2])
     assert values["teacher"] == {"source": "saved", "checkpoint": str(world.teacher)}

@@ -9,7 +9,7 @@ from conftest_pipeline import call_tool, write
 
 from dfad_seg.config import parse_config
 from dfad_seg.recipes import precision
-from dfad_seg.recipes.precision import bf16_gain, resolve_precision
+from dfad_seg.recipes.precision import resolve_precision
 
 SMP = {"source": "smp", "arch": "Unet", "encoder_name": "resnet18"}
 PLAIN = {"method": "random_noise", "num_classes": 3, "teacher": SMP, "student": SMP}
@@ -28,17 +28,6 @@ def test_auto_takes_bf16_only_where_it_is_faster_and_says_so(monkeypatch, capsys
     assert resolved(monkeypatch, 3.0, decided="32-true") == "32-true"
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     assert resolved(monkeypatch, 0.5, cuda=True) == "bf16-mixed"
-
-
-def test_a_named_precision_is_not_measured(monkeypatch):
-    monkeypatch.setattr(precision, "bf16_gain", lambda: pytest.fail("measured"))
-    assert resolve_precision(parse_config(PLAIN | {"precision": "bf16-mixed"}), cuda=False) == "bf16-mixed"
-
-
-def test_the_measurement_is_made_once():
-    bf16_gain.cache_clear()
-    first = bf16_gain()
-    assert first > 0 and bf16_gain() == first and bf16_gain.cache_info().misses == 1
 
 
 def test_a_run_keeps_the_precision_that_it_began_with(world, tmp_path, monkeypatch):
@@ -66,10 +55,3 @@ def test_profile_leaves_a_trace_and_names_the_operators(world, tmp_path, capsys)
         for event in trace["traceEvents"]
     )
     assert [p.name for p in (tmp_path / "run").glob(".*")] == []
-
-
-@pytest.mark.parametrize(("number", "says"), [("-1", "--profile -1"), ("1", "it begins after 2")])
-def test_a_profile_that_cannot_be_made_is_refused(world, tmp_path, capsys, number, says):
-    config = write(tmp_path / "config.yaml", world.configs["random_noise"] | {"iterations": 2})
-    assert call_tool("train", config, "--work-dir", tmp_path / "run", "--profile", number) == 2
-    assert says in capsys.readouterr().err and not (tmp_path / "run").exists()

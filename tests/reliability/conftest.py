@@ -1,15 +1,16 @@
 """A server of processes, and an undisturbed run to compare with."""
 
-import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from harness import Server, tiny_config
 
-sys.path.insert(0, str(Path(__file__).parent))
 
-from harness import Server, tiny_config  # noqa: E402
+@pytest.fixture(autouse=True)
+def plain_charts(monkeypatch):
+    """No curves are drawn, as in the server's processes."""
+    monkeypatch.setattr("dfad_seg.runs.report.curves_svg", lambda *_, **__: "<svg></svg>")
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,11 @@ def warm():
     import segmentation_models_pytorch  # noqa: F401
     import torch
 
+    import dfad_seg.recipes.train
+    import dfad_seg.runs.report
+
+    # Curves take longer than such a run; the report is written without them.
+    dfad_seg.runs.report.curves_svg = lambda *_, **__: "<svg></svg>"
     # No backward pass here: a process that has made one cannot make another after a fork.
     torch.set_num_threads(1)
 

@@ -10,15 +10,14 @@ import torch
 from harness import tiny_config
 from PIL import Image
 
-from dfad_seg.cli import main
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.images import IndexReader, read_photo
+from dfad_seg.common.images import read_photo
 from dfad_seg.config import load_config
 from dfad_seg.recipes.sources import open_source
 from dfad_seg.runs import read_checkpoint
 from dfad_seg.runs.checkpoints import FORMAT as CHECKPOINT_FORMAT
 from dfad_seg.runs.checkpoints import VERSION as CHECKPOINT_VERSION
-from dfad_seg.segmentors import build_segmentor, load_segmentor, read_state_dict
+from dfad_seg.segmentors import load_segmentor, read_state_dict
 
 
 class Attack:
@@ -79,12 +78,6 @@ def test_scoring_the_run_of_a_stranger_runs_nothing_of_it(tmp_path, tiny_scenes)
     assert not (tmp_path / "owned").exists()
 
 
-@pytest.mark.parametrize("source", ["torchscript", "torch_export"])
-def test_programs_need_trust(tmp_path, source):
-    with pytest.raises(InputError, match="is a program.*trust: true"):
-        build_segmentor(source, num_classes=2, path=tmp_path / "x.pt", mean=[0, 0, 0], std=[1, 1, 1])
-
-
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n"
     for before, name in zip("abcdefghi", "bcdefghij", strict=True)
@@ -103,8 +96,10 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("method: 2001-99-99", "not valid YAML"),
         ("# " + "x" * 2**21, "at most 1048576"),
         ("method: \x00", "not valid YAML"),
+        ("method: dfad\nmethod: dfad", "the key 'method' is there twice"),
+        ("- method", "must hold a mapping"),
     ],
-    ids=["laughs", "itself", "apply", "name", "deep", "digits", "date", "long", "null"],
+    ids=["laughs", "itself", "apply", "name", "deep", "digits", "date", "long", "null", "twice", "list"],
 )
 def test_yaml_is_plain_and_small(tmp_path, monkeypatch, text, says):
     monkeypatch.chdir(tmp_path)
@@ -112,8 +107,9 @@ def test_yaml_is_plain_and_small(tmp_path, monkeypatch, text, says):
     with pytest.raises(InputError, match=says) as refused:
         load_config("c.yaml")
     assert len(str(refused.value)) < 600 and not (tmp_path / "owned").exists()
-    with pytest.raises(InputError):
-        load_config(tiny_config(tmp_path, tmp_path), [f"method={text.removeprefix('method: ')}"])
+    if text.startswith("method: "):
+        with pytest.raises(InputError):
+            load_config(tiny_config(tmp_path, tmp_path), [text.replace(": ", "=", 1)])
 
 
 def png(width, height, data=b""):
@@ -133,49 +129,8 @@ def jpeg(width, height):
     return bytes(data)
 
 
-@pytest.mark.parametrize("read", [read_photo, IndexReader().read])
-@pytest.mark.parametrize("content", [png(60000, 60000), jpeg(60000, 60000), png(2**31 - 1, 2**31 - 1)])
-def test_headers_of_giant_images_are_refused(tmp_path, read, content):
-    path = tmp_path / "a.png"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match="more than 80 million pixels|not a readable"):
-        read(path)
-
-
 def test_postscript_under_a_false_name_is_not_handed_to_an_interpreter(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(x) print\n%%EOF\n")
     with pytest.raises(InputError, match="not a readable image file"):
         read_photo(path)
-
-
-def test_a_tensor_that_claims_terabytes(tmp_path):
-    path = tmp_path / "w.pt"
-    torch.save({"weight": torch.zeros(1).expand(2**40)}, path)
-    assert path.stat().st_size < 10_000
-    with pytest.raises(InputError, match="repeat their values"):
-        read_state_dict(path)
-
-
-def damaged_states(state):
-    yield "no networks", {k: v for k, v in state.items() if k != "networks"}
-    yield "networks of another shape", state | {"networks": {"student": {"weight": torch.zeros(3)}}}
-    yield "networks no mapping", state | {"networks": 5}
-    yield "memory no mapping", state | {"memory": [1]}
-    yield "optimizers empty", state | {"optimizers": {}}
-    yield "meters no tensors", state | {"meters": {"sums": {"a": "b"}, "counts": {}}}
-    yield "iteration a text", state | {"iteration": "three"}
-
-
-def test_a_checkpoint_of_this_run_with_a_strange_content(tmp_path, tiny_scenes, capsys):
-    config = tiny_config(tmp_path, tiny_scenes, iterations=2, save_every=1, evaluation=...)
-    run = tmp_path / "run"
-    command = ["train", str(config), "--work-dir", str(run)]
-    assert main(command) == 0
-    newest = sorted((run / "checkpoints").iterdir())[-1]
-    state = torch.load(newest, weights_only=True)
-    for name, damaged in damaged_states(state):
-        torch.save(damaged, newest)
-        code = main([*command, "--resume", str(newest)])
-        said = capsys.readouterr().err
-        assert code == 2 and "Traceback" not in said and "error: " in said, (name, said)

@@ -126,9 +126,3 @@ def test_charts_take_any_curve():
     flat = curves_svg("flat", {"a": ([1], [0.0]), "$\\frac$": ([1, 2], [1e-9, 1e9])})
     assert flat.startswith("<svg") and "frac" in flat
     assert json.dumps(evenly(list(range(10)), 4)) == "[0, 3, 6, 9]" and evenly([1, 2], 4) == [1, 2]
-
-
-def test_a_later_value_for_a_step_counts(tmp_path):
-    records = [evaluation(10, (0.1, 0.1, 0.1)), evaluation(10, (0.9, 0.9, 0.9))]
-    titles = [title for title, _ in content(make_run(tmp_path / "run", records=records))["charts"]]
-    assert titles == ["scores on the way"]

@@ -5,12 +5,10 @@ import json
 import os
 
 import pytest
-import torch
-from samples import CLASSES, PROVENANCE, SUMMARY, evaluation, make_run, training
+from samples import CLASSES, PROVENANCE, SUMMARY, evaluation, make_run
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.values import validated
-from dfad_seg.evaluation import metrics_from_confusion
 from dfad_seg.runs import Run, note_score, update_summary, write_report
 from dfad_seg.runs.records import Score
 from dfad_seg.runs.tables import class_table, headline, network_table
@@ -101,15 +99,3 @@ def test_the_last_evaluation_counts_until_there_is_a_score(tmp_path):
     assert Run(run).score("student", weights="last").mIoU == 0.4 and Run(run).score("student").mIoU == pytest.approx(
         0.3
     )
-
-
-def test_what_a_score_tells_beside_its_values():
-    matrix = torch.tensor([[80, 10, 0], [9, 1, 0], [0, 0, 0]])
-    metrics = metrics_from_confusion(matrix, CLASSES)
-    score = Score.measured(metrics, network="student", split="val")
-    assert score.largest_prediction == pytest.approx(0.89)
-
-
-def test_a_line_that_a_crash_cut_off_ends_the_records(tmp_path):
-    run = make_run(tmp_path / "run", records=[training(1), training(2)])
-    assert [record["step"] for record in Run(run).records] == [1, 2] and Run(run).seconds == 6.0

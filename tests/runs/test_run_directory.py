@@ -46,13 +46,6 @@ def test_work_dir_that_holds_something_is_not_touched(tmp_path):
         start(tmp_path / "notes.txt")
 
 
-def test_what_a_start_that_was_killed_left_is_no_obstacle_and_goes(tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / ".config.yaml.x1.tmp").write_text("seed")
-    start(tmp_path / "run")
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "metrics.jsonl"}
-
-
 def test_resume_drops_what_will_be_measured_again(tmp_path):
     path = start(tmp_path / "run", steps=(10, 20, 30))
     with open(path / "metrics.jsonl", "a") as handle:
@@ -114,13 +107,6 @@ def test_what_messages_advise_may_change_and_the_experiment_may_not(tmp_path, ch
             RunDirectory.resume(path, config.replace(*change), step=0, tensorboard=False)
     with pytest.raises(InputError, match="no run to resume"):
         RunDirectory.resume(tmp_path / "nothing", config, step=0, tensorboard=False)
-
-
-def test_discard_removes_everything(tmp_path):
-    run = RunDirectory.start(tmp_path / "run", CONFIG, tensorboard=False)
-    run.log(1, {"train/loss": 1.0})
-    run.discard()
-    assert not run.path.exists()
 
 
 def test_a_flipped_bit_costs_the_way_back_to_the_checkpoint_before(tmp_path):

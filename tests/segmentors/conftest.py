@@ -1,7 +1,5 @@
 """A small network and its exported forms, for the tests of the sources."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 from types import SimpleNamespace

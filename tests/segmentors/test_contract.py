@@ -1,7 +1,5 @@
 """What every segmentor does, whatever its source. A new source is one more entry of `CASES`."""
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ NUM_CLASSES = 5
 PLAIN = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
 
 CASES: dict[str, dict[str, Any]] = {
-    "smp": {"source": "smp", "arch": "deeplabv3plus", "encoder_name": "tu-mobilenetv3_small_050"},
+    "smp": {"source": "smp", "arch": "deeplabv3plus", "encoder_name": "tu-test_efficientnet"},
     "smp_any_size": {"source": "smp", "arch": "Unet", "encoder_name": "resnet18", "encoder_depth": 3,
                      "decoder_channels": [16, 8, 8]},
     "torchvision": {"source": "torchvision", "arch": "deeplabv3_mobilenetv2"},
@@ -116,11 +114,6 @@ def test_autocast_and_channels_last_stay_close(segmentor: Segmentor) -> None:
     assert (logits - exact).abs().max() < 0.1 * exact.abs().max() + 0.05
 
 
-def test_state_has_the_networks_keys_under_one_prefix(segmentor: Segmentor) -> None:
-    own = segmentor.network_state_dict()
-    assert [f"network.{key}" for key in own] == list(segmentor.state_dict())
-
-
 # ---- normalisation, against the plain network called by hand ----
 
 
@@ -150,18 +143,6 @@ def test_bgr_on_the_255_scale() -> None:
     seen = segmentor(images)
     torch.testing.assert_close(seen[:, 0], blue)
     torch.testing.assert_close(seen[:, 2], red)
-
-
-def test_parity_with_plain_smp() -> None:
-    torch.manual_seed(2)
-    segmentor = build_segmentor(
-        "smp", num_classes=4, arch="DeepLabV3Plus", encoder_name="tu-mobilenetv3_small_050"
-    ).eval()
-    images = torch.rand(2, 3, 32, 48)
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    by_hand = (images - mean[:, None, None]) / std[:, None, None]
-    with torch.no_grad():
-        torch.testing.assert_close(segmentor(images), segmentor.network(by_hand))
 
 
 def test_low_resolution_logits_are_resized_bilinearly() -> None:
@@ -197,8 +178,7 @@ class Answers(nn.Module):
 def test_output_forms(answer: Any, output: Any) -> None:
     images = torch.rand(1, 3, 4, 4)
     assert torch.equal(
-        Segmentor(Answers(answer), num_classes=3, mean=[0, 0, 0], std=[1, 1, 1], output=output)(images),
-        images,
+        Segmentor(Answers(answer), num_classes=3, mean=[0, 0, 0], std=[1, 1, 1], output=output)(images), images
     )
 
 
@@ -234,12 +214,6 @@ def test_unusable_images(images: Any, says: str) -> None:
         Segmentor(Probe(), num_classes=3)(images)
 
 
-def test_single_image_in_training_mode_says_what_to_do() -> None:
-    segmentor = build_segmentor("torchvision", num_classes=3, arch="deeplabv3_mobilenetv2").train()
-    with pytest.raises(InputError, match="at least 2"):
-        segmentor(torch.rand(1, 3, 16, 16))
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -262,19 +236,10 @@ def test_bad_options(options: dict[str, Any]) -> None:
     ("mean", "std", "scale", "says"),
     [
         (0.485, 0.229, 1, None),
-        (0.0, 1.0, 1, None),
-        (0.5, 0.5, 1, None),
-        (0.485, 1.0, 1, None),
         (123.7, 58.4, 255, None),
-        (123.7, 1.0, 255, None),
-        (0.0, 1.0, 255, None),
-        (0.0, 255.0, 255, None),
         (127.5, 127.5, 255, None),
         (123.7, 58.4, 1, "set input_scale to 255"),
-        (123.7, 1.0, 1, "set input_scale to 255"),
-        (0.0, 255.0, 1, "set input_scale to 255"),
         (0.485, 0.229, 255, "set input_scale to 1"),
-        (0.485, 1.0, 255, "set input_scale to 1"),
         (123.7, 0.229, 255, "units of"),
         (0.485, 58.4, 1, "units of"),
         (float("nan"), 1.0, 1, "finite"),
@@ -288,12 +253,3 @@ def test_a_normalisation_in_the_wrong_unit_is_refused(mean: float, std: float, s
         return
     with pytest.raises(InputError, match=says):
         Segmentor(Probe(), **options)
-
-
-def test_training_still_works_when_not_frozen() -> None:
-    torch.manual_seed(0)
-    segmentor = build_segmentor("smp", num_classes=3, arch="DeepLabV3Plus", encoder_name="tu-mobilenetv3_small_050")
-    before = state_hash(segmentor)
-    segmentor.train()(torch.rand(2, 3, 32, 32)).mean().backward()
-    assert all(parameter.grad is not None for parameter in segmentor.parameters())
-    assert state_hash(segmentor) != before  # the running statistics moved

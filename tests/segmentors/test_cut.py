@@ -1,7 +1,5 @@
 """Students cut out of their teachers: widths, budgets, compensation, files."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 
@@ -10,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.values import validated
 from dfad_seg.segmentors import (
     Cut,
     CutOptions,
@@ -90,9 +87,7 @@ def muted(teacher: Segmentor, made: Cut) -> Segmentor:
 
 NETWORKS = {
     "blocks": None,
-    "deeplabv3plus": {"source": "smp", "arch": "DeepLabV3Plus", "encoder_name": "mobilenet_v2"},
     "unet": {"source": "smp", "arch": "Unet", "encoder_name": "resnet18", "decoder_channels": [32, 32, 16, 16, 8]},
-    "torchvision": {"source": "torchvision", "arch": "lraspp_mobilenet_v3_large"},
     "convnext": {"source": "smp", "arch": "Unet", "encoder_name": "tu-convnext_atto"},
 }
 
@@ -126,11 +121,6 @@ def test_parameters_are_a_budget_too_and_every_importance_meets_it(importance: s
     teacher = blocks()
     made = cut(teacher, CutOptions(parameters=share, importance=importance), SIZE, images(4))
     assert 0.97 * share <= count_parameters(made.student) / count_parameters(teacher) <= share
-
-
-def test_the_classes_are_never_cut() -> None:
-    made = cut(blocks(), CutOptions(macs=0.3, **PLAIN), SIZE)
-    assert made.rows and "head:out" not in made.rows
 
 
 def test_channels_that_others_can_stand_in_for_go_first_and_nothing_is_lost() -> None:
@@ -176,12 +166,6 @@ def test_a_cut_student_is_rebuilt_from_its_file(tmp_path: Any) -> None:
         loaded = load_segmentor(tmp_path / f"{number}.pt")
         assert torch.equal(loaded(images()), network(images())) and loaded.classes == tuple("abcde")
     assert count_flops(again, SIZE) == pytest.approx(0.25 * count_flops(teacher, SIZE), rel=0.06)
-
-
-def test_a_cut_of_code_needs_trust(tmp_path: Any) -> None:
-    save_segmentor(tmp_path / "cut.pt", cut(blocks(), CutOptions(macs=0.5, **PLAIN), SIZE).student)
-    with pytest.raises(InputError, match="runs code"):
-        load_segmentor(tmp_path / "cut.pt")
 
 
 def spec_of(**changes: Any) -> dict[str, Any]:
@@ -235,9 +219,3 @@ def test_group_convolutions_and_shared_layers_keep_their_width() -> None:
     assert grouped == {"block.0"}
     shared = {width.name for width in find_widths(blocks(shared=True), SIZE)[0]}
     assert shared == {"block.0"}
-
-
-def test_options_are_checked() -> None:
-    for values in ({}, {"macs": 0.5, "parameters": 0.5}):
-        with pytest.raises(InputError, match="one budget"):
-            validated(CutOptions, values, "student")

@@ -1,7 +1,5 @@
 """What is known of MMSegmentation's files without its packages: reading its checkpoints, and what its absence says."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import sys
@@ -14,7 +12,7 @@ import torch
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.segmentors import build_segmentor, load_segmentor, read_state_dict, save_segmentor
-from dfad_seg.segmentors.mmseg_files import plain_classes, recorded_classes, runs_code
+from dfad_seg.segmentors.mmseg_files import runs_code
 
 WEIGHTS = {"backbone.conv.weight": torch.arange(4.0), "decode_head.conv_seg.bias": torch.ones(2)}
 BUFFER = "mmengine.logging.history_buffer"
@@ -83,27 +81,6 @@ def test_even_allowed_names_stand_for_nothing(tmp_path):
 
     torch.save({"state_dict": WEIGHTS, "extra": Asks()}, tmp_path / "getattr.pth")
     assert type(read_tensors(tmp_path / "getattr.pth")["extra"]).__name__ == "Inert"
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ({"meta": {"dataset_meta": {"classes": ("a", "b"), "palette": [(0, 1, 2), (3, 4, 5)]}}},
-         (["a", "b"], [[0, 1, 2], [3, 4, 5]])),
-        ({"meta": {"CLASSES": ["a", "b"], "PALETTE": [[0, 1, 2], [3, 4, 5]]}}, (["a", "b"], [[0, 1, 2], [3, 4, 5]])),
-        ({"meta": {"dataset_meta": {"classes": ["a", "b"], "palette": [[0, 1, 2]]}}}, (["a", "b"], None)),
-        ({"meta": {"CLASSES": None}}, (None, None)),
-        ({"meta": "text"}, (None, None)),
-        ({}, (None, None)),
-        (torch.ones(1), (None, None)),
-    ],
-)  # fmt: skip
-def test_recorded_classes(content, expected):
-    assert recorded_classes(content) == expected
-
-
-def test_classes_that_are_no_names():
-    assert plain_classes(5, None) == plain_classes([1, 2], [[0, 0, 0]]) == (None, None)
 
 
 @pytest.mark.parametrize(

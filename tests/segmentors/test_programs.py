@@ -1,7 +1,5 @@
 """Networks that come as a program: tried when they are opened, and never what they only seem to be."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,10 +92,9 @@ def test_what_cannot_serve_is_refused_when_it_is_opened(tmp_path: Path, name: st
         (Call(doubled), {}, 4, None),
         (Call(resized, stride=4), {}, 1, (40, 56)),
         (Call(flattened), {"size": (72, 48)}, 1, (72, 48)),
-        (Call(resized, stride=4), {"size": (256, 512)}, 1, (256, 512)),
         (Call(one_image), {}, 1, None),
     ],
-    ids=["any size", "half", "stride", "resized", "flattened", "large", "single images"],
+    ids=["any size", "half", "stride", "resized", "flattened", "single images"],
 )
 def test_the_sizes_that_a_trace_takes_are_found_out(
     tmp_path: Path, network: nn.Module, options: dict[str, Any], stride: int, fixed: Any
@@ -127,20 +124,6 @@ def test_programs_answer_as_the_original(
     with torch.no_grad():
         torch.testing.assert_close(segmentor(images), expected(images))
         torch.testing.assert_close(segmentor.to("cpu")(images), expected(images))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize(("source", "kind"), PROGRAMS)
-def test_programs_move_to_the_gpu(opaque: dict[str, Path], source: str, kind: str) -> None:
-    images = torch.rand(2, 3, 32, 48)
-    segmentor = freeze(build_segmentor(source, num_classes=5, path=opaque[kind], trust=True, **PLAIN))
-    before = segmentor(images)
-    images = images.cuda().requires_grad_()
-    logits = segmentor.cuda()(images)
-    torch.testing.assert_close(logits.detach().cpu(), before, atol=1e-2, rtol=1e-2)
-    logits.sum().backward()
-    assert images.grad.abs().sum() > 0
-    torch.testing.assert_close(segmentor.cpu()(images.detach().cpu()), before)
 
 
 @pytest.mark.parametrize("source", ["torchscript", "torch_export"])

@@ -1,7 +1,5 @@
 """Every architecture of smp at every size: the stride and the least size that it needs, padding, or one message."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The sources' own options, and their errors."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,28 +8,13 @@ from typing import Any
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from safetensors.torch import load_file
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.segmentors import (
-    Segmentor,
-    build_segmentor,
-    count_flops,
-    count_parameters,
-    state_hash,
-)
+from dfad_seg.segmentors import Segmentor, build_segmentor, count_flops, count_parameters, state_hash
 from dfad_seg.segmentors.torchvision_source import deeplabv3_mobilenetv2
 
 PLAIN = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
 SMALL = {"arch": "DeepLabV3Plus", "encoder_name": "tu-mobilenetv3_small_050"}
-
-
-def test_building_is_deterministic_under_a_seed() -> None:
-    hashes = []
-    for seed in (0, 0, 1):
-        torch.manual_seed(seed)
-        hashes.append(state_hash(build_segmentor("smp", num_classes=3, **SMALL)))
-    assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_smp_is_smp() -> None:
@@ -39,32 +22,10 @@ def test_smp_is_smp() -> None:
     ours = build_segmentor("smp", num_classes=3, encoder_output_stride=8, decoder_channels=32, **SMALL)
     torch.manual_seed(5)
     theirs = smp.DeepLabV3Plus(
-        "tu-mobilenetv3_small_050",
-        encoder_weights=None,
-        encoder_output_stride=8,
-        decoder_channels=32,
-        classes=3,
+        "tu-mobilenetv3_small_050", encoder_weights=None, encoder_output_stride=8, decoder_channels=32, classes=3
     )
     assert state_hash(ours) == state_hash(theirs)
     assert ours.stride == 8
-
-
-@pytest.mark.parametrize(
-    ("name", "same_as"),
-    [
-        ("timm-mobilenetv3_small_100", "tu-tf_mobilenetv3_small_100"),
-        ("timm-mobilenetv3_small_050", "tu-mobilenetv3_small_050"),  # timm has no tf_ variant of this one
-    ],
-)
-def test_older_encoder_names(
-    name: str, same_as: str, recwarn: pytest.WarningsRecorder, networks: SimpleNamespace
-) -> None:
-    networks = []
-    for spelling in (name, same_as):
-        torch.manual_seed(0)
-        networks.append(build_segmentor("smp", num_classes=2, arch="deeplabv3plus", encoder_name=spelling))
-    assert state_hash(networks[0]) == state_hash(networks[1])
-    assert not [w for w in recwarn if issubclass(w.category, DeprecationWarning) and "timm-" in str(w.message)]
 
 
 @pytest.mark.parametrize("source", ["smp", "torchvision"])
@@ -87,20 +48,6 @@ def test_encoder_from_a_classification_network(source: str, tmp_path: Path) -> N
     with pytest.raises(InputError, match="missing"):
         wrong = {"arch": "DeepLabV3Plus", "encoder_name": "resnet18"}
         build_segmentor("smp", num_classes=3, encoder_checkpoint=tmp_path / "encoder.pth", **wrong)
-
-
-def test_encoder_from_the_shared_weights(shared_data: Path) -> None:
-    path = shared_data / "weights" / "mobilenet_v2_imagenet.safetensors"
-    if not path.exists():
-        pytest.skip(f"needs {path}")
-    segmentor = build_segmentor(
-        "smp", num_classes=11, arch="deeplabv3plus", encoder_name="mobilenet_v2", encoder_checkpoint=path,
-        mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5],
-    )  # fmt: skip
-    weights = load_file(path)
-    own = segmentor.network.encoder.state_dict()
-    assert all(torch.equal(own[key], value) for key, value in weights.items() if key in own)
-    assert len(set(own) & set(weights)) == len(own)
 
 
 def test_paper_student_output_stride() -> None:
@@ -132,16 +79,6 @@ def test_paper_student_matches_the_strided_backbone_where_no_dilation_is_used() 
         assert torch.equal(x, y)
         # The first block past the output stride has the same weights and no stride.
         assert torch.allclose(plain[14](x), ours["14"](y)[..., ::2, ::2], atol=1e-6)
-
-
-def test_auxiliary_classifier_is_built_on_request() -> None:
-    arch = "deeplabv3_mobilenet_v3_large"
-    with_aux = build_segmentor("torchvision", num_classes=3, arch=arch, aux_loss=True)
-    assert any(key.startswith("aux_classifier.") for key in with_aux.network_state_dict())
-    with torch.no_grad():
-        assert with_aux.eval()(torch.rand(1, 3, 33, 40)).shape == (1, 3, 33, 40)
-    with pytest.raises(InputError, match="aux_loss"):
-        build_segmentor("torchvision", num_classes=3, arch="lraspp_mobilenet_v3_large", aux_loss=True)
 
 
 # ---- factory ----
@@ -192,13 +129,10 @@ def test_factory(factory: str) -> None:
     ("name", "options", "says"),
     [
         ("{}:networks", {}, "Did you mean 'network'"),
-        ("{}", {}, "package.module:callable"),
         ("no_such_module_here:f", {}, "cannot be imported"),
         ("{}:number", {}, "not a callable"),
-        ("{}:nothing", {}, "NoneType"),
         ("{}:fails", {}, "no such weights"),
         ("{}:network", {"kwargs": {"class": 3}}, "unexpected keyword"),
-        ("{}:network", {"kwargs": [3]}, "kwargs"),
         ("{}:network", {"kwargs": {"classes": 3}, "no_mean": True}, "mean and std"),
         ("{}:segmentor", {"kwargs": {"classes": 4}, "no_mean": True}, "4 classes"),
         ("{}:segmentor", {"kwargs": {"classes": 3}}, "'mean' would be ignored"),
@@ -221,21 +155,13 @@ def test_factory_errors(factory: str, name: str, options: dict[str, Any], says: 
         ("smp", {}, "arch: this key is needed"),
         ("smp", {"arch": "Unet", "encoder_name": "resnet19"}, "Did you mean 'resnet18'"),
         ("smp", {"arch": "Unet", "encoder_name": "mobilenetv3_small_100"}, "'tu-mobilenetv3_small_100'"),
-        ("smp", {"arch": "Unet", "encoder_name": "tu-mobilenetv3_smal_100"}, "Did you mean"),
         ("smp", {"arch": "Unet", "decoder_chanels": [1]}, "Did you mean 'decoder_channels'"),
-        ("smp", {"arch": "Unet", "activation": "softmax"}, "activation: unknown key"),
         ("smp", {"arch": "Unet", "encoder_options": {"bn_eps": 0.1}}, "timm encoder"),
         ("smp", {"arch": "Unet", "encoder_options": {"checkpoint_path": "x"}}, "checkpoint_path: unknown key"),
         ("smp", {"arch": "Unet", "decoder_channels": [10**9]}, "decoder_channels"),
         ("smp", {"arch": "FPN", "decoder_channels": 8}, "arch FPN has no option 'decoder_channels'"),
-        ("smp", {**SMALL, "encoder_output_stride": 4}, "4"),
         ("torchvision", {"arch": "deeplabv3_resnet5"}, "Did you mean 'deeplabv3_resnet50'"),
-        ("torchvision", {"arch": "deeplabv3_resnet50", "stryde": 8}, "Did you mean 'stride'"),
-        (
-            "torchvision",
-            {"arch": "lraspp_mobilenet_v3_large", "output_stride": 8},
-            "no option 'output_stride'",
-        ),
+        ("torchvision", {"arch": "lraspp_mobilenet_v3_large", "output_stride": 8}, "no option 'output_stride'"),
         ("torchvision", {"arch": "deeplabv3_mobilenetv2", "encoder_weights": "coco"}, "'imagenet'"),
     ],
 )

@@ -1,7 +1,5 @@
 """The reader of tensor files: equal to torch's own on good files, one refusal on files that lie."""
 
-from __future__ import annotations
-
 import io
 import pickle
 import zipfile

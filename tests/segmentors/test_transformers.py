@@ -1,7 +1,5 @@
 """Networks of transformers, against the package itself; tiny ones from configurations, and no network access."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,17 +1,11 @@
 """Checkpoint files: containers, prefixes, refusals, and the student file."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
-import os
-import pickle
-from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import timm
@@ -34,7 +28,7 @@ from dfad_seg.segmentors import (
 )
 from dfad_seg.segmentors.containers import canonical
 
-SMP = {"source": "smp", "arch": "DeepLabV3Plus", "encoder_name": "tu-mobilenetv3_small_050"}
+SMP = {"source": "smp", "arch": "DeepLabV3Plus", "encoder_name": "tu-test_efficientnet"}
 
 
 @pytest.fixture
@@ -49,18 +43,11 @@ def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 CONTAINERS: dict[str, Any] = {
     "bare": lambda s: s,
-    "ordered": lambda s: OrderedDict(s),
     "state_dict": lambda s: {"state_dict": s, "epoch": 3},
     "model": lambda s: {"model": s, "optimizer": {"lr": 0.1}},
-    "model_state": lambda s: {"model_state": s},
-    "model_state_dict": lambda s: {"model_state_dict": s, "loss": 1.0},
-    "network": lambda s: {"network": s},
     "student": lambda s: {"student": s, "generator": {"weight": torch.zeros(2)}},
     "nested": lambda s: {"model": {"state_dict": s}},
-    "module.": lambda s: prefixed(s, "module."),
     "model.": lambda s: {"state_dict": prefixed(s, "model.")},
-    "network.": lambda s: prefixed(s, "network."),
-    "_orig_mod.": lambda s: prefixed(s, "_orig_mod."),
     "a Lightning module": lambda s: {
         "state_dict": prefixed(s, "net.")
         | {"mean": torch.ones(3), "criterion.weight": torch.ones(5), "val_metrics.confmat": torch.ones(5, 5)}
@@ -122,8 +109,7 @@ def test_what_is_left_out_is_named(segmentor: Segmentor, tmp_path: Path, network
         load_weights(segmentor, tmp_path / "a.pt")
 
 
-@pytest.mark.parametrize("name", ["convnext_atto", "resnet10t"])
-@pytest.mark.parametrize("depth", [4, 3])
+@pytest.mark.parametrize(("name", "depth"), [("convnext_atto", 3), ("resnet10t", 4)])
 def test_timms_own_names_for_an_encoder(tmp_path: Path, name: str, depth: int) -> None:
     torch.manual_seed(1)
     whole = timm.create_model(name)
@@ -174,105 +160,35 @@ def test_names_that_smp_itself_translates(tmp_path: Path) -> None:
 # ---- refusals: one error, and nothing loaded ----
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda s: s.pop("features.weight"), ["missing, 1 of 9: features.weight"]),
-        (lambda s: s.update(extra=torch.zeros(1)), ["unexpected, 1: extra"]),
-        (
-            lambda s: s.update({"features.weight": torch.zeros(8, 3, 5, 5)}),
-            ["features.weight is (8, 3, 5, 5), needed (8, 3, 3, 3)", "another architecture"],
-        ),
-        (
-            lambda s: (s.pop("norm.bias"), s.update(more=torch.zeros(1), **{"norm.weight": torch.zeros(9)})),
-            ["missing", "norm.bias", "unexpected", "more", "norm.weight is (9,)"],
-        ),
-        (
-            lambda s: s.update({"classifier.weight": torch.zeros(7, 8, 1, 1), "classifier.bias": torch.zeros(7)}),
-            ["Only the class count differs: the checkpoint has 7 classes, num_classes is 5"],
-        ),
-        (
-            lambda s: s.update({"features.weight": torch.zeros(8, 3, 3, 3, dtype=torch.int8)}),
-            ["features.weight is torch.int8"],
-        ),
-        (lambda s: s["norm.running_var"].fill_(float("nan")), ["not finite", "norm.running_var"]),
-        (lambda s: s["classifier.bias"][0].fill_(float("inf")), ["not finite", "classifier.bias"]),
-        (
-            lambda s: s.update({f"extra{i}": torch.zeros(1) for i in range(20)}),
-            ["unexpected, 20", "extra4, ... (20 in all)"],
-        ),
-    ],
-)
+def zeros(*shape: int, **options: Any) -> Tensor:
+    return torch.zeros(shape, **options)
+
+
+# (what is put into a good state, None to remove; what is said)
+MISMATCHES: list[tuple[dict[str, Tensor | None], list[str]]] = [
+    ({"features.weight": None}, ["missing, 1 of 9: features.weight"]),
+    ({"extra": zeros(1)}, ["unexpected, 1: extra"]),
+    ({f"extra{i}": zeros(1) for i in range(20)}, ["unexpected, 20", "extra4, ... (20 in all)"]),
+    ({"features.weight": zeros(8, 3, 5, 5)}, ["features.weight is (8, 3, 5, 5), needed (8, 3, 3, 3)", "another arch"]),
+    ({"norm.bias": None, "more": zeros(1), "norm.weight": zeros(9)}, ["missing", "unexpected", "norm.weight is (9,)"]),
+    ({"classifier.weight": zeros(7, 8, 1, 1), "classifier.bias": zeros(7)}, ["the checkpoint has 7 classes, num_cl"]),
+    ({"features.weight": zeros(8, 3, 3, 3, dtype=torch.int8)}, ["features.weight is torch.int8"]),
+    ({"norm.running_var": zeros(8) / 0}, ["not finite", "norm.running_var"]),
+    ({"classifier.bias": 1 / zeros(5)}, ["not finite", "classifier.bias"]),
+]
+
+
+@pytest.mark.parametrize(("change", "says"), MISMATCHES, ids=range(len(MISMATCHES)))
 def test_mismatches(
     segmentor: Segmentor, tmp_path: Path, change: Any, says: list[str], networks: SimpleNamespace
 ) -> None:
-    path = tmp_path / "weights.pt"
-    state = dict(networks.trained_tiny().state_dict())
-    change(state)
-    torch.save(state, path)
-    before = state_hash(segmentor)
+    path, before = tmp_path / "weights.pt", state_hash(segmentor)
+    state = networks.trained_tiny().state_dict() | change
+    torch.save({key: value for key, value in state.items() if value is not None}, path)
     with pytest.raises(InputError) as caught:
         load_weights(segmentor, path)
-    for part in [str(path), *says]:
-        assert part in str(caught.value)
+    assert [part for part in [str(path), *says] if part not in str(caught.value)] == []
     assert state_hash(segmentor) == before
-
-
-class Marks:
-    """Unpickling this would create a file."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (str(self.marker),)
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_code_in_a_pickle_does_not_run(tmp_path: Path, zipped: bool, networks: SimpleNamespace) -> None:
-    marker = tmp_path / "code_ran"
-    content = {"state_dict": networks.trained_tiny().state_dict(), "hook": Marks(marker)}
-    torch.save(content, tmp_path / "evil.pt", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(InputError, match="Python objects.*refused"):
-        read_state_dict(tmp_path / "evil.pt")
-    assert not marker.exists()
-    # The test itself must be able to fail: a plain unpickler does run it.
-    pickle.loads(pickle.dumps(Marks(marker)))
-    assert marker.exists()
-
-
-def test_a_plain_pickle_with_code_does_not_run(tmp_path: Path) -> None:
-    marker = tmp_path / "code_ran"
-    (tmp_path / "evil.pth").write_bytes(pickle.dumps(Marks(marker), protocol=2))
-    with pytest.raises(InputError):
-        read_state_dict(tmp_path / "evil.pth")
-    assert not marker.exists()
-
-
-def test_a_whole_pickled_network_is_refused(tmp_path: Path) -> None:
-    torch.save(nn.Conv2d(3, 3, 1), tmp_path / "whole.pt")
-    with pytest.raises(InputError, match="state_dict"):
-        read_state_dict(tmp_path / "whole.pt")
-
-
-def test_damaged_files(tmp_path: Path, networks: SimpleNamespace) -> None:
-    torch.save(networks.trained_tiny().state_dict(), tmp_path / "good.pt")
-    good = (tmp_path / "good.pt").read_bytes()
-    save_file(networks.trained_tiny().state_dict(), tmp_path / "good.safetensors")
-    files = {
-        "empty.pt": b"",
-        "text.pt": b"hello, this is no checkpoint\n",
-        "half.pt": good[: len(good) // 2],
-        "tail.pt": good[:-40],
-        "zeros.pt": bytes(500),
-        "noise.pt": np.random.default_rng(0).bytes(2000),
-        "text.safetensors": b"hello, this is no checkpoint\n",
-        "half.safetensors": (tmp_path / "good.safetensors").read_bytes()[:200],
-    }
-    for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match=name):
-            read_state_dict(tmp_path / name)
 
 
 def test_other_things_than_checkpoints(tmp_path: Path, opaque: dict[str, Path]) -> None:
@@ -314,6 +230,14 @@ def test_student_file_round_trip(tmp_path: Path) -> None:
     load_weights(build_segmentor(**SMP, num_classes=3, **options), tmp_path / "student.pt")
     plain = copy.deepcopy(student.network)
     plain.load_state_dict(read_state_dict(tmp_path / "student.pt"), strict=True)
+
+
+def test_the_hash_is_of_names_types_shapes_and_bytes(tmp_path: Path) -> None:
+    linear = nn.Linear(2, 2, bias=False)
+    expected = hashlib.sha256(b"weight torch.float32 (2, 2)\n" + linear.weight.detach().numpy().tobytes())
+    assert state_hash(linear) == expected.hexdigest()
+    (tmp_path / "f").write_bytes(b"abc")
+    assert file_sha256(tmp_path / "f") == hashlib.sha256(b"abc").hexdigest()
 
 
 def test_student_file_does_not_need_the_first_weights(tmp_path: Path) -> None:
@@ -374,21 +298,3 @@ def test_a_changed_weight_and_options_of_a_giant_are_refused(tmp_path: Path) -> 
         torch.save({**content, "spec": {**content["spec"], **change}}, tmp_path / "giant.pt")
         with pytest.raises(InputError, match=says):
             load_segmentor(tmp_path / "giant.pt")
-
-
-def test_hashes(tmp_path: Path, networks: SimpleNamespace) -> None:
-    network = networks.trained_tiny()
-    segmentor = Segmentor(copy.deepcopy(network), num_classes=5)
-    assert state_hash(segmentor) == state_hash(network)
-    before = state_hash(network)
-    with torch.no_grad():
-        network.classifier.bias[0] += 1e-3
-    assert state_hash(network) != before
-    # Independent: the same digest from numpy.
-    linear = nn.Linear(2, 2, bias=False)
-    expected = hashlib.sha256(b"weight torch.float32 (2, 2)\n" + linear.weight.detach().numpy().tobytes())
-    assert state_hash(linear) == expected.hexdigest()
-    (tmp_path / "f").write_bytes(b"abc")
-    assert file_sha256(tmp_path / "f") == hashlib.sha256(b"abc").hexdigest()
-    with pytest.raises(InputError, match="No such file"):
-        file_sha256(tmp_path / "none")
