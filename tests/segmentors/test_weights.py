@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
