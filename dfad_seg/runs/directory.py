@@ -246,6 +246,12 @@ def check_folder(path: str | Path, config: str, *, resume: bool) -> None:
     if resume:
         if not (path / "config.yaml").exists():
             raise InputError(f"there is no run to resume in {path}: it has no config.yaml.")
+        links = [entry.name for entry in path.iterdir() if entry.is_symlink() and entry.is_dir()]
+        if links:
+            raise InputError(
+                f"{path / links[0]} is a link to another folder, into which the run would write. Put the folder itself"
+                " there to resume."
+            )
         different = [key for key in config_changes(Run(path).config, config) if not is_free(key)]
         if different:
             more = len(different) - SHOWN_KEYS

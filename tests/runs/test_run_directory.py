@@ -148,3 +148,11 @@ def test_an_evaluation_of_the_runs_network_goes_into_its_summary(tmp_path):
     assert note_evaluation(run / "other.pt", metrics, split="test", command="") is None
     assert note_evaluation(run / "student.pt", metrics, split="test", command="c") == run
     assert Run(run).score("student", split="test").mIoU == 1.0 and len(json.loads((run / "summary.json").read_text()))
+
+
+def test_a_folder_that_is_a_link_is_not_written_into(tmp_path):
+    run, elsewhere = start(tmp_path / "run", steps=(10,)), tmp_path / "elsewhere"
+    (run / "checkpoints").rename(elsewhere)
+    (run / "checkpoints").symlink_to(elsewhere)
+    with pytest.raises(InputError, match="is a link to another folder"):
+        RunDirectory.resume(run, CONFIG, step=10, tensorboard=False)
