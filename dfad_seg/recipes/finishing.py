@@ -181,8 +181,8 @@ def _add_scores(finished: Finished) -> None:
 
 
 def _add_agreement(finished: Finished) -> None:
-    config, weights = finished.config, "ema" if finished.last is not None else "last"
-    images = {}
+    config, images = finished.config, {}
+    weights: Weights = "ema" if finished.last is not None else "last"
     if finished.generator is not None:
         device = finished.fabric.device
         images["generated"] = held_out_images(finished.generator, config.image_size, seed=config.seed, device=device)
@@ -242,7 +242,7 @@ def _examples(finished: Finished, scores: dict[str, float]) -> Iterator[Example]
             ignore_index=info.ignore_index,
         )
         teacher = reached.get("teacher") if config.trained_role == "student" else None
-        yield Example(kind=kind, name=name, file=file, miou=scores[name], teacher_miou=teacher)  # type: ignore[arg-type]
+        yield Example(kind=kind, name=name, file=file, miou=scores[name], teacher_miou=teacher)
 
 
 def _add_sheet(finished: Finished) -> None:

@@ -48,10 +48,12 @@ def price(config: Config) -> Price:
     first = measured(config, ITERATIONS)
     each, remembered = first.seconds, 0.0
     steps = student_steps(config)
-    if config.replay is not None and len({again for _, again in steps}) > 1:
-        more = dataclasses.replace(config.replay, steps=config.replay.steps + MORE, final_steps=None)
-        remembered = max(0.0, measured(dataclasses.replace(config, replay=more), ITERATIONS).seconds - each) / MORE
-        each -= remembered * config.replay.steps
+    replay = config.replay
+    if replay is not None and len({again for _, again in steps}) > 1:
+        more = dataclasses.replace(replay, steps=replay.steps + MORE, final_steps=None)
+        longer = dataclasses.replace(config, replay=more)  # type: ignore[call-arg]
+        remembered = max(0.0, measured(longer, ITERATIONS).seconds - each) / MORE
+        each -= remembered * replay.steps
     seconds = sum(each + remembered * again for _, again in steps)
     cutting = 0.0
     if config.cuts and config.student is not None and config.student.options.needs_images:

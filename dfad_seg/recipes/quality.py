@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -138,7 +139,7 @@ def image_miou(counts: np.ndarray) -> float | None:
     return float((hits[union > 0] / union[union > 0]).mean()) if truth.sum() else None
 
 
-def best_and_worst(scores: dict[str, float], count: int) -> list[tuple[str, str]]:
+def best_and_worst(scores: dict[str, float], count: int) -> list[tuple[Literal["worst", "best"], str]]:
     """(kind, name): the worst images first, then the best; none twice, `count` of each at most."""
     order = sorted(scores, key=lambda name: (scores[name], name))
     half = min(count, (len(order) + 1) // 2)
