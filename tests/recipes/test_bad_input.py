@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest_pipeline import call_tool, write
 
+from dfad_seg.common.tensors import digest
 from dfad_seg.segmentors import read_segmentor_file
 
 
@@ -179,7 +180,7 @@ def test_checkpoints_of_other_runs_and_teachers(world, capsys, tmp_path):
     kept = world.teacher.read_bytes()
     try:
         state["state_dict"]["segmentation_head.0.bias"] += 1
-        state.pop("sha256")
+        state["sha256"] = digest(state["state_dict"])
         torch.save(state, world.teacher)
         refused(capsys, tmp_path, "train", config, "--work-dir", run, "--resume", says=["teacher's weights"])
     finally:

@@ -108,7 +108,11 @@ def test_images_without_labels_are_compared_and_drawn(world, tmp_path):
     values = world.configs["dfad"] | {"dataset": folders | {"img_dir": "photos"}, "evaluation": {"split": "all"}}
     teacher = build_segmentor("smp", num_classes=11, arch="DeepLabV3Plus", encoder_name="tu-test_resnet")
     save_segmentor(tmp_path / "teacher.pt", teacher)
-    values |= {"teacher": {"source": "saved", "checkpoint": str(tmp_path / "teacher.pt")}, "iterations": 1}
+    values |= {
+        "teacher": {"source": "saved", "checkpoint": str(tmp_path / "teacher.pt")},
+        "iterations": 1,
+        "report": "full",
+    }
     run = tmp_path / "run"
     assert call_tool("train", write(tmp_path / "config.yaml", values), "--work-dir", run) == 0
     summary = Run(run).summary

@@ -78,7 +78,7 @@ def test_no_run_fails_for_its_report(world, tmp_path, monkeypatch, capsys):
 
     for name in ("write_report", "measure_latency", "_scored", "_cost"):
         monkeypatch.setattr(finishing, name, broken)
-    values = world.configs["dfad"] | {"iterations": 1}
+    values = world.configs["dfad"] | {"iterations": 1, "report": "full"}
     run = tmp_path / "run"
     assert call_tool("train", write(tmp_path / "c.yaml", values), "--work-dir", run) == 0
     assert (run / "student.pt").is_file() and not (run / "report.html").exists()

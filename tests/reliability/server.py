@@ -131,7 +131,7 @@ def full_disk(at):
         if at is not None and count[0] >= at:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    kept = files.os.fsync, directory.RunDirectory._append
+    kept = files.os.fsync, directory.RunDirectory.note
 
     class Files:
         def __getattr__(self, name):
@@ -147,11 +147,11 @@ def full_disk(at):
         return kept[1](self, step, values)
 
     files.os = Files()
-    directory.RunDirectory._append = append
+    directory.RunDirectory.note = append
 
     def undo():
         files.os = os
-        directory.RunDirectory._append = kept[1]
+        directory.RunDirectory.note = kept[1]
         return count[0]
 
     return undo

@@ -37,7 +37,7 @@ def test_two_runs_in_one_folder(server, undisturbed, tmp_path, tiny_scenes):
         code, output = server.call("train", config, "--work-dir", run, *more)
         assert code == 2, output
         said = message(output)
-        assert ("holds a run already" in said) if not more else (f"process {number} on" in said)
+        assert ("holds a run already" in said) if not more else (f"process {number} runs" in said)
     os.kill(number, signal.SIGKILL)
     assert server.wait(number) == -signal.SIGKILL
     newest = max(path.name for path in run.glob("checkpoints/*.pt"))

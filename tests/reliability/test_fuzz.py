@@ -44,7 +44,7 @@ VALUES = st.recursive(
     st.none()
     | st.booleans()
     | st.integers()
-    | st.floats()
+    | st.floats(allow_subnormal=False)
     | st.text(max_size=8)
     | st.sampled_from(["sgd", "val", "mae"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

@@ -12,6 +12,7 @@ from PIL import Image
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.images import read_photo
+from dfad_seg.common.tensors import digest
 from dfad_seg.config import load_config
 from dfad_seg.recipes.sources import open_source
 from dfad_seg.runs import read_checkpoint
@@ -37,6 +38,7 @@ def test_the_attack_works_where_nothing_guards(tmp_path):
 
 CHECKPOINT = {"format": CHECKPOINT_FORMAT, "version": CHECKPOINT_VERSION, "iteration": 3, "experiment": "x"}
 SPEC = {"format": "dfad_seg/segmentor", "version": 1, "classes": None, "palette": None, "extra": {}}
+SPEC["sha256"] = digest({})
 
 
 @pytest.mark.parametrize("read", [read_checkpoint, read_state_dict, load_segmentor])
