@@ -132,9 +132,7 @@ class Guard:
             sys.stdout, sys.stderr, warnings.formatwarning = self._kept
             for number, handler in (before | self._signals).items():
                 _set_signal(number, handler)
-            atexit.register(_set_signal, signal.SIGINT, signal.SIG_IGN)  # nor does one while the process ends
-            for worker in multiprocessing.active_children():
-                worker.kill()  # loaders' workers ignore SIGTERM, after which the interpreter would wait for ever
+            atexit.register(_at_the_end)
 
     def _ending(self, error: BaseException | None) -> tuple[str | None, int]:
         if isinstance(error, InputError):
@@ -157,6 +155,13 @@ class Guard:
 
 def _stop(number: int, frame: object) -> None:
     raise Stopped(number)
+
+
+def _at_the_end() -> None:
+    """A signal changes nothing while the process ends; loaders' workers, which ignore SIGTERM, are not waited for."""
+    _set_signal(signal.SIGINT, signal.SIG_IGN)
+    for worker in multiprocessing.active_children():
+        worker.kill()
 
 
 def _set_signal(number: int, handler: Any) -> Any:
