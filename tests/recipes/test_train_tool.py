@@ -166,7 +166,11 @@ def test_a_signal_to_the_whole_process_group_saves(world, tmp_path, method, numb
     values["training_data" if method == "supervised" else "evaluation"] = {"num_workers": 1}
     path, run = write(tmp_path / "c.yaml", values), tmp_path / "run"
     process = subprocess.Popen(
-        command("train_seg", path, "--work-dir", run), stderr=subprocess.PIPE, text=True, start_new_session=True
+        command("train_seg", path, "--work-dir", run),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where the tests run behind a shell
     )
     deadline = time.monotonic() + 120
     while not read_metrics(run) and time.monotonic() < deadline:
