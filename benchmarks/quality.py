@@ -26,7 +26,7 @@ from dfad_seg.recipes.quality import Agreement, held_out_images
 from dfad_seg.recipes.samples import EvaluationSamples
 from dfad_seg.runs import checkpoints, read_checkpoint
 
-NOISE = (0.03, 0.05, 0.07, 0.1, 0.2, 0.4)
+NOISE = (0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.2, 0.4)
 EVERY = 3
 """Of so many labelled images one is scored: teacher and students see the same ones."""
 
