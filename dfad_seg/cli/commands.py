@@ -8,6 +8,7 @@ import importlib
 import io
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
@@ -126,7 +127,8 @@ class Guard:
                 # The reader of a pipe may go away, as in `... | head`; a log that is full is a fault.
                 message, self.code = f"error: what was to be printed is lost: {lost}.", EXIT_BAD_INPUT
             if message:
-                print(_safe(message), file=sys.stderr, flush=True)
+                shown = re.sub(r"\S{400,}", lambda word: f"{word[0][:190]}…{word[0][-190:]}", _safe(message))
+                print(shown, file=sys.stderr, flush=True)
             return error is None or message is not None
         finally:
             sys.stdout, sys.stderr, warnings.formatwarning = self._kept

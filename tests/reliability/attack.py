@@ -259,6 +259,10 @@ def attack(world, base, prepare, argv):
     os.close(process)
     printed = (folder / "output").read_bytes().decode(errors="replace")
     before, after = json.loads((folder / "before.json").read_text()), snapshot(folder / "world")
+    outside = list((base / "folder").iterdir())
+    shutil.rmtree(base / "folder")
+    (base / "folder").mkdir()
+    named = (folder / "world" / "target").resolve() == base / "folder"  # the user's own link, to a folder of theirs
     errors = [line for line in printed.splitlines() if line.startswith("error: ") or ": error: " in line[:60]]
     new = [name.removeprefix(str(folder)) for name in sorted(set(after) - set(before))]
     changed = [name.removeprefix(str(folder)) for name, was in before.items() if after.get(name) != was]
@@ -272,7 +276,7 @@ def attack(world, base, prepare, argv):
         "a very long line": max(map(len, printed.splitlines()), default=0) > 3000,
         f"temporaries {left}": left,
         f"leftovers {new} {changed}": code == 2 and "--resume" not in argv and (new or changed),
-        "wrote outside": (base / "outside.txt").read_text() != "outside" or list((base / "folder").iterdir()),
+        "wrote outside": (base / "outside.txt").read_text() != "outside" or (outside and not named),
     }
     shutil.rmtree(folder, ignore_errors=True)
     return ", ".join(what for what, found in wrong.items() if found), code, printed
