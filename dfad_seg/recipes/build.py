@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -286,14 +287,12 @@ def build_evaluate(config: Config, fabric: Fabric, info: MetaInfo) -> Evaluate |
         return None
     if fabric.is_global_zero:
         warn_of_labels(dataset)
-    loader = evaluation_loader(
-        EvaluationSamples(dataset), section, rank=fabric.global_rank, world_size=fabric.world_size
-    )
+    place = {"rank": fabric.global_rank, "world_size": fabric.world_size}
+    loader = evaluation_loader(EvaluationSamples(dataset), section, **place)
 
     def evaluate(network: nn.Module) -> dict[str, float]:
-        metrics = scored(
-            config, fabric, info, network, loader, all_reduce=lambda counts: reduced(fabric, counts, "sum")
-        )
+        add = partial(reduced, fabric, operation="sum")
+        metrics = scored(config, fabric, info, network, loader, all_reduce=add)
         totals = {f"{section.split}/{name}": float(getattr(metrics, name)) for name in ("mIoU", "mAcc", "aAcc")}
         by_class = zip(metrics.classes, metrics.iou, strict=True)
         return totals | {f"{section.split}/IoU/{name}": float(iou) for name, iou in by_class}
