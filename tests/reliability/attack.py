@@ -262,7 +262,7 @@ def attack(world, base, prepare, argv):
     outside = list((base / "folder").iterdir())
     shutil.rmtree(base / "folder")
     (base / "folder").mkdir()
-    named = os.path.realpath(folder / "world" / "target") == str(base / "folder")  # the user's own link, to a folder of theirs
+    named = os.path.realpath(folder / "world" / "target") == str(base / "folder")  # their own link
     errors = [line for line in printed.splitlines() if line.startswith("error: ") or ": error: " in line[:60]]
     new = [name.removeprefix(str(folder)) for name in sorted(set(after) - set(before))]
     changed = [name.removeprefix(str(folder)) for name, was in before.items() if after.get(name) != was]
