@@ -94,6 +94,8 @@ def export_from_arguments(
         raise InputError(f"--calibration-images {calibration_images}: a number above 0 is needed.")
     file = network_file(source)
     path = Path(out) if out is not None else file.parent / chosen.name.replace("student", file.stem)
+    if not path.name:
+        raise InputError(f"--out '{out}' names no file or folder. Give the path of a new one.")
     target = path.with_name(f"{path.stem}_int8{path.suffix}")
     check_target(path, "--out", folder=chosen.is_folder)
     if int8:
