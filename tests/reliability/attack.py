@@ -27,6 +27,7 @@ from collections import Counter
 from pathlib import Path
 
 from attack_tables import FILES, FORGED, NAMES, NASTY, SHORT, TARGETS
+from server import end_as_command
 
 SECONDS, MEMORY = 300, 3 * 2**30
 """Of one attack: longer is a hang. Bytes that it may take beyond what the warm process has."""
@@ -224,21 +225,7 @@ def child(folder, prepare, argv):
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder / "tmp")
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
-    code = 99
-    try:
-        from dfad_seg.cli import main
-
-        code = main(argv)
-    except SystemExit as end:
-        code = end.code
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    end_as_command(argv)
 
 
 def attack(world, base, prepare, argv):

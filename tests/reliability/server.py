@@ -53,12 +53,17 @@ def run(request):
     for number in (1, 2):
         os.dup2(output, number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    end_as_command([request["tool"], *request["arguments"]], lambda: inject(**request["fault"]))
+
+
+def end_as_command(argv, before=lambda: None):
+    """In a forked process: run a command of `dfad-seg` and end with its exit code, with 70 for what it lets through."""
     code = 70
     try:
         from dfad_seg.cli import main
 
-        inject(**request["fault"])
-        code = main([request["tool"], *request["arguments"]])
+        before()
+        code = main(argv)
     except SystemExit as end:
         code = end.code
     except BaseException:
