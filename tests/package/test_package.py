@@ -1,6 +1,7 @@
 """The command dfad-seg, configs by name, and the wheel outside the repository."""
 
 import os
+import runpy
 import subprocess
 import sys
 import zipfile
@@ -50,24 +51,34 @@ def test_the_configs_are_listed_with_what_they_are(capsys):
     assert "    The paper's method at a size that two CPU cores finish" in printed and "python tools" not in printed
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_help_page_fits_a_screen_and_does_not_wait_for_torch(command):
-    code = (
-        "import sys\nfrom dfad_seg.cli import main\n"
-        f"try: main(['{command}', '--help'])\nfinally: assert 'torch' not in sys.modules"
-    )
-    shown = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
-    assert shown.returncode == 0 and shown.stdout.startswith(f"usage: dfad-seg {command} [-h]"), shown.stderr
-    assert len(shown.stdout.splitlines()) <= 75
+HELP = """
+import sys
+from dfad_seg.cli import COMMANDS, main
+for command in COMMANDS:
+    try: main([command, "--help"])
+    except SystemExit as end: assert end.code == 0
+    print("=" * 9)
+assert "torch" not in sys.modules
+"""
+
+
+def test_a_help_page_fits_a_screen_and_does_not_wait_for_torch():
+    shown = subprocess.run([sys.executable, "-c", HELP], cwd=REPOSITORY, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    for command, page in zip(COMMANDS, shown.stdout.split("=" * 9 + "\n"), strict=False):
+        assert page.startswith(f"usage: dfad-seg {command} [-h]") and len(page.splitlines()) <= 75
 
 
 @pytest.mark.parametrize("tool, arguments", [("train_seg", ["nowhere.yaml"]), ("eval_miou", ["nowhere.yaml", "x.pt"])])
-def test_the_two_doors(tool, arguments, tmp_path):
-    command = [sys.executable, str(REPOSITORY / "tools" / f"{tool}.py")]
-    shown = subprocess.run([*command, "--help"], capture_output=True, text=True)
-    assert shown.stdout.startswith(f"usage: {tool}.py [-h]")
-    failed = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=tmp_path)
-    assert failed.returncode == 2 and "cannot read nowhere.yaml" in failed.stderr
+def test_the_two_doors(tool, arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for words, code in (["--help"], 0), (arguments, 2):
+        monkeypatch.setattr(sys, "argv", [tool, *words])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(REPOSITORY / "tools" / f"{tool}.py"), run_name="__main__")
+        assert ended.value.code == code
+    shown = capsys.readouterr()
+    assert shown.out.startswith(f"usage: {tool}.py [-h]") and "cannot read nowhere.yaml" in shown.err
 
 
 def test_the_version_shows_the_environment(capsys):

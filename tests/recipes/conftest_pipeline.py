@@ -1,6 +1,5 @@
 """Running the tools, and tiny configs for them."""
 
-import sys
 from pathlib import Path
 
 import yaml
@@ -9,10 +8,6 @@ from dfad_seg.cli import main
 
 REPOSITORY = Path(__file__).parent.parent.parent
 STUDENT = {"source": "smp", "arch": "DeepLabV3Plus", "encoder_name": "tu-test_efficientnet", "decoder_channels": 16}
-
-
-def command(tool, *arguments):
-    return [sys.executable, str(REPOSITORY / "tools" / f"{tool}.py"), *map(str, arguments)]
 
 
 def call_tool(tool, *arguments):

@@ -51,7 +51,8 @@ def test_several_processes_and_methods_with_data_are_refused(world):
         with_largest_batch(parse_config(world.configs["distill_with_data"]))
 
 
-def test_a_probe_measures_more_for_more_images_and_tells_what_is_wrong(world, monkeypatch):
+@pytest.mark.slow
+def test_a_probe_measures_more_for_more_images_and_tells_what_is_wrong(world):
     config = parse_config(world.configs["dfad"] | {"image_size": [64, 64]})
     small, large = (peak_memory(config, batch) for batch in (4, 84))
     assert 50 * 2**20 < large - small < 4 * GIB

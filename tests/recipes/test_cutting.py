@@ -1,16 +1,14 @@
 """Runs whose student is cut out of the teacher."""
 
 import copy
-import time
 
 import pytest
 import torch
 from conftest_pipeline import call_tool, write
 
 from dfad_seg.objectives import LogitAdjustment
-from dfad_seg.recipes import build
 from dfad_seg.recipes.cutting import adjust
-from dfad_seg.runs import Run, checkpoints
+from dfad_seg.runs import checkpoints
 from dfad_seg.segmentors import build_segmentor, count_flops, load_segmentor, state_hash
 
 SIZE = (32, 48)
@@ -51,13 +49,6 @@ def test_a_run_cuts_trains_and_resumes_to_the_same_bits(cut_config, world, tmp_p
         capsys.readouterr()
         assert state_hash(train(cut_config, run, "--resume")) == state_hash(whole)
         assert (f"cut: {share:.1%}" in capsys.readouterr().out) == (left == 0)
-
-
-def test_the_time_of_the_cut_is_time_of_the_run(cut_config, tmp_path, monkeypatch):
-    ready = build.cut_student
-    monkeypatch.setattr(build, "cut_student", lambda *given: time.sleep(1) or ready(*given))
-    train(cut_config, tmp_path / "run")
-    assert Run(tmp_path / "run").lines[0]["elapsed_s"] > 1
 
 
 def test_the_adjustment_is_in_the_student_before_it_trains():

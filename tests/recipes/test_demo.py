@@ -23,6 +23,7 @@ def small(monkeypatch):
     monkeypatch.setattr(demo, "load_config", lambda name, more: read(name, more + quick * name.endswith("cut_50")))
 
 
+@pytest.mark.slow
 def test_demo(small, tmp_path, capsys):
     demo.run_demo(tmp_path, overrides=TINY)
     printed = capsys.readouterr().out

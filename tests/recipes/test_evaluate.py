@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import subprocess
 import sys
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from conftest_pipeline import REPOSITORY, STUDENT, call_tool, tiny, write
+from conftest_pipeline import STUDENT, call_tool, tiny, write
 
 from dfad_seg import evaluate, load_config
 from dfad_seg.datasets import StreetScenes, build_dataset
@@ -186,17 +185,10 @@ def test_what_makes_no_sense_is_refused_before_the_work(world, capsys, monkeypat
     assert message in error and "Traceback" not in error
 
 
-def test_a_terminal_that_is_full_never_costs_a_result(world, stored, tmp_path):
-    command = [sys.executable, REPOSITORY / "tools" / "eval_miou.py", *placed(world), "--ci", "20"]
-    command += ["--predictions", stored[0] / "png", "--out", tmp_path / "m.json"]
+def test_a_terminal_that_is_full_never_costs_a_result(world, stored, tmp_path, monkeypatch):
+    arguments = (*placed(world), "--ci", 20, "--predictions", stored[0] / "png", "--out", tmp_path / "m.json")
     with open("/dev/full", "w", encoding="utf-8") as full:
-        assert subprocess.run([*map(str, command)], stdout=full, stderr=full, timeout=300).returncode == 2
+        monkeypatch.setattr(sys, "stdout", full)
+        monkeypatch.setattr(sys, "stderr", full)
+        assert call_tool("eval", *arguments) == 2
     assert json.loads((tmp_path / "m.json").read_text())["mIoU"] == stored[1]["mIoU"]
-
-
-def test_more_processes_than_batches_are_not_started(world, capsys):
-    config = load_config(world.paths["supervised"])
-    network = load_role(config, "teacher", world.teacher)
-    expected = evaluate(config, network, split="test")
-    assert evaluate(config, network, split="test", num_workers=10**6).metrics == expected.metrics
-    assert "num_workers is 1000000, and 3 images make 2 batches of 2: 2 are used" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from dfad_seg.common.errors import InputError
 from dfad_seg.config import load_config
 from dfad_seg.recipes import train
 from dfad_seg.recipes.faults import explained
+from dfad_seg.runs import checkpoints, read_checkpoint, read_metrics
 
 
 def message(output):
@@ -46,6 +47,22 @@ def test_two_runs_in_one_folder(server, undisturbed, tmp_path, tiny_scenes):
         time.sleep(0.1)
     os.kill(number, signal.SIGTERM)
     assert server.wait(number) in (143, -signal.SIGTERM)
+
+
+def test_interrupt_at_the_keyboard_is_heard_by_loaders_too_and_saves(server, tmp_path, tiny_scenes):
+    """As a terminal and most schedulers send it: to the whole group, worker processes that read images included."""
+    left_out = dict.fromkeys(("student", "generator", "student_steps", "replay", "ema_decay"), ...)
+    method = {"method": "supervised", "training_data": {"num_workers": 1}, "iterations": 100_000, "save_every": 0}
+    config, run = tiny_config(tmp_path, tiny_scenes, **left_out, **method), tmp_path / "run"
+    number = server.start("train", config, "--work-dir", run)
+    deadline = time.monotonic() + 120
+    while not read_metrics(run) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(server.process.pid, signal.SIGINT)
+    code, output = server.wait(number), server.output.read_text()
+    assert code == 130 and "can be resumed" in output and "Traceback" not in output, output
+    (saved,) = checkpoints(run)
+    assert 0 < read_checkpoint(saved)["iteration"] < 100_000 and not list(run.glob("*.pt"))
 
 
 def test_a_folder_that_cannot_be_written(server, undisturbed):
