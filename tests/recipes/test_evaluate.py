@@ -187,8 +187,7 @@ def test_what_makes_no_sense_is_refused_before_the_work(world, capsys, monkeypat
 
 def test_a_terminal_that_is_full_never_costs_a_result(world, stored, tmp_path, monkeypatch):
     arguments = (*placed(world), "--ci", 20, "--predictions", stored[0] / "png", "--out", tmp_path / "m.json")
-    with open("/dev/full", "w", encoding="utf-8") as full:
-        monkeypatch.setattr(sys, "stdout", full)
-        monkeypatch.setattr(sys, "stderr", full)
-        assert call_tool("eval", *arguments) == 2
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, open("/dev/full", "w", encoding="utf-8"))
+    assert call_tool("eval", *arguments) == 2
     assert json.loads((tmp_path / "m.json").read_text())["mIoU"] == stored[1]["mIoU"]
