@@ -197,7 +197,7 @@ def to_layout(network: Network) -> Network:
     return network.to(memory_format=torch.channels_last)
 
 
-def open_dataset(config: Config, split: str, transform: Transform) -> SegmentationDataset:
+def open_dataset(config: Config, split: str, transform: Transform | None) -> SegmentationDataset:
     """A split of the config's data set.
 
     Raises:

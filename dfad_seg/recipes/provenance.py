@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +17,38 @@ from torch import nn
 
 from dfad_seg.common.environment import PACKAGES, cpu_name, version
 from dfad_seg.config import Config, RealImages
+from dfad_seg.datasets.listing import list_images
 from dfad_seg.distill import DataFree, build_schedule
-from dfad_seg.recipes.build import Experiment
+from dfad_seg.recipes.build import Experiment, open_dataset
 from dfad_seg.recipes.resuming import now
 from dfad_seg.runs.records import Provenance, Teacher, Use
 from dfad_seg.segmentors import count_parameters, file_sha256, state_hash
 
 
-def provenance(experiment: Experiment, *, fabric: Fabric, command: str) -> Provenance:
-    """The record written to `provenance.json` when a run starts."""
-    config, teacher = experiment.config, experiment.teacher
+def real_images(config: Config) -> tuple[Use, ...]:
+    """What a run reads of real images, listed; raises InputError as the data set does."""
+
+    def listed(names: Iterable[str]) -> str:
+        return hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()
+
     uses: list[Use] = []
     if config.dataset is not None:
         options = config.dataset.values()
         source: dict[str, Any] = {"dataset": config.dataset.name, "root": options.pop("root"), "options": options}
-        if isinstance(config, RealImages):
-            uses.append(Use(purpose="training", split=config.training_data.split, **source))
-        if config.evaluation is not None:
-            uses.append(Use(purpose="evaluation", split=config.evaluation.split, **source))
+        splits = {"training": config.training_data.split} if isinstance(config, RealImages) else {}
+        splits |= {} if config.evaluation is None else {"evaluation": config.evaluation.split}
+        for purpose, split in splits.items():
+            listing = listed(open_dataset(config, split, None).names)
+            uses.append(Use(purpose=purpose, split=split, listing=listing, **source))
     if (folder := getattr(config, "transfer_images", None)) is not None:
-        uses.append(Use(purpose="training", split="all", root=folder))
+        listing = listed(list_images(Path(folder), "transfer image"))
+        uses.append(Use(purpose="training", split="all", root=folder, listing=listing))
+    return tuple(uses)
+
+
+def provenance(experiment: Experiment, *, fabric: Fabric, command: str, images: tuple[Use, ...]) -> Provenance:
+    """The record written to `provenance.json` when a run starts; `images` are its `real_images`."""
+    config, teacher = experiment.config, experiment.teacher
     return Provenance(
         command=command,
         method=config.method,
@@ -45,8 +59,8 @@ def provenance(experiment: Experiment, *, fabric: Fabric, command: str) -> Prove
         batch_norm_prior_layers=_prior_layers(experiment),
         trained_parameters=count_parameters(experiment.trained),
         trained_steps=trained_steps(config),
-        real_images=tuple(uses),
-        real_images_used_for_training=any(use.purpose == "training" for use in uses),
+        real_images=images,
+        real_images_used_for_training=any(use.purpose == "training" for use in images),
         device=device_name(fabric),
         processes=fabric.world_size,
         precision=fabric.strategy.precision.precision,

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from dfad_seg.common.reading import parse_yaml
 from dfad_seg.config import Config, dump_config
 from dfad_seg.runs import Run, RunDirectory, checkpoints, read_checkpoint
 from dfad_seg.runs.checkpoints import newest_whole
-from dfad_seg.runs.directory import config_changes, experiment_values
-from dfad_seg.runs.records import Resumption
+from dfad_seg.runs.directory import RESUMED_WITH, config_changes, experiment_values
+from dfad_seg.runs.records import Resumption, Use
 
 
 def decided_precision(work_dir: Path) -> str | None:
@@ -29,7 +30,7 @@ def decided_precision(work_dir: Path) -> str | None:
 
 def identity_of(config: Config, teacher_sha256: str | None) -> str:
     """A digest of what makes a checkpoint part of this experiment: its config and its teacher's weights."""
-    values = experiment_values(parse_yaml(dump_config(config), "the config"))
+    values = experiment_values(parse_yaml(dump_config(config), "the config"), RESUMED_WITH)
     return hashlib.sha256(json.dumps([values, teacher_sha256], sort_keys=True).encode()).hexdigest()
 
 
@@ -59,6 +60,29 @@ def state_to_resume(work_dir: Path, resume: str | Path | None, identity: str) ->
     return state
 
 
+def check_begun_with(work_dir: Path, teacher_sha256: str | None, images: Sequence[Use]) -> None:
+    """Whether a run that is resumed has the teacher and the images with which it began, wherever they lie now.
+
+    Raises:
+        InputError: the teacher has other weights, or the images other names.
+    """
+    record = Run(work_dir).provenance
+    if record is None:
+        return
+    if record.teacher is not None and record.teacher.state_sha256 not in (None, teacher_sha256):
+        raise InputError(
+            f"the run in {work_dir} began with another teacher's weights. Name the teacher's file of then "
+            "(--cfg-options teacher.checkpoint=FILE), or start anew in another --work-dir."
+        )
+    for before, now in zip(record.real_images, images, strict=False):
+        if before.listing and before.listing != now.listing:
+            raise InputError(
+                f"the images for {now.purpose} in {now.root}, split '{now.split}', are not those with which the run in "
+                f"{work_dir} began: their names differ. Name the folder that holds them now (--cfg-options "
+                "dataset.root=FOLDER), or start anew in another --work-dir."
+            )
+
+
 def open_run(
     work_dir: Path,
     config: Config,
@@ -66,6 +90,7 @@ def open_run(
     resume: bool,
     *,
     device: str = "",
+    precision: str = "",
     command: str = "",
     spent: float = 0.0,
 ) -> RunDirectory:
@@ -89,6 +114,7 @@ def open_run(
     record = before.provenance
     if record is not None:
         facts = {"device": (record.device, device), "torch_threads": (record.torch_threads, torch.get_num_threads())}
+        facts |= {"precision": (record.precision, precision)}
         changed = config_changes(before.config, text) | {key: pair for key, pair in facts.items() if pair[0] != pair[1]}
         if changed:
             again = Resumption(iteration=iteration, started=now(), changed=changed, command=command)

@@ -20,9 +20,16 @@ from dfad_seg.recipes.device import launched, torch_settings
 from dfad_seg.recipes.faults import explained
 from dfad_seg.recipes.finishing import Finished, finish_report, refresh_report, start_report
 from dfad_seg.recipes.profiling import profiled
-from dfad_seg.recipes.provenance import device_name, provenance
+from dfad_seg.recipes.provenance import device_name, provenance, real_images
 from dfad_seg.recipes.reporting import StopSignals, build_hooks
-from dfad_seg.recipes.resuming import decided_precision, identity_of, nothing_learnt, open_run, state_to_resume
+from dfad_seg.recipes.resuming import (
+    check_begun_with,
+    decided_precision,
+    identity_of,
+    nothing_learnt,
+    open_run,
+    state_to_resume,
+)
 from dfad_seg.recipes.transfer import transfer_images
 from dfad_seg.runs import RunDirectory
 from dfad_seg.runs.directory import check_folder
@@ -64,20 +71,22 @@ def train(
         began = time.monotonic()
         experiment = build_experiment(config, fabric.device, start_of(work_dir, resume))
         teacher_sha256 = None if experiment.teacher is None else state_hash(experiment.teacher)
-        identity = identity_of(config, teacher_sha256)
+        identity, images = identity_of(config, teacher_sha256), real_images(config)
+        if resume is not None:
+            check_begun_with(work_dir, teacher_sha256, images)
         state = state_to_resume(work_dir, resume, identity)
         signals, profiling = StopSignals(), profiled(work_dir / "profile.json", profile, config.iterations)
         evaluate, transfer = build_evaluate(config, fabric, experiment.info), transfer_images(config)
         batches: Any = None if config.data_free else training_batches(config, fabric)
         run = None
         if fabric.is_global_zero:
-            device = device_name(fabric)
+            facts = {"device": device_name(fabric), "precision": fabric.strategy.precision.precision}
             spent = time.monotonic() - began
-            run = open_run(work_dir, config, state, resume is not None, device=device, command=command, spent=spent)
+            run = open_run(work_dir, config, state, resume is not None, **facts, command=command, spent=spent)
         with _ending_well(experiment, work_dir, run, signals, new=resume is None), profiling as profile_step:
             if run is not None:
                 if not (work_dir / "provenance.json").exists():
-                    run.write_provenance(provenance(experiment, fabric=fabric, command=command))
+                    run.write_provenance(provenance(experiment, fabric=fabric, command=command, images=images))
                     if config.cuts:
                         save_network(experiment, work_dir / START_FILE, experiment.trained)
                 start_report(work_dir, config, experiment.networks(experiment.trained), device_name(fabric))

@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,11 +33,13 @@ if TYPE_CHECKING:
 
 FREE = (
     *("device", "log_every", "save_every", "preview_every", "keep_checkpoints", "tensorboard", "report"),
-    *("*num_workers", "evaluation.batch_size"),
+    *("*num_workers", "evaluation.batch_size", "evaluation.every", "deterministic"),
     *("dataset.root", "teacher.checkpoint", "teacher.path", "student.checkpoint", "*encoder_checkpoint"),
 )
 """Keys of a config that may change between the parts of a run: the experiment stays what it is. What decides whether
 the teacher is the same are its weights, and not where they lie."""
+RESUMED_WITH = ("precision", "transfer_images", "teacher.pretrained", "teacher.config")
+"""Keys that may change in a run that is resumed, and tell two experiments apart all the same."""
 SHOWN_KEYS = 8
 """Of the differing keys, so many are named in a message."""
 
@@ -252,7 +254,7 @@ def check_folder(path: str | Path, config: str, *, resume: bool) -> None:
                 f"{path / links[0]} is a link to another folder, into which the run would write. Put the folder itself"
                 " there to resume."
             )
-        different = [key for key in config_changes(Run(path).config, config) if not is_free(key)]
+        different = [key for key in config_changes(Run(path).config, config) if not is_free(key, RESUMED_WITH)]
         if different:
             more = len(different) - SHOWN_KEYS
             named = ", ".join(different[:SHOWN_KEYS]) + (f" and {more} more" if more > 0 else "")
@@ -273,9 +275,9 @@ def _left_behind(path: Path) -> bool:
     return path.name == LOCK or (path.name.startswith(".") and path.name.endswith(".tmp"))
 
 
-def is_free(key: str) -> bool:
-    """Whether a key (with dots) may change without making a run another experiment."""
-    return any(fnmatch.fnmatchcase(key, pattern) for pattern in FREE)
+def is_free(key: str, more: Sequence[str] = ()) -> bool:
+    """Whether a key (with dots) is one of `FREE` or of `more`."""
+    return any(fnmatch.fnmatchcase(key, pattern) for pattern in (*FREE, *more))
 
 
 def config_changes(kept: Mapping[str, Any], asked: str) -> dict[str, tuple[Any, Any]]:
@@ -285,6 +287,6 @@ def config_changes(kept: Mapping[str, Any], asked: str) -> dict[str, tuple[Any, 
     return {key: (before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)}
 
 
-def experiment_values(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes a config this experiment and no other, by key (with dots): all but what `is_free`."""
-    return {key: value for key, value in flat(config).items() if not is_free(key)}
+def experiment_values(config: Mapping[str, Any], free: Sequence[str] = ()) -> dict[str, Any]:
+    """What makes a config this experiment and no other, by key (with dots): all but `FREE` and `free`."""
+    return {key: value for key, value in flat(config).items() if not is_free(key, free)}

@@ -156,6 +156,8 @@ class Use:
     dataset: str = "images"
     root: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    listing: str = ""
+    """A digest of the names of the images."""
 
 
 @options

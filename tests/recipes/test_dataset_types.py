@@ -15,9 +15,9 @@ from PIL import Image
 from dfad_seg.common.errors import InputError
 from dfad_seg.config import parse_config
 from dfad_seg.datasets import NYUV2_13, VOC
-from dfad_seg.recipes.build import Experiment, meta_info, training_batches
+from dfad_seg.recipes.build import meta_info, training_batches
 from dfad_seg.recipes.evaluate import evaluate
-from dfad_seg.recipes.provenance import provenance
+from dfad_seg.recipes.provenance import real_images
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
 
@@ -123,8 +123,7 @@ def test_a_type_trains_and_evaluates(tmp_path, kind):
     left, right, wrong = 32 * 24 - 16, 32 * 18, 32 * 6
     assert metrics.iou[1] == pytest.approx(left / (left + wrong))
     assert metrics.iou[0] == pytest.approx(right / (right + wrong))
-    experiment = Experiment(config, info, Left(2))
-    use = provenance(experiment, fabric=Fabric(accelerator="cpu"), command="x").real_images[0]
+    use = real_images(config)[0]
     assert (
         use.dataset == kind and use.root == str(tmp_path) and section.items() <= {"type": kind, **use.options}.items()
     )

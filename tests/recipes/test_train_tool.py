@@ -67,12 +67,26 @@ def test_controls_run(world, method):
     assert (path / "student.pt").exists()
 
 
-def test_resume_equals_uninterrupted(dfad_run, world, tmp_path):
+def test_resume_equals_uninterrupted(dfad_run, world, tmp_path, capsys):
     call_tool("train", world.paths["dfad"], "--work-dir", tmp_path / "run")
-    # As if it had been killed after its second checkpoint.
+    # As if it had been killed after its second checkpoint; data and teacher lie elsewhere by now.
     for late in ("student.pt", "checkpoints/iteration_00000003.pt"):
         (tmp_path / "run" / late).unlink()
-    assert call_tool("train", world.paths["dfad"], "--work-dir", tmp_path / "run", "--resume") == 0
+    shutil.copytree(world.data, tmp_path / "data")
+    moved = {"dataset.root": tmp_path / "data", "teacher.checkpoint": shutil.copy(world.teacher, tmp_path / "moved.pt")}
+    changed = moved | {"precision": "32-true", "evaluation.every": 1, "deterministic": True}
+    again = ["train", world.paths["dfad"], "--work-dir", tmp_path / "run", "--resume", "--cfg-options"]
+    again += [f"{key}={value}" for key, value in changed.items()]
+    image = next((tmp_path / "data" / "val").iterdir())
+    image.rename(image.with_name("other.png"))
+    (tmp_path / "data" / "valannot" / image.name).rename(tmp_path / "data" / "valannot" / "other.png")
+    assert call_tool(*again) == 2
+    assert "split 'val', are not those with which the run" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "data")
+    shutil.copytree(world.data, tmp_path / "data")
+    assert call_tool(*again) == 0
+    (resumed,) = json.loads((tmp_path / "run" / "provenance.json").read_text())["resumed"]
+    assert resumed["iteration"] == 2 and set(resumed["changed"]) == set(changed)
     assert same_weights(tmp_path / "run" / "student.pt", dfad_run / "student.pt")
     strip = [{k: v for k, v in r.items() if k != "elapsed_s"} for r in read_metrics(tmp_path / "run")]
     assert strip == [{k: v for k, v in r.items() if k != "elapsed_s"} for r in read_metrics(dfad_run)]

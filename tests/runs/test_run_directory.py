@@ -78,7 +78,8 @@ device: cuda
 dataset: {type: voc, root: elsewhere}
 teacher: {source: saved, checkpoint: moved.pt}
 training_data: {num_workers: 0}
-evaluation: {batch_size: 1, num_workers: 0, split: val}
+evaluation: {batch_size: 1, num_workers: 0, split: val, every: 10}
+precision: auto
 """
 
 
@@ -91,6 +92,8 @@ evaluation: {batch_size: 1, num_workers: 0, split: val}
         (("moved.pt", "back.pt"), None),
         (("num_workers: 0", "num_workers: 7"), None),
         (("batch_size: 1", "batch_size: 8"), None),
+        (("every: 10", "every: 20"), None),
+        (("precision: auto", "precision: 32-true"), None),
         (("split: val", "split: test"), "evaluation.split"),
         (("type: voc", "type: camvid"), "dataset.type"),
         (("seed: 0", "seed: 1"), "seed"),
