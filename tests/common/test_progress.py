@@ -1,6 +1,3 @@
-import io
-import re
-
 from dfad_seg.common import progress
 from dfad_seg.common.progress import ProgressReport
 
@@ -17,21 +14,3 @@ def test_plain_lines_with_eta_where_there_is_no_terminal(capsys, monkeypatch):
     # 10 s is too early for a line; at 21 s 20 of 80 are done: 63 s are left.
     assert lines[0] == "distilling: iteration 40/100, 0:21 spent, ETA 1:03, student loss 0.5"
     assert lines[1] == "distilling: iteration 60/100, 1:10 spent, ETA 1:10, student loss 0.5"
-
-
-def test_a_bar_with_eta_and_losses_on_a_terminal(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr(progress.sys, "stderr", terminal)
-    monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setenv("TERM", "xterm")
-    with ProgressReport("distilling", 100, start=20) as report:
-        report.note("student loss 0.512, val mIoU 0.301")
-        report.advance_to(60)
-    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).replace("\r", "\n")
-    last = [line for line in shown.splitlines() if line.strip()][-1]
-    assert last.startswith("distilling")
-    assert " 60/100 " in last and "ETA" in last and "student loss 0.512, val mIoU 0.301" in last

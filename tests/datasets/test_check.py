@@ -22,14 +22,11 @@ def voc(tmp_path: Path) -> Path:
 
 
 def test_a_report_counts_sizes_and_pixels(voc: Path) -> None:
-    for name in "bc":
-        Image.fromarray(np.full((4, 6), ord(name) - ord("a"), np.uint8)).save(
-            voc / VOC / f"SegmentationClass/{name}.png"
-        )
-    Image.new("RGB", (8, 4)).save(voc / VOC / "JPEGImages" / "a.jpg")
     pixels = np.zeros((4, 8), np.uint8)
     pixels[0] = 255
-    Image.fromarray(pixels).save(voc / VOC / "SegmentationClass" / "a.png")
+    Image.new("RGB", (8, 4)).save(voc / VOC / "JPEGImages" / "a.jpg")
+    for name, mask in (("a", pixels), ("b", np.ones((4, 6), np.uint8)), ("c", np.full((4, 6), 2, np.uint8))):
+        Image.fromarray(mask).save(voc / VOC / "SegmentationClass" / f"{name}.png")
     found = inspect_dataset("voc", voc, any_count=True)
     assert found.problems == [] and found.counts == {"train": 2, "val": 1, "trainval": 3}
     assert found.sizes == {(4, 8): 1, (4, 6): 2}  # the images of trainval are not read again
@@ -54,21 +51,6 @@ def test_all_faults_are_reported_together(voc: Path, capsys: pytest.CaptureFixtu
         assert part in error
     (lists / "val.txt").unlink()
     assert any("val.txt" in problem for problem in inspect_dataset("voc", voc, any_count=True).problems)
-
-
-def test_street_scenes_and_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = tmp_path / "street"
-    counts = ["--train", "3", "--val", "0", "--test", "2"]
-    assert main(["prepare", "street-scenes", "--root", str(root), "--size", "32", "40", *counts]) == 0
-    assert capsys.readouterr().out == f"{root}: 3 train, 0 val, 2 test images\n"
-    check = ["prepare", "check", "--type", "street_scenes", "--root", str(root)]
-    assert main(check) == 0
-    shown = capsys.readouterr().out.splitlines()
-    assert shown[0] == f"{root}: 3 train, 2 test images"
-    assert shown[1] == "  images read: 5 of 40x32" and shown[2].startswith("  pixels: sky ")
-    (root / "street_scenes.json").unlink()
-    assert main(check) == 2
-    assert "interrupted" in capsys.readouterr().err
 
 
 def test_counts_and_spare_masks(tmp_path: Path) -> None:

@@ -73,36 +73,6 @@ def test_regions_are_those_of_pycocotools(tmp_path: Path, kind: str) -> None:
     np.testing.assert_array_equal(masks_of(tmp_path), expected)
 
 
-def test_a_hole_shows_what_lies_under_it_and_the_small_is_on_top(tmp_path: Path) -> None:
-    everything = np.ones((H, W), np.uint8)
-    write_set(
-        tmp_path,
-        content(
-            annotation(1, 7, [SMALL]),  # the smallest, listed first
-            annotation(2, 3, compressed(ring())),
-            annotation(3, 90, uncompressed(everything)),  # the largest, listed last
-        ),
-    )
-    small = rle.decode(rle.frPyObjects([SMALL], H, W))[..., 0]
-    expected = np.where(small, 2, np.where(ring(), 1, 3))
-    mask = masks_of(tmp_path)
-    np.testing.assert_array_equal(mask, expected)
-    assert mask[10, 12] == 3 and mask[4, 20] == 1 and mask[6, 6] == 2
-
-
-def test_crowd_is_ignored_except_under_single_objects(tmp_path: Path) -> None:
-    everything = np.ones((H, W), np.uint8)
-    write_set(
-        tmp_path,
-        content(
-            annotation(1, 3, uncompressed(ring()), crowd=1),  # smaller than the object on it, and still below
-            annotation(2, 7, compressed(everything * (np.arange(W) < 15).astype(np.uint8))),
-        ),
-    )
-    expected = np.where(np.arange(W) < 15, 2, np.where(ring(), 255, 0))
-    np.testing.assert_array_equal(masks_of(tmp_path), expected)
-
-
 def test_classes_unlisted_and_background(tmp_path: Path) -> None:
     everything = np.ones((H, W), np.uint8)
     write_set(tmp_path, content(annotation(1, 90, compressed(everything)), annotation(2, 3, compressed(ring()))))
@@ -133,17 +103,6 @@ def test_a_category_0_and_one_named_background(
     write_set(tmp_path, content() | {"categories": categories})
     info = dataset_info("coco", tmp_path, **OPTIONS)
     assert (info.classes, info.file_ids) == (classes, ids)
-
-
-def test_images_ids_names_and_sub_folders(tmp_path: Path) -> None:
-    values = content(annotation(1, 3, [SQUARE], image=2), images=3)
-    values["images"] = values["images"][::-1]
-    values["images"][0]["file_name"] = "./deep/er/x.png"
-    dataset = coco(write_set(tmp_path, values), "val", **OPTIONS)
-    assert dataset.ids == [1, 2, 3] and dataset.names == ["0001", "0002", "deep/er/x"]
-    samples = [dataset[i] for i in range(3)]
-    assert [int(sample["mask"].max()) for sample in samples] == [0, 1, 0]
-    assert samples[2]["name"] == "deep/er/x" and samples[2]["size"] == (H, W)
 
 
 def test_256_annotations_of_one_image(tmp_path: Path) -> None:

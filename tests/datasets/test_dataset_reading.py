@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.datasets import CAMVID, MetaInfo, build_dataset
+from dfad_seg.datasets import build_dataset
 
 
 def write_pair(root: Path, name: str, image: np.ndarray, mask: np.ndarray, suffix: str = ".png") -> None:
@@ -59,34 +59,18 @@ def test_transform_gets_arrays_and_the_seed_of_the_key(root: Path) -> None:
     assert seen == [(np.uint8, shape, np.uint8, 255, 42), (np.uint8, shape, np.uint8, 255, None)]
 
 
-FAULTS = {
-    "mask of another size": (
-        lambda root: Image.new("L", (9, 7)).save(root / "trainannot" / "b0.png"),
-        ["b0.png", "9x7", "9x6"],
-    ),
-    "label outside": (
-        lambda root: Image.new("L", (9, 6), 12).save(root / "trainannot" / "b0.png"),
-        ["trainannot/b0.png", "label 12", "0-10"],
-    ),
-    "no image at all": (
-        lambda root: (root / "train" / "b0.png").write_bytes(b"hello"),
-        ["train/b0.png", "not a readable image", "5 bytes"],
-    ),
-    "mask gone": (lambda root: (root / "trainannot" / "b0.png").unlink(), ["trainannot/b0.png", "No such file"]),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_bad_file_is_one_line_that_names_it(root: Path, fault: str) -> None:
-    spoil, expected = FAULTS[fault]
-    dataset = build_dataset("camvid", root, "train")
-    spoil(root)
-    with pytest.raises(InputError) as caught:
-        dataset[0]
-    message = str(caught.value)
-    assert "\n" not in message
-    for text in expected:
-        assert text in message
+def test_a_bad_file_is_one_line_that_names_it(root: Path) -> None:
+    dataset, mask = build_dataset("camvid", root, "train"), root / "trainannot" / "b0.png"
+    (root / "train" / "b1.png").write_bytes(b"hello")
+    for index, spoil, message in (
+        (0, lambda: Image.new("L", (9, 7)).save(mask), "b0.png .*9x7.*9x6"),
+        (0, lambda: Image.new("L", (9, 6), 12).save(mask), "trainannot/b0.png holds label 12.*0-10"),
+        (0, lambda: mask.unlink(), "trainannot/b0.png.*No such file"),
+        (1, lambda: None, "train/b1.png .*not a readable image.*5 bytes"),
+    ):
+        spoil()
+        with pytest.raises(InputError, match=message):
+            dataset[index]
 
 
 def test_faults_of_folders(root: Path, tmp_path: Path) -> None:
@@ -105,18 +89,3 @@ def test_faults_of_folders(root: Path, tmp_path: Path) -> None:
     (root / "trainannot" / "b1.png").unlink()
     with pytest.raises(InputError, match="no mask in .*trainannot for image .*b1.png"):
         build_dataset("camvid", root, "train")
-
-
-def test_metainfo() -> None:
-    assert CAMVID.num_classes == 11 and CAMVID.ignore_index == 255
-    assert CAMVID.classes[:3] == ("sky", "building", "pole") and CAMVID.classes[-1] == "bicyclist"
-    assert len(set(CAMVID.palette)) == 11
-    black = (0, 0, 0)
-    with pytest.raises(InputError, match="2 classes but 1 palette"):
-        MetaInfo(("a", "b"), (black,))
-    with pytest.raises(InputError, match="twice: a"):
-        MetaInfo(("a", "a"), (black, black))
-    with pytest.raises(InputError, match="ignore_index is 1"):
-        MetaInfo(("a", "b"), (black, black), ignore_index=1)
-    with pytest.raises(InputError, match="at least one class"):
-        MetaInfo((), ())

@@ -11,7 +11,6 @@ import torch
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.samples import read_image
-from dfad_seg.datasets.folders import Folders, FoldersOptions
 from dfad_seg.datasets.transforms import EvalTransform, TrainingData, TrainTransform
 from dfad_seg.evaluation.pictures import as_picture
 
@@ -60,18 +59,16 @@ def test_stated_ranges_and_grey_for_networks_of_three_channels(suffix, tmp_path)
 def test_colours_keep_their_order_and_dicom_its_units(tmp_path):
     colours = np.stack([DEEP, DEEP // 2, DEEP // 3, DEEP // 4], axis=-1)
     cv2.imwrite(str(tmp_path / "c.png"), colours[..., [2, 1, 0]])
-    np.testing.assert_allclose(
-        read_image(tmp_path / "c.png", 3, (0, 65535)).pixels, colours[..., :3] / 65535, atol=1e-6
-    )
+    found = read_image(tmp_path / "c.png", 3, (0, 65535)).pixels
+    np.testing.assert_allclose(found, colours[..., :3] / 65535, atol=1e-6)
     cv2.imwrite(str(tmp_path / "d.png"), colours.astype(np.uint8)[..., [2, 1, 0, 3]])
     np.testing.assert_array_equal(read_image(tmp_path / "d.png", 4).pixels, colours.astype(np.uint8))
     np.save(tmp_path / "e.npy", np.dstack([colours, colours]) / 4000)
     assert read_image(tmp_path / "e.npy", 8, (0, 1)).pixels.shape == (3, 4, 8)
     dicom(tmp_path / "ct.dcm", DEEP, slope=1.0, shift=-1000.0)
     units = (DEEP.astype(np.float32) - 1000 + 200) / 1000
-    np.testing.assert_allclose(
-        read_image(tmp_path / "ct.dcm", 1, (-200, 800)).pixels[..., 0], units.clip(0, 1), atol=1e-6
-    )
+    found = read_image(tmp_path / "ct.dcm", 1, (-200, 800)).pixels
+    np.testing.assert_allclose(found[..., 0], units.clip(0, 1), atol=1e-6)
     dicom(tmp_path / "x.dcm", DEEP, kind="MONOCHROME1")  # the smallest value is white
     np.testing.assert_allclose(read_image(tmp_path / "x.dcm", 1, (0, 4000)).pixels[..., 0], 1 - DEEP / 4000, atol=1e-6)
 
@@ -82,13 +79,7 @@ def test_what_cannot_be_read_so(tmp_path):
     odd = np.full((3, 4), np.nan, np.float32)
     for name, samples, channels, span, message in (
         ("deep.png", DEEP, 1, None, "16-bit samples.*img_range"),
-        (
-            "deep.npy",
-            DEEP,
-            1,
-            None,
-            "uint16 samples, and which values are black and white is not stated. Set img_range",
-        ),
+        ("deep.npy", DEEP, 1, None, "uint16 samples, and which values are black and white is not stated"),
         ("deep.png", DEEP, 4, (0, 4095), "has 1 channels, and the network takes 4"),
         ("colour.png", colour, 1, None, "has 3 channels, and the network takes 1"),
         ("grey.png", grey, 1, (0, 4095), "8-bit samples, whose range is 0 to 255: leave out img_range"),
@@ -105,8 +96,7 @@ def test_what_cannot_be_read_so(tmp_path):
     assert read_image(write(tmp_path / "grey.png", grey), 1).pixels.tolist() == grey[..., None].tolist()
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 5])
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize(("channels", "dtype"), [(1, np.uint8), (2, np.float32), (3, np.float32), (5, np.uint8)])
 def test_samples_of_any_channels_are_augmented_and_drawn(channels, dtype, tmp_path):
     rng = np.random.default_rng(0)
     image, mask = rng.random((40, 60, channels), np.float32), np.zeros((40, 60), np.uint8)
@@ -122,17 +112,3 @@ def test_samples_of_any_channels_are_augmented_and_drawn(channels, dtype, tmp_pa
     values = image.astype(np.float64) * (1 if dtype == np.uint8 else 255)
     shown = values[..., :3] if channels > 2 else values.mean(-1, keepdims=True).repeat(3, -1)
     assert drawn.dtype == np.uint8 and np.abs(drawn - shown).max() <= 1
-
-
-def test_a_data_set_gives_them(tmp_path):
-    for name in ("img", "ann"):
-        (tmp_path / name).mkdir()
-    write(tmp_path / "img" / "a.tif", DEEP)
-    write(tmp_path / "ann" / "a.png", np.full((3, 4), 255, np.uint8))
-    values = {"root": str(tmp_path), "img_dir": "img", "ann_dir": "ann", "classes": ("background", "lesion")}
-    options = FoldersOptions(**values, img_suffix=".tif", img_range=(0, 4095), label_map={255: 1})
-    dataset = Folders(options, "all")
-    dataset.channels = 1
-    sample = dataset[0]
-    torch.testing.assert_close(sample["image"], torch.from_numpy(DEEP / np.float32(4095))[None])
-    assert sample["mask"].unique().tolist() == [1]

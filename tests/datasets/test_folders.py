@@ -121,12 +121,8 @@ def test_the_restatement_is_right(tmp_path: Path) -> None:
     values = np.arange(256, dtype=np.uint8).reshape(16, 16)
     Image.fromarray(values).save(tmp_path / "m.png")
     for reduce, label_map in ((False, {}), (True, {}), (True, {2: 0, 0: 9, 255: 4}), (False, {1: 2, 2: 1})):
-        results = {
-            "seg_map_path": str(tmp_path / "m.png"),
-            "reduce_zero_label": reduce,
-            "label_map": label_map or None,
-            "seg_fields": [],
-        }
+        results = {"seg_map_path": str(tmp_path / "m.png"), "seg_fields": []}
+        results |= {"reduce_zero_label": reduce, "label_map": label_map or None}
         theirs = loading.LoadAnnotations()(results)["gt_seg_map"]
         np.testing.assert_array_equal(label_table(reduce, label_map)[values], theirs)
 

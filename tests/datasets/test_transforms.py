@@ -4,10 +4,7 @@ import pickle
 from typing import Any
 
 import numpy as np
-import pytest
 
-from dfad_seg.common.errors import InputError
-from dfad_seg.common.values import validated
 from dfad_seg.datasets import EvalTransform, TrainingData, TrainTransform, draw_scene
 
 
@@ -94,20 +91,3 @@ def test_eval_resize_takes_the_pixel_at_the_centre() -> None:
     large, labels = EvalTransform(short_side=72)(image, mask)
     np.testing.assert_array_equal(labels, mask.repeat(2, 0).repeat(2, 1))
     assert large.shape == (72, 96, 3)
-
-
-def test_eval_sizes() -> None:
-    image, mask = labelled(36, 48)
-    same, labels = EvalTransform()(image, mask)
-    assert same is image and labels is mask
-    assert EvalTransform(short_side=25)(image, mask)[0].shape == (25, 33, 3)
-    tall = EvalTransform(short_side=18)(image.transpose(1, 0, 2), mask.T)
-    assert tall[0].shape == (24, 18, 3) and tall[1].shape == (24, 18)
-
-
-@pytest.mark.parametrize(
-    "options", [{"short_side": 0}, {"scale": (2.0, 1.0)}, {"scale": (0.0, 1.0)}, {"color_jitter": -0.1}]
-)
-def test_bad_options(options: dict) -> None:
-    with pytest.raises(InputError, match=next(iter(options))):
-        validated(TrainingData, options, "training_data")

@@ -1,1 +1,0 @@
-"""CamVid in its folders."""
