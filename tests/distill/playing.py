@@ -5,37 +5,26 @@ import toys
 from dfad_seg.distill import Game, Hooks, distil
 from dfad_seg.generators import build_generator
 
+PLAYED = {
+    "iterations": 5,
+    "student_steps": 2,
+    "batch_size": 4,
+    "image_size": toys.SIZE,
+    "student_optimizer": {"type": "sgd", "lr": 0.05, "momentum": 0.9},
+    "generator_optimizer": {"type": "adam", "lr": 1e-3},
+    "schedule": {"type": "step", "every": 3},
+    "seed": 7,
+}
 
-def play(
-    *,
-    state=None,
-    hooks=None,
-    dropout=0.2,
-    teacher=None,
-    student=None,
-    layouts=None,
-    losses=None,
-    **changes,
-):
+
+def play(*, state=None, hooks=None, dropout=0.2, teacher=None, student=None, layouts=None, losses=None, **changes):
     """(kept student, generator, records); `layouts` are options of a layout generator, `changes` those of the game."""
     student = toys.segmentor(0, dropout=dropout) if student is None else student
     teacher, generator = toys.teacher() if teacher is None else teacher, toys.generator()
     if layouts is not None:
         layouts = {"width": 2, "scales": 1, "recalled": 0.5, "class_frequencies": "moments"} | layouts
         generator = build_generator("layout", num_classes=toys.CLASSES, image_size=toys.SIZE, **layouts)
-    game = Game.of(
-        **{
-            "iterations": 5,
-            "student_steps": 2,
-            "batch_size": 4,
-            "image_size": toys.SIZE,
-            "student_optimizer": {"type": "sgd", "lr": 0.05, "momentum": 0.9},
-            "generator_optimizer": {"type": "adam", "lr": 1e-3},
-            "schedule": {"type": "step", "every": 3},
-            "seed": 7,
-        }
-        | changes
-    )
+    game = Game.of(**PLAYED | changes)
     records, hooks = [], hooks or Hooks(log_every=1)
     hooks.log = lambda step, scalars: records.append({"step": step, **scalars})
     losses = None if losses is None else losses(game, teacher, student, generator)

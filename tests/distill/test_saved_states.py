@@ -11,12 +11,7 @@ from dfad_seg.distill import Hooks, training
 from dfad_seg.distill.saved_states import check_saved
 
 ODD = ("x", None, {}, [], torch.zeros(0), torch.zeros(3, dtype=torch.int8), torch.zeros(2, 2).to_sparse(), 2**70)
-WITH = {
-    "student_optimizer": {"type": "adamw", "lr": 1e-3},
-    "replay": {"size": 8, "steps": 1},
-    "ema_decay": 0.9,
-    "iterations": 3,
-}
+WITH = {"student_optimizer": {"type": "adamw", "lr": 1e-3}, "replay": {"size": 8, "steps": 1}, "iterations": 3}
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +54,8 @@ def test_the_state_itself_is_taken_and_any_other_part_is_refused(saved, monkeypa
     assert number > 100
 
 
-@pytest.mark.parametrize("shape", [(0,), (64,)])
-def test_moments_of_another_shape_do_not_reach_the_kernel(saved, shape):
+def test_moments_of_another_shape_do_not_reach_the_kernel(saved):
     state = copy.deepcopy(saved)
-    state["optimizers"]["student"]["state"][0]["exp_avg"] = torch.zeros(shape)
+    state["optimizers"]["student"]["state"][0]["exp_avg"] = torch.zeros(64)
     with pytest.raises(InputError, match=r"optimizers\.student\.state\.0\.exp_avg"):
         play(state=state, **WITH)

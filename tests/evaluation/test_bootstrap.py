@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from dfad_seg.common.errors import InputError
 from dfad_seg.evaluation import miou_difference, miou_interval
 from dfad_seg.evaluation.bootstrap import resampled_miou
 
@@ -54,12 +53,3 @@ def test_the_paired_difference_uses_the_same_draws():
     assert result.p_value == pytest.approx(2 / 100)  # 2 (0 + 1) / (99 + 1): never 0
     back = miou_difference(second, first, resamples=99, seed=2)
     assert back.value == pytest.approx(-result.value) and back.p_value == result.p_value
-
-
-@pytest.mark.parametrize(
-    ("counts", "resamples", "message"),
-    [(np.zeros((0, 3, 4)), 10, "at least one image"), (counts_of(0), 0, "at least 1"), (np.zeros((2, 2)), 5, "counts")],
-)
-def test_what_cannot_be_resampled_is_refused(counts, resamples, message):
-    with pytest.raises(InputError, match=message):
-        resampled_miou(counts, resamples=resamples)

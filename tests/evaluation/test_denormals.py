@@ -32,6 +32,7 @@ print(found == [0, 1, 1, 1, 0, 1, 1, 1, 0, 0], found)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot flush denormals")
 def test_the_threads_that_torch_began_before_flush_too_and_are_restored():
     result = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, timeout=120)

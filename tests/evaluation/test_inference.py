@@ -98,37 +98,22 @@ def test_scales_and_flips_average_the_softmax(crop, size):
     assert np.array_equal(labels.numpy(), scores.argmax(1).numpy())
 
 
-def test_reduced_precision_runs_under_autocast():
-    seen = []
-
-    def network(images):
-        seen.append((images @ images.mT).dtype)
-        return images
-
-    predict(network, pictures((4, 4)), (4, 4), Inference(precision="bf16"))
-    predict(network, pictures((4, 4)), (4, 4), Inference())
-    assert seen == [torch.bfloat16, torch.float32]
-
-
 def test_decoded_bytes_give_the_numbers_of_floats_and_any_batching_those_of_one_by_one():
     rng = np.random.default_rng(0)
     sizes = [(8, 9), (8, 9), (5, 12), (8, 9), (5, 12)]
     files = [torch.from_numpy(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
     masks = [torch.from_numpy(rng.choice([0, 1, 2, 3, 255], size)) for size in sizes]
     for mode in (Inference(), Inference(crop_size=(4, 6)), Inference(scales=(0.5, 1.5), flip=True)):
-        single = [
-            {"image": (f.permute(2, 0, 1).float() / 255)[None], "mask": m[None]}
-            for f, m in zip(files, masks, strict=True)
-        ]
-        together = [{"image": files, "mask": [m.to(torch.uint8) for m in masks]}]
+        floats = [(file.permute(2, 0, 1).float() / 255)[None] for file in files]
+        single = [{"image": image, "mask": mask[None]} for image, mask in zip(floats, masks, strict=True)]
+        together = [{"image": files, "mask": [mask.to(torch.uint8) for mask in masks]}]
         network = Local().double()  # so that no rounding of a larger batch can decide
 
         def exact(images, network=network):
             return network(images.double()).float()
 
-        assert evaluate_miou(exact, single, num_classes=4, inference=mode) == evaluate_miou(
-            exact, together, num_classes=4, inference=mode
-        )
+        one, all_at_once = (evaluate_miou(exact, b, num_classes=4, inference=mode) for b in (single, together))
+        assert one == all_at_once
 
 
 @pytest.mark.parametrize(
@@ -137,10 +122,7 @@ def test_decoded_bytes_give_the_numbers_of_floats_and_any_batching_those_of_one_
         ({"crop_stride": (4, 4)}, "needs a window"),
         ({"crop_size": (4, 4), "crop_stride": (5, 4)}, "leave gaps"),
         ({"crop_size": (0, 4)}, "1 is the least"),
-        ({"crop_size": (4, 4), "crop_stride": (0, 1)}, "1 is the least"),
-        ({"scales": ()}, "at least one"),
         ({"scales": (1.0, -1.0)}, "above 0"),
-        ({"scales": (float("nan"),)}, "above 0"),
         ({"precision": "int8"}, "Known: auto, fp32, bf16, fp16"),
     ],
 )

@@ -9,11 +9,7 @@ import torch
 from dfad_seg.evaluation import ConfusionMatrix, Inference, metrics_from_confusion
 from dfad_seg.evaluation.inference import slide
 
-mmseg_metrics = pytest.importorskip(
-    "mmseg.evaluation",
-    reason="mmseg is not installed; pip install --no-deps onedl-mmsegmentation==1.4.2 onedl-mmengine==0.10.12 "
-    "onedl-mmcv==2.3.6 and then addict termcolor yapf ftfy regex wcwidth prettytable platformdirs terminaltables",
-)
+mmseg_metrics = pytest.importorskip("mmseg.evaluation", reason="MMSegmentation is not installed; see make test-mmseg")
 
 CLASSES = tuple("abcdefg")
 

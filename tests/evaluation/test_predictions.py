@@ -117,10 +117,7 @@ def stored(tmp_path, *entries, **options):
 
 
 def test_uncovered_pixels_overlaps_and_plain_run_lengths(tmp_path):
-    left = np.zeros((2, 4), bool)
-    left[:, :2] = True
-    middle = np.zeros((2, 4), bool)
-    middle[:, 1:3] = True
+    left, middle = (np.tile(np.array(row, bool), (2, 1)) for row in ([1, 1, 0, 0], [0, 1, 1, 0]))
     plain = entry(middle, 2)
     plain["segmentation"]["counts"] = [2, 4, 2]
     for last in (entry(middle, 2), plain):
@@ -137,17 +134,11 @@ FULL = np.ones((2, 4), bool)
     ("entries", "message"),
     [
         ([entry(FULL, size=[4, 2])], r"size \[4, 2\] \(height, width\), but its image has \[2, 4\]"),
-        ([entry(FULL, counts="08000")], "run-length encoding that does not cover the 8 pixels"),
         ([entry(FULL, counts="08\x01")], "run-length encoding that does not cover the 8 pixels"),
-        ([entry(FULL, counts="o")], "run-length encoding that does not cover the 8 pixels"),
         ([entry(FULL, counts=[3, 90])], "run-length encoding that does not cover the 8 pixels"),
-        ([entry(FULL, counts=[])], "run-length encoding that does not cover the 8 pixels"),
         ([entry(FULL, category=9)], "entry 0: category_id 9 is no class of the data set. Its category ids are 0, 1, 2"),
         ([entry(FULL), {"image_id": 1}], "entry 1 is no COCO result"),
-        ([entry(FULL), [3]], "entry 1 is no COCO result"),
         ([entry(FULL, size=[2.5, 4])], r"size \[2.5, 4\]"),
-        ([entry(FULL, size=[2])], r"size \[2\]"),
-        ([entry(FULL, image=[1])], "entry 0 is no COCO result"),
         ([entry(FULL, counts=[-1, 9])], "does not cover the 8 pixels"),
         ([entry(FULL, counts=12)], "not a list of numbers"),
     ],

@@ -5,11 +5,13 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "evaluation_throughput.py"
 
 
+@pytest.mark.slow
 def test_counting_and_whole_evaluation(tiny_scenes, tmp_path, monkeypatch, capsys):
     spec = importlib.util.spec_from_file_location("evaluation_throughput", BENCHMARK)
     benchmark = importlib.util.module_from_spec(spec)

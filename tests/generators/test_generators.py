@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from dfad_seg.common.errors import InputError
 from dfad_seg.generators import GENERATORS, NoiseGenerator, build_generator
 from dfad_seg.generators.layouts import add_boxes, voronoi_cells
 from dfad_seg.generators.textures import CHANNELS, texture_noise
@@ -178,23 +177,6 @@ def test_the_exponent_evens_out_frequencies():
         generator.aim(given)
         expected = torch.as_tensor(expected)
         torch.testing.assert_close(generator.class_frequencies, expected / expected.sum())
-
-
-def test_noise_is_uniform_and_white():
-    images = NoiseGenerator().sample(64, (32, 32), rng())
-    assert images.mean().item() == pytest.approx(0.5, abs=0.01)
-    assert images.std().item() == pytest.approx((1 / 12) ** 0.5, abs=0.01)
-    neighbours = torch.stack([images[..., 1:].flatten(), images[..., :-1].flatten()])
-    assert torch.corrcoef(neighbours)[0, 1].abs() < 0.01
-
-
-def test_unknown_names_are_refused_with_a_suggestion():
-    with pytest.raises(InputError, match="unknown generator.type 'dcgann'. Did you mean 'dcgan'"):
-        build("dcgann")
-    with pytest.raises(InputError, match="latent_dims: unknown key. Did you mean 'latent_dim'"):
-        build("dcgan", latent_dims=8)
-    with pytest.raises(InputError, match="recalled: input should be less than or equal to 1"):
-        build("layout", recalled=2)
 
 
 def test_sub_generators_share_a_batch():

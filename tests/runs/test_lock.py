@@ -1,33 +1,32 @@
 """The lock of a run directory: who holds it, and that it is free when its owner has ended, however it did."""
 
+import multiprocessing
 import os
-import signal
-import subprocess
-import sys
+import time
 
 import pytest
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.runs.lock import RunLock, refuse_held
 
-HOLD = """
-import sys, time
-from dfad_seg.runs.lock import RunLock
-lock = RunLock(sys.argv[1])
-lock.acquire()
-print("held", flush=True)
-time.sleep(60)
-"""
+
+def hold(path, held):
+    lock = RunLock(path)
+    lock.acquire()
+    held.set()
+    time.sleep(60)
 
 
 @pytest.fixture
 def other(tmp_path):
     """Another process that holds the lock."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "held\n"
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=hold, args=(tmp_path, held := context.Event()), daemon=True)
+    process.start()
+    assert held.wait(60)
     yield process
     process.kill()
-    process.wait()
+    process.join()
 
 
 def test_held_and_given_back(tmp_path):
@@ -45,8 +44,8 @@ def test_another_process_holds_it_until_it_is_killed(tmp_path, other):
     for take in (lambda: RunLock(tmp_path).acquire(), lambda: refuse_held(tmp_path)):
         with pytest.raises(InputError, match=f"in use: process {other.pid} runs"):
             take()
-    other.send_signal(signal.SIGKILL)
-    other.wait()
+    other.kill()
+    other.join()
     lock = RunLock(tmp_path)
     lock.acquire()
     assert (tmp_path / "run.lock").read_text() == str(os.getpid())

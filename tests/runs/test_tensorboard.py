@@ -43,8 +43,3 @@ def test_a_failing_log_costs_a_warning_only(tmp_path, monkeypatch, capsys):
     warning = "warning: TensorBoard's log failed, and gets nothing more of this run: disk gone\n"
     assert capsys.readouterr().err == warning
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
-
-
-def test_none_at_all(tmp_path):
-    log_something(tmp_path / "run", tensorboard=False)
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "metrics.jsonl", "picture.png"}
