@@ -1,5 +1,6 @@
 """Every export format, read by the program that it is for, against the segmentor."""
 
+import copy
 import errno
 import importlib.util
 import json
@@ -243,6 +244,19 @@ def test_int8_is_smaller_and_close(small, tmp_path):
     with pytest.raises(InputError, match="there are none"):
         export_int8(fp32.path, tmp_path / "none.onnx", [], segmentor=small)
     assert not (tmp_path / "none.onnx").exists()
+
+
+def test_layers_that_8_bits_would_ruin_stay_float32(small, tmp_path):
+    uneven = copy.deepcopy(small)
+    with torch.no_grad():  # the same answers, but one channel's range leaves the others a single step of 255
+        uneven.network.down[1].weight[0] *= 1e4
+        uneven.network.down[1].bias[0] *= 1e4
+        uneven.network.down[3].weight[:, 0] /= 1e4
+    fp32 = export(uneven, tmp_path / "s.onnx", size=(64, 64))
+    int8 = export_int8(fp32.path, tmp_path / "s_int8.onnx", [images(4, 3, 40, 48)], segmentor=uneven)
+    quantisation = json.loads(OnnxNetwork(int8.path).metadata()["quantisation"])
+    assert 1 <= quantisation["float32_layers"] < quantisation["layers"] == 3
+    assert int8.checks[0].agreement > 0.97
 
 
 def test_a_wrong_file_is_not_kept(small, tmp_path, monkeypatch):
