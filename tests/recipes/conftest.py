@@ -19,31 +19,16 @@ def world(tmp_path_factory, tiny_scenes):
     folder = tmp_path_factory.mktemp("world")
     teacher_file = folder / "teacher_run" / "teacher.pt"
     saved = {"source": "saved", "checkpoint": str(teacher_file)}
-    teacher_section = {
-        "source": "smp",
-        "arch": "DeepLabV3Plus",
-        "encoder_name": "tu-test_resnet",
-        "decoder_channels": 16,
-    }
     game = {"student": STUDENT, "teacher": saved, "student_steps": 2}
+    own = {"teacher": STUDENT | {"encoder_name": "tu-test_resnet"}, "student_optimizer": {"type": "sgd", "lr": 0.1}}
+    own |= {"training_data": {"num_workers": 0}, "iterations": 12, "save_every": 0, "log_every": 6}
+    data = {"teacher": saved, "student": STUDENT, "training_data": {"num_workers": 0}}
     configs = {
-        "supervised": tiny(
-            "supervised",
-            tiny_scenes,
-            teacher=teacher_section,
-            training_data={"num_workers": 0},
-            iterations=12,
-            student_optimizer={"type": "sgd", "lr": 0.1},
-            save_every=0,
-            log_every=6,
-        ),
-        "distill_with_data": tiny(
-            "distill_with_data", tiny_scenes, teacher=saved, student=STUDENT, training_data={"num_workers": 0}
-        ),
+        "supervised": tiny("supervised", tiny_scenes, **own),
+        "distill_with_data": tiny("distill_with_data", tiny_scenes, **data),
         "random_noise": tiny("random_noise", tiny_scenes, **game),
         "dfad": tiny("dfad", tiny_scenes, generator={"type": "dcgan", "latent_dim": 16}, preview_every=2, **game),
     }
-    configs["dfad"]["image_size"] = configs["random_noise"]["image_size"] = [32, 48]
     paths = {name: write(folder / f"{name}.yaml", values) for name, values in configs.items()}
     assert call_tool("train", paths["supervised"], "--work-dir", teacher_file.parent) == 0
     return SimpleNamespace(folder=folder, configs=configs, paths=paths, teacher=teacher_file, data=tiny_scenes)

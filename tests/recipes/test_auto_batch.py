@@ -8,6 +8,7 @@ from dfad_seg.common.errors import InputError
 from dfad_seg.config import parse_config
 from dfad_seg.recipes import auto_batch
 from dfad_seg.recipes.auto_batch import largest_batch, peak_memory, with_largest_batch
+from dfad_seg.recipes.lengths import with_minutes
 
 GIB = 2**30
 
@@ -21,26 +22,18 @@ def test_the_largest_batch_lies_on_the_line_through_the_probes():
             largest_batch((4, 12), (int(1.4 * GIB), int(2.2 * GIB)), 1.1 * GIB, least=least)
 
 
-def test_every_painter_gets_an_image(world, monkeypatch):
+def test_no_more_than_the_memory_holds_and_an_image_for_each_sub_generator(world, monkeypatch):
     tried = []
     monkeypatch.setattr(auto_batch, "peak_memory", lambda config, batch: tried.append(batch) or GIB + batch * GIB // 10)
     monkeypatch.setattr(auto_batch, "free_memory", lambda: 4 * GIB)
     generator = {"type": "layout", "sub_generators": 6}
     config = parse_config(world.configs["dfad"] | {"generator": generator, "batch_size": 12})
     assert with_largest_batch(config).batch_size == 24 and tried == [6, 14]
-
-
-def test_no_more_than_the_memory_holds(world, monkeypatch):
-    monkeypatch.setattr(auto_batch, "peak_memory", lambda config, batch: GIB + batch * GIB // 10)
-    monkeypatch.setattr(auto_batch, "free_memory", lambda: 4 * GIB)
-    config = parse_config(world.configs["dfad"] | {"batch_size": 4, "replay": {"size": 9, "steps": 1}})
-    assert with_largest_batch(config).batch_size == 9
     # On a GPU the chosen batch is tried, which a larger one than that could not be.
-    tried = []
-    monkeypatch.setattr(auto_batch, "peak_memory", lambda config, batch: tried.append(batch) or GIB + batch * GIB // 10)
     monkeypatch.setattr(auto_batch.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(auto_batch.torch.cuda, "mem_get_info", lambda: (4 * GIB, 4 * GIB))
-    assert with_largest_batch(config).batch_size == 9 and tried == [4, 12, 9]
+    config = parse_config(world.configs["dfad"] | {"batch_size": 4, "replay": {"size": 9, "steps": 1}})
+    assert with_largest_batch(config).batch_size == 9 and tried[2:] == [4, 12, 9]
 
 
 def test_several_processes_and_methods_with_data_are_refused(world):
@@ -49,6 +42,8 @@ def test_several_processes_and_methods_with_data_are_refused(world):
         with_largest_batch(parse_config(dfad | {"devices": 2}))
     with pytest.raises(InputError, match="data-free methods, and method is distill_with_data"):
         with_largest_batch(parse_config(world.configs["distill_with_data"]))
+    with pytest.raises(InputError, match="only data-free runs are timed"):
+        with_minutes(parse_config(world.configs["distill_with_data"]), 3)
 
 
 @pytest.mark.slow

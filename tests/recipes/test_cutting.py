@@ -17,12 +17,8 @@ SIZE = (32, 48)
 @pytest.fixture(scope="module")
 def cut_config(world, tmp_path_factory):
     student = {"source": "cut", "macs": 0.6, "rehearsal": 2, "images": 4, "importance": "magnitude"}
-    values = world.configs["dfad"] | {
-        "student": student,
-        "fixed_norm": ["network"],
-        "priors": {"batch_norm_prior": 1.0},
-    }
-    return write(tmp_path_factory.mktemp("cut") / "cut.yaml", values)
+    changes = {"student": student, "fixed_norm": ["network"], "priors": {"batch_norm_prior": 1.0}}
+    return write(tmp_path_factory.mktemp("cut") / "cut.yaml", world.configs["dfad"] | changes)
 
 
 def train(config, run, *arguments):

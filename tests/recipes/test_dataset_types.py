@@ -72,17 +72,11 @@ def coco(root):
     corner = (LABELS == 255).astype(np.uint8)
     for split in ("train", "val"):
         images(root / split)
+        regions = ((0, 5, (LABELS == 1).astype(np.uint8)), (1, 9, corner))
         values = {
-            "images": [
-                {"id": i, "file_name": f"{name}.jpg", "height": SIZE[0], "width": SIZE[1]}
-                for i, name in enumerate("ab")
-            ],
+            "images": [{"id": i, "file_name": f"{'ab'[i]}.jpg", "height": SIZE[0], "width": SIZE[1]} for i in (0, 1)],
             "categories": [{"id": 5, "name": "left"}, {"id": 9, "name": "odd"}],
-            "annotations": [
-                annotation(2 * i + n, category, compressed(region), image=i)
-                for i in range(2)
-                for n, (category, region) in enumerate(((5, (LABELS == 1).astype(np.uint8)), (9, corner)))
-            ],
+            "annotations": [annotation(2 * i + n, c, compressed(r), image=i) for i in (0, 1) for n, c, r in regions],
         }
         (root / f"{split}.json").write_text(json.dumps(values))
     options = {"annotation_file": "<split>.json", "image_dir": "<split>", "classes": ["left"], "unlisted": "ignore"}
@@ -155,10 +149,7 @@ def test_the_tools_know_the_classes_of_a_described_set(tmp_path, capsys):
     pictures = tmp_path / "pictures"
     assert call_tool("eval", config, run / "teacher.pt", "--role", "teacher", "--show-dir", pictures) == 0
     shown = capsys.readouterr().out
-    assert sorted(path.relative_to(pictures).as_posix() for path in pictures.rglob("*.png")) == [
-        "deep/a.png",
-        "deep/b.png",
-    ]
+    assert sorted(path.name for path in (pictures / "deep").iterdir()) == ["a.png", "b.png"]
     assert all(name in shown for name in classes)
     # The same network on a set of as many, but other, classes.
     values["dataset"]["classes"] = ["left", "right"]

@@ -15,48 +15,37 @@ from dfad_seg.recipes.calibration import generated_images, load_generator
 from dfad_seg.segmentors import file_sha256
 
 
-@pytest.fixture
-def run(dfad_run):
-    return dfad_run
-
-
 @pytest.mark.slow
-def test_onnx_int8_scores_and_latency(run, tmp_path, capsys):
+def test_onnx_int8_scores_and_latency(dfad_run, tmp_path, capsys):
     out = tmp_path / "deploy" / "s.onnx"
     arguments = ("--no-dynamic", "--size", 32, 48, "--int8", "--calibration-images", 12, "--split", "test")
-    assert call_tool("export", run, "--format", "onnx", "--out", out, *arguments) == 0
+    assert call_tool("export", dfad_run, "--format", "onnx", "--out", out, *arguments) == 0
     printed = capsys.readouterr().out
     assert sorted(p.name for p in out.parent.iterdir()) == ["s.onnx", "s_int8.onnx"]
     metadata = onnxruntime.InferenceSession(str(out)).get_modelmeta().custom_metadata_map
     assert json.loads(metadata["provenance"])["real_images_used_for_training"] is False
-    assert metadata["source_sha256"] == file_sha256(run / "student.pt")
+    assert metadata["source_sha256"] == file_sha256(dfad_run / "student.pt")
     assert json.loads(metadata["classes"])[0] == "sky" and len(json.loads(metadata["palette"])) == 11
     # The scores are those of the evaluation itself.
-    truth = evaluate(load_config(run / "config.yaml"), load_segmentor(run / "student.pt"), split="test").mIoU
+    truth = evaluate(load_config(dfad_run / "config.yaml"), load_segmentor(dfad_run / "student.pt"), split="test").mIoU
     scores = [float(value) for value in re.findall(r"mIoU on test: ([\d.]+) %", printed)]
     assert len(scores) == 3 and sum(abs(score - 100 * truth) < 0.1 for score in scores) >= 2  # 8 bits differ
     assert len(re.findall(r"one image of 32x48 on .*: [\d.]+ ms", printed)) == 3
 
 
-def test_the_default_place_is_beside_the_network(run, tmp_path, capsys):
-    shutil.copytree(run, tmp_path / "copy")
-    assert call_tool("export", tmp_path / "copy" / "student.pt", "--format", "torchscript") == 0
-    assert (tmp_path / "copy" / "student.torchscript").is_file()
-
-
-def test_the_calibration_images_are_the_generators(run):
-    network = load_segmentor(run / "student.pt")
-    config, generator = load_generator(run, network)
-    state = torch.load(run / "checkpoints" / "iteration_00000003.pt", weights_only=True)["networks"]["generator"]
+def test_the_calibration_images_are_the_generators(dfad_run):
+    network = load_segmentor(dfad_run / "student.pt")
+    config, generator = load_generator(dfad_run, network)
+    state = torch.load(dfad_run / "checkpoints" / "iteration_00000003.pt", weights_only=True)["networks"]["generator"]
     assert all(torch.equal(value, state[key]) for key, value in generator.state_dict().items())
-    first, again = (list(generated_images(run, 11, network=network)) for _ in range(2))
+    first, again = (list(generated_images(dfad_run, 11, network=network)) for _ in range(2))
     assert [len(batch) for batch in first] == [8, 3] and all(map(torch.equal, first, again))
     assert first[0].shape[1:] == (3, *config.image_size)
     assert 0 <= min(b.min() for b in first) and max(b.max() for b in first) <= 1
     assert not np.array_equal(first[0][0], first[0][1])
 
 
-def test_what_a_user_can_mend(run, world, tmp_path, capsys):
+def test_what_a_user_can_mend(dfad_run, world, tmp_path, capsys):
     def refusal(*arguments):
         assert call_tool("export", *arguments) == 2
         return capsys.readouterr().err
@@ -64,13 +53,13 @@ def test_what_a_user_can_mend(run, world, tmp_path, capsys):
     onnx = ("--format", "onnx", "--out", tmp_path / "s.onnx")
     assert "no run directory" in refusal(tmp_path, *onnx)
     # A copy of the file alone, and a run without a generator, have no images to calibrate on.
-    shutil.copy(run / "student.pt", tmp_path / "lone.pt")
+    shutil.copy(dfad_run / "student.pt", tmp_path / "lone.pt")
     assert "is no run directory" in refusal(tmp_path / "lone.pt", *onnx, "--int8")
     assert "method is supervised" in refusal(world.teacher, *onnx, "--int8")
-    assert "(48, 64) was asked for" in refusal(run, *onnx, "--int8", "--no-dynamic", "--size", 48, 64)
-    assert "not smp" in refusal(run, "--format", "smp", "--int8")
-    assert "--calibration-images 0" in refusal(run, *onnx, "--int8", "--calibration-images", 0)
-    assert "Known: mmseg, onnx" in refusal(run, "--format", "tflite")
+    assert "(48, 64) was asked for" in refusal(dfad_run, *onnx, "--int8", "--no-dynamic", "--size", 48, 64)
+    assert "not smp" in refusal(dfad_run, "--format", "smp", "--int8")
+    assert "--calibration-images 0" in refusal(dfad_run, *onnx, "--int8", "--calibration-images", 0)
+    assert "Known: mmseg, onnx" in refusal(dfad_run, "--format", "tflite")
     assert "give --config or --dataset" in refusal(tmp_path / "lone.pt", *onnx, "--split", "test")
-    assert "is a folder" in refusal(run, "--format", "torchscript", "--out", tmp_path)
+    assert "is a folder" in refusal(dfad_run, "--format", "torchscript", "--out", tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lone.pt"]

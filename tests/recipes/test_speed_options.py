@@ -47,12 +47,7 @@ def test_profile_leaves_a_trace_and_names_the_operators(world, tmp_path, capsys)
     assert call_tool("train", config, "--work-dir", tmp_path / "run", "--profile", "1") == 0
     shown = capsys.readouterr().out
     assert "aten::convolution_backward" in shown and "trace of 1 iterations" in shown
-    assert (
-        len([line for line in shown.splitlines() if line.strip().startswith(("aten::", "Optimizer", "autograd"))]) <= 10
-    )
+    assert sum(line.strip().startswith(("aten::", "Optimizer", "autograd")) for line in shown.splitlines()) <= 10
     trace = json.loads((tmp_path / "run" / "profile.json").read_text())
-    assert any(
-        event.get("name") == "aten::mkldnn_convolution" or "conv" in event.get("name", "")
-        for event in trace["traceEvents"]
-    )
+    assert any("conv" in event.get("name", "") for event in trace["traceEvents"])
     assert [p.name for p in (tmp_path / "run").glob(".*")] == []

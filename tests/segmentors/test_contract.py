@@ -176,10 +176,8 @@ class Answers(nn.Module):
     ],
 )
 def test_output_forms(answer: Any, output: Any) -> None:
-    images = torch.rand(1, 3, 4, 4)
-    assert torch.equal(
-        Segmentor(Answers(answer), num_classes=3, mean=[0, 0, 0], std=[1, 1, 1], output=output)(images), images
-    )
+    images, plain = torch.rand(1, 3, 4, 4), {"mean": [0, 0, 0], "std": [1, 1, 1]}
+    assert torch.equal(Segmentor(Answers(answer), num_classes=3, output=output, **plain)(images), images)
 
 
 @pytest.mark.parametrize(
@@ -215,17 +213,7 @@ def test_unusable_images(images: Any, says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
-    [
-        {"num_classes": 0},
-        {"mean": [0.5, 0.5]},
-        {"mean": "imagenet"},
-        {"std": [0.5, 0.0, 0.5]},
-        {"input_scale": 0},
-        {"channel_order": "RGB"},
-        {"stride": 0},
-        {"classes": ["road", "sky"]},
-    ],
+    "options", [{"num_classes": 0}, {"mean": "imagenet"}, {"channel_order": "RGB"}, {"classes": ["road", "sky"]}]
 )
 def test_bad_options(options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(options))):
@@ -237,11 +225,9 @@ def test_bad_options(options: dict[str, Any]) -> None:
     [
         (0.485, 0.229, 1, None),
         (123.7, 58.4, 255, None),
-        (127.5, 127.5, 255, None),
         (123.7, 58.4, 1, "set input_scale to 255"),
         (0.485, 0.229, 255, "set input_scale to 1"),
         (123.7, 0.229, 255, "units of"),
-        (0.485, 58.4, 1, "units of"),
         (float("nan"), 1.0, 1, "finite"),
         (0.5, -0.2, 1, "greater than 0"),
     ],

@@ -92,10 +92,8 @@ def test_generators_make_images_of_as_many_channels(type):
     [
         (5, {}, r"num_classes is 5\. Set it to 2; heads of several sigmoids \(multi-label\) are not supported"),
         (2, {"threshold": 0.3, "output": None}, "threshold is for a mask by one channel"),
-        (2, {"threshold": 1.0}, "threshold: input should be less than 1"),
         (2, {"std": [1, 1, 1]}, "std has 3 values for images of 2 channels"),
         (2, {"in_channels": None}, "mean has 2 values for images of 3 channels"),
-        (2, {"channel_order": "bgr"}, "channel_order bgr is for images of 3 channels"),
         (2, {"output": None}, r"network returns logits of shape \(1, 1, .*sigmoid for a mask"),
     ],
 )

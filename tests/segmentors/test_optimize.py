@@ -120,9 +120,8 @@ def test_trainable_network_trains_the_same(family: str) -> None:
 def test_any_dilated_convolution_keeps_value_and_gradients(size, kernel, dilation, depthwise, bias) -> None:
     torch.manual_seed(0)
     padding = tuple(d * (k // 2) for d, k in zip(dilation, kernel, strict=True))
-    plain = nn.Conv2d(
-        6, 6, kernel, padding=padding, dilation=dilation, groups=6 if depthwise else 2, bias=bias
-    ).double()
+    groups = 6 if depthwise else 2
+    plain = nn.Conv2d(6, 6, kernel, padding=padding, dilation=dilation, groups=groups, bias=bias).double()
     fast = copy.deepcopy(plain)
     assert rewrite_convolutions(fast) == 1
     x = torch.randn(2, 6, *size, dtype=torch.float64)

@@ -32,9 +32,7 @@ class Call(nn.Module):
 
 
 def resized(y: Tensor, x: Tensor) -> Tensor:
-    return F.interpolate(
-        y, size=(int(x.shape[2]), int(x.shape[3])), mode="bilinear"
-    )  # traced: the numbers are burnt in
+    return F.interpolate(y, size=(int(x.shape[2]), int(x.shape[3])), mode="bilinear")  # the traced numbers are burnt in
 
 
 def flattened(y: Tensor, x: Tensor) -> Tensor:
@@ -51,13 +49,10 @@ def one_image(y: Tensor, x: Tensor) -> Tensor:
 
 
 def traced(network: nn.Module, path: Path, size: tuple[int, int] = (40, 56), **options: Any) -> Path:
-    half = options.get("half", False)
-    images = torch.rand(options.get("batch", 1), 3, *size)
+    kind = torch.float16 if options.get("half") else torch.float32
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        trace = torch.jit.trace(
-            network.half() if half else network, images.half() if half else images, check_trace=False
-        )
+        trace = torch.jit.trace(network.to(kind), torch.rand(1, 3, *size).to(kind), check_trace=False)
         torch.jit.save(torch.jit.freeze(trace.eval()) if options.get("frozen") else trace, str(path))
     return path
 

@@ -42,19 +42,13 @@ def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {prefix + key: value for key, value in state.items()}
 
 
+LEFT_OUT = {"criterion.weight": torch.ones(5), "val_metrics.confmat": torch.ones(5, 5)}
 CONTAINERS: dict[str, Any] = {
     "bare": lambda s: s,
     "state_dict": lambda s: {"state_dict": s, "epoch": 3},
-    "model": lambda s: {"model": s, "optimizer": {"lr": 0.1}},
     "student": lambda s: {"student": s, "generator": {"weight": torch.zeros(2)}},
-    "nested": lambda s: {"model": {"state_dict": s}},
-    "model.": lambda s: {"state_dict": prefixed(s, "model.")},
-    "a Lightning module": lambda s: {
-        "state_dict": prefixed(s, "net.")
-        | {"mean": torch.ones(3), "criterion.weight": torch.ones(5), "val_metrics.confmat": torch.ones(5, 5)}
-    },
+    "a Lightning module": lambda s: {"state_dict": prefixed(s, "net.") | {"mean": torch.ones(3), **LEFT_OUT}},
     "averaged": lambda s: prefixed(s, "module.") | {"n_averaged": torch.tensor(3)},
-    "weights": lambda s: {"weights": s, "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}},
     "losses in the module itself": lambda s: {**s, "loss_fn.weight": torch.ones(5), "pixel_mean": torch.ones(3)},
     "twice the same": lambda s: {"model": s, "model_ema": {k: v.clone() for k, v in s.items()}},
     "all of them": lambda s: {"model": prefixed(s, "network.module._orig_mod.")},
@@ -62,21 +56,16 @@ CONTAINERS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("container", ["bare", "all of them"])
-def test_a_wrapper_of_ones_own_takes_its_networks_weights(
-    container: str, tmp_path: Path, networks: SimpleNamespace
-) -> None:
+def test_a_wrapper_of_ones_own_takes_its_networks_weights(tmp_path: Path, networks: SimpleNamespace) -> None:
     network = networks.trained_tiny()
-    torch.save(CONTAINERS[container](network.state_dict()), tmp_path / "weights.pt")
+    torch.save(CONTAINERS["all of them"](network.state_dict()), tmp_path / "weights.pt")
     wrapped = nn.Sequential(OrderedDict(body=networks.Tiny()))
     load_weights(Segmentor(wrapped, num_classes=5), tmp_path / "weights.pt")
     assert state_hash(wrapped.body) == state_hash(network)
 
 
 @pytest.mark.parametrize("container", list(CONTAINERS))
-def test_containers_and_prefixes(
-    segmentor: Segmentor, tmp_path: Path, container: str, networks: SimpleNamespace
-) -> None:
+def test_containers_and_prefixes(segmentor: Segmentor, tmp_path: Path, container: str, networks: Any) -> None:
     trained = networks.trained_tiny()
     torch.save(CONTAINERS[container](trained.state_dict()), tmp_path / "weights.pt")
     load_weights(segmentor, tmp_path / "weights.pt")
@@ -85,9 +74,7 @@ def test_containers_and_prefixes(
 
 
 @pytest.mark.parametrize("nested", [True, False])
-def test_several_weights_are_named_and_one_is_chosen_by_a_key(
-    segmentor: Segmentor, tmp_path: Path, nested: bool, networks: SimpleNamespace
-) -> None:
+def test_several_weights_are_named_and_a_key_chooses(segmentor: Segmentor, tmp_path: Path, nested: bool, networks: Any):
     raw = networks.trained_tiny().state_dict()
     mean = {key: value * 2 for key, value in raw.items()}
     content = {"model": raw, "model_ema": mean}
@@ -168,7 +155,6 @@ def zeros(*shape: int, **options: Any) -> Tensor:
 # (what is put into a good state, None to remove; what is said)
 MISMATCHES: list[tuple[dict[str, Tensor | None], list[str]]] = [
     ({"features.weight": None}, ["missing, 1 of 9: features.weight"]),
-    ({"extra": zeros(1)}, ["unexpected, 1: extra"]),
     ({f"extra{i}": zeros(1) for i in range(20)}, ["unexpected, 20", "extra4, ... (20 in all)"]),
     ({"features.weight": zeros(8, 3, 5, 5)}, ["features.weight is (8, 3, 5, 5), needed (8, 3, 3, 3)", "another arch"]),
     ({"norm.bias": None, "more": zeros(1), "norm.weight": zeros(9)}, ["missing", "unexpected", "norm.weight is (9,)"]),
@@ -180,9 +166,7 @@ MISMATCHES: list[tuple[dict[str, Tensor | None], list[str]]] = [
 
 
 @pytest.mark.parametrize(("change", "says"), MISMATCHES, ids=range(len(MISMATCHES)))
-def test_mismatches(
-    segmentor: Segmentor, tmp_path: Path, change: Any, says: list[str], networks: SimpleNamespace
-) -> None:
+def test_mismatches(segmentor: Segmentor, tmp_path: Path, change: Any, says: list[str], networks: Any) -> None:
     path, before = tmp_path / "weights.pt", state_hash(segmentor)
     state = networks.trained_tiny().state_dict() | change
     torch.save({key: value for key, value in state.items() if value is not None}, path)
@@ -193,10 +177,6 @@ def test_mismatches(
 
 
 def test_other_things_than_checkpoints(tmp_path: Path, opaque: dict[str, Path]) -> None:
-    with pytest.raises(InputError, match="does not exist"):
-        read_state_dict(tmp_path / "none.pt")
-    with pytest.raises(InputError, match="not a file"):
-        read_state_dict(tmp_path)
     with pytest.raises(InputError, match="source 'torchscript'"):
         read_state_dict(opaque["script"])
     for content in ({"epoch": 3, "lr": 0.1}, [1, 2], torch.zeros(3), {}, {1: torch.zeros(1)}):
