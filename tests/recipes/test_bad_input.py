@@ -6,7 +6,9 @@ The rooms test their messages themselves; here is one of each kind on its way th
 import hashlib
 import os
 import pickle
+import re
 import shutil
+import sys
 
 import cv2
 import pytest
@@ -65,6 +67,7 @@ def test_configs(world, capsys, tmp_path, method, changes, says):
 
 
 TRAIN = ("train", "GOOD", "--work-dir", "run")
+SCORE = ("eval", "OWN", "NETWORK")
 CHECK = ("prepare", "check", "--root", "DATA", "--type")
 COMMANDS = [
     (("train",), ["CONFIG"]),
@@ -80,6 +83,30 @@ COMMANDS = [
     ((*TRAIN, "--resume"), ["no run to resume"]),
     (("eval", "GOOD", "file"), ["file"]),
     (("eval", "--dataset", "x", "--dataset-root", "DATA", "--predictions", "DATA"), ["'x'"]),
+    (("eval", "OWN"), ["nothing to score"]),
+    (("eval", "--predictions", "x"), ["no data set"]),
+    (("eval", "--compare", "x"), ["at least two"]),
+    (("eval", "--compare", "x", "y", "--show-dir", "DATA"), ["writes no predictions"]),
+    (("eval", "--compare", "NETWORK", "NETWORK"), ["alike"]),
+    (("eval", "OWN", "DATA"), ["no prediction for 3 of 3"]),
+    (("eval", "OWN", "--predictions", "DATA/test", "--ece"), ["needs probabilities"]),
+    (("eval", "OWN", "absent.pt", "--out", "m.json"), ["absent.pt"]),
+    (("eval", "GOOD", "NETWORK", "--role", "student"), ["missing"]),
+    (("eval", "GOOD", "NETWORK"), ["is the teacher, say so: --role teacher."]),
+    ((*SCORE, "--predictions", "x"), ["do not go together"]),
+    ((*SCORE, "--subset", "raod"), ["Did you mean 'road'"]),
+    ((*SCORE, "--ci", "-3"), ["a bootstrap of -3 resamples"]),
+    ((*SCORE, "--crop", "9", "9", "--stride", "10", "9"), ["leave gaps"]),
+    ((*SCORE, "--out", "OWN/x.json"), ["is no folder"]),
+    ((*SCORE, "--out", "folder.json"), ["is a folder"]),
+    ((*SCORE, "--split", "tset"), ["Did you mean 'test'"]),
+    ((*SCORE, "--cfg-options", "teacher.mean=[0.5, 0.5, 0.5]"), ["was trained with mean"]),
+    (("export", "full", "--format", "onnx"), ["no run directory"]),
+    (("export", "NETWORK", "--format", "onnx", "--int8"), ["method is supervised"]),
+    (("export", "RUN", "--format", "smp", "--int8"), ["not smp"]),
+    (("export", "RUN", "--format", "onnx", "--int8", "--calibration-images", "0"), ["--calibration-images 0"]),
+    (("export", "RUN", "--format", "tflite"), ["Known: mmseg, onnx"]),
+    (("export", "RUN", "--format", "torchscript", "--out", "full"), ["is a folder"]),
     (("prepare", "unpack"), ["unpack"]),
     ((*CHECK, "street_scens"), ["Did you mean 'street_scenes'"]),
     ((*CHECK, "camvid", "--options", "x=1"), ["x"]),
@@ -90,13 +117,17 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize(("arguments", "says"), COMMANDS, ids=range(len(COMMANDS)))
-def test_command_lines(world, capsys, tmp_path, monkeypatch, arguments, says):
+def test_command_lines(world, dfad_run, capsys, tmp_path, monkeypatch, arguments, says):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys.modules["dfad_seg.recipes.evaluate"], "evaluate_miou", lambda *_, **__: pytest.fail("done"))
     (tmp_path / "file").write_text("a text")
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "thesis.txt").write_text("precious")
-    names = {"GOOD": world.paths["dfad"], "DATA": world.data}
-    refused(capsys, tmp_path, *(names.get(argument, argument) for argument in arguments), says=says)
+    for folder in ("full", "folder.json"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "thesis.txt").write_text("precious")
+    names = {"GOOD": world.paths["dfad"], "OWN": world.paths["supervised"], "DATA": world.data, "RUN": dfad_run}
+    names["NETWORK"] = world.teacher
+    words = [re.sub("^(GOOD|OWN|DATA|RUN|NETWORK)\\b", lambda name: str(names[name[0]]), word) for word in arguments]
+    refused(capsys, tmp_path, *words, says=says)
 
 
 def break_label_range(data):
@@ -169,17 +200,3 @@ def test_checkpoints_of_other_runs_and_teachers(world, capsys, tmp_path):
         refused(capsys, tmp_path, "train", config, "--work-dir", run, "--resume", says=["teacher's weights"])
     finally:
         world.teacher.write_bytes(kept)
-
-
-def test_evaluations(world, capsys, tmp_path):
-    supervised, dfad, teacher = world.paths["supervised"], world.paths["dfad"], world.teacher
-    (tmp_path / "folder.json").mkdir()
-    for arguments, said in (
-        ((supervised, tmp_path / "absent.pt", "--out", tmp_path / "m.json"), "absent.pt"),
-        ((supervised, teacher, "--split", "tset"), "Did you mean 'test'"),
-        ((dfad, teacher, "--role", "student"), "missing"),
-        ((dfad, teacher), f"If {teacher} is the teacher, say so: --role teacher."),
-        ((supervised, teacher, "--cfg-options", "teacher.mean=[0.5, 0.5, 0.5]"), "was trained with mean"),
-        ((supervised, teacher, "--out", tmp_path / "folder.json"), "is a folder"),
-    ):
-        refused(capsys, tmp_path, "eval", *arguments, says=[said])

@@ -154,32 +154,6 @@ def test_several_models_side_by_side(world, stored, tmp_path, capsys):
     assert gap["interval"]["resamples"] == 40 and "paired bootstrap" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("{config}",), "nothing to score"),
-        (("{config}", "{teacher}", "--predictions", "x"), "do not go together"),
-        (("--predictions", "x"), "no data set"),
-        (("--compare", "x"), "at least two"),
-        (("--compare", "x", "y", "--show-dir", "{data}"), "writes no predictions"),
-        (("--compare", "{teacher}", "{teacher}"), "alike"),
-        (("{config}", "{teacher}", "--subset", "raod"), "Did you mean 'road'"),
-        (("{config}", "{teacher}", "--ci", "-3"), "a bootstrap of -3 resamples"),
-        (("{config}", "{teacher}", "--crop", "9", "9", "--stride", "10", "9"), "leave gaps"),
-        (("{config}", "{teacher}", "--out", "{config}/x.json"), "is no folder"),
-        (("{config}", "{data}"), "no prediction for 3 of 3"),
-        (("{config}", "--predictions", "{data}/test", "--ece"), "needs probabilities"),
-    ],
-)
-def test_what_makes_no_sense_is_refused_before_the_work(world, capsys, monkeypatch, arguments, message):
-    module = sys.modules["dfad_seg.recipes.evaluate"]
-    monkeypatch.setattr(module, "evaluate_miou", lambda *_, **__: pytest.fail("evaluated"))
-    names = {"config": world.paths["supervised"], "teacher": world.teacher, "data": world.data}
-    assert call_tool("eval", *(str(a).format(**names) for a in arguments)) == 2
-    error = capsys.readouterr().err
-    assert message in error and "Traceback" not in error
-
-
 def test_a_terminal_that_is_full_never_costs_a_result(world, stored, tmp_path, monkeypatch):
     arguments = (*placed(world), "--ci", 20, "--predictions", stored[0] / "png", "--out", tmp_path / "m.json")
     for stream in ("stdout", "stderr"):

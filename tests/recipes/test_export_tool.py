@@ -45,21 +45,16 @@ def test_the_calibration_images_are_the_generators(dfad_run):
     assert not np.array_equal(first[0][0], first[0][1])
 
 
-def test_what_a_user_can_mend(dfad_run, world, tmp_path, capsys):
+def test_what_calibration_and_scores_need(dfad_run, tmp_path, capsys):
     def refusal(*arguments):
         assert call_tool("export", *arguments) == 2
         return capsys.readouterr().err
 
     onnx = ("--format", "onnx", "--out", tmp_path / "s.onnx")
-    assert "no run directory" in refusal(tmp_path, *onnx)
     # A copy of the file alone, and a run without a generator, have no images to calibrate on.
     shutil.copy(dfad_run / "student.pt", tmp_path / "lone.pt")
     assert "is no run directory" in refusal(tmp_path / "lone.pt", *onnx, "--int8")
-    assert "method is supervised" in refusal(world.teacher, *onnx, "--int8")
     assert "(48, 64) was asked for" in refusal(dfad_run, *onnx, "--int8", "--no-dynamic", "--size", 48, 64)
-    assert "not smp" in refusal(dfad_run, "--format", "smp", "--int8")
-    assert "--calibration-images 0" in refusal(dfad_run, *onnx, "--int8", "--calibration-images", 0)
-    assert "Known: mmseg, onnx" in refusal(dfad_run, "--format", "tflite")
     assert "give --config or --dataset" in refusal(tmp_path / "lone.pt", *onnx, "--split", "test")
-    assert "is a folder" in refusal(dfad_run, "--format", "torchscript", "--out", tmp_path)
+
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lone.pt"]
