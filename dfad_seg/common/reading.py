@@ -36,12 +36,15 @@ def open_regular(path: str | Path) -> IO[bytes]:
     return handle
 
 
-def file_hash(path: str | Path, kind: str) -> str:
-    """A checksum (sha256, md5) of a file's bytes, in hexadecimal; raises OSError as `open_regular`."""
+def file_hash(path: str | Path, kind: str = "sha256") -> str:
+    """A checksum (sha256, md5) of a file's bytes, in hexadecimal; `InputError` for one that cannot be read."""
     made = hashlib.new(kind, usedforsecurity=False)
-    with open_regular(path) as handle:
-        while block := handle.read(1 << 20):
-            made.update(block)
+    try:
+        with open_regular(path) as handle:
+            while block := handle.read(1 << 20):
+                made.update(block)
+    except OSError as error:
+        raise InputError(f"{printable(path)} cannot be read: {error.strerror}.") from None
     return made.hexdigest()
 
 

@@ -53,13 +53,6 @@ def build_dataset(
     return kind(values, split, transform=transform)
 
 
-def dataset_info(type: str, root: str | Path, **options: Any) -> MetaInfo:
-    """The classes of the data set `DATASETS[type]` at `root`, without listing its images; errors as in
-    `build_dataset`."""
-    kind, values = chosen_kind(type, root, options)
-    return kind.describe(values)
-
-
 def chosen_kind(type: str, root: str | Path, options: Mapping[str, Any]) -> tuple[type[SegmentationDataset], Any]:
     """The class of a type of data set, and its checked options."""
     kind: DatasetKind = choose(DATASETS, type, "data set type")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,8 +76,8 @@ class SegmentationDataset(Dataset):
 
     metainfo: MetaInfo
     splits: tuple[str, ...] = ("train", "val", "test")
-    spare_masks = False
-    """Whether masks that belong to no image of any split are in order; a check reports them otherwise."""
+    published: Mapping[str, int] | None = None
+    """Images per split of the published set."""
     channels: int | None = 3
     """K of the images; None: what each file has."""
     labelled = True
@@ -111,6 +111,11 @@ class SegmentationDataset(Dataset):
     def present_splits(cls, options: Any) -> tuple[str, ...]:
         """The splits that a check of the whole data set goes through."""
         return cls.splits
+
+    @classmethod
+    def expected_counts(cls, options: Any) -> Mapping[str, int] | None:
+        """Images per split that a check asks for, where anything says so."""
+        return cls.published
 
     def find_pairs(self) -> list[Pair]:
         """The files of `self.split` under `self.root`, in a fixed order."""

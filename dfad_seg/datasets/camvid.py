@@ -11,9 +11,6 @@ from dfad_seg.datasets.base import Pair, SegmentationDataset, pair_up
 from dfad_seg.datasets.listing import list_images
 from dfad_seg.datasets.metainfo import CAMVID
 
-SPLIT_SIZES = {"train": 367, "val": 101, "test": 233}
-"""Images per split of the published CamVid."""
-
 _VOID = 11
 
 
@@ -25,6 +22,7 @@ class CamVid(SegmentationDataset):
     """
 
     metainfo = CAMVID
+    published = {"train": 367, "val": 101, "test": 233}
 
     def find_pairs(self) -> list[Pair]:
         if not (self.root / self.split).is_dir():

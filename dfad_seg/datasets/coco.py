@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as rle
@@ -33,12 +33,8 @@ class CocoOptions(OwnImages):
     """The categories that count, in order; default: all by id, but for one that only groups the others."""
     palette: tuple[Rgb, ...] | None = None
     """One [red, green, blue] per class; default: the colours of Pascal VOC."""
-    category_map: dict[str, str] | None = None
-    """{category: class}, to rename or merge categories."""
     background: bool = True
-    """Whether pixels that no segmentation covers are a class, `background`, or ignored."""
-    unlisted: Literal["background", "ignore"] = "background"
-    """Objects whose category is no class are left out (background) or ignored."""
+    """Whether pixels that no segmentation of a class covers are a class, `background`, or ignored."""
 
 
 class Coco(SegmentationDataset):
@@ -50,15 +46,13 @@ class Coco(SegmentationDataset):
     (255) where no single object lies on them.
 
     Classes: without `classes` all categories by id, those of one name together; with it the categories of these names,
-    in this order.  `category_map` {category: class} renames categories and merges them before that.  With `background`
-    there is a class of that name, the first unless `classes` places it, for pixels that nothing covers; without it they
-    are ignored.  A category `_background_` is it.  Objects of categories that are no class are left out (`unlisted:
-    background`, what lies under them shows) or ignored (`unlisted: ignore`).
+    in this order; objects of others are left out, and what lies under them shows.  With `background` there is a class
+    of that name, the first unless `classes` places it, for pixels that nothing covers; without it they are ignored.  A
+    category `_background_` is it.
 
     Where neither path has `<split>`, the set has one split, named `all`.
     """
 
-    spare_masks = True
     mask_files = False
     options: CocoOptions
 
@@ -83,7 +77,7 @@ class Coco(SegmentationDataset):
         self.metainfo, self._labels = map_categories(self._file, self.options)
         self.notes += self._file.notes(groups=self.options.classes is None)
         folder = self.root / fill(self.options.image_dir, self.split)
-        present = list_files(folder, "", "image").files
+        present = list_files(folder, ("",), "image")
         files = [
             name if name in present else name.replace("\\", "/")
             for name in (image.file_name for image in self._file.images)
@@ -101,27 +95,24 @@ class Coco(SegmentationDataset):
 
     def load_labels(self, index: int) -> np.ndarray:
         uncovered = self.metainfo.classes.index(BACKGROUND) if BACKGROUND in self.metainfo.classes else IGNORE
-        ignore = self.options.unlisted == "ignore"
-        return render(self._file.images[index], self._labels, uncovered=uncovered, ignore=ignore)
+        return render(self._file.images[index], self._labels, uncovered=uncovered)
 
     def mask_name(self, index: int) -> str:
         return f"the annotation of image {self._file.images[index].id} in {self._file.path}"
 
 
-def render(image: CocoImage, labels: Mapping[int, int], *, uncovered: int, ignore: bool) -> np.ndarray:
+def render(image: CocoImage, labels: Mapping[int, int], *, uncovered: int) -> np.ndarray:
     """The label mask, uint8 (H, W), of an image's annotations, by the overlap rule of `Coco`.
 
-    `labels`: category id -> label.  `uncovered`: label of pixels that nothing covers.  `ignore`: whether objects of
-    categories that `labels` lacks are ignored (255) or left out.
+    `labels`: category id -> label.  `uncovered`: label of pixels that nothing covers.
     """
-    painted = [a for a in image.annotations if ignore or a.category in labels]
+    painted = [annotation for annotation in image.annotations if annotation.category in labels]
     encoded = [encode(annotation, image.size) for annotation in painted]
     areas = [int(rle.area(region)) for region in encoded]  # as a batch, pycocotools fails from 256 on
     order = sorted(range(len(painted)), key=lambda i: (not painted[i].crowd, -areas[i]))
     mask = np.full(image.size, uncovered, np.uint8)
     for i in order:
-        label = IGNORE if painted[i].crowd else labels.get(painted[i].category, IGNORE)
-        mask[rle.decode(encoded[i]).view(bool)] = label
+        mask[rle.decode(encoded[i]).view(bool)] = IGNORE if painted[i].crowd else labels[painted[i].category]
     return mask
 
 
@@ -140,33 +131,25 @@ def map_categories(file: CocoFile, options: CocoOptions) -> tuple[MetaInfo, dict
     """The classes of a file and the label of each category id that has one, by the rules of `Coco`.
 
     `MetaInfo.file_ids` are category ids: of several the lowest, and for a background that is no category 0, or the
-    highest id + 1 if 0 is taken.  Raises `InputError` for classes or keys of `category_map` that no category has.
+    highest id + 1 if 0 is taken.  Raises `InputError` for classes that no category has.
     """
-    renamed, background = dict(options.category_map or {}), options.background
-    _require_known(renamed, file.categories.values(), "category_map", file.path)
-    class_of = {number: renamed.get(name, name) for number, name in file.categories.items()}
+    class_of = dict(file.categories)
     if options.classes is None:
-        own = {number: name for number, name in class_of.items() if number not in file.groups}
-        if BACKGROUND not in own.values():
-            own = {n: BACKGROUND if name in ("_background_", "__background__") else name for n, name in own.items()}
-        class_of = own
-        chosen = list(dict.fromkeys(own.values()))
-    else:
-        chosen = list(options.classes)
-    _require_known([name for name in chosen if name != BACKGROUND], class_of.values(), "classes", file.path)
-    if background and BACKGROUND not in chosen:
+        class_of = {number: name for number, name in class_of.items() if number not in file.groups}
+        if BACKGROUND not in class_of.values():
+            spelled = ("_background_", "__background__")
+            class_of = {number: BACKGROUND if name in spelled else name for number, name in class_of.items()}
+    chosen = list(dict.fromkeys(class_of.values()) if options.classes is None else options.classes)
+    for name in chosen:
+        if name != BACKGROUND and name not in class_of.values():
+            near = nearest(name, class_of.values())
+            raise InputError(f"classes names '{printable(name)}', which is no category of {file.path}.{near}")
+    if options.background and BACKGROUND not in chosen:
         chosen.insert(0, BACKGROUND)
-    if not background and BACKGROUND in chosen:
+    if not options.background and BACKGROUND in chosen:
         raise InputError(f"{file.path}: '{BACKGROUND}' is among the classes, but background is false.")
     place = {name: i for i, name in enumerate(chosen)}
     labels = {number: place[name] for number, name in class_of.items() if name in place}
     free = 0 if 0 not in file.categories else max(file.categories) + 1
     ids = [min((number for number, label in labels.items() if label == i), default=free) for i in range(len(chosen))]
     return MetaInfo(tuple(chosen), class_colours(options.palette, chosen), file_ids=tuple(ids)), labels
-
-
-def _require_known(names: Any, known: Any, key: str, path: Path) -> None:
-    known = list(known)
-    for name in names:
-        if name not in known:
-            raise InputError(f"{key} names '{printable(name)}', which is no category of {path}.{nearest(name, known)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -75,7 +74,7 @@ class CocoFile:
 
 
 def read_coco(path: Path) -> CocoFile:
-    """Read and check an annotation file; the last two files read are kept in memory.
+    """Read and check an annotation file.
 
     What usual tools write is read: whole numbers as floats, repeated annotation ids, a polygon that is not in a list.
     Annotations without a region, or of an image or category that the file does not have, are left out and counted.
@@ -84,16 +83,6 @@ def read_coco(path: Path) -> CocoFile:
     categories that contradict each other, polygons far outside the image, and run-length encodings that do not fit its
     size.
     """
-    try:
-        status = path.stat()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot read the annotation file {path}: {reason}.") from None
-    return _read(path, status.st_mtime_ns, status.st_size)
-
-
-@functools.lru_cache(maxsize=2)
-def _read(path: Path, changed: int, size: int) -> CocoFile:
     return parse_coco(read_json(path, "annotation file", limit=MAX_BYTES), path)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.values import Byte, FileName, options
 from dfad_seg.datasets.base import OwnImages, Pair, SegmentationDataset, Transform, pair_up, require_folder
-from dfad_seg.datasets.listing import Listing, fill, found_splits, list_files, read_listing, require_listed
+from dfad_seg.datasets.listing import fill, found_splits, list_files, read_listing, require_listed
 from dfad_seg.datasets.metainfo import MetaInfo, class_colours
 
 IGNORE = 255
@@ -53,11 +53,10 @@ class Folders(SegmentationDataset):
     Where none of the paths has `<split>`, the set has one split, named `all`.
     """
 
-    spare_masks = True
     options: FoldersOptions
 
     def __init__(self, options: FoldersOptions, split: str, *, transform: Transform | None = None) -> None:
-        self._table = _table(options)
+        self._table = label_table(options.reduce_zero_label, options.label_map or {})
         self.metainfo = self.describe(options)
         self.own_palette = options.palette is not None
         self.splits = self.present_splits(options)
@@ -67,7 +66,7 @@ class Folders(SegmentationDataset):
     @classmethod
     def describe(cls, options: FoldersOptions) -> MetaInfo:
         plain = MetaInfo(classes=options.classes, palette=class_colours(options.palette, options.classes))
-        table = _table(options)
+        table = label_table(options.reduce_zero_label, options.label_map or {})
         values = [np.flatnonzero(table == label) for label in range(plain.num_classes)]
         unreached = [name for name, found in zip(plain.classes, values, strict=True) if not found.size]
         if unreached:
@@ -85,24 +84,24 @@ class Folders(SegmentationDataset):
     def find_pairs(self) -> list[Pair]:
         chosen = self.options
         image_folder = self.root / fill(chosen.img_dir, self.split)
-        found = list_files(image_folder, chosen.img_suffix, "image")
-        found.require(chosen.img_suffix, "img_suffix", f"image folder {image_folder}")
-        masks, mask_folder = found.files, image_folder
+        mask_folder, masks = image_folder, None
         if chosen.ann_dir is not None:
             mask_folder = self.root / fill(chosen.ann_dir, self.split)
-            listed = list_files(mask_folder, chosen.seg_map_suffix, "mask")
-            listed.require(chosen.seg_map_suffix, "seg_map_suffix", f"mask folder {mask_folder}")
-            masks = listed.files
-        known = set(masks.values())  # masks may lie among the images
-        others = Listing(found.files, [path for path in found.left_out if path not in known])
-        self.notes += others.notes(f"'{chosen.img_suffix}'")
-        images = found.files
+            masks = list_files(mask_folder, (chosen.seg_map_suffix,), "mask", option="seg_map_suffix")
+        images = list_files(
+            image_folder,
+            (chosen.img_suffix,),
+            "image",
+            notes=self.notes,
+            beside=set((masks or {}).values()),  # masks may lie among the images
+            option="img_suffix",
+        )
         if chosen.split_file is not None:
             listing = self.root / fill(chosen.split_file, self.split)
             names = read_listing(listing)
             require_listed(names, images, listing, image_folder)
             images = {name: images[name] for name in names}
-        return pair_up(images, masks, mask_folder)
+        return pair_up(images, images if masks is None else masks, mask_folder)
 
     def load_labels(self, index: int) -> np.ndarray:
         if self.labelled:
@@ -111,10 +110,6 @@ class Folders(SegmentationDataset):
 
     def read_labels(self, path: Path) -> np.ndarray:
         return self._table[super().read_labels(path)]
-
-
-def _table(options: FoldersOptions) -> np.ndarray:
-    return label_table(options.reduce_zero_label, options.label_map or {})
 
 
 def label_table(reduce_zero_label: bool, label_map: Mapping[int, int]) -> np.ndarray:

@@ -7,14 +7,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
-from pathlib import Path, PurePath, PurePosixPath
-from typing import NamedTuple
+from pathlib import Path, PurePosixPath
 
 from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.reading import read_text
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-_OTHER_IMAGES = ".avif .bmp .dcm .gif .heic .jp2 .npy .pgm .ppm .tif .tiff .webp".split()
+_JPEG = (".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".png", *_JPEG)
+_ALL_IMAGES = (*IMAGE_SUFFIXES, *".avif .bmp .dcm .gif .heic .jp2 .npy .pgm .ppm .tif .tiff .webp".split())
 MAX_LIST = 2**26
 """Bytes of a split file."""
 MAX_FILES = 4_000_000
@@ -24,105 +24,80 @@ ALL = "all"
 """The one split of a data set none of whose paths contains `<split>`."""
 
 
-class Listing(NamedTuple):
-    """The files that count in a folder, and the image files that do not."""
+def list_files(
+    folder: Path,
+    suffixes: tuple[str, ...],
+    what: str,
+    *,
+    deep: bool = True,
+    notes: list[str] | None = None,
+    beside: Collection[Path] = (),
+    option: str = "",
+) -> dict[str, Path]:
+    """The files in `folder` whose names end with one of `suffixes`, in upper or lower case; .jpg and .jpeg are one.
 
-    files: dict[str, Path]
-    """By name: the path below the folder, with `/`, without the suffix; sorted."""
-    left_out: list[Path]
+    Hidden files and folders do not count. Links are followed, but for those that lead to a folder they lie in.
 
-    def notes(self, suffixes: str, kind: str = "image") -> list[str]:
-        """What is to be said of the files that are left out: nothing, or one line."""
-        if not self.left_out:
-            return []
-        return [
-            f"{len(self.left_out)} {kind} files are left out, as their names do not end with {suffixes}; the first is "
-            f"{printable(self.left_out[0])}."
-        ]
+    Args:
+        deep: the files in sub-folders count as well.
+        notes: is told what other images are left out, but for those `beside`.
+        option: that the suffix is from, for the message.
 
-    def require(self, suffix: str, option: str, where: str) -> None:
-        """`InputError` where no file counts; it names the commonest end of those that are there."""
-        if not self.files:
-            ends = Counter(path.suffix for path in self.left_out).most_common(1)
-            do = f"; {ends[0][1]} end with '{ends[0][0]}': set {option} to that" if ends else ""
-            raise InputError(f"the {where} holds no files that end with '{suffix}'{do}.")
-
-
-def list_files(folder: Path, suffix: str | tuple[str, ...], what: str, *, deep: bool = True) -> Listing:
-    """The files in `folder` whose names end with `suffix`, in upper or lower case; .jpg and .jpeg are one.
-
-    Hidden files and folders do not count. Links are followed, but for those that lead to a folder they lie in. With
-    `deep` the files in sub-folders count as well.
+    Returns:
+        By name, sorted: the path below the folder, with `/`, without the suffix.
 
     Raises:
-        InputError: no such folder, one that cannot be listed, or two files of one name, suffix aside.
+        InputError: no such folder, one that cannot be listed, no file, or two of one name, suffix aside.
     """
     if not folder.is_dir():
         raise InputError(f"no {what} folder at {folder}.")
-    ends = _alike(suffix) if isinstance(suffix, str) else suffix
+    ends = [suffix.lower() for suffix in suffixes]
+    ends += [end[: end.rindex(".")] + alike for end in ends if end.endswith((".jpg", ".jpeg")) for alike in _JPEG]
     found: dict[str, Path] = {}
     left_out = []
     for path in _walk(folder, what, deep):
         low = path.name.lower()
-        end = next((end for end in ends if low.endswith(end.lower())), None)
-        if end is None:
-            if low.endswith((*IMAGE_SUFFIXES, *_OTHER_IMAGES)):
-                left_out.append(path)
-            continue
-        name = path.relative_to(folder).as_posix()
-        name = name[: len(name) - len(end)]
-        if name in found:
-            raise InputError(f"two {what}s named '{name}' in {folder}: {found[name].name}, {path.name}.")
-        found[name] = path
-    return Listing(dict(sorted(found.items())), left_out)
+        end = next((end for end in ends if low.endswith(end)), None)
+        if end is not None:
+            name = path.relative_to(folder).as_posix()
+            name = name[: len(name) - len(end)]
+            if name in found:
+                raise InputError(f"two {what}s named '{name}' in {folder}: {found[name].name}, {path.name}.")
+            found[name] = path
+        elif low.endswith(_ALL_IMAGES) and path not in beside:
+            left_out.append(path)
+    wanted = f"end with {' or '.join(map(repr, suffixes))}"
+    if not found:
+        usual = Counter(path.suffix for path in left_out).most_common(1)
+        do = f"; {usual[0][1]} end with '{usual[0][0]}'" if usual else ""
+        do += f": set {option} to that" if usual and option else ""
+        raise InputError(f"the {what} folder {folder} holds no files{f' that {wanted}' if any(ends) else ''}{do}.")
+    if left_out and notes is not None:
+        first = printable(min(left_out))
+        notes.append(
+            f"{len(left_out)} {what} files are left out, as their names do not {wanted}; the first is {first}."
+        )
+    return dict(sorted(found.items()))
 
 
 def list_images(folder: Path, what: str, notes: list[str] | None = None) -> dict[str, Path]:
-    """File stem -> path of the image files in `folder`, without sub-folders; `InputError` also if there is none.
-
-    `notes` is told what is left out.
-    """
-    listing = list_files(folder, IMAGE_SUFFIXES, what, deep=False)
-    if not listing.files:
-        raise InputError(f"the {what} folder {folder} holds no {' / '.join(IMAGE_SUFFIXES)} files.")
-    if notes is not None:
-        notes += listing.notes(", ".join(IMAGE_SUFFIXES))
-    return listing.files
-
-
-def is_image(path: PurePath) -> bool:
-    """Whether a file counts as an image, by its name; hidden files do not."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-
-
-def _alike(suffix: str) -> tuple[str, ...]:
-    low = suffix.lower()
-    if low.endswith((".jpg", ".jpeg")):
-        return tuple(suffix[: low.rindex(".")] + end for end in (".jpg", ".jpeg"))
-    return (suffix,)
+    """File stem -> path of the PNG and JPEG files in `folder`, without sub-folders; otherwise as `list_files`."""
+    return list_files(folder, IMAGE_SUFFIXES, what, deep=False, notes=notes)
 
 
 def _walk(folder: Path, what: str, deep: bool) -> Iterator[Path]:
-    todo: list[tuple[Path, tuple[str, ...]]] = [(folder, ())]
+    def refuse(error: OSError) -> None:
+        raise InputError(f"cannot list the {what} folder {error.filename}: {error.strerror or error}.") from None
+
     count = 0
-    while todo:
-        place, above = todo.pop()
-        real = os.path.realpath(place)
-        if real in above:  # links form a circle
-            continue
-        try:
-            with os.scandir(place) as entries:
-                inner = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
-        except OSError as error:
-            raise InputError(f"cannot list the {what} folder {place}: {error.strerror or error}.") from None
-        count += len(inner)
+    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        above = [path for path in (Path(place), *Path(place).parents) if path.is_relative_to(folder)]
+        circle = len({os.path.realpath(path) for path in above}) < len(above)
+        folders[:] = [name for name in folders if deep and not circle and not name.startswith(".")]
+        count += len(files) + len(folders)
         if count > MAX_FILES:
             raise InputError(f"the {what} folder {folder} holds more than {MAX_FILES} files; do links multiply them?")
-        for entry in inner:
-            if not entry.is_dir():
-                yield place / entry.name
-            elif deep:
-                todo.append((place / entry.name, (*above, real)))
+        yield from (Path(place, name) for name in sorted(files) if not circle and not name.startswith("."))
 
 
 def read_listing(path: Path, *, only_stems: bool = False) -> list[str]:

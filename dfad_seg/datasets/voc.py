@@ -11,9 +11,6 @@ from dfad_seg.datasets.base import Pair, SegmentationDataset, pair_up, require_f
 from dfad_seg.datasets.listing import list_images, read_listing, require_listed
 from dfad_seg.datasets.metainfo import VOC
 
-SPLIT_SIZES = {"train": 1464, "val": 1449, "trainval": 2913, "train_aug": 10582}
-"""Images per split of the published sets."""
-
 LISTS = Path("ImageSets", "Segmentation")
 IMAGES, MASKS, AUGMENTED_MASKS = "JPEGImages", "SegmentationClass", "SegmentationClassAug"
 
@@ -29,8 +26,8 @@ class Voc(SegmentationDataset):
     """
 
     metainfo = VOC
-    splits = tuple(SPLIT_SIZES)
-    spare_masks = True
+    published = {"train": 1464, "val": 1449, "trainval": 2913, "train_aug": 10582}
+    splits = tuple(published)
 
     @classmethod
     def present_splits(cls, options: Any) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import write_json, write_text
+from dfad_seg.common.reading import file_hash
 from dfad_seg.config import Config, dump_config, load_config
 from dfad_seg.datasets import write_street_scenes
 from dfad_seg.evaluation import SegmentationMetrics, align, percent
@@ -15,7 +16,7 @@ from dfad_seg.recipes.train import train
 from dfad_seg.runs import Run, note_score
 from dfad_seg.runs.directory import check_folder
 from dfad_seg.runs.records import Score
-from dfad_seg.segmentors import count_parameters, file_sha256
+from dfad_seg.segmentors import count_parameters
 
 COUNTS = {"train": 600, "val": 60, "test": 120}
 STAGES = {
@@ -79,7 +80,7 @@ def train_once(config: Config, run: Path, *, command: str) -> Path:
     check_folder(run, dump_config(config), resume=True)
     record = Run(run).provenance
     teacher = None if record is None else record.teacher
-    if teacher is not None and teacher.checkpoint and teacher.file_sha256 != file_sha256(teacher.checkpoint):
+    if teacher is not None and teacher.checkpoint and teacher.file_sha256 != file_hash(teacher.checkpoint):
         raise InputError(f"{run} was distilled from another teacher. Delete that folder to run the stage again.")
     print(f"{run}: finished earlier, kept. Delete the folder to run it again.", flush=True)
     return file

@@ -12,7 +12,7 @@ from torch import Tensor
 from dfad_seg.common.environment import cpu_name
 from dfad_seg.common.errors import InputError, choose
 from dfad_seg.common.files import check_target
-from dfad_seg.common.reading import read_json
+from dfad_seg.common.reading import file_hash, read_json
 from dfad_seg.common.speed import measure_latency
 from dfad_seg.config import Config
 from dfad_seg.exporting import DEFAULT_SIZE, FORMATS, export, export_int8
@@ -22,7 +22,6 @@ from dfad_seg.recipes.evaluate_command import resolve_experiment
 from dfad_seg.recipes.sources import network_file, run_config
 from dfad_seg.segmentors import (
     Segmentor,
-    file_sha256,
     load_segmentor,
     optimize_for_distillation,
 )
@@ -132,13 +131,13 @@ def export_from_arguments(
 
 def _origin(path: Path) -> dict[str, Any]:
     """What the metadata says about where the network comes from: hashes, and the run's provenance."""
-    origin: dict[str, Any] = {"source_sha256": file_sha256(path)}
+    origin: dict[str, Any] = {"source_sha256": file_hash(path)}
     file = path.parent / "provenance.json"
     if run_config(path) is not None and file.is_file():
         values = read_json(file, "provenance")
         if isinstance(values, Mapping):
             origin["provenance"] = {key: values[key] for key in _PROVENANCE if key in values}
-            origin["provenance_sha256"] = file_sha256(file)
+            origin["provenance_sha256"] = file_hash(file)
     return origin
 
 

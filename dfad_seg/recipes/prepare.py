@@ -10,12 +10,7 @@ from dfad_seg.common.errors import InputError
 from dfad_seg.config import apply_override
 from dfad_seg.datasets import write_street_scenes
 from dfad_seg.datasets.check import inspect_dataset
-from dfad_seg.datasets.prepare import (
-    CAMVID_URL,
-    VOC_URL,
-    prepare_camvid,
-    prepare_voc,
-)
+from dfad_seg.datasets.prepare import prepare_dataset
 
 
 def prepare(kind: str, root: str | Path, **options: Any) -> dict[str, int]:
@@ -29,12 +24,8 @@ def prepare(kind: str, root: str | Path, **options: Any) -> dict[str, int]:
     Raises:
         InputError: files or downloads are not what they should be.
     """
-    if kind == "camvid":
-        return prepare_camvid(root, url=options["url"] or CAMVID_URL)
-    if kind == "voc":
-        return prepare_voc(
-            root, archive=options["archive"], url=options["url"] or VOC_URL, any_count=options["any_count"]
-        )
+    if kind != "street-scenes":
+        return prepare_dataset(kind, root, **options)
     counts = {split: options[split] for split in ("train", "val", "test")}
     height, width = options["size"]
     write_street_scenes(root, size=(height, width), counts=counts, seed=options["seed"])

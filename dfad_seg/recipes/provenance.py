@@ -16,13 +16,14 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from dfad_seg.common.environment import PACKAGES, cpu_name, version
+from dfad_seg.common.reading import file_hash
 from dfad_seg.config import Config, RealImages
 from dfad_seg.datasets.listing import list_images
 from dfad_seg.distill import DataFree, build_schedule
 from dfad_seg.recipes.build import Experiment, open_dataset
 from dfad_seg.recipes.resuming import now
 from dfad_seg.runs.records import Provenance, Teacher, Use
-from dfad_seg.segmentors import count_parameters, file_sha256, state_hash
+from dfad_seg.segmentors import count_parameters, state_hash
 
 
 def real_images(config: Config) -> tuple[Use, ...]:
@@ -93,7 +94,7 @@ def _starting_weights(config: Config) -> dict[str, str]:
     options: dict[str, Any] = {} if section is None else section.values()
     kinds = ("checkpoint", "encoder_checkpoint", "encoder_weights", "pretrained")
     found = {name: str(options[name]) for name in kinds if options.get(name)}
-    hashes = {f"{name}_sha256": file_sha256(found[name]) for name in found if name.endswith("checkpoint")}
+    hashes = {f"{name}_sha256": file_hash(found[name]) for name in found if name.endswith("checkpoint")}
     return found | hashes
 
 
@@ -115,7 +116,7 @@ def _teacher(config: Config, teacher: nn.Module) -> Teacher:
     checkpoint = options.get("checkpoint") or options.get("path") or options.get("pretrained")
     return Teacher(
         checkpoint=None if checkpoint is None else str(checkpoint),
-        file_sha256=file_sha256(checkpoint) if checkpoint and Path(checkpoint).is_file() else None,
+        file_sha256=file_hash(checkpoint) if checkpoint and Path(checkpoint).is_file() else None,
         state_sha256=state_hash(teacher),
         parameters=count_parameters(teacher),
     )

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import SegmentationDataset, eval_loader
-from dfad_seg.datasets.census import label_warnings
+from dfad_seg.datasets.check import label_warnings
 from dfad_seg.evaluation import EvaluationOptions
 
 _PIXELS = 2**25  # that are read together, so that large images do not fill the memory by their number

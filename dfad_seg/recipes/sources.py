@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.reading import file_hash
 from dfad_seg.common.values import Chosen
 from dfad_seg.config import Config
 from dfad_seg.datasets import MetaInfo
 from dfad_seg.evaluation import CocoResults, PredictionFolder
 from dfad_seg.recipes.build import build_network, check_classes, meta_info
-from dfad_seg.segmentors import WEIGHT_OPTIONS, Segmentor, count_parameters, file_sha256, read_file
+from dfad_seg.segmentors import WEIGHT_OPTIONS, Segmentor, count_parameters, read_file
 from dfad_seg.segmentors.sources import spec_runs_code
 
 Stored = PredictionFolder | CocoResults
@@ -44,7 +45,7 @@ class Source:
         record = {"role": self.role} if self.role else {}
         return record | {
             "checkpoint": str(self.path),
-            "checkpoint_sha256": file_sha256(self.path),
+            "checkpoint_sha256": file_hash(self.path),
             "parameters": count_parameters(self.network),
         }
 

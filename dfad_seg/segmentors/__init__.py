@@ -10,7 +10,7 @@ from dfad_seg.segmentors.exportable import ExportableSegmentor, exportable, is_o
 from dfad_seg.segmentors.inspection import Inspected, compare, inspect_file
 from dfad_seg.segmentors.kinds import WEIGHT_OPTIONS, Network, Source, SourceOptions
 from dfad_seg.segmentors.optimize import optimize_for_distillation
-from dfad_seg.segmentors.saved import file_sha256, read_segmentor_file, save_segmentor, state_hash, stored_spec
+from dfad_seg.segmentors.saved import read_segmentor_file, save_segmentor, state_hash, stored_spec
 from dfad_seg.segmentors.settling import smooth_noise
 from dfad_seg.segmentors.sources import SOURCES, STUDENTS, build_segmentor, load_segmentor
 from dfad_seg.segmentors.weights import load_weights

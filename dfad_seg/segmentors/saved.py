@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.files import write_torch
-from dfad_seg.common.reading import file_hash
 from dfad_seg.common.tensors import digest, read_tensors
 from dfad_seg.common.values import options, validated
 from dfad_seg.segmentors.base import Segmentor
@@ -118,18 +117,6 @@ def read_segmentor_file(path: str | Path) -> dict[str, Any]:
     if digest(file.state_dict) != file.sha256:
         raise InputError(f"{path} is damaged: its weights are not those that were saved. Take another copy.")
     return content
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    try:
-        return file_hash(path, "sha256")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
 
 
 def state_hash(module: nn.Module) -> str:

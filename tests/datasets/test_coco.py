@@ -29,14 +29,18 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.datasets import Coco, CocoOptions, SegmentationDataset, build_dataset, dataset_info
-from dfad_seg.datasets.census import label_warnings
+from dfad_seg.datasets import Coco, CocoOptions, MetaInfo, SegmentationDataset, build_dataset
+from dfad_seg.datasets.check import label_warnings
 from dfad_seg.datasets.coco import encode, render
 from dfad_seg.datasets.coco_file import parse_coco
 
 
 def coco(root: Path, split: str, **options: Any) -> SegmentationDataset:
     return build_dataset("coco", root, split, **options)
+
+
+def classes_of(root: Path) -> MetaInfo:
+    return Coco.describe(CocoOptions(root=str(root), **OPTIONS))
 
 
 def masks_of(root: Path, **options: Any) -> np.ndarray:
@@ -73,19 +77,14 @@ def test_regions_are_those_of_pycocotools(tmp_path: Path, kind: str) -> None:
     np.testing.assert_array_equal(masks_of(tmp_path), expected)
 
 
-def test_classes_unlisted_and_background(tmp_path: Path) -> None:
+def test_classes_and_background(tmp_path: Path) -> None:
     everything = np.ones((H, W), np.uint8)
     write_set(tmp_path, content(annotation(1, 90, compressed(everything)), annotation(2, 3, compressed(ring()))))
     inside = ring().astype(bool)
     np.testing.assert_array_equal(masks_of(tmp_path, classes=["cat"]), np.where(inside, 1, 0))
-    np.testing.assert_array_equal(masks_of(tmp_path, classes=["cat"], unlisted="ignore"), np.where(inside, 1, 255))
     np.testing.assert_array_equal(masks_of(tmp_path, classes=["dog", "grass"]), np.full((H, W), 2))
     np.testing.assert_array_equal(masks_of(tmp_path, classes=["cat"], background=False), np.where(inside, 0, 255))
     np.testing.assert_array_equal(masks_of(tmp_path, classes=["cat", "background"]), np.where(inside, 0, 1))
-    merged = {"category_map": {"cat": "animal", "dog": "animal"}}
-    np.testing.assert_array_equal(masks_of(tmp_path, **merged), np.where(inside, 1, 2))
-    info = dataset_info("coco", tmp_path, **OPTIONS, **merged)
-    assert info.classes == ("background", "animal", "grass") and info.file_ids == (0, 3, 90)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +100,7 @@ def test_a_category_0_and_one_named_background(
 ) -> None:
     """As in VOC converted to COCO's format, where both forms are found."""
     write_set(tmp_path, content() | {"categories": categories})
-    info = dataset_info("coco", tmp_path, **OPTIONS)
+    info = classes_of(tmp_path)
     assert (info.classes, info.file_ids) == (classes, ids)
 
 
@@ -163,7 +162,7 @@ def test_a_root_category_of_a_tool_moves_no_label(tmp_path: Path) -> None:
     plain = masks_of(write_set(tmp_path / "plain", values | {"categories": cats}))
     made = write_set(tmp_path / "made", values | {"categories": [root, *cats]})
     np.testing.assert_array_equal(masks_of(made), plain)
-    info = dataset_info("coco", made, **OPTIONS)
+    info = classes_of(made)
     assert info.classes == ("background", "cat", "dog") and info.file_ids == (3, 1, 2)
     (warning,) = label_warnings(coco(made, "val", **OPTIONS))
     assert "category 0 'pets' has no annotation and only names the group of others, so it is no class" in warning
@@ -171,10 +170,10 @@ def test_a_root_category_of_a_tool_moves_no_label(tmp_path: Path) -> None:
     assert masks_of(made, **named).max() == 3 and label_warnings(coco(made, "val", **OPTIONS, **named)) == []
     # The only class of a set, under a root of its name; and a root that is annotated is a class.
     alone = [{"id": 0, "name": "dog", "supercategory": "none"}, {"id": 2, "name": "dog", "supercategory": "dog"}]
-    info = dataset_info("coco", write_set(tmp_path / "alone", values | {"categories": alone}), **OPTIONS)
+    info = classes_of(write_set(tmp_path / "alone", values | {"categories": alone}))
     assert info.classes == ("background", "dog") and info.file_ids == (3, 2)
     used = content(annotation(1, 0, [SQUARE])) | {"categories": [root, *cats]}
-    info = dataset_info("coco", write_set(tmp_path / "used", used), **OPTIONS)
+    info = classes_of(write_set(tmp_path / "used", used))
     assert info.classes == ("background", "pets", "cat", "dog")
 
 
@@ -227,16 +226,15 @@ def test_rendering_is_the_overlap_rule_pixel_by_pixel(objects: list[tuple[int, i
     )
     values["images"][0] |= {"height": 6, "width": 5}
     labels = {3: 1, 7: 2}
-    for ignore in (False, True):
-        expected = np.zeros((6, 5), int)
-        for row, column in np.ndindex(6, 5):
-            covering = [
-                (not crowd, -int(region.sum()), i)  # crowd below all, then large below small, then by the file
-                for i, ((category, _, crowd), region) in enumerate(zip(objects, regions, strict=True))
-                if region[row, column] and (ignore or category in labels)
-            ]
-            if covering:
-                category, _, crowd = objects[max(covering)[2]]
-                expected[row, column] = 255 if crowd else labels.get(category, 255)
-        image = parse_coco(values, Path("x.json")).images[0]
-        np.testing.assert_array_equal(render(image, labels, uncovered=0, ignore=ignore), expected)
+    expected = np.zeros((6, 5), int)
+    for row, column in np.ndindex(6, 5):
+        covering = [
+            (not crowd, -int(region.sum()), i)  # crowd below all, then large below small, then by the file
+            for i, ((category, _, crowd), region) in enumerate(zip(objects, regions, strict=True))
+            if region[row, column] and category in labels
+        ]
+        if covering:
+            category, _, crowd = objects[max(covering)[2]]
+            expected[row, column] = 255 if crowd else labels[category]
+    image = parse_coco(values, Path("x.json")).images[0]
+    np.testing.assert_array_equal(render(image, labels, uncovered=0), expected)

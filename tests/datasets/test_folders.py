@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.datasets import DATASETS, FoldersOptions, SegmentationDataset, build_dataset, dataset_info
-from dfad_seg.datasets.census import label_warnings
+from dfad_seg.datasets import DATASETS, Folders, FoldersOptions, SegmentationDataset, build_dataset
+from dfad_seg.datasets.check import label_warnings
 from dfad_seg.datasets.folders import label_table
 
 CITY = {
@@ -147,7 +147,7 @@ def test_the_same_files_as_mmsegmentation(city: Path, plain: Path) -> None:
 
 def test_file_ids_lead_back_to_the_files_values(tmp_path: Path) -> None:
     def ids(**options: Any) -> tuple[int, ...] | None:
-        return dataset_info("folders", tmp_path, **(PLAIN | options)).file_ids
+        return Folders.describe(FoldersOptions(root=str(tmp_path), **(PLAIN | options))).file_ids
 
     assert ids() == (0, 1, 2)
     assert ids(reduce_zero_label=True) == (1, 2, 3)

@@ -10,8 +10,7 @@ from PIL import Image
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import build_dataset
-from dfad_seg.datasets.census import label_warnings
-from dfad_seg.datasets.check import inspect_dataset
+from dfad_seg.datasets.check import inspect_dataset, label_warnings
 from dfad_seg.recipes.evaluate import evaluate
 
 TWO = {"img_dir": "i", "ann_dir": "m", "classes": ["ground", "crack"]}

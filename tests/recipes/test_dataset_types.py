@@ -79,7 +79,7 @@ def coco(root):
             "annotations": [annotation(2 * i + n, c, compressed(r), image=i) for i in (0, 1) for n, c, r in regions],
         }
         (root / f"{split}.json").write_text(json.dumps(values))
-    options = {"annotation_file": "<split>.json", "image_dir": "<split>", "classes": ["left"], "unlisted": "ignore"}
+    options = {"annotation_file": "<split>.json", "image_dir": "<split>", "classes": ["left"]}
     return {"type": "coco", **options}, ("background", "left")
 
 
