@@ -45,9 +45,6 @@ def list_files(
 
     Returns:
         By name, sorted: the path below the folder, with `/`, without the suffix.
-
-    Raises:
-        InputError: no such folder, one that cannot be listed, no file, or two of one name, suffix aside.
     """
     if not folder.is_dir():
         raise InputError(f"no {what} folder at {folder}.")

@@ -61,9 +61,6 @@ def prepare_dataset(
 
     Returns:
         Images per split.
-
-    Raises:
-        InputError: a download that fails, another archive, or a set that does not pass the check; nothing is left.
     """
     root, source = expanded(root), PUBLISHED[type]
     md5 = md5 or source.md5
@@ -94,11 +91,7 @@ def prepare_dataset(
 
 
 def download(url: str, target: Path, *, checksum: str | None = None) -> None:
-    """Fetch a file over HTTP(S) into `target`, whole or not at all; `checksum`, such as `md5:6cd6…`, it must have.
-
-    Raises:
-        InputError: an unreachable server, an HTTP error, a connection that breaks off, or another checksum.
-    """
+    """Fetch a file over HTTP(S) into `target`, whole or not at all; `checksum`, such as `md5:6cd6…`, it must have."""
     import pooch
     import requests
 
@@ -123,11 +116,7 @@ def download(url: str, target: Path, *, checksum: str | None = None) -> None:
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Unpack a zip or tar file, compressed or not, into the folder `target`, and nowhere else.
-
-    Raises:
-        InputError: the file is not a whole archive, or a tar file has links or paths that lead out of it.
-    """
+    """Unpack a zip or tar file, compressed or not, into the folder `target`, and nowhere else."""
     try:
         if zipfile.is_zipfile(archive):
             shutil.unpack_archive(archive, target, "zip")

@@ -11,18 +11,8 @@ import torch
 
 from dfad_seg.common.errors import InputError, choose
 from dfad_seg.common.files import check_target, write_folder, write_whole
-from dfad_seg.common.values import Kind, validated
-from dfad_seg.exporting.base import (
-    DEFAULT_SIZE,
-    Check,
-    Exported,
-    InMMSegmentation,
-    Made,
-    Program,
-    Run,
-    Weights,
-    description,
-)
+from dfad_seg.common.values import Kind, options, validated
+from dfad_seg.exporting.base import DEFAULT_SIZE, Exported, Made, Program, Run, description
 from dfad_seg.exporting.int8 import export_int8
 from dfad_seg.exporting.onnx_format import OnnxNetwork, export_onnx
 from dfad_seg.exporting.torch_formats import (
@@ -36,12 +26,21 @@ from dfad_seg.segmentors import Segmentor
 from dfad_seg.segmentors.mmseg_source import require_mmseg
 
 
-def export_mmseg(options: InMMSegmentation, *, segmentor: Segmentor, described: dict[str, Any]) -> Made:
-    """A config and a checkpoint for MMSegmentation, whose packages are imported here and not before.
+@options
+class Weights:
+    """Formats that hold the weights of a network that its reader builds: they have no options."""
 
-    Raises:
-        InputError: they are not installed, or cannot represent the network.
-    """
+
+@options
+class InMMSegmentation:
+    """Options of the format mmseg."""
+
+    base: str | None = None
+    """A config of MMSegmentation whose data sets, pipelines and metrics the written one takes over."""
+
+
+def export_mmseg(options: InMMSegmentation, *, segmentor: Segmentor, described: dict[str, Any]) -> Made:
+    """A config and a checkpoint for MMSegmentation, whose packages are imported here and not before."""
     require_mmseg()
     from dfad_seg.exporting import mmseg_format
 
@@ -85,7 +84,7 @@ def export(
     *,
     format: str = "onnx",
     origin: Mapping[str, Any] | None = None,
-    **options: Any,
+    **values: Any,
 ) -> Exported:
     """Write a segmentor in a format for others, whole, once it has been checked against the segmentor.
 
@@ -94,7 +93,7 @@ def export(
         path: the file, or for safetensors, smp, transformers and mmseg the folder.
         format: onnx, torchscript, torch-export, safetensors, smp, transformers or mmseg.
         origin: plain values about where the network comes from, for the metadata.
-        options: `dynamic` and `size` of the first three, `base` of mmseg; see `Program` and `InMMSegmentation`.
+        values: `dynamic` and `size` of the first three, `base` of mmseg; see `Program` and `InMMSegmentation`.
 
     Raises:
         InputError: unknown format or option, a missing package, a network that the format cannot hold, a path that
@@ -106,20 +105,19 @@ def export(
             " Wrap a plain network: Segmentor(network, num_classes=C, mean=..., std=...)."
         )
     chosen = choose(FORMATS, format, "export format")
-    values = validated(chosen.options, options, f"export format {format}")
+    given = validated(chosen.options, values, f"export format {format}")
     check_target(path, folder=chosen.is_folder)
     fixed = segmentor.fixed_size
-    if fixed is not None and isinstance(values, Program) and (values.dynamic or tuple(values.size) != fixed):
+    if fixed is not None and isinstance(given, Program) and (given.dynamic or tuple(given.size) != fixed):
         height, width = fixed
         raise InputError(
             f"this network takes images of {height}x{width} only. Export one size (--no-dynamic --size H W): "
             f"--no-dynamic --size {height} {width}."
         )
     described = description(segmentor, origin or {})
-    if isinstance(values, Program):
+    if isinstance(given, Program):
         described |= {"normalisation": "inside the file: it takes values in [0, 1]"}
-    made = chosen.build(values, segmentor=segmentor, described=described)
-    return write(made, path, format)
+    return write(chosen.build(given, segmentor=segmentor, described=described), path, format)
 
 
 def write(made: Made, path: str | Path, format: str) -> Exported:

@@ -47,19 +47,6 @@ class Program:
             )
 
 
-@options
-class Weights:
-    """Formats that hold the weights of a network that its reader builds: they have no options."""
-
-
-@options
-class InMMSegmentation:
-    """Options of the format mmseg."""
-
-    base: str | None = None
-    """A config of MMSegmentation whose data sets, pipelines and metrics the written one takes over."""
-
-
 @dataclass(frozen=True)
 class Check:
     """The answers of what is written against the segmentor's, on images of one shape.
@@ -113,19 +100,25 @@ class Exported:
 
 
 def compare(format: str, segmentor: Segmentor, run: Run, options: Program) -> tuple[Check, ...]:
-    """Check a loaded file at several shapes (at `options.size` alone where it is not dynamic).
+    """Check a loaded file on seeded random images of several shapes, or of `options.size` alone if it is not dynamic.
 
     Raises:
         InputError: it fails, or answers otherwise than the segmentor, by more than `TOLERANCE`.
     """
+    height, width = options.size
+    shapes = [(1, height, width)]
+    if options.dynamic:  # odd sizes among them, which need padding
+        other = (max(33, height * 3 // 4 + 1), max(33, width // 2 + 3))
+        shapes = [(1, max(33, height), max(33, width)), (3, *other), (2, 33, 64)]
     checks = []
-    for shape in check_shapes(options):
+    for batch, *size in shapes:
+        images = torch.rand(batch, segmentor.in_channels, *size, generator=torch.Generator().manual_seed(0))
         try:
-            check = check_shape(segmentor, run, shape)
+            check = check_images(segmentor, run, images)
         except InputError:
             raise
         except Exception as error:  # of the file's runtime, or of the network itself at this size
-            where = f"on {shape[0]} x {shape[1]}x{shape[2]} pixels ({reason(error)})"
+            where = f"on {batch} x {size[0]}x{size[1]} pixels ({reason(error)})"
             raise InputError(f"the {format} file fails {where}, so it was not kept.{advice(options)}") from error
         if not check.max_difference <= TOLERANCE * max(check.largest_logit, 1e-6):
             raise InputError(
@@ -138,22 +131,6 @@ def compare(format: str, segmentor: Segmentor, run: Run, options: Program) -> tu
 def advice(options: Program) -> str:
     """What to do where a network cannot be written so."""
     return (" Export one size (--no-dynamic --size H W), or use" if options.dynamic else " Use") + " another format."
-
-
-def check_shapes(options: Program) -> list[tuple[int, int, int]]:
-    """(batch, H, W) to check at; odd sizes among them, which need padding."""
-    height, width = options.size
-    if not options.dynamic:
-        return [(1, height, width)]
-    other = (max(33, height * 3 // 4 + 1), max(33, width // 2 + 3))
-    return [(1, max(33, height), max(33, width)), (3, *other), (2, 33, 64)]
-
-
-def check_shape(segmentor: Segmentor, run: Run, shape: tuple[int, int, int]) -> Check:
-    """Compare a loaded file with the segmentor on seeded random images of (batch, H, W)."""
-    batch, height, width = shape
-    images = torch.rand(batch, segmentor.in_channels, height, width, generator=torch.Generator().manual_seed(0))
-    return check_images(segmentor, run, images)
 
 
 def check_images(segmentor: Segmentor, run: Run, images: Tensor) -> Check:

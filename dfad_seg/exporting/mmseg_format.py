@@ -47,9 +47,6 @@ def make(segmentor: Segmentor, base: Config | str | Path | None = None) -> Made:
         segmentor: the network.
         base: a config of theirs (path, `mmseg::NAME`, or read already) from which data sets, pipelines, metrics and the
             inference mode are taken. Without one, the config tests on folders `data/img_dir/test`, `data/ann_dir/test`.
-
-    Raises:
-        InputError: a network that cannot be rebuilt from a config, a base that is none, classes that do not fit.
     """
     spec = segmentor.spec
     if spec is None or spec["source"] in _NOT_EXPORTED:

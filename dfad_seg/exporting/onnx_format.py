@@ -20,11 +20,7 @@ OPSET = 18
 
 
 def export_onnx(options: Program, *, segmentor: Segmentor, described: dict[str, Any]) -> Made:
-    """One .onnx file: input `images`, output `logits`, metadata in its `metadata_props`.
-
-    Raises:
-        InputError: packages are missing, the network cannot be followed, or ONNX Runtime answers otherwise.
-    """
+    """One .onnx file: input `images`, output `logits`, metadata in its `metadata_props`."""
     require("onnx", "onnxscript", "onnxruntime")
     import onnx
 
@@ -46,28 +42,19 @@ def export_onnx(options: Program, *, segmentor: Segmentor, described: dict[str, 
     except Exception as error:  # an operation that ONNX does not have, at this size or at any
         raise InputError(f"torch.onnx cannot translate this network ({reason(error)}).{advice(options)}") from error
     if options.dynamic:
-        _name_dimensions(model)
-    for item in (
-        *model.graph.node,
-        *model.graph.value_info,
-        *(n for f in model.functions for n in f.node),
-        model.graph,
-    ):
+        for value in (*model.graph.input, *model.graph.output):
+            for place, name in ((0, "batch"), (2, "height"), (3, "width")):
+                value.type.tensor_type.shape.dim[place].dim_param = name
+        # Inner shapes speak of the exporter's own symbols; every runtime infers them anew.
+        del model.graph.value_info[:]
+    nodes = [node for graph in (model.graph, *model.functions) for node in graph.node]
+    for item in (model.graph, *model.graph.value_info, *nodes):
         del item.metadata_props[:]  # where in whose Python files each operation stands
     onnx.helper.set_model_props(model, as_properties(described))
     content = model.SerializeToString()
     checks = compare("ONNX", segmentor, OnnxNetwork(content), options)
     note = "any batch and image size" if options.dynamic else "one image of this size at a time"
     return Made(content, checks, (note,))
-
-
-def _name_dimensions(model: Any) -> None:
-    names = {0: "batch", 2: "height", 3: "width"}
-    for value in (*model.graph.input, *model.graph.output):
-        for place, name in names.items():
-            value.type.tensor_type.shape.dim[place].dim_param = name
-    # Inner shapes speak of the exporter's own symbols; every runtime infers them anew.
-    del model.graph.value_info[:]
 
 
 class OnnxNetwork(nn.Module):

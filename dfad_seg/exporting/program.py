@@ -22,9 +22,6 @@ def exported_program(segmentor: Segmentor, options: Program, *, guarded: bool) -
     Args:
         guarded: whether the program checks its input's shape by the conditions that torch found on the way. A
             program that runs by itself needs them to be none; one that is translated further does not have them.
-
-    Raises:
-        InputError: the network has no Python code, or torch cannot follow it (at any size).
     """
     if is_opaque(segmentor):
         raise InputError(

@@ -14,26 +14,13 @@ import torch
 from torch import Tensor
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.exporting.base import (
-    DESCRIPTION_FILE,
-    Made,
-    Program,
-    Weights,
-    as_json,
-    as_properties,
-    compare,
-    reason,
-)
+from dfad_seg.exporting.base import DESCRIPTION_FILE, Made, Program, as_json, as_properties, compare, reason
 from dfad_seg.exporting.program import exported_program
 from dfad_seg.segmentors import Segmentor, exportable, stored_spec
 
 
 def export_torchscript(options: Program, *, segmentor: Segmentor, described: dict[str, Any]) -> Made:
-    """A traced TorchScript file for `torch.jit.load`, in Python or C++; the description is its extra file.
-
-    Raises:
-        InputError: the network cannot be traced, or the file answers otherwise.
-    """
+    """A traced TorchScript file for `torch.jit.load`, in Python or C++; the description is its extra file."""
     module = exportable(segmentor, dynamic=False)
     height, width = options.size
     shape = (2, height + 3, width + 5) if options.dynamic else (1, height, width)
@@ -66,11 +53,7 @@ def _without_sources(archive: bytes) -> bytes:
 
 
 def export_torch_export(options: Program, *, segmentor: Segmentor, described: dict[str, Any]) -> Made:
-    """A .pt2 file for `torch.export.load(path).module()`; the description is its extra file.
-
-    Raises:
-        InputError: torch cannot follow the network, or the file answers otherwise.
-    """
+    """A .pt2 file for `torch.export.load(path).module()`; the description is its extra file."""
     program = exported_program(segmentor, options, guarded=True)
     written = io.BytesIO()
     with warnings.catch_warnings():
@@ -81,13 +64,10 @@ def export_torch_export(options: Program, *, segmentor: Segmentor, described: di
     return Made(written.getvalue(), checks, ("torch.export.load(path).module()",))
 
 
-def export_safetensors(options: Weights, *, segmentor: Segmentor, described: dict[str, Any]) -> Made:
+def export_safetensors(options: object, *, segmentor: Segmentor, described: dict[str, Any]) -> Made:
     """A folder of `model.safetensors`, the network's weights, and `segmentor.json`: how to rebuild the network.
 
     `build_segmentor(**json["spec"], checkpoint="…/model.safetensors")` gives it back.
-
-    Raises:
-        InputError: the segmentor does not know how it was built.
     """
     from safetensors.torch import load, save
 
@@ -101,33 +81,25 @@ def export_safetensors(options: Weights, *, segmentor: Segmentor, described: dic
     return Made(files, (), (f"{len(state)} tensors, read back equal bit by bit",))
 
 
-def export_smp(options: Weights, *, segmentor: Segmentor, described: dict[str, Any]) -> Made:
+def export_smp(options: object, *, segmentor: Segmentor, described: dict[str, Any]) -> Made:
     """smp's own folder for `segmentation_models_pytorch.from_pretrained`, and `segmentor.json`.
 
     smp's network takes normalised images of multiples of its stride; `segmentor.json` says both.
-
-    Raises:
-        InputError: the network is none of smp's, or was cut.
     """
-    copied = _whole_network(segmentor, "smp", "segmentation_models_pytorch")
     # The weights are in the folder: loading it must not fetch the encoder's.
-    return _saved_pretrained(copied, segmentor, described, {"encoder_weights": None})
+    network = _whole_network(segmentor, "smp", "segmentation_models_pytorch")
+    return _saved_pretrained(network, segmentor, described, {"encoder_weights": None})
 
 
-def export_transformers(options: Weights, *, segmentor: Segmentor, described: dict[str, Any]) -> Made:
-    """A folder for `AutoModelForSemanticSegmentation.from_pretrained` and `AutoImageProcessor`, and `segmentor.json`.
-
-    Raises:
-        InputError: the network is none of transformers', or was cut.
-    """
+def export_transformers(options: object, *, segmentor: Segmentor, described: dict[str, Any]) -> Made:
+    """A folder for `AutoModelForSemanticSegmentation` and `AutoImageProcessor`, and `segmentor.json`."""
     copied = _whole_network(segmentor, "transformers", "transformers")
     if segmentor.classes is not None:
         copied.config.id2label = dict(enumerate(segmentor.classes))
         copied.config.label2id = {name: label for label, name in enumerate(segmentor.classes)}
-    made = _saved_pretrained(copied, segmentor, described, {})
-    assert isinstance(made.content, Mapping)
-    files = dict(made.content) | {"preprocessor_config.json": as_json(_image_processor(segmentor))}
-    return made._replace(content=files)
+    return _saved_pretrained(
+        copied, segmentor, described, {}, {"preprocessor_config.json": as_json(_image_processor(segmentor))}
+    )
 
 
 def _image_processor(segmentor: Segmentor) -> dict[str, Any]:
@@ -160,7 +132,11 @@ def _whole_network(segmentor: Segmentor, format: str, package: str) -> Any:
 
 
 def _saved_pretrained(
-    network: Any, segmentor: Segmentor, described: dict[str, Any], changed: Mapping[str, Any]
+    network: Any,
+    segmentor: Segmentor,
+    described: dict[str, Any],
+    changed: Mapping[str, Any],
+    more: Mapping[str, bytes] | None = None,
 ) -> Made:
     """The folder of `save_pretrained`, with entries of its config changed, read back and compared."""
     with tempfile.TemporaryDirectory() as folder:
@@ -176,7 +152,7 @@ def _saved_pretrained(
         f"the network itself takes (image * {preprocessing['input_scale']:g} - mean) / std, channel order"
         f" {preprocessing['channel_order']}, sides in multiples of {preprocessing['stride']}: see {DESCRIPTION_FILE}",
     )
-    return Made(files | {DESCRIPTION_FILE: as_json(described)}, (), notes)
+    return Made(files | {DESCRIPTION_FILE: as_json(described), **(more or {})}, (), notes)
 
 
 def _equal(found: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> bool:

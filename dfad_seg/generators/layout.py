@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from dfad_seg.common.values import Fraction, NonNegative, Positive, options
 from dfad_seg.generators.base import ImageGenerator, normal, uniform
-from dfad_seg.generators.layouts import add_boxes, voronoi_cells
+from dfad_seg.generators.layouts import CHANNELS, add_boxes, texture_noise, voronoi_cells
 from dfad_seg.generators.sub_generator import SubGenerator
-from dfad_seg.generators.textures import CHANNELS, texture_noise
 
 
 @options
@@ -48,7 +47,7 @@ class LayoutLatents(NamedTuple):
     style: Tensor
     """(N, style_dim) from N(0, 1): the look of each class in this image."""
     noise: Tensor
-    """(N, CHANNELS, H, W), see `textures.texture_noise`."""
+    """(N, CHANNELS, H, W), see `texture_noise`."""
 
 
 class LayoutGenerator(ImageGenerator):

@@ -132,11 +132,7 @@ def frequencies_in_weights(
 
 @torch.no_grad()
 def last_layers(teacher: nn.Module) -> tuple[nn.BatchNorm2d, nn.Conv2d]:
-    """The last BatchNorm of a forward pass and the convolution to the teacher's `out_channels` after it.
-
-    Raises:
-        InputError: the network does not end like this, or hides its layers.
-    """
+    """The last BatchNorm of a forward pass and the convolution to the teacher's `out_channels` after it."""
     called: list[nn.Module] = []
     layers = [module for module in teacher.modules() if isinstance(module, (nn.BatchNorm2d, nn.Conv2d))]
     # In order of their calls: MMSegmentation's heads create the classifier first.

@@ -16,7 +16,7 @@ from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.tensors import read_tensors
 
 # What wrapping modules put before every key: DistributedDataParallel, Lightning and others, Segmentor.
-_PREFIXES = ("module.", "model.", "network.")
+_WRAPPERS = re.compile(r"((module|model|network)\.)*")
 _COMPILED = "_orig_mod."  # torch.compile; may stand anywhere in a key
 # Mappings of tensors that are no weights of a network.
 _NO_WEIGHTS = re.compile(r"optim|sched|scaler|callback|loop|rng|extra", re.IGNORECASE)
@@ -73,26 +73,26 @@ def find_state_dict(content: Any, path: str | Path, key: str | None = None) -> d
     return choose_place(places, path, key).state
 
 
-def find_places(content: Any, names: Sequence[str], path: str | Path) -> list[Place]:
+def find_places(content: Any, names: Sequence[str], path: str | Path, key: str | None = None) -> list[Place]:
     """Where a network's names stand in a file's content, those places first that have most of them; at least one."""
     ends = [canonical(name) for name in names[:: max(1, len(names) // 20)]]
     found: list[tuple[int, Place]] = []
-    for name, group in _groups(content).items():
+    for place, group in _groups(content).items():
         votes: Counter[str] = Counter()
-        for key in group:
-            spelled = canonical(key)
-            votes.update(key[: len(key) - len(end)] for end in ends if spelled == end or spelled.endswith(f".{end}"))
-        found += [(count, _place(name, group, prefix)) for prefix, count in votes.items()]
+        for name in group:
+            spelled = canonical(name)
+            votes.update(name[: len(name) - len(end)] for end in ends if spelled == end or spelled.endswith(f".{end}"))
+        found += [(count, _place(place, group, prefix)) for prefix, count in votes.items()]
     found.sort(key=lambda pair: -pair[0])
-    return [place for _, place in found] or [Place("", find_state_dict(content, path), [])]
+    places = [place for _, place in found] or [Place("", find_state_dict(content, path), [])]
+    if key is not None:
+        choose_place(places, path, key)
+        places = [place for place in places if _under(place, key)]
+    return places
 
 
 def choose_place(places: Sequence[Place], path: str | Path, key: str | None) -> Place:
-    """The one place, or the first that `key` names.
-
-    Raises:
-        InputError: none under `key`; several without it whose tensors differ.
-    """
+    """The one place, or the first that `key` names."""
     names = ", ".join(dict.fromkeys(printable(place.name, 60) or "the file itself" for place in places[:_SHOWN]))
     if key is not None:
         named = [place for place in places if _under(place, key)]
@@ -111,22 +111,15 @@ def choose_place(places: Sequence[Place], path: str | Path, key: str | None) -> 
     return first
 
 
-def shared_prefixes(keys: Iterable[str]) -> str:
-    """All of the usual wrappers' prefixes, one after the other, that every key shares."""
-    keys = list(keys)
-    found = ""
-    while keys:
-        shared = [prefix for prefix in _PREFIXES if all(key.startswith(found + prefix) for key in keys)]
-        if not shared:
-            break
-        found += shared[0]
-    return found
-
-
 def any_prefix(keys: Iterable[str]) -> str:
     """What all keys share up to a dot."""
     shared = os.path.commonprefix(list(keys))
     return shared[: shared.rfind(".") + 1]
+
+
+def shared_prefixes(keys: Iterable[str]) -> str:
+    """Of this the beginning that consists of usual wrappers' prefixes."""
+    return _WRAPPERS.match(any_prefix(keys))[0]  # type: ignore[index]
 
 
 def canonical(name: str) -> str:

@@ -16,8 +16,7 @@ from dfad_seg.segmentors.contract import pad_to_stride
 from dfad_seg.segmentors.convolutions import restore_convolutions
 from dfad_seg.segmentors.cut_compensate import compensate
 from dfad_seg.segmentors.cut_importance import by_agreement, by_magnitude
-from dfad_seg.segmentors.cut_narrow import MATRICES, Rows, channels, dropped_rows, narrow, same_width
-from dfad_seg.segmentors.cut_search import find_drops
+from dfad_seg.segmentors.cut_narrow import MATRICES, Rows, channels, dropped_rows, find_drops, narrow, same_width
 from dfad_seg.segmentors.cut_widths import find_widths
 from dfad_seg.segmentors.kinds import WEIGHT_OPTIONS, Network, SourceOptions
 
@@ -111,11 +110,7 @@ class StoredCut(SourceOptions):
 
 
 def narrowed(whole: Segmentor, widths: Mapping[str, tuple[int, int]]) -> Network:
-    """A network with the widths (outputs, inputs) that its cut layers have, in place.
-
-    Raises:
-        InputError: it has no such layers, or narrower ones.
-    """
+    """A network with the widths (outputs, inputs) that its cut layers have, in place."""
     layers = dict(_layers(whole.network))
     gone: Rows = {}
     for name, wanted in widths.items():

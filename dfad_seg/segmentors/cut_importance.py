@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -12,24 +11,12 @@ from torch import Tensor, nn
 
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.cut_compensate import hooks, read_inputs, refittable
-from dfad_seg.segmentors.cut_narrow import Member, Width
+from dfad_seg.segmentors.cut_narrow import Member, Price, Width
 
 ROUNDS = 24
 """Most numbers of channels that are tried per width."""
 STEPS = 160
 """About as many steps are taken to put a width's channels in order: more is slow, as each costs a matrix."""
-
-
-@dataclass(frozen=True)
-class Price:
-    """Of dropping a width's channels: how many at a time, in which order, and at what cost in all."""
-
-    order: Tensor
-    """Channels, the first to go first."""
-    counts: tuple[int, ...]
-    """Numbers of channels to drop, from 0 up."""
-    costs: tuple[float, ...]
-    """Of dropping so many."""
 
 
 def by_magnitude(segmentor: Segmentor, widths: Sequence[Width]) -> dict[str, Price]:

@@ -1,15 +1,20 @@
-"""Channels that go together, and a network that loses some of them."""
+"""Channels that go together, what they cost, how many of them go, and a network that loses them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from dfad_seg.common.errors import InputError
+
 MATRICES = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 """Layers with a weight matrix per position: those that produce and read channels."""
+
+TOLERANCE = 0.03
+"""By how much of itself a budget may be missed."""
 
 Rows = dict[str, Tensor]
 """Per layer and side (`"name:out"` or `"name:in"`), indices of channels, (n,), ascending."""
@@ -37,6 +42,65 @@ class Width:
 
     def side(self, side: str) -> list[Member]:
         return [member for member in self.members if member.side == side]
+
+
+@dataclass(frozen=True)
+class Price:
+    """Of dropping a width's channels: how many at a time, in which order, and at what cost in all."""
+
+    order: Tensor
+    """Channels, the first to go first."""
+    counts: tuple[int, ...]
+    """Numbers of channels to drop, from 0 up."""
+    costs: tuple[float, ...]
+    """Of dropping so many."""
+
+
+@dataclass
+class Costs:
+    """Multiply-accumulates of one image and parameters, as functions of how many channels each width loses."""
+
+    positions: dict[str, int]
+    """Output positions of each layer at the image size in question."""
+    shapes: dict[str, tuple[int, int, int, int]]
+    """(outputs, inputs, taps of the kernel, extra parameters per output) by layer; inputs 0: depthwise."""
+    fixed_macs: int = 0
+    fixed_parameters: int = 0
+    loss: dict[str, list[tuple[str, str, float]]] = field(default_factory=dict)
+    """Per width: (layer, side, channels that the layer loses per channel of the width)."""
+
+    def layer(self, name: str, lost: Mapping[tuple[str, str], float]) -> tuple[float, float]:
+        """(MACs, parameters) of a layer."""
+        all_outputs, all_inputs, taps, extra = self.shapes[name]
+        outputs = all_outputs - lost.get((name, "out"), 0)
+        inputs = all_inputs - lost.get((name, "in"), 0) if all_inputs else 1
+        weights = outputs * inputs * taps
+        return weights * self.positions.get(name, 0), weights + outputs * extra
+
+    def total(self, drops: Mapping[str, int]) -> tuple[float, float]:
+        """(MACs, parameters) of the network when each named width loses so many channels."""
+        lost = self.lost(drops)
+        parts = [self.layer(name, lost) for name in self.shapes]
+        return self.fixed_macs + sum(p[0] for p in parts), self.fixed_parameters + sum(p[1] for p in parts)
+
+    def by_part(self, drops: Mapping[str, int]) -> dict[str, float]:
+        """MACs by part of the network: the first of its modules' names in which layers differ."""
+        lost = self.lost(drops)
+        columns = zip(*(name.split(".") for name in self.shapes), strict=False)
+        depth = next((d for d, names in enumerate(columns) if len(set(names)) > 1), 0)
+        found: dict[str, float] = {}
+        for name in self.shapes:
+            part = name.split(".")[depth]
+            found[part] = found.get(part, 0) + self.layer(name, lost)[0]
+        return found
+
+    def lost(self, drops: Mapping[str, int]) -> dict[tuple[str, str], float]:
+        """How many channels each side of a layer loses."""
+        found: dict[tuple[str, str], float] = {}
+        for width, count in drops.items():
+            for name, side, each in self.loss[width]:
+                found[name, side] = found.get((name, side), 0) + each * count
+        return found
 
 
 def same_width(module: nn.Module) -> bool:
@@ -96,3 +160,77 @@ def _select(layer: nn.Module, side: str, rows: Tensor) -> None:
             setattr(layer, name, nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new)
     for name in counts:
         setattr(layer, name, len(rows))
+
+
+def find_drops(
+    widths: Sequence[Width], costs: Costs, prices: Mapping[str, Price], *, what: str, share: float
+) -> dict[str, int]:
+    """How many channels each width loses: the least summed cost at which the network meets the budget.
+
+    Args:
+        what: `macs` or `parameters`.
+        share: of the whole network's that the cut one has at most.
+    """
+    index = 0 if what == "macs" else 1
+    whole = costs.total({})[index]
+    target = share * whole
+    drops = {width.name: 0 for width in widths}
+    if share >= 1:
+        return drops
+    narrowest = costs.total({name: price.counts[-1] for name, price in prices.items()})[index]
+    if narrowest > target * (1 + TOLERANCE):
+        raise InputError(
+            f"{what}: {share:g} of the teacher's cannot be reached: with an eighth of all channels that can be dropped,"
+            f" {narrowest / whole:.2f} is left. Ask for at least {narrowest / whole + 0.01:.2f}, or take"
+            " another student."
+        )
+    touched = {width.name: {layer for layer, _, _ in costs.loss[width.name]} for width in widths}
+
+    def cheapest(rate: float) -> dict[str, int]:
+        """The drops of least cost + rate × budget, by one width after the other until none moves."""
+        found = {width.name: 0 for width in widths}
+        lost = costs.lost(found)
+        for _ in range(4):
+            moved = False
+            for width in widths:
+                name, price = width.name, prices[width.name]
+                best, best_value = found[name], float("inf")
+                others = dict(lost)
+                for layer, side, each in costs.loss[name]:
+                    others[layer, side] -= each * found[name]
+                for count, cost in zip(price.counts, price.costs, strict=True):
+                    trial = dict(others)
+                    for layer, side, each in costs.loss[name]:
+                        trial[layer, side] += each * count
+                    spent = sum(costs.layer(layer, trial)[index] for layer in touched[name])
+                    value = cost + rate * spent / whole
+                    if value < best_value:
+                        best, best_value, best_lost = count, value, trial
+                moved |= best != found[name]
+                found[name], lost = best, best_lost
+            if not moved:
+                break
+        return found
+
+    low, high = 1e-9, 1e9
+    for _ in range(50):
+        middle = (low * high) ** 0.5
+        found = cheapest(middle)
+        if costs.total(found)[index] > target:
+            low = middle
+        else:
+            high, drops = middle, found
+    return _fill(widths, costs, prices, drops, target, index)
+
+
+def _fill(
+    widths: Sequence[Width], costs: Costs, prices: Mapping[str, Price], drops: dict[str, int], target: float, index: int
+) -> dict[str, int]:
+    """Channels given back while the budget allows: prices come in steps, and budgets do not."""
+    for width in sorted(widths, key=lambda w: -prices[w.name].costs[prices[w.name].counts.index(drops[w.name])]):
+        while drops[width.name] > 0:
+            trial = drops | {width.name: drops[width.name] - 1}
+            if costs.total(trial)[index] > target:
+                break
+            drops = trial
+    return drops

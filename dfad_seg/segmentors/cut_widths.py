@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -14,57 +12,10 @@ from torch import Tensor, nn
 from dfad_seg.common.errors import InputError
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.cost import count_flops, count_parameters
-from dfad_seg.segmentors.cut_narrow import MATRICES, Member, Width, dropped_rows, narrow, same_width
+from dfad_seg.segmentors.cut_narrow import MATRICES, Costs, Member, Width, dropped_rows, narrow, same_width
 
 _RESHAPE = 14
 """Torch-Pruning's `ops.OPTYPE.RESHAPE`, which is imported late."""
-
-
-@dataclass
-class Costs:
-    """Multiply-accumulates of one image and parameters, as functions of how many channels each width loses."""
-
-    positions: dict[str, int]
-    """Output positions of each layer at the image size in question."""
-    shapes: dict[str, tuple[int, int, int, int]]
-    """(outputs, inputs, taps of the kernel, extra parameters per output) by layer; inputs 0: depthwise."""
-    fixed_macs: int = 0
-    fixed_parameters: int = 0
-    loss: dict[str, list[tuple[str, str, float]]] = field(default_factory=dict)
-    """Per width: (layer, side, channels that the layer loses per channel of the width)."""
-
-    def layer(self, name: str, lost: Mapping[tuple[str, str], float]) -> tuple[float, float]:
-        """(MACs, parameters) of a layer."""
-        all_outputs, all_inputs, taps, extra = self.shapes[name]
-        outputs = all_outputs - lost.get((name, "out"), 0)
-        inputs = all_inputs - lost.get((name, "in"), 0) if all_inputs else 1
-        weights = outputs * inputs * taps
-        return weights * self.positions.get(name, 0), weights + outputs * extra
-
-    def total(self, drops: Mapping[str, int]) -> tuple[float, float]:
-        """(MACs, parameters) of the network when each named width loses so many channels."""
-        lost = self.lost(drops)
-        parts = [self.layer(name, lost) for name in self.shapes]
-        return self.fixed_macs + sum(p[0] for p in parts), self.fixed_parameters + sum(p[1] for p in parts)
-
-    def by_part(self, drops: Mapping[str, int]) -> dict[str, float]:
-        """MACs by part of the network: the first of its modules' names in which layers differ."""
-        lost = self.lost(drops)
-        columns = zip(*(name.split(".") for name in self.shapes), strict=False)
-        depth = next((d for d, names in enumerate(columns) if len(set(names)) > 1), 0)
-        found: dict[str, float] = {}
-        for name in self.shapes:
-            part = name.split(".")[depth]
-            found[part] = found.get(part, 0) + self.layer(name, lost)[0]
-        return found
-
-    def lost(self, drops: Mapping[str, int]) -> dict[tuple[str, str], float]:
-        """How many channels each side of a layer loses."""
-        found: dict[tuple[str, str], float] = {}
-        for width, count in drops.items():
-            for name, side, each in self.loss[width]:
-                found[name, side] = found.get((name, side), 0) + each * count
-        return found
 
 
 def find_widths(segmentor: Segmentor, image_size: tuple[int, int]) -> tuple[list[Width], Costs]:
@@ -72,9 +23,6 @@ def find_widths(segmentor: Segmentor, image_size: tuple[int, int]) -> tuple[list
 
     Left out are the classes, and channels that a layer touches which cannot be made narrower without changing what it
     computes (group convolutions, the heads of attention, normalisation over channels) or that is used several times.
-
-    Raises:
-        InputError: the network is opaque, or has no such width.
     """
     if any(isinstance(m, (torch.jit.ScriptModule, torch.fx.GraphModule)) for m in segmentor.modules()):
         raise InputError(

@@ -60,11 +60,8 @@ def exportable(segmentor: Segmentor, *, dynamic: bool, gather_crop: bool = False
 
     Args:
         dynamic: for any image size. TensorFlow's "same" padding, which timm's `tf_` encoders compute from the size,
-            is then replaced by the constant that it is at multiples of the segmentor's stride.
+            is then replaced by the constant that it is at multiples of the encoder's stride.
         gather_crop: see `ExportableSegmentor`.
-
-    Raises:
-        InputError: "same" padding that is no constant.
     """
     if dynamic and segmentor.smallest > segmentor.stride:
         raise InputError(
@@ -105,28 +102,9 @@ class _ConstantPadding(nn.Module):
 def _fix_same_padding(segmentor: Segmentor) -> None:
     from timm.layers import Conv2dSame  # takes seconds, and only a copy of a network comes here
 
-    layers = {name: layer for name, layer in segmentor.network.named_modules() if isinstance(layer, Conv2dSame)}
-    names: dict[nn.Module, str] = {layer: name for name, layer in layers.items()}
-    uneven: list[str] = []
-
-    def look(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        assert isinstance(layer, nn.Conv2d)
-        if any(side % step for side, step in zip(inputs[0].shape[-2:], layer.stride, strict=True)):
-            uneven.append(names[layer])
-
-    handles = [layer.register_forward_pre_hook(look) for layer in names]
-    side = segmentor.stride * (3 if segmentor.stride > 1 else 33)  # an odd multiple: what divides it divides them all
-    with torch.no_grad():
-        segmentor.network(torch.zeros(1, segmentor.in_channels, side, side))
-    for handle in handles:
-        handle.remove()
-    if uneven:
-        raise InputError(
-            f"the layer {uneven[0]} has TensorFlow's 'same' padding, which depends on the image's size here, as the"
-            f" network's stride is given as {segmentor.stride}. Export one size (--no-dynamic --size H W), or build"
-            " the segmentor with the encoder's own stride."
-        )
-    for name, layer in layers.items():
+    for name, layer in list(segmentor.network.named_modules()):
+        if not isinstance(layer, Conv2dSame):
+            continue
         padding: list[int] = []
         for kernel, step, dilation in zip(layer.kernel_size, layer.stride, layer.dilation, strict=True):
             total = max((kernel - 1) * dilation + 1 - step, 0)

@@ -27,11 +27,7 @@ class FactoryOptions(SourceOptions):
 
 
 def build_factory(chosen: FactoryOptions, *, num_classes: int) -> Network | Segmentor:
-    """A network from a Python callable.
-
-    Raises:
-        InputError: an import, attribute or call that fails; a result that is no `torch.nn.Module`.
-    """
+    """A network from a Python callable."""
     network = call_factory(chosen.factory, chosen.kwargs)
     return network if isinstance(network, Segmentor) else Network(network, settle=check_form)
 

@@ -18,7 +18,7 @@ from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.reading import open_zip, read_json
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.segmentors.containers import find_state_dict
-from dfad_seg.segmentors.contract import SIGMOID
+from dfad_seg.segmentors.contract import IMAGENET_MEAN, IMAGENET_STD, SIGMOID
 from dfad_seg.segmentors.inspection_smp import Inspected, fits, in_channels, inspect_smp, unusual
 from dfad_seg.segmentors.mmseg_files import recorded_classes
 from dfad_seg.segmentors.saved import FORMAT, read_segmentor_file
@@ -56,24 +56,19 @@ def _inspect_folder(path: Path) -> Inspected:
     config = read_json(path / "config.json", f"the folder {path}")
     config = config if isinstance(config, dict) else {}
     if "_model_class" in config:
-        classes = config.get("classes")
         found = Inspected(f"a folder of smp: {printable(config['_model_class'])}", "smp")
-        found.options = unusual(config.get("in_channels"), classes)
-        classes = 2 if classes == 1 else classes
+        classes = 2 if config.get("classes") == 1 else config.get("classes")
+        found.options = unusual(config.get("in_channels"), config.get("classes"))
         found.hints.append("mean and std are a guess: ImageNet's, as smp's encoders have; give your own if they differ")
     elif "model_type" in config:
-        names = config.get("id2label")
-        classes = len(names) if isinstance(names, dict) else None
         found = Inspected(f"a folder of transformers: {printable(config['model_type'])}", "transformers")
+        classes = len(config["id2label"]) if isinstance(config.get("id2label"), dict) else None
     else:
         raise InputError(f"{path / 'config.json'} is neither smp's nor transformers': no save_pretrained wrote it.")
-    found.num_classes, found.options = (
-        classes if isinstance(classes, int) else None,
-        found.options | {"pretrained": str(path)},
-    )
-    if found.num_classes is not None:
-        network = build_segmentor(found.source or "", num_classes=found.num_classes, **found.options)
-        found.classes, found.exact = network.classes, True
+    found.options |= {"pretrained": str(path)}
+    if isinstance(classes, int):
+        network = build_segmentor(found.source or "", num_classes=classes, **found.options)
+        found.num_classes, found.classes, found.exact = classes, network.classes, True
         _count(found, network.network_state_dict())
     return found
 
@@ -94,37 +89,35 @@ def _inspect_program(path: Path, source: str, trust: bool) -> Inspected:
     what = "TorchScript" if source == "torchscript" else "torch.export"
     found = Inspected(f"a {what} file: a program with its weights", source, {"path": str(path), "trust": True})
     described = _description(path)
-    if described is None:
-        found.hints.append("it does not say how its images were normalised: mean and std are a guess (ImageNet's)")
-        found.options |= {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-    else:
+    if described:
+        preprocessing = described.get("preprocessing")
+        channels = preprocessing.get("in_channels") if isinstance(preprocessing, dict) else 3
+        found.options |= unusual(channels)
+        channels = found.options.get("in_channels", 3)
+        found.options |= {"mean": [0] * channels, "std": [1] * channels}
         found.hints.append("written by this program: it takes values in [0, 1], and its normalisation is inside")
-        found.options |= {"mean": [0, 0, 0], "std": [1, 1, 1]}
-        given = described.get("preprocessing")
-        if isinstance(given, dict) and (more := unusual(given.get("in_channels"))):
-            channels = more["in_channels"]
-            found.options |= {"in_channels": channels, "mean": [0] * channels, "std": [1] * channels}
         if described.get("threshold"):
             found.options |= {"output": SIGMOID, "threshold": described["threshold"]}
         classes, count = described.get("classes"), described.get("num_classes")
         found.num_classes = count if isinstance(count, int) else None
         if isinstance(classes, list) and all(isinstance(name, str) for name in classes):
             found.classes = tuple(classes)
+    else:
+        found.options |= {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
+        found.hints.append("it does not say how its images were normalised: mean and std are a guess (ImageNet's)")
     if not trust:
         found.hints.append("it was not loaded, as that runs its code; --trust does, if you trust where it comes from")
         return found
     kind = SOURCES[source]
     network = kind.build(kind.options(path=str(path), trust=True), num_classes=1).module
+    state = network.state_dict()
     found.parameters = sum(parameter.numel() for parameter in network.parameters())
-    found.batch_norms = sum(name.endswith("running_mean") for name in network.state_dict())
-    if described is None:
-        found.options |= unusual(in_channels(network.state_dict()))
+    found.batch_norms = sum(name.endswith("running_mean") for name in state)
+    found.options |= {} if described else unusual(in_channels(state))
     answer = _answer(network, found.options.get("in_channels", 3))
     if answer is None or answer.ndim != 4:
-        found.hints.append(
-            "it answers no image of usual sizes by logits (N, C, h, w)" if answer is None else
-            f"it answers images by a tensor of shape {tuple(answer.shape)}, and logits (N, C, h, w) are needed"
-        )  # fmt: skip
+        what = "nothing" if answer is None else f"a tensor of shape {tuple(answer.shape)}"
+        found.hints.append(f"it answers images of usual sizes by {what}, and logits (N, C, h, w) are needed")
         return found
     found.num_classes, mask = max(2, answer.shape[1]), answer.shape[1] == 1
     if mask:
@@ -145,14 +138,14 @@ def _inspect_program(path: Path, source: str, trust: bool) -> Inspected:
     return found
 
 
-def _description(path: Path) -> dict[str, Any] | None:
+def _description(path: Path) -> dict[str, Any]:
     """What `dfad_seg.exporting` put beside a program; it is plain JSON."""
     with open_zip(path) as archive:
         for entry in archive.infolist():
             if entry.filename.endswith("extra/segmentor.json") and entry.file_size <= _MAX_DESCRIPTION:
                 found = json.loads(archive.read(entry))
-                return found if isinstance(found, dict) else None
-    return None
+                return found if isinstance(found, dict) else {}
+    return {}
 
 
 def _answer(network: torch.nn.Module, channels: int) -> Tensor | None:
@@ -238,11 +231,11 @@ def _torchvision(state: Mapping[str, Tensor]) -> Inspected:
     ]
     if found.candidates:
         found.options, found.exact = dict(found.candidates[0]), True
-    found.hints.append(
-        "mean and std are a guess: ImageNet's, as torchvision's own weights have; give your own if they differ"
-        if found.exact
-        else "arch is a guess that does not fit exactly: give what it was built with"
-    )
+        found.hints.append(
+            "mean and std are a guess: ImageNet's, as torchvision's own weights have; give your own if they differ"
+        )
+    else:
+        found.hints.append("arch is a guess that does not fit exactly: give what it was built with")
     return found
 
 

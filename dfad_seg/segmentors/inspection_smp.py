@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +35,7 @@ _ENCODERS: dict[str, tuple[str, ...]] = {
 _STEM = re.compile(
     r"(conv1(\.0)?|conv_stem|features\.(0\.0|0|conv0)|patch_embed1?\.proj|stem(_0|\.0)?(\.conv)?)\.weight$"
 )
-_RATES = {"decoder_atrous_rates": [(12, 24, 36), (6, 12, 18)]}
+_RATES = {"decoder_atrous_rates": [[12, 24, 36], [6, 12, 18]]}
 _INTERPOLATION = {"decoder_interpolation": ["nearest", "bilinear"]}
 # What changes a network's numbers and neither its names nor its shapes; smp's own defaults first.
 _UNSEEN: dict[str, dict[str, list[Any]]] = {
@@ -83,66 +83,49 @@ def inspect_smp(state: Mapping[str, Tensor]) -> Inspected:
         found.source, found.options = "factory", {"factory": "my_package.my_module:build_network"}
         found.hints.append("it is none of smp's networks: build it by your own code, source factory")
         return found
-    found.num_classes = max(2, int(heads[-1].shape[0]))
+    found.num_classes = max(2, len(heads[-1]))
     contract = unusual(in_channels(state), len(heads[-1]))
-    found.candidates = _fitting(state, found.num_classes, contract)
-    if found.candidates:
-        found.options, found.exact = dict(found.candidates[0]), True
-        if "mean" not in contract:
-            found.hints.append(
-                "mean and std are a guess: ImageNet's, as smp's encoders have; give your own if they differ"
-            )
-    else:
-        found.options = {"arch": _architecture(state)[0], "encoder_name": "resnet50", **contract}
-        found.hints.append(
-            "arch and encoder_name are placeholders: no usual combination fits; give what it was built with"
-        )
-    return found
-
-
-def fits(source: str, num_classes: int, options: dict[str, Any], state: Mapping[str, Tensor]) -> bool:
-    """Whether the network has exactly these keys and shapes; built without memory for its weights where that can be."""
-
-    def shapes() -> dict[str, torch.Size]:
-        network = build_segmentor(source, num_classes=num_classes, **options).network
-        unused = tuple(getattr(network, "unused_weights", ())) or ("\0",)
-        theirs = {key: value.shape for key, value in state.items() if not key.startswith(unused)}
-        return {key: value.shape for key, value in network.state_dict().items()} | {"": _seen(theirs)}
-
-    try:
-        with torch.device("meta"):
-            own = shapes()
-    except (InputError, NotImplementedError, RuntimeError):
-        try:  # some networks compute with numbers while they are built
-            own = shapes()
-        except InputError:
-            return False
-    theirs = own.pop("")
-    return _seen(own) == theirs
-
-
-def _seen(shapes: Mapping[str, Any]) -> Any:
-    return {key: shape for key, shape in shapes.items() if not key.endswith("num_batches_tracked")}
-
-
-def _fitting(state: Mapping[str, Tensor], num_classes: int, contract: dict[str, Any]) -> list[dict[str, Any]]:
-    """All usual options whose network has this state's names and shapes, smp's defaults first."""
-    arch, options = _architecture(state)
+    arch, tried = _architecture(state)
+    found.options = {"arch": arch, "encoder_name": "resnet50", **contract}
     for encoder in _encoders(state):
         plain = {"arch": arch, "encoder_name": encoder, **contract}
-        seen = next((one for one in options if fits("smp", num_classes, {**plain, **one}, state)), None)
+        seen = next((one for one in tried if fits("smp", found.num_classes, {**plain, **one}, state)), None)
         if seen is None:
             continue
-        found = []
         unseen = _UNSEEN.get(arch, {})
         for twin, values in itertools.product(_twins(encoder), itertools.product(*unseen.values())):
             # smp's own defaults need no words.
             told = {name: value for name, value in zip(unseen, values, strict=True) if value != unseen[name][0]}
             one = {**plain, "encoder_name": twin, **seen, **told}
-            if (twin == encoder and not told) or fits("smp", num_classes, one, state):
-                found.append({name: list(value) if isinstance(value, tuple) else value for name, value in one.items()})
-        return found
-    return []
+            if (twin == encoder and not told) or fits("smp", found.num_classes, one, state):
+                found.candidates.append(one)
+        found.options, found.exact = dict(found.candidates[0]), True
+        break
+    if not found.exact:
+        found.hints.append(
+            "arch and encoder_name are placeholders: no usual combination fits; give what it was built with"
+        )
+    elif "mean" not in contract:
+        found.hints.append("mean and std are a guess: ImageNet's, as smp's encoders have; give your own if they differ")
+    return found
+
+
+def fits(source: str, num_classes: int, options: dict[str, Any], state: Mapping[str, Tensor]) -> bool:
+    """Whether the network has exactly these keys and shapes."""
+
+    def shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+        return {key: value.shape for key, value in state.items() if not key.endswith("num_batches_tracked")}
+
+    for device in ("meta", "cpu"):  # without memory for weights, but for networks that compute while they are built
+        try:
+            with torch.device(device):
+                network = build_segmentor(source, num_classes=num_classes, **options).network
+        except (InputError, NotImplementedError, RuntimeError):
+            continue
+        unused = tuple(getattr(network, "unused_weights", ())) or ("\0",)
+        theirs = {key: value for key, value in state.items() if not key.startswith(unused)}
+        return shapes(network.state_dict()) == shapes(theirs)
+    return False
 
 
 def _architecture(state: Mapping[str, Tensor]) -> tuple[str, list[dict[str, Any]]]:
@@ -177,12 +160,11 @@ def _architecture(state: Mapping[str, Tensor]) -> tuple[str, list[dict[str, Any]
     return "Linknet", [{}, {"encoder_depth": 4}]
 
 
-def _encoders(state: Mapping[str, Tensor]) -> Iterator[str]:
-    own = [key.removeprefix("encoder.") for key in state if key.startswith("encoder.")]
+def _encoders(state: Mapping[str, Tensor]) -> tuple[str, ...]:
     for start, encoders in _ENCODERS.items():
-        if any(key.startswith(start) for key in own):
-            yield from encoders
-            return
+        if any(key.startswith(f"encoder.{start}") for key in state):
+            return encoders
+    return ()
 
 
 def _twins(encoder: str) -> list[str]:
@@ -190,9 +172,7 @@ def _twins(encoder: str) -> list[str]:
     import timm
 
     name = encoder.removeprefix("tu-")
-    if name == encoder or not timm.is_model(f"tf_{name}"):
-        return [encoder]
-    return [encoder, f"tu-tf_{name}"]
+    return [encoder, f"tu-tf_{name}"] if name != encoder and timm.is_model(f"tf_{name}") else [encoder]
 
 
 def in_channels(state: Mapping[str, Tensor]) -> int:

@@ -72,11 +72,7 @@ def build(
 
 
 def build_model(entry: Mapping[str, Any], what: str = "the model") -> Any:
-    """A segmentor of theirs with its initial weights, drawn from torch's global generator.
-
-    Raises:
-        InputError: their registry or its constructor refuses the entry.
-    """
+    """A segmentor of theirs with its initial weights, drawn from torch's global generator."""
     init_default_scope("mmseg")
     logger = MMLogger.get_current_instance()
     level = logger.level
@@ -94,11 +90,7 @@ def build_model(entry: Mapping[str, Any], what: str = "the model") -> Any:
 
 
 def read_config(config: str | Path, cfg_options: Mapping[str, Any] | None = None) -> Config:
-    """A config file, or one of the installed package's own as `mmseg::FOLDER/NAME.py`, with entries changed.
-
-    Raises:
-        InputError: no such file, or none that can be read.
-    """
+    """A config file, or one of the installed package's own as `mmseg::FOLDER/NAME.py`, with entries changed."""
     path = _own_config(str(config)) if str(config).startswith(_OWN) else Path(config)
     if not path.is_file():
         raise InputError(f"the MMSegmentation config {config} does not exist. Check the path, or name one of the "
@@ -204,11 +196,7 @@ class EncodeDecode(nn.Module):
 
 
 def as_segmentor(model: Any, classes: list[str] | None = None) -> Segmentor:
-    """A segmentor of theirs as one of ours: RGB images in [0, 1] → logits.
-
-    Raises:
-        InputError: it is none that answers logits per class.
-    """
+    """A segmentor of theirs as one of ours: RGB images in [0, 1] → logits."""
     name = type(model).__name__
     if not callable(getattr(model, "encode_decode", None)):
         raise InputError(f"{name} has no encode_decode, so it is no segmentor of MMSegmentation. Check model.type.")
@@ -228,9 +216,6 @@ def normalisation(preprocessor: Any) -> dict[str, Any]:
 
     Whether it swaps the channels is seen in what it makes of an image, as its attributes have other names from release
     to release.
-
-    Raises:
-        InputError: it does something else than to swap channels, subtract the mean and divide.
     """
     given = getattr(preprocessor, "mean", None)
     channels = given.numel() if isinstance(given, Tensor) else 3
@@ -265,9 +250,6 @@ def plain_model(model: Any, *, keep_training: bool = False) -> dict[str, Any]:
     Args:
         keep_training: leave the rest as it is. If not, pretrained weights, which would be downloaded, are left out,
             and synchronised BatchNorm becomes the ordinary one: the same weights, and a CPU can train it.
-
-    Raises:
-        InputError: an entry that is neither plain nor a class.
     """
     plain = _plain(model, "model", keep_training)
     plain.pop("auxiliary_head", None)

@@ -30,11 +30,7 @@ class MmsegOptions(SourceOptions):
 
 
 def build_mmseg(chosen: MmsegOptions, *, num_classes: int) -> Network:
-    """A network whose answer is that of `encode_decode`, with its data preprocessor's normalisation, classes, colours.
-
-    Raises:
-        InputError: the packages are missing, the config cannot be read or built, or answers other classes.
-    """
+    """A network whose answer is that of `encode_decode`, with the normalisation and classes of its config."""
     require_mmseg()
     from dfad_seg.segmentors import mmseg_networks
 

@@ -30,22 +30,14 @@ class ProgramOptions(SourceOptions):
 
 
 def build_torchscript(chosen: ProgramOptions, *, num_classes: int) -> Network:
-    """A network from a TorchScript file.
-
-    Raises:
-        InputError: no trust, no such file, no TorchScript file.
-    """
+    """A network from a TorchScript file."""
     path = _trusted_file(chosen, "torchscript")
     script = ScriptedNetwork(_load(path, "TorchScript", lambda: _load_script(path)))
     return Network(script, settle=lambda segmentor: settle(segmentor, f"the script {path}", chosen))
 
 
 def build_torch_export(chosen: ProgramOptions, *, num_classes: int) -> Network:
-    """A network from a `torch.export` file, exported in evaluation mode, with dynamic or fixed sizes.
-
-    Raises:
-        InputError: no trust, no such file, no exported program, or one exported in training mode.
-    """
+    """A network from a `torch.export` file, exported in evaluation mode, with dynamic or fixed sizes."""
     path = _trusted_file(chosen, "torch_export")
     program = _load(path, "torch.export", lambda: torch.export.load(path))
     network = ExportedNetwork(program, path)

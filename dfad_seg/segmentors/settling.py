@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.segmentors.base import NetworkFailed, Segmentor
 from dfad_seg.segmentors.contract import Contract
 
 _SIDES = ((64, 96), (96, 64))
-_COMMON_SIDES = (64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 448, 512, 513, 640, 769)
 _STRIDES = (1, 2, 4, 8, 16, 32, 64, 128)
 _TOLERANCE = 1e-3
 _HALF = re.compile(r"\b(Half|BFloat16|float16|bfloat16|dtype|scalar type)\b")
 
 
 def settle(segmentor: Segmentor, what: str, given: Contract) -> None:
-    """Find out the sizes that an opaque network takes, where `given` does not say them, and refuse what cannot serve.
-
-    Raises:
-        InputError: half precision, training mode, no logits, or no size at which it answers; it begins with `what`.
-    """
+    """Find out the sizes that an opaque network takes, and refuse what cannot serve; `given` goes before."""
     segmentor.eval()
-    segmentor.fixed_batch = next(_batches(segmentor.network))
+    batch = _accepted(segmentor)[0]
+    segmentor.fixed_batch = batch if isinstance(batch, int) else None
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         _take_float32(segmentor, what)
         size = find_sizes(segmentor, what, given)
@@ -38,13 +33,51 @@ def settle(segmentor: Segmentor, what: str, given: Contract) -> None:
 def smooth_noise(count: int, height: int, width: int, channels: int = 3) -> Tensor:
     """Images (count, channels, height, width) of clouds in [0, 1], always the same."""
     rng = torch.Generator().manual_seed(0)
-    clouds = sum(
-        F.interpolate(torch.rand(count, channels, cells, cells, generator=rng), size=(height, width), mode="bilinear")
-        / 3
-        for cells in (2, 5, 11)
-    )
-    assert isinstance(clouds, Tensor)
+    clouds = torch.zeros(())
+    for cells in (2, 5, 11):
+        coarse = torch.rand(count, channels, cells, cells, generator=rng)
+        clouds = clouds + F.interpolate(coarse, size=(height, width), mode="bilinear") / 3
     return ((clouds - 0.5) * 2 + 0.5).clamp(0, 1)
+
+
+def find_sizes(segmentor: Segmentor, what: str, given: Contract) -> tuple[int, int]:
+    """A size at which the network answers, after its stride, its smallest or its fixed size were set.
+
+    A network may have `accepts`, the shape of its input, whose numbers are fixed.
+    """
+    failed: list[NetworkFailed | None] = []
+    for scale in (1, 2, 4, 0.5, 0.25):
+        sizes = [(int(height * scale), int(width * scale)) for height, width in _SIDES]
+        failed = [_failure(segmentor, size) for size in sizes]
+        if failed == [None, None] and len({_answer_size(segmentor, size) for size in sizes}) > 1:
+            if scale > 1 and given.smallest is None:
+                segmentor.smallest = min(sizes[0])
+            if given.stride is None:
+                odd = (sizes[0][0] + 1, sizes[0][1] + 1)
+                segmentor.stride = next((s for s in _STRIDES if _works_at(segmentor, odd, s)), segmentor.stride)
+            return sizes[0]
+        if any(error is None for error in failed):
+            break  # it answers, and always at one size: a size is burnt in
+    height, width = _accepted(segmentor)[2:]
+    if isinstance(height, int) and isinstance(width, int) and _failure(segmentor, (height, width)) is None:
+        segmentor.fixed_size = (height, width)
+        segmentor.fixed_advice = (
+            f"That size is burnt into {what}. Make it anew so that it takes any size (dynamic shapes), or take images"
+            f" of this size (image_size: [{height}, {width}])."
+        )
+        return height, width
+    reason = next(filter(None, failed), None) or "its answer has one size, whatever the image"
+    if "training mode" in str(reason):
+        raise _made_in_training_mode(what, ["BatchNorm asks for several values per channel"])
+    raise InputError(
+        f"{what} does not answer images of several sizes: {reason}. Where a size is burnt in, make it anew so that it"
+        " takes any (no Python numbers taken from a shape; dynamic shapes)."
+    )
+
+
+def _accepted(segmentor: Segmentor) -> tuple[object, ...]:
+    accepted: tuple[object, ...] = getattr(segmentor.network, "accepts", (None,) * 4)
+    return accepted
 
 
 def _take_float32(segmentor: Segmentor, what: str) -> None:
@@ -58,35 +91,6 @@ def _take_float32(segmentor: Segmentor, what: str) -> None:
             f"{what} computes in half precision and cannot take float32 images ({failed[0]}). Make it anew in float32:"
             " model.float() before it is traced, scripted or exported."
         )
-
-
-def find_sizes(segmentor: Segmentor, what: str, given: Contract) -> tuple[int, int]:
-    """A size at which the network answers, after its stride, smallest or fixed size and batch were set."""
-    for scale in (1, 2, 4, 0.5, 0.25):
-        sizes = [(int(height * scale), int(width * scale)) for height, width in _SIDES]
-        failed = [_failure(segmentor, size) for size in sizes]
-        if failed == [None, None] and len({_answer_size(segmentor, size) for size in sizes}) > 1:
-            if scale > 1 and given.smallest is None:
-                segmentor.smallest = min(sizes[0])
-            if given.stride is None:
-                odd = (sizes[0][0] + 1, sizes[0][1] + 1)
-                segmentor.stride = next((s for s in _STRIDES if _works_at(segmentor, odd, s)), segmentor.stride)
-            return sizes[0]
-        if any(error is None for error in failed):
-            break  # it answers, and always at one size: a size is burnt in
-    for batch, size in itertools.product(_batches(segmentor.network), _candidates(segmentor.network)):
-        segmentor.fixed_batch = batch
-        if _is_burnt_in(segmentor, size):
-            segmentor.fixed_size = size
-            segmentor.fixed_advice = (
-                f"That size is burnt into {what}. Make it anew so that it takes any size (dynamic shapes; no Python"
-                " numbers taken from a shape), or take images of this size (image_size: [{}, {}]).".format(*size)
-            )
-            return size
-    if "training mode" in str(failed[0]):
-        raise _made_in_training_mode(what, ["BatchNorm asks for several values per channel"])
-    reason = failed[0] or "its answer has one size, whatever the image"
-    raise InputError(f"{what} answers images of none of the sizes that were tried: {reason}")
 
 
 def _works_at(segmentor: Segmentor, size: tuple[int, int], stride: int) -> bool:
@@ -110,33 +114,6 @@ def _answer_size(segmentor: Segmentor, size: tuple[int, int]) -> tuple[int, ...]
     batch = segmentor.fixed_batch or 1
     images = segmentor.normalise(torch.full((batch, segmentor.in_channels, *size), 0.5))
     return tuple(segmentor.take_logits(segmentor.network(images), batch).shape[-2:])
-
-
-def _batches(network: nn.Module) -> Iterator[int | None]:
-    """Batch sizes that could be burnt in; None is any."""
-    accepts = getattr(network, "accepts", (None,))
-    yield from (accepts[0],) if isinstance(accepts[0], int) else (None, 2, 4, 8, 16)
-
-
-def _candidates(network: nn.Module) -> Iterator[tuple[int, int]]:
-    """Sizes that could be burnt in: pairs of numbers in the program, then usual ones."""
-    accepts = getattr(network, "accepts", ())
-    if accepts and all(isinstance(side, int) for side in accepts[2:]):
-        yield accepts[2], accepts[3]
-        return
-    text = str(getattr(getattr(network, "script", None), "inlined_graph", ""))
-    constants = {int(value) for value in re.findall(r"int = prim::Constant\[value=(\d+)\]", text)}
-    sides = sorted((side for side in constants if 8 <= side <= 4096), reverse=True)[:12]
-    yield from itertools.product(sides, sides)
-    yield from _SIDES
-    yield from ((side, side) for side in _COMMON_SIDES)
-
-
-def _is_burnt_in(segmentor: Segmentor, size: tuple[int, int]) -> bool:
-    """Whether a network that answers at one size alone was made for this one: its answer is as large, or a fraction."""
-    if _failure(segmentor, size) is not None:
-        return False
-    return _answer_size(segmentor, size) in [tuple(-(-side // step) for side in size) for step in (1, 2, 4, 8, 16, 32)]
 
 
 def _refuse_training_mode(segmentor: Segmentor, what: str, size: tuple[int, int]) -> None:

@@ -94,11 +94,7 @@ class SmpOptions(SourceOptions):
 
 
 def build_smp(chosen: SmpOptions, *, num_classes: int) -> Network:
-    """A network of segmentation_models_pytorch, and the input sizes that it takes.
-
-    Raises:
-        InputError: unknown architecture, encoder or option; a value that smp refuses; a failed download.
-    """
+    """A network of segmentation_models_pytorch, and the input sizes that it takes."""
     # Imported here: smp and timm take seconds, and other sources do not need them.
     import segmentation_models_pytorch as smp
 
@@ -201,32 +197,22 @@ def _known_encoder(name: str) -> str:
         if base.startswith("mobilenetv3") and not timm.is_model(f"tf_{base}"):
             name = f"tu-{base}"
     known = get_encoder_names()
-    if name in known:
+    # `tu-NAME.TAG` names pretrained weights of timm's NAME.
+    if name in known or (name.startswith("tu-") and timm.is_model(name[3:].split(".")[0])):
         return name
-    if name.startswith("tu-"):
-        # `NAME.TAG` names pretrained weights of NAME.
-        if timm.is_model(name[3:].split(".")[0]):
-            return name
-        models = timm.list_models()
-        raise InputError(
-            f"unknown encoder '{name}': timm has no model '{name[3:]}'.{nearest(name[3:], models)}"
-            " timm.list_models() lists them."
-        )
-    if timm.is_model(name):
-        raise InputError(f"unknown encoder '{name}': write timm's models with the prefix, 'tu-{name}'.")
+    near = nearest(name, [*known, *(f"tu-{model}" for model in timm.list_models())])
     raise InputError(
-        f"unknown encoder '{name}'.{nearest(name, known)} Known are those of"
-        " segmentation_models_pytorch.encoders.get_encoder_names(), and timm's models as tu-NAME."
+        f"unknown encoder '{name}'.{near} Known are those of segmentation_models_pytorch.encoders.get_encoder_names(),"
+        " and timm's models (timm.list_models()) as tu-NAME."
     )
 
 
 def _why_not_built(arch: str, encoder: str, encoder_weights: str | bool | None, error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    reason = f"{type(error).__name__}: {lines[0] if lines else 'no details'}"
-    if encoder_weights is not None:
-        return (
-            f"smp cannot build {arch} with the encoder '{encoder}' and encoder_weights {encoder_weights!r}"
-            f" ({reason}). These weights are downloaded, which needs internet; without it, leave"
-            " encoder_weights out and give a local file as encoder_checkpoint."
-        )
-    return f"smp cannot build {arch} with the encoder '{encoder}' and these options ({reason})."
+    reason = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), 'no details')}"
+    why = f"smp cannot build {arch} with the encoder '{encoder}' and these options ({reason})."
+    if encoder_weights is None:
+        return why
+    return (
+        f"{why} encoder_weights are downloaded, which needs internet; without it, leave them out and give a local file"
+        " as encoder_checkpoint."
+    )

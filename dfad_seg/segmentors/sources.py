@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from dfad_seg.segmentors.saved import read_segmentor_file
 from dfad_seg.segmentors.smp_source import SmpOptions, build_smp
 from dfad_seg.segmentors.torchvision_source import TorchvisionOptions, build_torchvision
 from dfad_seg.segmentors.transformers_source import TransformersOptions, build_transformers
-from dfad_seg.segmentors.weights import load_content, load_state
+from dfad_seg.segmentors.weights import load_state, load_weights
 
 
 @options
@@ -91,24 +91,34 @@ def build_segmentor(source: str, *, num_classes: int, **values: Any) -> Segmento
     check_num_classes(num_classes)
     chosen: Any = validated(kind.options, values, f"segmentor source '{source}'")
     built = kind.build(chosen, num_classes=num_classes)
+    segmentor = built if isinstance(built, Segmentor) else _wrapped(built, source, kind, num_classes, chosen)
+    if segmentor.num_classes != num_classes:
+        raise InputError(
+            f"source '{source}' gives a segmentor of {segmentor.num_classes} classes, but num_classes is {num_classes}."
+        )
     if not isinstance(chosen, SourceOptions):
-        assert isinstance(built, Segmentor)
-        return _checked(built, source, num_classes)
+        return segmentor
     if isinstance(built, Segmentor):
-        segmentor = _checked(built, source, num_classes, _ignored(chosen, values, built))
-    else:
-        segmentor = _wrapped(built, source, kind, num_classes, chosen)
+        same = ("in_channels",) if chosen.in_channels == built.in_channels else ()  # data sets are read by it
+        ignored = [name for name in values if name in _CONTRACT and name not in same]
+        if ignored:
+            raise InputError(
+                f"the factory returns a ready Segmentor; the option '{ignored[0]}' would be ignored."
+                " Remove it, or return the plain network."
+            )
     if chosen.checkpoint is not None:
         content = read_tensors(chosen.checkpoint)
-        load_content(segmentor, content, chosen.checkpoint, chosen.checkpoint_key)
-        if source == "mmseg" and chosen.classes is None:
-            _take_classes(segmentor, content)
-    settle, stored = (built.settle, built.spec) if isinstance(built, Network) else (None, None)
-    if settle is not None:
-        settle(segmentor)
+        load_weights(segmentor, chosen.checkpoint, chosen.checkpoint_key, content=content)
+        classes, palette = recorded_classes(content) if source == "mmseg" and chosen.classes is None else (None, None)
+        # What a checkpoint was trained on counts, whatever data set the config names by now.
+        if classes is not None and len(classes) == num_classes:
+            segmentor.classes, segmentor.palette = tuple(classes), palette
     given = _given(chosen)
-    if stored is not None:
-        given = {name: value for name, value in given.items() if name in _COMMON} | stored
+    if isinstance(built, Network):
+        if built.settle is not None:
+            built.settle(segmentor)
+        if built.spec is not None:
+            given = {name: value for name, value in given.items() if name in _COMMON} | built.spec
     segmentor.spec = {"source": source, "num_classes": num_classes, **given}
     return segmentor
 
@@ -129,8 +139,18 @@ def load_segmentor(path: str | Path, *, freeze: bool = False, trust: bool = Fals
     """
     content = read_segmentor_file(path)
     state = content["state_dict"]
+    # A file from elsewhere may name further files or downloads; its own weights are all that is wanted.
+    spec = {str(name): value for name, value in content["spec"].items() if name not in WEIGHT_OPTIONS}
+    if spec_runs_code(spec) and not trust:
+        raise InputError(
+            f"{path} is rebuilt by the source '{printable(spec['source'], 40)}', which runs code that the file names."
+            " If you trust the file, pass trust=True."
+        )
     with _Budget(4 * sum(value.numel() * value.element_size() for value in state.values()) + _SPARE, path):
-        segmentor = _rebuild(content["spec"], str(path), trust=trust)
+        try:
+            segmentor = build_segmentor(**spec)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
     if content["classes"] is not None:
         if len(content["classes"]) != segmentor.num_classes:
             raise InputError(f"{path} names {len(content['classes'])} classes and answers {segmentor.num_classes}.")
@@ -139,27 +159,6 @@ def load_segmentor(path: str | Path, *, freeze: bool = False, trust: bool = Fals
     load_state(segmentor.network, state, path, num_classes=segmentor.num_classes)
     segmentor.eval()
     return freeze_segmentor(segmentor) if freeze else segmentor
-
-
-def _rebuild(spec: Mapping[str, Any], path: str, *, trust: bool) -> Segmentor:
-    """The network of a stored spec, with random weights; the options pass the same checks as a config's.
-
-    Raises:
-        InputError: wrong options, or a source that runs code without `trust`; `path` is for the message.
-    """
-    # A file from elsewhere may name further files or downloads; its own weights are all that is wanted.
-    kept = {str(name): value for name, value in spec.items() if name not in WEIGHT_OPTIONS}
-    if kept["source"] == "saved":
-        raise InputError(f"{path} is rebuilt by another file, which this program never writes.")
-    if spec_runs_code(kept) and not trust:
-        raise InputError(
-            f"{path} is rebuilt by the source '{printable(kept['source'], 40)}', which runs code that the file names."
-            " If you trust the file, pass trust=True."
-        )
-    try:
-        return build_segmentor(**kept)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
 
 
 def spec_runs_code(spec: Any) -> bool:
@@ -197,32 +196,6 @@ def _wrapped(built: Network, source: str, kind: Source, num_classes: int, option
     if built.fixed_size is not None:
         segmentor.fixed_size, segmentor.fixed_advice = built.fixed_size
     return segmentor
-
-
-def _checked(segmentor: Segmentor, source: str, num_classes: int, ignored: Sequence[str] = ()) -> Segmentor:
-    if ignored:
-        raise InputError(
-            f"the factory returns a ready Segmentor; the option '{ignored[0]}' would be ignored."
-            " Remove it, or return the plain network."
-        )
-    if segmentor.num_classes != num_classes:
-        raise InputError(
-            f"source '{source}' gives a segmentor of {segmentor.num_classes} classes, but num_classes is {num_classes}."
-        )
-    return segmentor
-
-
-def _ignored(chosen: SourceOptions, given: Mapping[str, Any], segmentor: Segmentor) -> list[str]:
-    same = ("in_channels",) if chosen.in_channels == segmentor.in_channels else ()  # data sets are read by it
-    return [name for name in given if name in _CONTRACT and name not in same]
-
-
-def _take_classes(segmentor: Segmentor, content: Any) -> None:
-    # What a checkpoint was trained on counts, whatever data set the config names by now.
-    classes, palette = recorded_classes(content)
-    if classes is not None and len(classes) == segmentor.num_classes:
-        segmentor.classes = tuple(classes)
-        segmentor.palette = palette
 
 
 _SPARE = 2**28

@@ -34,11 +34,7 @@ class TorchvisionOptions(SourceOptions):
 
 
 def build_torchvision(chosen: TorchvisionOptions, *, num_classes: int) -> Network:
-    """A segmentation network of torchvision.
-
-    Raises:
-        InputError: unknown architecture, an option that it does not have, a failed download.
-    """
+    """A segmentation network of torchvision."""
     # Imported here: torchvision takes a second, and other sources do not need it.
     import torchvision.models as models
     from torchvision.models import segmentation
@@ -84,9 +80,6 @@ def deeplabv3_mobilenetv2(num_classes: int, *, output_stride: int = 16, backbone
 
     Returns:
         A network with the answer `{"out": logits at the input's size}`.
-
-    Raises:
-        InputError: another output stride.
     """
     from torchvision.models import mobilenet_v2
     from torchvision.models._utils import IntermediateLayerGetter

@@ -48,11 +48,7 @@ class TransformersOptions(SourceOptions):
 
 
 def build_transformers(chosen: TransformersOptions, *, num_classes: int) -> Network:
-    """A network whose answer is that of `AutoModelForSemanticSegmentation`, with its image processor's normalisation.
-
-    Raises:
-        InputError: the package is missing, files that cannot be read or do not fit, other classes.
-    """
+    """A network of `AutoModelForSemanticSegmentation`, with its image processor's normalisation."""
     _require()
     from transformers import AutoConfig, AutoModelForSemanticSegmentation
 

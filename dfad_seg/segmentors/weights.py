@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 import warnings
 from collections.abc import Mapping
@@ -15,14 +14,14 @@ from torch import Tensor, nn
 from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.segmentors.base import Segmentor
-from dfad_seg.segmentors.containers import Place, any_prefix, canonical, choose_place, find_places, shared_prefixes
+from dfad_seg.segmentors.containers import any_prefix, canonical, choose_place, find_places, shared_prefixes
 
 # Beside a network's own parts, a training module keeps these.
 _BESIDE = re.compile(r"loss|criterion|metric|mean|std|weight|averaged|confmat|iou|acc|normal|augment", re.IGNORECASE)
 _SHOWN = 5
 
 
-def load_weights(segmentor: Segmentor, path: str | Path, key: str | None = None) -> None:
+def load_weights(segmentor: Segmentor, path: str | Path, key: str | None = None, *, content: Any = None) -> None:
     """Load a checkpoint file into a segmentor's network, strictly; on an error nothing is loaded.
 
     What trainers wrap around weights is taken off: mappings, and a prefix that all of the network's own names share.
@@ -31,42 +30,28 @@ def load_weights(segmentor: Segmentor, path: str | Path, key: str | None = None)
 
     Args:
         key: which weights of a file that has several, such as `model_ema`.
+        content: of the file, if it was read already.
 
     Raises:
         InputError: as `read_tensors`; missing, unexpected and mis-shaped keys (all in one message); values that are not
             finite; several weights that fit.
     """
-    load_content(segmentor, read_tensors(path), path, key)
-
-
-def load_content(segmentor: Segmentor, content: Any, path: str | Path, key: str | None = None) -> None:
-    """As `load_weights`, for a file's content that was read already."""
-    network = segmentor.network
-    names, places, fits = _places(network, None, content, path, key)
-    if not fits and (state := _translated(network, names, places[0].state)) is not None:
-        network.load_state_dict(state)
-        return
-    if not fits:  # a module of one's own around the network may give its names any prefix
-        wrapped, others, fits = _places(network, any_prefix(network.state_dict()), content, path, key)
-        names, places = (wrapped, others) if fits else (names, places)
-    place = choose_place(fits or places[:1], path, None)
-    load_state(network, place.state, path, num_classes=segmentor.out_channels, prefix=names.prefix)
+    content = read_tensors(path) if content is None else content
+    tried = []
+    # A module of one's own around the network may give its names any prefix.
+    for prefix in dict.fromkeys(find(segmentor.network.state_dict()) for find in (shared_prefixes, any_prefix)):
+        names = _Names(segmentor.network, prefix)
+        places = find_places(content, list(names.own), path, key)
+        fits = [place for place in places if not _mismatch(names.own, names.fitted(place.state)[0], path, None)]
+        tried.append((names, fits or places[:1]))
+        if fits:
+            break
+    names, places = tried[-1 if fits else 0]
+    place = choose_place(places, path, None)
+    load_state(segmentor.network, place.state, path, num_classes=segmentor.out_channels, prefix=names.prefix)
     left_out = [*place.beside, *names.fitted(place.state)[1]]
     if left_out:
         warnings.warn(f"{path}: left out, as they are not the network's: {_some(left_out)}", stacklevel=2)
-
-
-def _places(
-    network: nn.Module, prefix: str | None, content: Any, path: str | Path, key: str | None
-) -> tuple[_Names, list[Place], list[Place]]:
-    """The network's names without a prefix, where they stand in a file, and the places of these that fit."""
-    names = _Names(network, prefix)
-    places = find_places(content, list(names.own), path)
-    if key is not None:
-        choose_place(places, path, key)
-        places = [place for place in places if f".{key}." in f".{place.name}."]
-    fits = [place for place in places if not _mismatch(names.own, names.fitted(place.state)[0], path, None)]
-    return names, places, fits
 
 
 def load_state(
@@ -99,12 +84,9 @@ def load_state(
 
 
 def load_encoder(encoder: nn.Module, path: str | Path) -> None:
-    """Load a classification network's weights into a segmentation encoder, strictly.
+    """Load a classification network's weights into a segmentation encoder; errors as of `load_weights`.
 
     Its classifier, and stages after the encoder's last, are left out; everything else must fit.
-
-    Raises:
-        InputError: as `load_weights`.
     """
     names = _Names(encoder)
     places = find_places(read_tensors(path), list(names.own), path)
@@ -168,49 +150,37 @@ class _Names:
 
 
 def _mismatch(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: str | Path, num_classes: int | None) -> str:
+    """Why a state does not fit; the empty string where it does."""
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]
     common = [key for key in own if key in state]
-    other_shape = [key for key in common if own[key].shape != state[key].shape]
-    other_kind = [key for key in common if own[key].is_floating_point() != state[key].is_floating_point()]
-    lines = []
+    shapes = [key for key in common if own[key].shape != state[key].shape]
+    kinds = [key for key in common if own[key].is_floating_point() != state[key].is_floating_point()]
+    if not (missing or unexpected or shapes or kinds):
+        return ""
+    lines = [f"checkpoint {path} does not fit the network"]
     if missing:
         lines.append(f"missing, {len(missing)} of {len(own)}: {_some(missing)}")
     if unexpected:
         lines.append(f"unexpected, {len(unexpected)}: {_some(unexpected)}")
-    if other_shape:
-        shapes = [f"{k} is {tuple(state[k].shape)}, needed {tuple(own[k].shape)}" for k in other_shape]
-        lines.append(f"of another shape, {len(other_shape)}: {_some(shapes, '; ')}")
-    if other_kind:
-        kinds = [f"{k} is {state[k].dtype}, needed {own[k].dtype}" for k in other_kind]
-        lines.append(f"of another number type, {len(other_kind)}: {_some(kinds, '; ')}")
-    if not lines:
-        return ""
-    hint = "It belongs to another architecture or to other options: check them."
-    classifier = [
-        key
-        for key in other_shape
-        if own[key].shape[:1] == (num_classes,) and own[key].shape[1:] == state[key].shape[1:]
-    ]
-    if classifier and classifier == other_shape and len(lines) == 1:
-        theirs = state[classifier[0]].shape[0]
-        hint = f"Only the class count differs: the checkpoint has {theirs} classes, num_classes is {num_classes}."
-        if 1 in (theirs, num_classes):
-            do = "give" if theirs == 1 else "leave out"
-            hint = f"The checkpoint's head has {theirs} channels: {do} output: sigmoid, which is for a mask by one."
-    return f"checkpoint {path} does not fit the network. " + ". ".join([*lines, hint])
-
-
-def _translated(network: nn.Module, names: _Names, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """A state of older names that the network itself translates while loading, as smp does; None if it does not."""
-    given = {names.prefix + key: value for key, value in state.items()}
-    if type(network).load_state_dict is nn.Module.load_state_dict:
-        return None
-    try:
-        copy.deepcopy(network).load_state_dict(dict(given), strict=True)
-    except Exception:  # what does not fit is said by whoever asked
-        return None
-    return given
+    if shapes:
+        told = [f"{key} is {tuple(state[key].shape)}, needed {tuple(own[key].shape)}" for key in shapes]
+        lines.append(f"of another shape, {len(shapes)}: {_some(told, '; ')}")
+    if kinds:
+        told = [f"{key} is {state[key].dtype}, needed {own[key].dtype}" for key in kinds]
+        lines.append(f"of another number type, {len(kinds)}: {_some(told, '; ')}")
+    heads = [key for key in shapes if own[key].shape == (num_classes, *state[key].shape[1:])]
+    if len(lines) > 2 or not heads or heads != shapes:
+        return ". ".join([*lines, "It belongs to another architecture or to other options: check them."])
+    theirs = len(state[heads[0]])
+    if 1 in (theirs, num_classes):
+        do = "give" if theirs == 1 else "leave out"
+        return ". ".join(
+            [*lines, f"The checkpoint's head has {theirs} channels: {do} output: sigmoid, which is for a mask by one."]
+        )
+    return ". ".join(
+        [*lines, f"Only the class count differs: the checkpoint has {theirs} classes, num_classes is {num_classes}."]
+    )
 
 
 def _some(items: list[str], separator: str = ", ") -> str:

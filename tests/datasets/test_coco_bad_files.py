@@ -94,7 +94,7 @@ def test_images_that_are_missing_or_of_another_size(tmp_path: Path) -> None:
     Image.new("RGB", (W + 1, H)).save(root / "val" / "0001.jpg")
     with pytest.raises(InputError, match="image 1 in .*val.json is 30x20 but its image .*0001.jpg is 31x20"):
         build_dataset("coco", root, "val", **OPTIONS)[0]
-    (root / "val" / "0001.jpg").unlink()
+    (root / "val" / "0001.jpg").rename(root / "val" / "2.jpg")
     with pytest.raises(InputError, match=r"val.json names '0001.jpg' \(1 such\), which is not in .*val"):
         build_dataset("coco", root, "val", **OPTIONS)
     twice = content(images=2)

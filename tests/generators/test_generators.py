@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from dfad_seg.generators import GENERATORS, NoiseGenerator, build_generator
-from dfad_seg.generators.layouts import add_boxes, voronoi_cells
-from dfad_seg.generators.textures import CHANNELS, texture_noise
+from dfad_seg.generators.layouts import CHANNELS, add_boxes, texture_noise, voronoi_cells
 
 ANY_SIZE = [(32, 32), (45, 60), (17, 33)]
 

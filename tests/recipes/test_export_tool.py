@@ -11,8 +11,8 @@ import torch
 from conftest_pipeline import call_tool
 
 from dfad_seg import evaluate, load_config, load_segmentor
+from dfad_seg.common.reading import file_hash
 from dfad_seg.recipes.calibration import generated_images, load_generator
-from dfad_seg.segmentors import file_sha256
 
 
 @pytest.mark.slow
@@ -24,7 +24,7 @@ def test_onnx_int8_scores_and_latency(dfad_run, tmp_path, capsys):
     assert sorted(p.name for p in out.parent.iterdir()) == ["s.onnx", "s_int8.onnx"]
     metadata = onnxruntime.InferenceSession(str(out)).get_modelmeta().custom_metadata_map
     assert json.loads(metadata["provenance"])["real_images_used_for_training"] is False
-    assert metadata["source_sha256"] == file_sha256(dfad_run / "student.pt")
+    assert metadata["source_sha256"] == file_hash(dfad_run / "student.pt")
     assert json.loads(metadata["classes"])[0] == "sky" and len(json.loads(metadata["palette"])) == 11
     # The scores are those of the evaluation itself.
     truth = evaluate(load_config(dfad_run / "config.yaml"), load_segmentor(dfad_run / "student.pt"), split="test").mIoU

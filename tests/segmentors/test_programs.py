@@ -63,10 +63,12 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "batch": (lambda: Call(parts=[nn.BatchNorm2d(5, track_running_stats=False)]), {}, "others of its batch"),
     "pooled": (lambda: Call(parts=[nn.AdaptiveAvgPool2d(1)]), {}, "whatever the image"),
     "half, frozen": (Call, {"half": True, "frozen": True}, "half precision.*model.float"),
+    "resized": (lambda: Call(resized, stride=4), {}, "burnt in, make it anew"),
+    "flattened": (lambda: Call(flattened), {"size": (72, 48)}, "burnt in, make it anew"),
     "no map": (lambda: Call(lambda y, x: y.mean((2, 3))), {}, r"logits of shape \(1, 5\)"),
     "a pair": (lambda: Call(lambda y, x: (y, y)), {}, "a tuple of 2"),
     "classes": (lambda: Call(lambda y, x: y[:, :4]), {}, "num_classes"),
-    "an error": (lambda: Call(lambda y, x: y @ torch.ones(7, 7)), {"size": (9, 7)}, "failed|of 9x7 only"),
+    "an error": (lambda: Call(lambda y, x: y @ torch.ones(7, 7)), {"size": (9, 7)}, "the network failed on an input"),
 }  # fmt: skip
 
 
@@ -81,32 +83,21 @@ def test_what_cannot_serve_is_refused_when_it_is_opened(tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize(
-    ("network", "options", "stride", "fixed"),
-    [
-        (Call(), {}, 1, None),
-        (Call(), {"half": True}, 1, None),
-        (Call(doubled), {}, 4, None),
-        (Call(resized, stride=4), {}, 1, (40, 56)),
-        (Call(flattened), {"size": (72, 48)}, 1, (72, 48)),
-        (Call(one_image), {}, 1, None),
-    ],
-    ids=["any size", "half", "stride", "resized", "flattened", "single images"],
+    ("network", "options", "stride"),
+    [(Call(), {}, 1), (Call(), {"half": True}, 1), (Call(doubled), {}, 4), (Call(one_image), {}, 1)],
+    ids=["any size", "half", "stride", "single images"],
 )
 def test_the_sizes_that_a_trace_takes_are_found_out(
-    tmp_path: Path, network: nn.Module, options: dict[str, Any], stride: int, fixed: Any
+    tmp_path: Path, network: nn.Module, options: dict[str, Any], stride: int
 ) -> None:
     path = traced(network, tmp_path / "t.pt", **options)
     segmentor = build_segmentor("torchscript", num_classes=5, path=path, trust=True, **PLAIN)
-    assert (segmentor.stride, segmentor.fixed_size) == (stride, fixed)
-    height, width = fixed or (45, 61)
-    images = torch.rand(2, 3, height, width)
+    assert (segmentor.stride, segmentor.fixed_size) == (stride, None)
+    images = torch.rand(2, 3, 45, 61)
     expected = Segmentor(network.float(), num_classes=5, stride=stride, **PLAIN)
     with torch.no_grad():
         each = torch.cat([expected(image[None]) for image in images])
         torch.testing.assert_close(segmentor(images), each, rtol=1e-2 if options.get("half") else 1e-4, atol=1e-4)
-    if fixed:
-        with pytest.raises(InputError, match=f"images of {height}x{width} only, and got 45x61. .*burnt into .*t.pt"):
-            segmentor(torch.rand(1, 3, 45, 61))
 
 
 @pytest.mark.parametrize(("source", "kind"), [*PROGRAMS, ("torch_export", "fixed")])
@@ -175,7 +166,7 @@ def test_exports_of_some_sizes_and_of_training_mode(
         segmentor(torch.rand(2, 3, 65, 48))
 
     fixed = build_segmentor("torch_export", num_classes=5, path=opaque["fixed"], trust=True, **PLAIN)
-    with pytest.raises(InputError, match="takes images of 32x48 only, and got 32x40"):
+    with pytest.raises(InputError, match="takes images of 32x48 only, and got 32x40. That size is burnt into"):
         fixed(torch.rand(2, 3, 32, 40))
     images = torch.rand(5, 3, 32, 48)  # exported for two images
     torch.testing.assert_close(fixed(images)[3:5], fixed(images[3:]))

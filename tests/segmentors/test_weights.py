@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.reading import file_hash
 from dfad_seg.common.tensors import digest
 from dfad_seg.segmentors import (
     Segmentor,
     build_segmentor,
-    file_sha256,
     load_segmentor,
     load_weights,
     read_segmentor_file,
@@ -135,16 +135,6 @@ def test_a_networks_own_name_may_look_like_a_wrapper(tmp_path: Path) -> None:
     assert state_hash(fresh) == state_hash(network)
 
 
-def test_names_that_smp_itself_translates(tmp_path: Path) -> None:
-    # smp 0.3 had no `.model` level in these encoders; smp's own loader still takes such files.
-    spec = {**SMP, "encoder_name": "tu-mobilenetv3_small_050", "num_classes": 3}
-    torch.manual_seed(0)
-    old = build_segmentor(**spec)
-    state = {key.replace("encoder.model.", "encoder."): v for key, v in old.network_state_dict().items()}
-    torch.save(state, tmp_path / "old.pt")
-    assert state_hash(build_segmentor(**spec, checkpoint=tmp_path / "old.pt")) == state_hash(old)
-
-
 # ---- refusals: one error, and nothing loaded ----
 
 
@@ -218,7 +208,7 @@ def test_the_hash_is_of_names_types_shapes_and_bytes(tmp_path: Path) -> None:
     expected = hashlib.sha256(b"weight torch.float32 (2, 2)\n" + linear.weight.detach().numpy().tobytes())
     assert state_hash(linear) == expected.hexdigest()
     (tmp_path / "f").write_bytes(b"abc")
-    assert file_sha256(tmp_path / "f") == hashlib.sha256(b"abc").hexdigest()
+    assert file_hash(tmp_path / "f") == hashlib.sha256(b"abc").hexdigest()
 
 
 def test_student_file_does_not_need_the_first_weights(tmp_path: Path) -> None:
