@@ -24,7 +24,7 @@ from throughput.recipe import recipe_iteration
 
 from dfad_seg.common.environment import cpu_name
 from dfad_seg.common.files import write_json
-from dfad_seg.recipes.precision import fast_in_bf16
+from dfad_seg.recipes.device import fast_in_bf16
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,9 +22,10 @@ from dfad_seg.evaluation import evaluate_miou
 from dfad_seg.recipes import load_config
 from dfad_seg.recipes.build import build_experiment, build_generator, evaluation_dataset
 from dfad_seg.recipes.cutting import START_FILE
-from dfad_seg.recipes.quality import Agreement, held_out_images
+from dfad_seg.recipes.quality import held_out_images, labelled_by
 from dfad_seg.recipes.samples import EvaluationSamples
 from dfad_seg.runs import checkpoints, read_checkpoint
+from dfad_seg.runs.records import Score
 
 NOISE = (0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.2, 0.4)
 EVERY = 3
@@ -66,12 +67,13 @@ def main(runs: list[str]) -> None:
         name = str(config.teacher and config.teacher.values())
         if name not in teachers:
             teachers[name] = score(teacher).mIoU
-        generator = build_generator(config, info.num_classes)
+        generator = build_generator(config, teacher)
         assert generator is not None
         generator.load_state_dict(read_checkpoint(checkpoints(run)[-1])["networks"]["generator"])
         images = list(held_out_images(generator.train(), config.image_size, seed=config.seed, device="cpu"))
         for what, student in students(run, experiment.trained, noise=number < 1 or len(runs) == 1):
-            found = Agreement({"teacher": teacher, "student": student.eval()}, info).score(images, "generated")
+            agreed = evaluate_miou(student, labelled_by(teacher, images), num_classes=info.num_classes)
+            found = Score.measured(agreed, network="student", split="generated")
             row = {
                 "run": run.parent.name + "/" + run.name if run.name == "student" else run.name,
                 "student": what,

@@ -1,10 +1,11 @@
-"""The table of commands, and how each of them starts and ends."""
+"""How a command starts and ends."""
 
 from __future__ import annotations
 
 import argparse
 import atexit
 import importlib
+import inspect
 import io
 import multiprocessing
 import os
@@ -15,24 +16,11 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from types import ModuleType
 from typing import Any
 
+from dfad_seg.cli.arguments import COMMANDS
 from dfad_seg.common.environment import good_neighbour
 from dfad_seg.common.errors import Diverged, InputError, Interrupted, Stopped, machine_fault, nearest, printable
-
-COMMANDS = {
-    "train": "train a teacher, or distil one into a student",
-    "eval": "score a network, a run or stored predictions",
-    "export": "write a trained network as ONNX, TorchScript, safetensors, …",
-    "inspect": "say what a checkpoint is, and write a config to start from",
-    "prepare": "put a data set in place, or check one",
-    "compare": "tables and the size-share curve of several runs",
-    "report": "write the report of a run anew",
-    "demo": "compress a small network without data, score it, draw it",
-    "configs": "list the configs that are shipped",
-}
-"""Command → what it does; its module is dfad_seg.cli.COMMAND."""
 
 COMPUTING = {"train", "eval", "export", "inspect", "demo"}
 """Those that run networks."""
@@ -58,24 +46,25 @@ def main(argv: Sequence[str] | None = None, *, program: str | None = None) -> in
 
             print(environment())
         else:
-            module, arguments = _parsed(command, rest, program)
+            arguments = vars(parser_of(command, program).parse_args(rest))
+            good_neighbour()
+            module, _, name = COMMANDS[command].target.partition(":")
             with _numerics(command):
-                guard.code = int(module.run(arguments))
+                guard.code = int(getattr(importlib.import_module(module), name)(**arguments) or 0)
     return guard.code
 
 
-def _parsed(command: str, rest: Sequence[str], program: str | None) -> tuple[ModuleType, argparse.Namespace]:
+def parser_of(command: str, program: str | None = None) -> argparse.ArgumentParser:
+    """The parser of a command; raises InputError if there is none of this name."""
     if command not in COMMANDS:
         raise InputError(f"unknown command '{command}'.{nearest(command, COMMANDS)} Known: {', '.join(COMMANDS)}.")
-    good_neighbour()
-    module = importlib.import_module(f"dfad_seg.cli.{command}")
     parser = argparse.ArgumentParser(
         prog=program or f"dfad-seg {command}",
-        description=(module.__doc__ or "").strip(),
+        description=inspect.getdoc(COMMANDS[command].arguments),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    module.add_arguments(parser)
-    return module, parser.parse_args(rest)
+    COMMANDS[command].arguments(parser)
+    return parser
 
 
 @contextmanager
@@ -86,7 +75,7 @@ def _numerics(command: str) -> Iterator[None]:
         yield
         return
     from dfad_seg.common.speed import denormals_as_zero  # these import torch, as the commands do anyway
-    from dfad_seg.recipes.faults import explained
+    from dfad_seg.recipes.device import explained
 
     with denormals_as_zero(), explained(batch="this network", advice="Free some, or take smaller images"):
         yield
@@ -219,7 +208,7 @@ def _safe(text: str) -> str:
 
 def _usage() -> str:
     lines = ["usage: dfad-seg COMMAND ...", "", "Compress semantic-segmentation networks without their data.", ""]
-    lines += [f"  {command:<9} {about}" for command, about in COMMANDS.items()]
+    lines += [f"  {name:<9} {command.about}" for name, command in COMMANDS.items()]
     lines += ["", "  COMMAND --help shows a command's options; --version shows the environment.", ""]
     lines.append("A config is a file, or the name of one that is shipped: dfad-seg train camvid/recommended_cpu_30min")
     return "\n".join(lines)

@@ -4,4 +4,12 @@ All mistakes in a file are reported together, each with its key and, for a missp
 """
 
 from dfad_seg.config.experiment import METHODS, Config, GameConfig, RealImages
-from dfad_seg.config.reading import apply_override, dump_config, find_config, load_config, parse_config, shipped_configs
+from dfad_seg.config.reading import (
+    apply_override,
+    dump_config,
+    find_config,
+    list_configs,
+    load_config,
+    parse_config,
+    shipped_configs,
+)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,15 @@ def shipped_configs() -> dict[str, Path]:
     if folder is None:
         return {}
     return {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.yaml"))}
+
+
+def list_configs() -> None:
+    """Print the shipped configs, with what each one's first comment says before its commands, which are indented."""
+    for name, file in shipped_configs().items():
+        lines = file.read_text(encoding="utf-8").splitlines()
+        head = itertools.takewhile(lambda line: line[:3].strip() not in ("", "#"), lines)
+        about = textwrap.fill(" ".join(line[2:] for line in head), 100)
+        print(f"{name}\n{textwrap.indent(about, '    ')}")
 
 
 def parse_config(values: Mapping[str, Any], *, where: str = "config") -> Config:

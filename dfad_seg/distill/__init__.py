@@ -12,4 +12,4 @@ from dfad_seg.distill.norm import batch_norm_mode
 from dfad_seg.distill.optimizers import OPTIMIZERS, build_optimizer
 from dfad_seg.distill.schedules import SCHEDULES, build_schedule
 from dfad_seg.distill.steps import Step, generator_step, student_step, supervised_step
-from dfad_seg.distill.with_data import distil_with_data, train_supervised
+from dfad_seg.distill.with_data import train_with_data

@@ -20,8 +20,7 @@ from dfad_seg.distill.norm import batch_norm_mode
 from dfad_seg.distill.optimizers import build_optimizer
 from dfad_seg.distill.seeds import iteration_rng
 from dfad_seg.distill.steps import Step, generator_step, pooled, student_step
-from dfad_seg.distill.training import Progress
-from dfad_seg.distill.world import launched, unwrap
+from dfad_seg.distill.training import Progress, launched, unwrap
 from dfad_seg.generators import ImageGenerator
 
 PREVIEW_IMAGES = 8

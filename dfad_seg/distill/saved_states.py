@@ -43,10 +43,6 @@ def check_saved(
     _require((saved["memory"] is None) is (fresh["memory"] is None), "memory")
     if saved["memory"]:
         _check_memory(saved["memory"], capacity)
-    health = saved["health"]
-    _same_keys(health, fresh["health"].keys(), "health")
-    _require(all(type(since) is int for since in health["since"].values()), "health.since")
-    _require(type(health["named"]) is list and type(health["last_look"]) is int, "health")
 
 
 def _check_optimizer(saved: Any, optimizer: Optimizer, where: str) -> None:

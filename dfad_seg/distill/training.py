@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,14 +16,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dfad_seg.common.errors import Diverged, InputError, Interrupted
 from dfad_seg.distill.game import Training
-from dfad_seg.distill.health import NOT_FINITE, Health, Trouble, all_finite
+from dfad_seg.distill.health import all_finite
 from dfad_seg.distill.hooks import Hooks, is_due
 from dfad_seg.distill.memory import ReplayMemory
 from dfad_seg.distill.meters import Meters
 from dfad_seg.distill.saved_states import check_saved
 from dfad_seg.distill.schedules import Schedule, build_schedule
 from dfad_seg.distill.seeds import iteration_rng
-from dfad_seg.distill.world import agree_to_stop, broadcast_buffers, reduced
 
 
 class Progress:
@@ -58,7 +58,6 @@ class Progress:
         self.iteration = 0
         self.evaluation_pending = False
         self.meters = Meters()
-        self.health = Health(trained_generator="generator" in optimizers)
         decay = training.ema_decay
         self.average = None if decay is None else moving_average(networks["student"], decay)
         self.last_good: tuple[int, nn.Module] | None = None
@@ -109,26 +108,23 @@ class Progress:
             self.average.update_parameters(self.networks["student"])
         self.iteration = done = self.iteration + 1
         hooks.advance(done)
-        troubles: list[Trouble] = []
+        bad: list[str] = []
         logged = is_due(done, hooks.log_every, last)
         if logged:
             scalars = self.meters.flush(lambda value: reduced(self.fabric, value, "mean"))
             hooks.log(done, scalars | {f"train/{name}_lr": rate for name, rate in rates.items()})
-            troubles = self.health.look(done, scalars)
+            # Looked at here, where the numbers are known: their means carry any value that was not finite.
+            bad = [name for name, value in scalars.items() if name.endswith("loss") and not math.isfinite(value)]
         stop = done < last and agree_to_stop(self.fabric, hooks, done)
         save = stop or is_due(done, hooks.save_every, last)
         self.evaluation_pending = is_due(done, hooks.evaluate_every, last)
         if logged or save or self.evaluation_pending:
             # Not the average's own counter, which lies on the CPU, where a GPU's processes cannot send it from.
             networks = [*self.networks.values()] + ([] if self.average is None else [self.average.module])
-            bad = 1 - all_finite(networks, self.meters.losses())
-            if reduced(self.fabric, bad, "max") > 0 and all(trouble.kind != NOT_FINITE for trouble in troubles):
-                cause = "the networks' weights or statistics are not finite, as some gradients or activations were not"
-                troubles.insert(0, Trouble(NOT_FINITE, cause))
-        for trouble in troubles:
-            hooks.event(done, {"event": trouble.kind, "cause": trouble.cause, "found_at": done})
-            if trouble.kind == NOT_FINITE:
-                raise self._diverged(trouble)
+            finite = reduced(self.fabric, 1 - all_finite(networks, self.meters.losses()), "max") == 0
+            if bad or not finite:
+                what = ", ".join(bad) or "some weight or running statistic of the networks"
+                raise self._diverged(f"{what} is not finite")
         if save or self.evaluation_pending:
             broadcast_buffers(self.fabric, *networks)
         if not stop:
@@ -161,10 +157,11 @@ class Progress:
         self.hooks.save(self.iteration, self.state_dict())
         self.last_good = (self.iteration, self.kept_student())
 
-    def _diverged(self, trouble: Trouble) -> Diverged:
+    def _diverged(self, cause: str) -> Diverged:
+        self.hooks.event(self.iteration, {"event": "not_finite", "cause": cause, "found_at": self.iteration})
         since, kept = self.last_good or (0, None)
         return Diverged(
-            f"training diverged: {trouble.cause}, at iteration {self.iteration}. The state of iteration {since} was "
+            f"training diverged: {cause}, at iteration {self.iteration}. The state of iteration {since} was "
             "saved before and is good. To go on: lower the learning rates (lr of the optimisers) or set clip_norm, and "
             "start anew in another folder.",
             kept=kept,
@@ -186,7 +183,6 @@ class Progress:
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "meters": self.meters.state_dict(),
             "memory": None if self.memory is None else self.memory.state_dict(),
-            "health": self.health.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -219,7 +215,6 @@ class Progress:
         self.meters.load_state_dict(state["meters"], device)
         if self.memory is not None:
             self.memory.load_state_dict(state["memory"], device)
-        self.health.load_state_dict(state["health"])
 
 
 def moving_average(network: nn.Module, decay: float) -> AveragedModel:
@@ -233,3 +228,46 @@ def moving_average(network: nn.Module, decay: float) -> AveragedModel:
         get_ema_multi_avg_fn(min(decay, (1 + int(count)) / (10 + int(count))))(averages, current, count)
 
     return AveragedModel(network, multi_avg_fn=update, use_buffers=True)
+
+
+def launched(fabric: Fabric | None) -> Fabric:
+    """A launched Fabric as it is; for None, one process on the best device."""
+    if fabric is None:
+        fabric = Fabric(accelerator="auto", devices=1)
+        fabric.launch()
+    return fabric
+
+
+def unwrap(network: nn.Module) -> nn.Module:
+    """The network inside Fabric's wrapper (and the data-parallel one), or the network itself."""
+    inner = getattr(network, "module", None)
+    return inner if isinstance(inner, nn.Module) else network
+
+
+def broadcast_buffers(fabric: Fabric, *networks: nn.Module) -> None:
+    """Give every rank the running statistics (and other buffers) of rank 0.
+
+    Data-parallel training averages gradients only; forward passes outside its wrapper let the statistics differ.
+    """
+    if fabric.world_size == 1:
+        return
+    for network in networks:
+        for buffer in network.buffers():
+            torch.distributed.broadcast(buffer, src=0)
+
+
+def agree_to_stop(fabric: Fabric, hooks: Hooks, iteration: int) -> bool:
+    """Whether any rank was asked to stop. Several ranks compare notes at log points only, as that costs a stall."""
+    asked = hooks.stop_requested()
+    if fabric.world_size == 1:
+        return asked
+    if iteration % max(1, hooks.log_every):
+        return False
+    return bool(reduced(fabric, torch.tensor(float(asked), device=fabric.device), "max") > 0)
+
+
+def reduced(fabric: Fabric, value: Tensor, operation: str) -> Tensor:
+    """A tensor combined over all ranks: `"mean"`, `"sum"` or `"max"`."""
+    result = fabric.all_reduce(value, reduce_op=operation)
+    assert isinstance(result, Tensor)
+    return result

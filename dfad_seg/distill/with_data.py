@@ -14,98 +14,67 @@ from dfad_seg.distill.hooks import Hooks
 from dfad_seg.distill.losses import Losses, losses_of
 from dfad_seg.distill.optimizers import build_optimizer
 from dfad_seg.distill.steps import student_step, supervised_step
-from dfad_seg.distill.training import Progress
-from dfad_seg.distill.world import launched, unwrap
+from dfad_seg.distill.training import Progress, launched, unwrap
 from dfad_seg.objectives import focal_loss
 
-Batches = Callable[[int], Iterable[dict[str, Any]]]
-"""`(iteration) -> batches` from that iteration on, at least as many as are left, of `image` (N, 3, H, W) in [0, 1] and
-`mask` (N, H, W)."""
 
-
-def train_supervised(
+def train_with_data(
     network: nn.Module,
-    batches_from: Batches,
-    training: Supervised,
+    batches_from: Callable[[int], Iterable[dict[str, Any]]],
+    training: Supervised | WithData,
     *,
+    teacher: nn.Module | None = None,
+    losses: Losses | None = None,
     ignore_index: int = 255,
     fabric: Fabric | None = None,
     state: dict[str, Any] | None = None,
     hooks: Hooks | None = None,
 ) -> nn.Module:
-    """Train a network on labelled images; returns the network to keep, in eval mode.
+    """Train a network on real images, by their labels or by a teacher; returns the network to keep, in eval mode.
 
     Args:
         network: images to logits; trained in place.
-        batches_from: the images and their labels.
-        training: numbers.
+        batches_from: `(iteration) -> batches` from that iteration on, at least as many as are left, of `image`
+            (N, 3, H, W) in [0, 1] and, for `Supervised`, `mask` (N, H, W).
+        training: numbers; those of `WithData` need a teacher, and take the student's step of `distil`.
+        teacher, losses, fabric, state, hooks: as in `distil`, whose errors it raises.
         ignore_index: the label that takes no part.
-        fabric, state, hooks: as in `distil`, whose errors it raises.
     """
+    if isinstance(training, WithData):
+        assert teacher is not None, "a distillation needs a teacher"
+        losses = losses or losses_of(training, teacher=teacher, student=network)
     fabric = launched(fabric)
     wrapped, optimizer = fabric.setup(network, build_optimizer(training.student_optimizer, network))
-    loss = partial(focal_loss, gamma=training.focal_gamma, ignore_index=ignore_index)
-    progress = Progress(
-        training, fabric=fabric, networks={"student": unwrap(wrapped)}, optimizers={"student": optimizer}, hooks=hooks
-    )
-    batches = None
-    for _ in progress.iterate(state):
-        batches = batches or iter(batches_from(progress.iteration))
-        batch = next(batches)
-        found = supervised_step(
-            model=wrapped,
-            images=batch["image"].to(fabric.device, non_blocking=True),
-            labels=batch["mask"].to(fabric.device, non_blocking=True),
-            optimizer=optimizer,
-            loss_fn=loss,
-            clip_norm=training.clip_norm,
-            backward=fabric.backward,
-            autocast=fabric.autocast,
-        )
-        progress.meters.add("train/student_", {"loss": found})
-    return progress.kept_student()
-
-
-def distil_with_data(
-    teacher: nn.Module,
-    student: nn.Module,
-    batches_from: Batches,
-    training: WithData,
-    *,
-    losses: Losses | None = None,
-    fabric: Fabric | None = None,
-    state: dict[str, Any] | None = None,
-    hooks: Hooks | None = None,
-) -> nn.Module:
-    """Knowledge distillation on real images: the same student step as in `distil`, whose arguments it has.
-
-    Args:
-        batches_from: the images; labels are not used.
-        training: numbers.
-    """
-    losses = losses or losses_of(training, teacher=teacher, student=student)
-    fabric, adjustment = launched(fabric), losses.adjustment
-    teacher = teacher.to(fabric.device)
-    wrapped, optimizer = fabric.setup(student, build_optimizer(training.student_optimizer, student))
+    shared: dict[str, Any] = {"optimizer": optimizer, "clip_norm": training.clip_norm}
+    shared |= {"backward": fabric.backward, "autocast": fabric.autocast}
     networks = {"student": unwrap(wrapped)}
+    adjustment = None if losses is None else losses.adjustment
     if adjustment is not None:
         networks["adjustment"] = adjustment.to(fabric.device)
+    if isinstance(training, WithData):
+        assert teacher is not None and losses is not None
+        teach = partial(
+            student_step,
+            student=wrapped,
+            teacher=teacher.to(fabric.device),
+            loss_fn=losses.student,
+            adjustment=adjustment,
+            pooling=training.logit_pooling,
+        )
+    else:
+        focal = partial(focal_loss, gamma=training.focal_gamma, ignore_index=ignore_index)
     progress = Progress(training, fabric=fabric, networks=networks, optimizers={"student": optimizer}, hooks=hooks)
     batches = None
     for _ in progress.iterate(state):
         batches = batches or iter(batches_from(progress.iteration))
-        taught = student_step(
-            student=wrapped,
-            teacher=teacher,
-            images=next(batches)["image"].to(fabric.device, non_blocking=True),
-            optimizer=optimizer,
-            loss_fn=losses.student,
-            adjustment=adjustment,
-            pooling=training.logit_pooling,
-            clip_norm=training.clip_norm,
-            backward=fabric.backward,
-            autocast=fabric.autocast,
-        )
+        batch = next(batches)
+        images = batch["image"].to(fabric.device, non_blocking=True)
+        if isinstance(training, Supervised):
+            labels = batch["mask"].to(fabric.device, non_blocking=True)
+            found = supervised_step(model=wrapped, images=images, labels=labels, loss_fn=focal, **shared)
+            progress.meters.add("train/student_", {"loss": found})
+            continue
+        taught = teach(images=images, **shared)
         if adjustment is not None:
             adjustment.observe(taught.logits)
         progress.meters.add("train/student_", {"loss": taught.loss, **taught.meters})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +11,8 @@ from dfad_seg.common.errors import InputError
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
+SEED = 0
 _AT_ONCE = 256  # resamples per matrix product
-Labels = Sequence[int] | None
 
 
 @dataclass(frozen=True)
@@ -22,9 +21,9 @@ class Interval:
 
     low: float
     high: float
-    confidence: float
     resamples: int
-    seed: int
+    confidence: float = CONFIDENCE
+    seed: int = SEED
 
 
 @dataclass(frozen=True)
@@ -42,17 +41,28 @@ class Difference:
     p_value: float
 
 
-def resampled_miou(
-    counts: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0, subset: Labels = None
-) -> np.ndarray:
-    """mIoU of sets of images drawn with replacement, as large as the original (Efron 1979).
-
-    Each resampled set has one confusion matrix, as the original has; the mean is over the classes that occur in it.
-    The same seed and number of images give the same draws, so two models can be compared pair by pair.
+def mious(counts: np.ndarray) -> np.ndarray:
+    """float64 (N,): the mIoU of each of N images, or sets of images, over the classes that occur in it; nan without.
 
     Args:
-        counts: int64 (N, 3, C): per image and class the pixels of the intersection, the truth and the prediction.
-        subset: labels to average over; all by default.
+        counts: (N, 3, C): per class the pixels of the intersection, the truth and the prediction.
+    """
+    hits, truth, predicted = (counts[:, place].astype(np.float64) for place in range(3))
+    union = truth + predicted - hits
+    iou = np.divide(hits, union, out=np.zeros_like(hits), where=union > 0)
+    number = (union > 0).sum(axis=1)
+    return np.divide(iou.sum(axis=1), number, out=np.full(len(iou), np.nan), where=number > 0)
+
+
+def resampled_miou(counts: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
+    """mIoU of sets of images drawn with replacement, as large as the original (Efron 1979).
+
+    Each resampled set has one confusion matrix, as the original has. The same number of images gives the same draws, so
+    two models can be compared pair by pair.
+
+    Args:
+        counts: int64 (N, 3, C), as for `mious`, by image.
+        resamples: how many sets.
 
     Returns:
         float64 (resamples,); nan for a set in which no class occurs.
@@ -60,63 +70,45 @@ def resampled_miou(
     Raises:
         InputError: no image, or less than one resample.
     """
-    counts = np.asarray(counts)
     if counts.ndim != 3 or counts.shape[1] != 3 or not len(counts):
         raise InputError(f"a bootstrap over images needs counts (N, 3, C) of at least one image, got {counts.shape}.")
     if resamples < 1:
         raise InputError(f"a bootstrap of {resamples} resamples: at least 1 is needed.")
     images, _, classes = counts.shape
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     # Sums of whole numbers below 2**53: exact in float64, and a product of matrices is fast in it.
     flat = counts.reshape(images, -1).astype(np.float64)
     values = []
     for start in range(0, resamples, _AT_ONCE):
         number = min(_AT_ONCE, resamples - start)
         weights = rng.multinomial(images, np.full(images, 1 / images), size=number).astype(np.float64)
-        values.append(_miou((weights @ flat).reshape(number, 3, classes), subset))
+        values.append(mious((weights @ flat).reshape(number, 3, classes)))
     return np.concatenate(values)
 
 
-def _miou(totals: np.ndarray, subset: Labels) -> np.ndarray:
-    hits, truth, predicted = totals[:, 0], totals[:, 1], totals[:, 2]
-    if subset is not None:
-        chosen = list(subset)
-        hits, truth, predicted = hits[:, chosen], truth[:, chosen], predicted[:, chosen]
-    union = truth + predicted - hits
-    occurs = union > 0
-    iou = np.divide(hits, union, out=np.zeros_like(hits), where=occurs)
-    number = occurs.sum(axis=1)
-    return np.divide(iou.sum(axis=1), number, out=np.full(len(iou), np.nan), where=number > 0)
-
-
-def miou_interval(counts: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0, subset: Labels = None) -> Interval:
+def miou_interval(counts: np.ndarray, resamples: int = RESAMPLES) -> Interval:
     """The 95 % interval of mIoU over images; arguments and errors as in `resampled_miou`."""
-    return _interval(resampled_miou(counts, resamples=resamples, seed=seed, subset=subset), resamples, seed)
+    return _interval(resampled_miou(counts, resamples), resamples)
 
 
-def miou_difference(
-    first: np.ndarray, second: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0, subset: Labels = None
-) -> Difference:
+def miou_difference(first: np.ndarray, second: np.ndarray, resamples: int = RESAMPLES) -> Difference:
     """The mIoU of `second` minus that of `first`, whose images are the same in the same order.
-
-    Arguments as in `resampled_miou`.
 
     Raises:
         InputError: the two have different images, as far as the counts of truth tell.
     """
     if first.shape != second.shape or not np.array_equal(first[:, 1], second[:, 1]):
         raise InputError("two models can be compared only on the same images, in the same order and size.")
-    values = [resampled_miou(counts, resamples=resamples, seed=seed, subset=subset) for counts in (first, second)]
-    differences = values[1] - values[0]
+    differences = resampled_miou(second, resamples) - resampled_miou(first, resamples)
     differences = differences[~np.isnan(differences)]
-    whole = [_miou(counts.sum(axis=0, dtype=np.int64)[None].astype(float), subset)[0] for counts in (first, second)]
+    value = mious(second.sum(axis=0)[None])[0] - mious(first.sum(axis=0)[None])[0]
     below, above = int((differences <= 0).sum()), int((differences >= 0).sum())
     p_value = min(1.0, 2 * (min(below, above) + 1) / (len(differences) + 1))
-    return Difference(float(whole[1] - whole[0]), _interval(differences, resamples, seed), p_value)
+    return Difference(float(value), _interval(differences, resamples), p_value)
 
 
-def _interval(values: np.ndarray, resamples: int, seed: int) -> Interval:
+def _interval(values: np.ndarray, resamples: int) -> Interval:
     values = values[~np.isnan(values)]
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(values, [tail, 1 - tail]) if len(values) else (math.nan, math.nan)
-    return Interval(float(low), float(high), CONFIDENCE, resamples, seed)
+    return Interval(float(low), float(high), resamples)

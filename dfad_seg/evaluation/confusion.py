@@ -69,15 +69,9 @@ class ConfusionMatrix:
 
     def _counted(self, prediction: Tensor, target: Tensor) -> Tensor:
         ignored = target == self.ignore_index
-        target = target.masked_fill(ignored, 0)
-        self._check(*torch.stack([*target.aminmax(), *prediction.aminmax()]).tolist())
-        # int32 halves the memory traffic of the index: about 1.5 times faster than int64 on a CPU.
-        index = (target.to(torch.int32) * self.num_classes).add_(prediction).masked_fill_(ignored, self.num_classes**2)
-        return torch.bincount(index, minlength=self.num_classes**2 + 1)
-
-    def _check(self, truth_low: int, truth_high: int, low: int, high: int) -> None:
-        highest = self.num_classes - 1
-        for value in (truth_low, truth_high):
+        target, highest = target.masked_fill(ignored, 0), self.num_classes - 1
+        *truth_range, low, high = torch.stack([*target.aminmax(), *prediction.aminmax()]).tolist()
+        for value in truth_range:
             if not 0 <= value <= highest:
                 raise InputError(
                     f"truth label {value} is neither a class (0 to {highest}) nor the ignored label "
@@ -88,6 +82,9 @@ class ConfusionMatrix:
                 raise InputError(
                     f"predicted label {value} is not a class (0 to {highest}); check the model's class count."
                 )
+        # int32 halves the memory traffic of the index: about 1.5 times faster than int64 on a CPU.
+        index = (target.to(torch.int32) * self.num_classes).add_(prediction).masked_fill_(ignored, self.num_classes**2)
+        return torch.bincount(index, minlength=self.num_classes**2 + 1)
 
     def sync(self, all_reduce: Callable[[Tensor], Tensor]) -> None:
         """Replace the counts by their sum over all processes.

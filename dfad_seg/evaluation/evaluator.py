@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,13 +12,15 @@ from torch import Tensor, nn
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.speed import denormals_as_zero
 from dfad_seg.evaluation.confusion import ConfusionMatrix
-from dfad_seg.evaluation.inference import OnScores, predict
+from dfad_seg.evaluation.inference import predict
 from dfad_seg.evaluation.meters import Meter, Predicted
 from dfad_seg.evaluation.metrics import SegmentationMetrics, metrics_from_confusion
 from dfad_seg.evaluation.options import Inference
 
 STORED = "prediction"
 """The key of a batch under which a data set delivers label maps that were predicted before."""
+# A processor is fastest where an image's features stay in its caches; an accelerator wants whole batches.
+_PIXELS_AT_ONCE_ON_A_CPU = 2**18
 
 
 def evaluate_miou(
@@ -30,8 +31,8 @@ def evaluate_miou(
     classes: Sequence[str] | None = None,
     ignore_index: int = 255,
     device: torch.device | str | None = None,
-    autocast: Callable[[], AbstractContextManager] | None = None,
-    inference: Inference | None = None,
+    autocast: Callable[[], AbstractContextManager] = nullcontext,
+    inference: Inference = Inference(),  # noqa: B008
     meters: Sequence[Meter] = (),
     progress: Callable[[int], None] | None = None,
     on_batch: Callable[[Mapping[str, Any], list[Tensor]], None] | None = None,
@@ -70,7 +71,6 @@ def evaluate_miou(
     if len(classes) != num_classes:
         raise InputError(f"{len(classes)} class names given for {num_classes} classes: {', '.join(classes)}.")
     device = torch.device(device) if device is not None else _device_of(model)
-    inference = inference or Inference()
     matrix = ConfusionMatrix(num_classes, ignore_index, device)
     network = None if model is None else _checked(model, num_classes, autocast)
 
@@ -79,18 +79,15 @@ def evaluate_miou(
             predictions: dict[int, Tensor] = {}
             known = batch.get("name", range(len(_entry(batch, "mask"))))
             for places, truth, images, stored in _equal_sizes(batch, device, needs_images=network is not None):
-                seen = Predicted([str(known[place]) for place in places], torch.empty(0), truth, images, stored=stored)
+                names = [str(known[place]) for place in places]
                 if network is None:
                     labels = stored[STORED]
                 else:
                     assert images is not None
-                    on_scores = _scores_for(meters, seen)
-                    size = (truth.shape[-2], truth.shape[-1])
-                    labels = predict(network, images, size, inference, names=seen.names, on_scores=on_scores)
+                    labels = predict(network, images, (truth.shape[-2], truth.shape[-1]), inference, names=names)
                 matrix.update(labels, truth)
                 for meter in meters:
-                    if not meter.needs_scores:
-                        meter.update(replace(seen, labels=labels))
+                    meter.update(Predicted(names, labels, truth, images, stored))
                 predictions |= zip(places, labels, strict=True)
             if on_batch is not None:
                 on_batch(batch, [predictions[place] for place in sorted(predictions)])
@@ -99,17 +96,6 @@ def evaluate_miou(
     if all_reduce is not None:
         matrix.sync(all_reduce)
     return metrics_from_confusion(matrix.compute(), classes, ignored=matrix.ignored)
-
-
-def _scores_for(meters: Sequence[Meter], seen: Predicted) -> OnScores | None:
-    """What hands the probabilities to the meters that want them."""
-    wanting = [meter for meter in meters if meter.needs_scores]
-
-    def hand_on(labels: Tensor, scores: Tensor) -> None:
-        for meter in wanting:
-            meter.update(replace(seen, labels=labels, scores=scores))
-
-    return hand_on if wanting else None
 
 
 @contextmanager
@@ -136,12 +122,19 @@ def _device_of(model: Any) -> torch.device:
 
 
 def _checked(
-    model: Callable[[Tensor], Tensor], num_classes: int, autocast: Callable[[], AbstractContextManager] | None
+    model: Callable[[Tensor], Tensor], num_classes: int, autocast: Callable[[], AbstractContextManager]
 ) -> Callable[[Tensor], Tensor]:
     def network(images: Tensor) -> Tensor:
-        with autocast() if autocast is not None else nullcontext():
+        with autocast():
             logits = model(images)
-        _check_logits(logits, len(images), num_classes)
+        if not isinstance(logits, Tensor) or logits.ndim != 4 or len(logits) != len(images):
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise InputError(f"the model must return logits ({len(images)}, {num_classes}, H, W), got {got}.")
+        if logits.shape[1] != num_classes:
+            raise InputError(
+                f"the model predicts {logits.shape[1]} classes but the data set has {num_classes}; "
+                f"evaluate it on the set it was trained for, or set the model's num_classes to {num_classes}."
+            )
         return logits
 
     return network
@@ -173,36 +166,14 @@ def _equal_sizes(batch: Mapping[str, Any], device: torch.device, *, needs_images
     groups: dict[Any, list[int]] = {}
     for place, mask in enumerate(masks):
         groups.setdefault((mask.shape, None if images is None else images[place].shape), []).append(place)
-    for places in _in_cache(groups, device):
+    for (size, _), same in groups.items():
+        most = max(1, _PIXELS_AT_ONCE_ON_A_CPU // max(1, size.numel())) if device.type == "cpu" else len(same)
+        for places in (same[start : start + most] for start in range(0, len(same), most)):
 
-        def gather(parts: Any, places: list[int] = places) -> Tensor:
-            whole = isinstance(parts, Tensor) and len(places) == len(parts)
-            together = parts if whole else torch.stack([parts[place] for place in places])
-            return together.to(device, non_blocking=True)
+            def gather(parts: Any, places: list[int] = places) -> Tensor:
+                whole = isinstance(parts, Tensor) and len(places) == len(parts)
+                together = parts if whole else torch.stack([parts[place] for place in places])
+                return together.to(device, non_blocking=True)
 
-        together = None if images is None else gather(images)
-        yield places, gather(masks), together, {key: gather(parts) for key, parts in stored.items()}
-
-
-# A processor is fastest where an image's features stay in its caches; an accelerator wants whole batches.
-_PIXELS_AT_ONCE_ON_A_CPU = 2**18
-
-
-def _in_cache(groups: Mapping[Any, list[int]], device: torch.device) -> Iterator[list[int]]:
-    """The groups, on a CPU cut into such of few pixels."""
-    for (size, _), places in groups.items():
-        most = len(places)
-        if device.type == "cpu":
-            most = max(1, _PIXELS_AT_ONCE_ON_A_CPU // max(1, size.numel()))
-        yield from (places[start : start + most] for start in range(0, len(places), most))
-
-
-def _check_logits(logits: Any, batch_size: int, num_classes: int) -> None:
-    if not isinstance(logits, Tensor) or logits.ndim != 4 or len(logits) != batch_size:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"the model must return logits ({batch_size}, {num_classes}, H, W), got {got}.")
-    if logits.shape[1] != num_classes:
-        raise InputError(
-            f"the model predicts {logits.shape[1]} classes but the data set has {num_classes}; "
-            f"evaluate it on the set it was trained for, or set the model's num_classes to {num_classes}."
-        )
+            together = None if images is None else gather(images)
+            yield places, gather(masks), together, {key: gather(parts) for key, parts in stored.items()}

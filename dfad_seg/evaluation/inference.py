@@ -12,56 +12,45 @@ from dfad_seg.common.labels import labels_of
 from dfad_seg.evaluation.options import Inference
 
 Network = Callable[[Tensor], Tensor]
-OnScores = Callable[[Tensor, Tensor], None]
-"""(labels (N, H, W), float32 probabilities (N, C, H, W))."""
 
 
 def predict(
-    network: Network,
-    images: Tensor,
-    size: tuple[int, int],
-    mode: Inference,
-    *,
-    names: Sequence[str] | None = None,
-    on_scores: OnScores | None = None,
+    network: Network, images: Tensor, size: tuple[int, int], mode: Inference, *, names: Sequence[str] | None = None
 ) -> Tensor:
-    """Label maps of images of one size.
+    """Label maps of images of one size: uint8 (N, *size) for up to 256 classes, and int64 for more.
 
-    The logits are resized bilinearly to `size` before the argmax; with several scales or flips, so is each variant,
-    and the softmax is averaged.
+    Arguments as for `scores_of`; `names` of the images are for messages.
+
+    Raises:
+        InputError: logits that are not finite.
+    """
+    return labels_of(scores_of(network, images, size, mode), names)
+
+
+def scores_of(network: Network, images: Tensor, size: tuple[int, int], mode: Inference) -> Tensor:
+    """(N, C, *size): the logits, resized bilinearly; of several scales or flips the mean of each variant's softmax.
 
     Args:
         network: images (N, K, H, W) in [0, 1] → logits (N, C, h, w).
         images: on the network's device, float (N, K, H, W) in [0, 1], or uint8 (N, H, W, K) as decoded.
         size: height and width of the wanted label maps.
         mode: how the network is applied.
-        names: of the images, for messages.
-        on_scores: called with the labels and the probabilities.
-
-    Returns:
-        Labels (N, *size), uint8 for up to 256 classes and int64 for more.
-
-    Raises:
-        InputError: logits that are not finite.
     """
-    images = _floats(images)
+    images = as_floats(images)
     flips = (False, True) if mode.flip else (False,)
+    variants = [(scale, flipped) for scale in mode.scales for flipped in flips]
     with mode.autocast(images.device):
-        variants = [(scale, flipped) for scale in mode.scales for flipped in flips]
         scores = _variant(network, images, size, mode, *variants[0])
-        augmented = variants != [(1.0, False)]
-        if augmented:
-            scores = scores.float().softmax(dim=1)
-            for variant in variants[1:]:
-                scores += _variant(network, images, size, mode, *variant).float().softmax(dim=1)
-            scores /= len(variants)
-        labels = labels_of(scores, names)
-        if on_scores is not None:
-            on_scores(labels, scores if augmented else scores.float().softmax(dim=1))
-    return labels
+        if variants == [(1.0, False)]:
+            return scores
+        scores = scores.float().softmax(dim=1)
+        for variant in variants[1:]:
+            scores += _variant(network, images, size, mode, *variant).float().softmax(dim=1)
+        return scores.div_(len(variants))
 
 
-def _floats(images: Tensor) -> Tensor:
+def as_floats(images: Tensor) -> Tensor:
+    """(N, K, H, W) in [0, 1] of images that may be as decoded, uint8 (N, H, W, K)."""
     return images.permute(0, 3, 1, 2).float().div_(255) if images.dtype == torch.uint8 else images
 
 

@@ -24,7 +24,6 @@ class Predicted:
     Attributes:
         labels, truth: integer (n, H, W).
         images: float (n, 3, h, w) or uint8 (n, h, w, 3); None where the prediction was read from files.
-        scores: float32 probabilities (n, C, H, W), for meters that need them.
         stored: label maps (n, H, W) that the data set delivers beside, by name.
     """
 
@@ -32,14 +31,11 @@ class Predicted:
     labels: Tensor
     truth: Tensor
     images: Tensor | None = None
-    scores: Tensor | None = None
     stored: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Meter(Protocol):
     """Adds up something over the images of a data set."""
-
-    needs_scores: bool
 
     def update(self, seen: Predicted) -> None:
         """Take in images of one size."""
@@ -47,8 +43,6 @@ class Meter(Protocol):
 
 class ImageCounts:
     """Per image and class the pixels of intersection, truth and prediction: what a bootstrap over images needs."""
-
-    needs_scores = False
 
     def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
         self.num_classes, self.ignore_index = num_classes, ignore_index
@@ -84,8 +78,6 @@ class BoundaryIoU:
     prediction, so both have a boundary along them.
     """
 
-    needs_scores = False
-
     def __init__(self, num_classes: int, ignore_index: int = 255, ratio: float = 0.02) -> None:
         if num_classes > 255:
             raise InputError(f"boundary IoU is computed for up to 255 classes, and these are {num_classes}.")
@@ -118,47 +110,6 @@ class BoundaryIoU:
         return [h / u if u else float("nan") for h, u in both]
 
 
-class CalibrationError:
-    """Expected calibration error over pixels (Guo et al. 2017, eq. 3): Σ_b n_b / n · |accuracy_b − confidence_b|.
-
-    A pixel's confidence is its highest probability; bins have equal width, and a value on an edge belongs to the bin
-    above it. Ignored pixels do not count.
-    """
-
-    needs_scores = True
-
-    def __init__(self, ignore_index: int = 255, bins: int = 15) -> None:
-        self.ignore_index, self.bins = ignore_index, bins
-        self._sums: Tensor | None = None
-
-    def update(self, seen: Predicted) -> None:
-        assert seen.scores is not None
-        if self._sums is None:
-            # float64, except on devices that have none.
-            kind = torch.float32 if seen.scores.device.type == "mps" else torch.float64
-            self._sums = torch.zeros(3, self.bins, dtype=kind, device=seen.scores.device)
-        edges = torch.linspace(0, 1, self.bins + 1, device=seen.scores.device)
-        for scores, labels, truth in zip(seen.scores, seen.labels, seen.truth, strict=True):
-            kept = truth != self.ignore_index
-            confidence = scores.amax(dim=0)[kept]
-            place = (torch.bucketize(confidence, edges, right=True) - 1).clamp_(0, self.bins - 1)
-            right = (labels == truth)[kept]
-            for row, values in enumerate((torch.ones_like(confidence), confidence, right)):
-                self._sums[row].index_add_(0, place, values.to(self._sums.dtype))
-
-    def compute(self) -> float:
-        """The error, a fraction in [0, 1].
-
-        Raises:
-            InputError: no pixel was counted.
-        """
-        if self._sums is None or not self._sums[0].any():
-            raise InputError("the calibration error needs at least one pixel; none was counted.")
-        count, confidence, right = self._sums.tolist()
-        gaps = (abs(r - c) for r, c in zip(right, confidence, strict=True))
-        return sum(gaps) / sum(count)
-
-
 class Agreement:
     """On how many pixels a model gives its teacher's label, over all pixels of the images; needs no truth.
 
@@ -166,8 +117,6 @@ class Agreement:
         num_classes: of both.
         teacher: `seen` → the teacher's label maps (n, H, W), at the size of the model's.
     """
-
-    needs_scores = False
 
     def __init__(self, num_classes: int, teacher: Callable[[Predicted], Tensor]) -> None:
         self.num_classes, self.teacher = num_classes, teacher

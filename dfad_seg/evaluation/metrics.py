@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dfad_seg.common.errors import InputError, nearest
+from dfad_seg.common.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -53,34 +53,14 @@ class SegmentationMetrics:
         weighted = [iou * pixels for iou, pixels in zip(self.iou, self.support, strict=True) if pixels]
         return math.fsum(weighted) / sum(self.support)
 
-    def subset_miou(self, names: Iterable[str]) -> float:
-        """Mean IoU of the named classes only; nan when none of them occurs.
-
-        Raises:
-            InputError: a name is unknown, or there are no names.
-        """
-        values = []
-        for name in names:
-            if name not in self.classes:
-                known = ", ".join(self.classes)
-                raise InputError(f"unknown class '{name}'.{nearest(name, self.classes)} Known: {known}.")
-            values.append(self.iou[self.classes.index(name)])
-        if not values:
-            raise InputError("the mean IoU of a subset needs at least one class name.")
-        return nanmean(values)
-
     def to_dict(self) -> dict[str, Any]:
         """A JSON-friendly dictionary; nan, which JSON does not know, becomes None."""
+        totals = {name: getattr(self, name) for name in ("aAcc", "mIoU", "mAcc", "mDice", "fwIoU")}
+        by_class = {"IoU": self.iou, "Acc": self.acc, "Dice": self.dice}
         return {
-            "aAcc": self.aAcc,
-            "mIoU": self.mIoU,
-            "mAcc": self.mAcc,
-            "mDice": self.mDice,
-            "fwIoU": self.fwIoU,
+            **totals,
             "classes": list(self.classes),
-            "IoU": [None if math.isnan(value) else value for value in self.iou],
-            "Acc": [None if math.isnan(value) else value for value in self.acc],
-            "Dice": [None if math.isnan(value) else value for value in self.dice],
+            **{name: [None if math.isnan(v) else v for v in values] for name, values in by_class.items()},
             "support": list(self.support),
             "ignored": self.ignored,
         }

@@ -1,18 +1,27 @@
-"""Label maps as files: one index PNG per image, written and read in the coding of the data set's label files."""
+"""Label maps as files: an index PNG per image in the coding of the data set's label files, or COCO results."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from PIL import Image
+from pycocotools import mask as coco_mask
 
-from dfad_seg.common.errors import InputError
-from dfad_seg.common.files import write_whole
+from dfad_seg.common import rle
+from dfad_seg.common.errors import InputError, printable
+from dfad_seg.common.files import open_whole, write_whole
 from dfad_seg.common.images import IndexReader
+from dfad_seg.common.reading import read_json
 
 Palette = Sequence[tuple[int, int, int]]
+MAX_BYTES = 2**30
+"""Larger files of COCO results are not read."""
 
 
 class PredictionWriter:
@@ -44,10 +53,41 @@ class PredictionWriter:
 
     def write(self, name: str, labels: np.ndarray) -> None:
         """Write the labels (H, W), 0 … C-1, of the image `name`."""
-        path = self.folder / checked_name(name)
         picture = Image.fromarray(self._codes[labels], mode="P")
         picture.putpalette(self._colours)
-        write_whole(path, lambda handle: picture.save(handle, format="PNG", compress_level=1))
+        write_whole(_png(self.folder, name), lambda handle: picture.save(handle, format="PNG", compress_level=1))
+
+
+@contextmanager
+def coco_results_writer(
+    path: str | Path, category_ids: Sequence[int]
+) -> Iterator[Callable[[int | str, np.ndarray], None]]:
+    """`write(image_id, labels (H, W))` into `[{"image_id", "category_id", "segmentation": {"size": [H, W], "counts"},
+    "score": 1.0}, …]`.
+
+    The form of COCO's stuff evaluation: each class that occurs in an image has one entry, with pycocotools' compressed
+    run-length encoding as text. Entries go to the disk as they come, and the file appears under its name at the end,
+    whole, or not at all.
+
+    Args:
+        path: the JSON file.
+        category_ids: of each class.
+    """
+    separator = b"\n"
+    with open_whole(path) as handle:
+
+        def write(image_id: int | str, labels: np.ndarray) -> None:
+            nonlocal separator
+            for label in np.unique(labels).tolist():
+                encoded = coco_mask.encode(np.asfortranarray(labels == label, dtype=np.uint8))
+                segmentation = {"size": list(labels.shape), "counts": encoded["counts"].decode("ascii")}
+                entry = {"image_id": image_id, "category_id": category_ids[label], "segmentation": segmentation}
+                handle.write(separator + json.dumps(entry | {"score": 1.0}).encode())
+                separator = b",\n"
+
+        handle.write(b"[")
+        yield write
+        handle.write(b"\n]\n")
 
 
 class PredictionFolder:
@@ -67,12 +107,12 @@ class PredictionFolder:
     def __init__(
         self, folder: str | Path, file_ids: Sequence[int], ignore_index: int = 255, palette: Palette | None = None
     ) -> None:
-        self.folder = Path(folder)
-        if not self.folder.is_dir():
+        self.path = Path(folder)
+        if not self.path.is_dir():
             raise InputError(f"there is no folder of predictions at {folder}.")
         self.names = {
-            str(PurePosixPath(path.relative_to(self.folder).with_suffix("")))
-            for path in self.folder.rglob("*.png")
+            str(PurePosixPath(path.relative_to(self.path).with_suffix("")))
+            for path in self.path.rglob("*.png")
             if not path.name.startswith(".")
         }
         if not self.names:
@@ -83,18 +123,11 @@ class PredictionFolder:
             if code < 256:
                 self._table[code] = label
         self._known = sorted(file_ids)
-        colours = dict(zip(file_ids, palette, strict=True)) if palette is not None else {}
-        self._reader = IndexReader(colours)
+        self._reader = IndexReader({} if palette is None else dict(zip(file_ids, palette, strict=True)))
 
     def check(self, names: Iterable[str], ids: Iterable[int | str]) -> list[str]:
-        """The names of files that belong to no image.
-
-        Raises:
-            InputError: images without a file.
-        """
-        names = list(names)
-        require_all([name for name in names if name not in self.names], len(names), str(self.folder))
-        return sorted(self.names - set(names))
+        """The names of files that belong to no image; raises InputError for images without a file."""
+        return _extra(self.names, list(names), self.path)
 
     def read(self, name: str, image_id: int | str, size: tuple[int, int]) -> np.ndarray:
         """The labels (H, W) of an image, uint8.
@@ -102,7 +135,7 @@ class PredictionFolder:
         Raises:
             InputError: the file cannot be read, is no index image, has another size or a value that is no class.
         """
-        path = self.folder / f"{checked_name(name)}"
+        path = _png(self.path, name)
         codes = self._reader.read(path, "prediction", size=size)
         labels = self._table[codes]
         if labels.min(initial=0) < 0:
@@ -114,21 +147,82 @@ class PredictionFolder:
         return labels.astype(np.uint8)
 
 
-def require_all(missing: Sequence[str], total: int, where: str) -> None:
-    """InputError if images have no prediction."""
+class CocoResults:
+    """Label maps in a file of COCO results, whatever wrote it; picklable, for reader processes.
+
+    Where entries of one image overlap, the later one counts. Pixels that no entry covers are `background`, if the
+    data set has a class of that name; otherwise they must be ignored in the truth.
+
+    Args:
+        path: the JSON file.
+        category_ids: of each class.
+        background: the label of uncovered pixels, or None.
+        ignore_index: the label that uncovered pixels get without one.
+
+    Raises:
+        InputError: the file cannot be read, an entry is malformed, or its category is unknown.
+    """
+
+    def __init__(
+        self, path: str | Path, category_ids: Sequence[int], *, background: int | None = None, ignore_index: int = 255
+    ) -> None:
+        self.path = Path(path)
+        self._rest = ignore_index if background is None else background
+        label_of = {code: label for label, code in enumerate(category_ids)}
+        masks: dict[int | str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+        entries = read_json(self.path, "COCO results", limit=MAX_BYTES)
+        if not isinstance(entries, list):
+            raise InputError(f"{path} is no COCO results file: it holds {type(entries).__name__}, a list is needed.")
+        for number, entry in enumerate(entries):
+            keys = ("image_id", "category_id", "segmentation")
+            image, category, segmentation = map(entry.get, keys) if isinstance(entry, dict) else (None, None, None)
+            if not isinstance(image, (int, str)) or not isinstance(category, int) or not isinstance(segmentation, dict):
+                raise InputError(
+                    f"{path}, entry {number} is no COCO result: image_id, category_id and segmentation are needed."
+                )
+            if category not in label_of:
+                known = ", ".join(map(str, category_ids[:30])) + (", …" if len(category_ids) > 30 else "")
+                raise InputError(
+                    f"{path}, entry {number}: category_id {category} is no class of the data set. "
+                    f"Its category ids are {known}."
+                )
+            masks[image].append((label_of[category], segmentation))
+        self._masks = dict(masks)
+
+    def check(self, names: Iterable[str], ids: Iterable[int | str]) -> list[str]:
+        """The image ids that belong to no image; raises InputError for images without an entry."""
+        return _extra(self._masks, list(ids), self.path)
+
+    def read(self, name: str, image_id: int | str, size: tuple[int, int]) -> np.ndarray:
+        """The labels (H, W) of an image, uint8.
+
+        Raises:
+            InputError: a mask has another size, or its encoding is damaged.
+        """
+        labels, where = np.full(size, self._rest, dtype=np.uint8), f"{self.path}: a mask of image {printable(image_id)}"
+        for label, segmentation in self._masks[image_id]:
+            encoded = rle.checked(segmentation, size, where)
+            if not isinstance(encoded["counts"], bytes):
+                encoded = coco_mask.frPyObjects(encoded, *size)
+            labels[coco_mask.decode(encoded).view(bool)] = label
+        return labels
+
+
+def _extra(known: Collection[int | str], wanted: Sequence[int | str], where: Path) -> list[str]:
+    """Which of the stored ones nobody wants; InputError if a wanted one is missing."""
+    missing = [str(each) for each in wanted if each not in known]
     if missing:
-        more = ", …" if len(missing) > 3 else ""
-        raise InputError(
-            f"{where} has no prediction for {len(missing)} of {total} images: {', '.join(missing[:3])}{more}."
-        )
+        some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        raise InputError(f"{where} has no prediction for {len(missing)} of {len(wanted)} images: {some}.")
+    return sorted(map(str, set(known) - set(wanted)))
 
 
-def checked_name(name: str) -> str:
-    """`NAME.png`, which must stay inside its folder."""
+def _png(folder: Path, name: str) -> Path:
+    """`FOLDER/NAME.png`, which must stay inside its folder."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise InputError(f"the image name '{name}' is no path inside a folder.")
-    return f"{path}.png"
+    return folder / f"{path}.png"
 
 
 def _ranges(values: Sequence[int]) -> str:

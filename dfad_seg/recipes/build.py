@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from dfad_seg.datasets import (
 from dfad_seg.distill import DataFree, Losses, WithData, losses_of
 from dfad_seg.distill.hooks import Evaluate
 from dfad_seg.distill.seeds import derived_seed
-from dfad_seg.distill.world import reduced
+from dfad_seg.distill.training import reduced
 from dfad_seg.evaluation import EvaluationOptions, SegmentationMetrics, evaluate_miou
 from dfad_seg.generators import GENERATORS, ImageGenerator, NoiseGenerator
 from dfad_seg.recipes.cutting import cut_student, is_cut_of
@@ -86,32 +86,30 @@ def build_experiment(
     """
     info = meta_info(config)
     torch.manual_seed(derived_seed(config.seed, 0, 0, "initialisation"))
-    if config.cuts and isinstance(config, WithData):
-        return _with_cut_student(config, info, device, student_as_cut)
     section = config.teacher if config.trained_role == "teacher" else config.student
     assert section is not None
-    trained = to_layout(build_network(section.name, section.values(), config.trained_role, info))
-    experiment = Experiment(config, info, trained)
-    if isinstance(config, WithData):
-        experiment.teacher = teacher = to_layout(build_teacher(config, info))
-        check_channels(teacher, trained)
-        experiment.generator = generator = build_generator(config, teacher)
-        experiment.losses = losses_of(config, teacher=teacher, student=trained, generator=generator)
-    return experiment
-
-
-def _with_cut_student(config: WithData, info: MetaInfo, device: torch.device | str, file: Path | None) -> Experiment:
-    assert isinstance(config, Config)
+    trained = None
+    if not config.cuts:
+        trained = to_layout(build_network(section.name, section.values(), config.trained_role, info))
+    if not isinstance(config, WithData):
+        assert trained is not None
+        return Experiment(config, info, trained)
     teacher = to_layout(build_teacher(config, info))
     generator = build_generator(config, teacher)
-    losses = losses_of(config, teacher=teacher, student=teacher, generator=generator)
-    if file is None:
-        student = cut_student(config, teacher, generator, losses, device)
-    else:
-        student = load_segmentor(file, trust=is_cut_of(file, teacher))
-    if losses.features is not None:  # they look into the student
-        losses.features = losses_of(config, teacher=teacher, student=student, generator=generator).features
-    return Experiment(config, info, to_layout(student), teacher, generator, losses)
+    losses = losses_of(config, teacher=teacher, student=trained or teacher, generator=generator)
+    if trained is None:
+        if student_as_cut is None:
+            trained = cut_student(config, teacher, generator, losses, device)
+        else:
+            trained = load_segmentor(student_as_cut, trust=is_cut_of(student_as_cut, teacher))
+        if losses.features is not None:  # they look into the student
+            losses.features = losses_of(config, teacher=teacher, student=trained, generator=generator).features
+    if teacher.in_channels != trained.in_channels:
+        raise InputError(
+            f"the teacher takes images of {teacher.in_channels} channels, and the student of {trained.in_channels}."
+            f" Set student.in_channels to {teacher.in_channels}, or take another student."
+        )
+    return Experiment(config, info, to_layout(trained), teacher, generator, losses)
 
 
 def build_generator(config: Config, network: Segmentor) -> ImageGenerator | None:
@@ -178,15 +176,6 @@ def check_classes(network: Segmentor, what: str, info: MetaInfo) -> None:
         raise InputError(
             f"{what}: its class {place} is '{theirs}', and this experiment's is '{ours}'. "
             "Teacher, student and data set need the same classes in the same order."
-        )
-
-
-def check_channels(teacher: Segmentor, student: Segmentor) -> None:
-    """Both see the same images."""
-    if teacher.in_channels != student.in_channels:
-        raise InputError(
-            f"the teacher takes images of {teacher.in_channels} channels, and the student of {student.in_channels}."
-            f" Set student.in_channels to {teacher.in_channels}, or take another student."
         )
 
 
@@ -268,7 +257,7 @@ def scored(
         classes=info.classes,
         ignore_index=info.ignore_index,
         device=fabric.device,
-        autocast=fabric.autocast if config.evaluation.precision == "auto" else None,
+        autocast=fabric.autocast if config.evaluation.precision == "auto" else nullcontext,
         inference=config.evaluation,
         **more,
     )

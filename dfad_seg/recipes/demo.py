@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.files import write_json, write_text
+from dfad_seg.common.files import write_json
 from dfad_seg.common.reading import file_hash
 from dfad_seg.config import Config, dump_config, load_config
 from dfad_seg.datasets import write_street_scenes
@@ -29,18 +30,18 @@ STAGES = {
 PICTURES = 6
 
 
-def run_demo(work_dir: str | Path, *, overrides: list[str] | None = None) -> None:
+def run_demo(work_dir: str | Path, *, cfg_options: Sequence[str] = ()) -> None:
     """Draw the data, train the teacher, distil two students and the random-noise control, score all, print the table.
 
     A stage that is finished in `work_dir` is kept and an interrupted one is continued, so the command can be
     repeated.
 
     Args:
-        work_dir: gets `data/`, one run directory per stage, `results.json` and `results.md`.
-        overrides: `key=value` config overrides of all stages.
+        work_dir: gets `data/`, one run directory per stage, and `results.json`.
+        cfg_options: `key=value` config overrides of all stages.
     """
     work_dir = Path(work_dir)
-    data = [f"dataset.root={work_dir / 'data'}", *(overrides or [])]
+    data = [f"dataset.root={work_dir / 'data'}", *cfg_options]
     teacher_file = [f"teacher.checkpoint={work_dir / 'teacher' / 'teacher.pt'}"]
     stages = {
         name: load_config(config, data + (teacher_file if name != "teacher" else []))
@@ -92,7 +93,6 @@ def _tell(work_dir: Path, scores: dict[str, SegmentationMetrics], parameters: di
     classes = next(iter(scores.values())).classes
     rows += [[name, *(percent(of.iou[i]) for of in scores.values())] for i, name in enumerate(classes)]
     totals = [[key, *(percent(getattr(of, key)) for of in scores.values())] for key in ("mIoU", "mAcc", "aAcc")]
-    write_text(work_dir / "results.md", align(rows, totals, markdown=True) + "\n")
     teacher, *others = (scores[title].mIoU for title, _ in STAGES.values())
     cut, student, noise = (f"{miou / teacher:.0%}" for miou in others)
     print("\nIoU on the street scenes' test split, none of which any network was trained on:\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfad_seg.common.errors import InputError, nearest
+from dfad_seg.common.errors import InputError
 from dfad_seg.common.progress import ProgressReport
 from dfad_seg.common.values import plain, validated
 from dfad_seg.config import Config
@@ -19,14 +19,13 @@ from dfad_seg.evaluation import (
     STORED,
     Agreement,
     BoundaryIoU,
-    CalibrationError,
-    CocoResultsWriter,
     Evaluation,
     EvaluationOptions,
     ImageCounts,
     Inference,
     Predicted,
     PredictionWriter,
+    coco_results_writer,
     evaluate_miou,
     miou_interval,
     predict,
@@ -34,12 +33,15 @@ from dfad_seg.evaluation import (
 from dfad_seg.evaluation.evaluator import evaluating
 from dfad_seg.evaluation.pictures import write_comparison_picture
 from dfad_seg.recipes.build import evaluation_dataset, meta_info, to_layout
-from dfad_seg.recipes.precision import evaluation_mode
+from dfad_seg.recipes.device import evaluation_mode
 from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader, warn, warn_of_labels
 from dfad_seg.recipes.sources import Stored
 
 TEACHER = f"{STORED}:teacher"
 MOST_RESAMPLES = 1_000_000
+
+Output = Callable[[Mapping[str, Any], int, Tensor], None]
+"""What is done with each label map: (batch, place in it, labels (H, W))."""
 
 
 def evaluate(
@@ -47,9 +49,7 @@ def evaluate(
     model: Callable[[Tensor], Tensor] | Stored,
     *,
     device: str = "auto",
-    subset: Sequence[str] = (),
     boundary: bool = False,
-    calibration: bool = False,
     teacher: nn.Module | Stored | None = None,
     resamples: int = 0,
     keep_counts: bool = False,
@@ -67,11 +67,9 @@ def evaluate(
             or a data set of `build_dataset`.
         model: images (N, 3, H, W) in [0, 1] → logits (N, C, H, W); or the predictions.
         device: auto, cpu or cuda.
-        subset: class names to average over beside all.
         boundary: boundary IoU.
-        calibration: expected calibration error; needs a network.
         teacher: a network, or its stored predictions, to measure the agreement with.
-        resamples: of the bootstrap intervals; 0: none.
+        resamples: of the bootstrap interval; 0: none.
         keep_counts: the counts of each image, for a comparison.
         show_dir: a folder for one picture per image: image, truth, prediction, errors.
         show_limit: pictures of that many images at most.
@@ -84,8 +82,7 @@ def evaluate(
         `.mIoU`, and all else that was asked for.
 
     Raises:
-        InputError: there is no data set, files of it are wrong, predictions do not fit it, logits are not finite, or
-            stored predictions are asked what they cannot say.
+        InputError: there is no data set, files of it are wrong, predictions do not fit it, or logits are not finite.
     """
     settings = evaluation_options(data if isinstance(data, Config) else None, options)
     dataset = evaluation_dataset(data, settings) if isinstance(data, Config) else data
@@ -94,38 +91,34 @@ def evaluate(
     where = device_of(device)
     network = None if isinstance(model, Stored) else _placed(model, where)
     dataset.channels = getattr(network, "in_channels", dataset.channels)
-    if network is None and calibration:
-        raise InputError("the calibration error needs probabilities, which stored predictions do not hold.")
     if not 0 <= resamples <= MOST_RESAMPLES:
         raise InputError(f"a bootstrap of {resamples} resamples: 0 (none) to {MOST_RESAMPLES} are possible.")
-    _check_subset(subset, info)
     inference = settings if network is None else evaluation_mode(settings, where)
 
-    stored = {STORED: model} if isinstance(model, Stored) else {}
-    if isinstance(teacher, Stored):
-        stored[TEACHER] = teacher
+    stored = {key: each for key, each in ((STORED, model), (TEACHER, teacher)) if isinstance(each, Stored)}
     for reader in stored.values():
-        _warn_of_extras(reader.check(dataset.names, dataset.ids), reader)
+        if extras := reader.check(dataset.names, dataset.ids):
+            some = ", ".join(extras[:3]) + (", …" if len(extras) > 3 else "")
+            left_out = f"{len(extras)} images that the split does not have, and they are left out: {some}"
+            warn(f"warning: {reader.path} has predictions of {left_out}")
     images = network is not None or show_dir is not None or isinstance(teacher, nn.Module)
     samples = EvaluationSamples(dataset, stored, images=images)
 
     size = (info.num_classes, info.ignore_index)
     meters: dict[str, Any] = {
         "boundary": BoundaryIoU(*size) if boundary else None,
-        "calibration": CalibrationError(info.ignore_index) if calibration else None,
         "counts": ImageCounts(*size) if resamples or keep_counts else None,
         "agreement": None if teacher is None else Agreement(size[0], _labels_by(teacher, inference, where)),
     }
     meters = {name: meter for name, meter in meters.items() if meter is not None}
     with ExitStack() as stack:
-        outputs = list(_outputs(info, stack, save_predictions, save_coco, show_dir, show_limit))
-        ids = dataset.ids
+        outputs = list(_outputs(dataset, info, stack, save_predictions, save_coco, show_dir, show_limit))
 
         def write(batch: Mapping[str, Any], predictions: list[Tensor]) -> None:
             for place, prediction in enumerate(predictions):
                 labels = prediction.cpu()
                 for output in outputs:
-                    output(batch, place, ids[batch["index"][place]], labels)
+                    output(batch, place, labels)
 
         stack.enter_context(evaluating(teacher))
         metrics = evaluate_miou(
@@ -142,21 +135,14 @@ def evaluate(
         )
 
     found = {name: meter.compute() for name, meter in meters.items()}
-    counts: Any = found.get("counts")
-
-    def interval(labels: list[int] | None) -> Any:
-        return miou_interval(counts, resamples=resamples, subset=labels) if resamples else None
-
+    agreement, by_class = found.get("agreement", (None, None))
     return Evaluation(
         metrics,
         boundary_iou=tuple(found["boundary"]) if boundary else None,
-        calibration_error=found.get("calibration"),
-        agreement=found["agreement"][0] if teacher is not None else None,
-        class_agreement=tuple(found["agreement"][1]) if teacher is not None else None,
-        interval=interval(None),
-        subset=tuple(subset),
-        subset_interval=interval([info.classes.index(name) for name in subset]) if subset else None,
-        counts=counts if keep_counts else None,
+        agreement=agreement,
+        class_agreement=None if by_class is None else tuple(by_class),
+        interval=miou_interval(found["counts"], resamples) if resamples else None,
+        counts=found["counts"] if keep_counts else None,
         precision=inference.precision,
     )
 
@@ -200,10 +186,8 @@ def _labels_by(teacher: nn.Module | Stored, inference: Inference, where: torch.d
     return labels
 
 
-Output = Callable[[Mapping[str, Any], int, "int | str", Tensor], None]
-
-
 def _outputs(
+    dataset: SegmentationDataset,
     info: MetaInfo,
     stack: ExitStack,
     predictions: str | Path | None,
@@ -211,42 +195,19 @@ def _outputs(
     show_dir: str | Path | None,
     show_limit: int | None,
 ) -> Iterator[Output]:
-    """What is to be done with each label map: `(batch, place in it, image id, labels)`."""
-    ids = info.ids()
     if predictions is not None:
-        writer = PredictionWriter(predictions, ids, info.palette)
-        yield lambda batch, place, image_id, labels: writer.write(batch["name"][place], labels.numpy())
+        writer = PredictionWriter(predictions, info.ids(), info.palette)
+        yield lambda batch, place, labels: writer.write(batch["name"][place], labels.numpy())
     if coco is not None:
-        results = stack.enter_context(CocoResultsWriter(coco, ids))
-        yield lambda batch, place, image_id, labels: results.write(image_id, labels.numpy())
+        results, ids = stack.enter_context(coco_results_writer(coco, info.ids())), dataset.ids
+        yield lambda batch, place, labels: results(ids[batch["index"][place]], labels.numpy())
     if show_dir is not None:
-        folder, shown = Path(show_dir), [0]
+        folder = Path(show_dir)
 
-        def show(batch: Mapping[str, Any], place: int, image_id: int | str, labels: Tensor) -> None:
-            if show_limit is not None and shown[0] >= show_limit:
-                return
-            shown[0] += 1
-            path, image, truth = folder / f"{batch['name'][place]}.png", batch["image"][place], batch["mask"][place]
-            found, sizes = {"prediction": labels}, (240, 1080)
-            write_comparison_picture(
-                path, image, truth, found, info.classes, info.palette, info.ignore_index, heights=sizes
-            )
+        def show(batch: Mapping[str, Any], place: int, labels: Tensor) -> None:
+            if show_limit is None or batch["index"][place] < show_limit:
+                path, image, truth = folder / f"{batch['name'][place]}.png", batch["image"][place], batch["mask"][place]
+                look = (info.classes, info.palette, info.ignore_index)
+                write_comparison_picture(path, image, truth, {"prediction": labels}, *look, heights=(240, 1080))
 
         yield show
-
-
-def _check_subset(names: Sequence[str], info: MetaInfo) -> None:
-    unknown = [name for name in names if name not in info.classes]
-    if unknown:
-        raise InputError(
-            f"the subset names '{unknown[0]}', which is no class.{nearest(unknown[0], info.classes)} "
-            f"The classes are {', '.join(info.classes)}."
-        )
-
-
-def _warn_of_extras(extras: list[str], reader: Stored) -> None:
-    if extras:
-        where = getattr(reader, "folder", None) or getattr(reader, "path", "")
-        some = ", ".join(extras[:3]) + (", …" if len(extras) > 3 else "")
-        left_out = f"{len(extras)} images that the split does not have, and they are left out: {some}"
-        warn(f"warning: {where} has predictions of {left_out}")

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.files import check_target
+from dfad_seg.common.files import check_target, write_json
 from dfad_seg.config import Config, apply_override, load_config, parse_config
-from dfad_seg.evaluation import Comparison, Evaluation, Inference, write_result
+from dfad_seg.evaluation import Comparison, Evaluation, Inference
 from dfad_seg.evaluation.bootstrap import RESAMPLES
-from dfad_seg.evaluation.results import check_suffix
 from dfad_seg.recipes.build import build_teacher, meta_info
+from dfad_seg.recipes.device import explained
 from dfad_seg.recipes.evaluate import evaluate, evaluation_options
-from dfad_seg.recipes.faults import explained
 from dfad_seg.recipes.provenance import command_line
 from dfad_seg.recipes.sources import Source, is_of_a_run, open_predictions, open_source, refuse_code, run_config
 from dfad_seg.runs import note_evaluation
@@ -34,10 +33,8 @@ def evaluate_from_arguments(
     role: str | None,
     teacher: str | None,
     out: Sequence[str],
-    subset: str | None,
     ci: int,
     boundary_iou: bool,
-    ece: bool,
     save_predictions: str | None,
     save_coco: str | None,
     show_dir: str | None,
@@ -54,27 +51,23 @@ def evaluate_from_arguments(
     if config is not None and checkpoint is None and dataset is not None:
         config, checkpoint = None, config  # without a config the first path is the network
     _check_what(config, CHECKPOINT=checkpoint, **{"--predictions": predictions, "--compare": compare or None})
-    outputs = {"--save-predictions": save_predictions, "--save-coco": save_coco, "--show-dir": show_dir}
-    written = [("--out", path) for path in out] + [(name, path) for name, path in outputs.items() if path is not None]
+    files: dict[str, Any] = {"save_predictions": save_predictions, "save_coco": save_coco, "show_dir": show_dir}
+    written = [("--out", path) for path in out]
+    written += [(f"--{name.replace('_', '-')}", path) for name, path in files.items() if path is not None]
     if compare and len(written) > len(out):
         raise InputError(f"--compare writes no predictions or pictures ({written[-1][0]}); evaluate each by itself.")
-    for path in out:
-        check_suffix(Path(path))
     for name, path in written:
+        if name == "--out" and Path(path).suffix.lower() != ".json":
+            raise InputError(f"--out {path}: results are written as JSON. Give a name that ends in .json.")
         check_target(path, name, folder=name in ("--save-predictions", "--show-dir"))
 
+    named = _named(compare)
     known: dict[str, Any] = {"trust": trust, "own": config is not None and not is_of_a_run(config)}
-    resolved, config = resolve_experiment(config, compare, cfg_options, dataset, dataset_root)
+    resolved, config = resolve_experiment(config, list(named.values()), cfg_options, dataset, dataset_root)
     settings = evaluation_options(resolved, options)
     record: dict[str, Any] = {}
-    wanted: dict[str, Any] = {
-        **{key.name: getattr(settings, key.name) for key in fields(settings)},
-        "device": resolved.device,
-        "subset": _names_in(subset),
-        "boundary": boundary_iou,
-        "calibration": ece,
-        "resamples": ci,
-    }
+    wanted: dict[str, Any] = {key.name: getattr(settings, key.name) for key in fields(settings)}
+    wanted |= {"device": resolved.device, "boundary": boundary_iou, "resamples": ci}
     if teacher is not None:
         # Bare weights of a teacher belong to the teacher's section, if there is one.
         bare = resolved.teacher is not None and Path(teacher).is_file() and not teacher.endswith(".json")
@@ -84,11 +77,16 @@ def evaluate_from_arguments(
     batch = f"{settings.batch_size} images at once"
     with explained(batch=batch, advice="Lower --batch-size, or predict in windows with --crop"):
         if compare:
-            result, record["sources"] = _compare(resolved, compare, wanted, known)
-            one = next(iter(result.evaluations.values()))
+            evaluations, record["sources"] = {}, {}
+            wanted |= {"resamples": ci or RESAMPLES, "keep_counts": True}
+            for name, item in named.items():
+                own = item == "teacher" and not Path(item).exists()
+                source = _own_teacher(resolved, named, trust) if own else open_source(resolved, item, **known)
+                evaluations[name] = evaluate(resolved, source.model, title=f"evaluating {name}", **wanted)
+                record["sources"][name] = source.record()
+            result, one = Comparison.of(evaluations, wanted["resamples"]), next(iter(evaluations.values()))
         else:
             source = _source(resolved, config, checkpoint, predictions, role, known)
-            files: dict[str, Any] = {"save_predictions": save_predictions, "save_coco": save_coco, "show_dir": show_dir}
             result = one = evaluate(resolved, source.model, **wanted, **files)
             record |= source.record()
     inference = {key.name: asdict(settings)[key.name] for key in fields(Inference)} | {"precision": one.precision}
@@ -100,7 +98,7 @@ def evaluate_from_arguments(
         "command": command_line(),
     }
     for path in out:
-        write_result(path, result, record)
+        write_json(path, {**record, **result.to_dict()})
     as_the_run = all(options[key] is None for key in options if key not in ("split", "batch_size", "num_workers"))
     noted, scored = None, checkpoint or config
     if as_the_run and scored and not compare and predictions is None and dataset is None:
@@ -118,17 +116,9 @@ def resolve_experiment(
 ) -> tuple[Config, str | None]:
     """The config with everything that a command line changes, and the run directory or file that it came from."""
     changes = [] if dataset_root is None else [f"dataset.root={json.dumps(dataset_root)}"]
-    if dataset is not None:
-        if dataset_root is None:
-            raise InputError("--dataset needs --dataset-root: the folder that holds the set.")
-        if config is not None:
-            changes.append(f"dataset.type={json.dumps(dataset)}")
-    if config is None and dataset is None:
-        found = _config_of_first(compare)
-        if found is None:
-            raise InputError("no data set: give CONFIG, or --dataset TYPE with --dataset-root DIR.")
-        config = str(found)
-    if config is None:
+    if dataset is not None and dataset_root is None:
+        raise InputError("--dataset needs --dataset-root: the folder that holds the set.")
+    if config is None and dataset is not None:
         # Nothing is trained: the method and its network are placeholders, which no one builds.
         base: dict[str, Any] = {
             "method": "supervised",
@@ -138,6 +128,12 @@ def resolve_experiment(
         for override in [*overrides, *changes]:
             apply_override(base, override)
         return parse_config(base, where="command line"), None
+    if config is None and (found := _config_of_first(compare)) is not None:
+        config = str(found)
+    if config is None:
+        raise InputError("no data set: give CONFIG, or --dataset TYPE with --dataset-root DIR.")
+    if dataset is not None:
+        changes.append(f"dataset.type={json.dumps(dataset)}")
     file = Path(config) / "config.yaml" if Path(config).is_dir() else Path(config)
     if Path(config).is_dir() and not file.is_file():
         raise InputError(f"{config} is no run directory: it has no config.yaml.")
@@ -160,7 +156,7 @@ def _source(
     checkpoint: str | None,
     predictions: str | None,
     role: str | None,
-    known: Mapping[str, Any],
+    known: dict[str, Any],
 ) -> Source:
     if predictions is not None:
         return open_predictions(config, predictions)
@@ -178,23 +174,9 @@ def _source(
         raise InputError(f"{error} If {checkpoint} is the teacher, say so: --role teacher.") from None
 
 
-def _compare(
-    config: Config, items: Sequence[str], wanted: dict[str, Any], known: Mapping[str, Any]
-) -> tuple[Comparison, dict[str, Any]]:
-    resamples = wanted["resamples"] or RESAMPLES
-    evaluations: dict[str, Evaluation] = {}
-    records = {}
-    for name, item in zip(_names(items), items, strict=True):
-        own = item == "teacher" and not Path(item).exists()
-        source = _own_teacher(config, items, known["trust"]) if own else open_source(config, _path_of(item), **known)
-        arguments = wanted | {"resamples": resamples, "keep_counts": True, "title": f"evaluating {name}"}
-        evaluations[name], records[name] = evaluate(config, source.model, **arguments), source.record()
-    return Comparison.of(evaluations, resamples), records
-
-
-def _own_teacher(config: Config, items: Sequence[str], trust: bool) -> Source:
+def _own_teacher(config: Config, named: dict[str, str], trust: bool) -> Source:
     """What `teacher` stands for beside a run: the network that it was distilled from, as its config says."""
-    file = _config_of_first(items)
+    file = _config_of_first(named.values())
     theirs = None if file is None else load_config(file)
     section = None if theirs is None else theirs.teacher
     if theirs is None or section is None:
@@ -204,36 +186,20 @@ def _own_teacher(config: Config, items: Sequence[str], trust: bool) -> Source:
     return Source(Path(section.values().get("checkpoint", "")), network=network, role="teacher")
 
 
-def _config_of_first(items: Sequence[str]) -> Path | None:
-    return next((file for file in map(run_config, map(_path_of, items)) if file is not None), None)
+def _config_of_first(items: Iterable[str]) -> Path | None:
+    return next((file for file in map(run_config, items) if file is not None), None)
 
 
-def _names(items: Sequence[str]) -> list[str]:
-    """A short name for each compared item: what stands before `=`, or the run's, file's or folder's."""
-    names = []
+def _named(items: Sequence[str]) -> dict[str, str]:
+    """The paths of `NAME=PATH` or `PATH` by name, by default that of the run, file or folder."""
+    named: dict[str, str] = {}
     for item in items:
-        path = Path(_path_of(item))
-        short = (
-            path.parent.name
-            if path.name in ("student.pt", "teacher.pt")
-            else path.stem
-            if path.is_file()
-            else path.name
-        )
-        names.append((short or str(path)) if _path_of(item) == item else item.partition("=")[0])
-    if len(set(names)) < len(names):
-        raise InputError("--compare names two things alike. Give names: --compare a=PATH b=PATH.")
-    return names
-
-
-def _path_of(item: str) -> str:
-    """The path of `NAME=PATH` or `PATH`."""
-    name, separator, path = item.partition("=")
-    return path if separator and path and "/" not in name and not Path(item).exists() else item
-
-
-def _names_in(subset: str | None) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in (subset or "").split(",") if name.strip())
-    if subset is not None and not names:
-        raise InputError(f"--subset '{subset}' names no class. Give names, separated by commas.")
-    return names
+        name, _, path = item.partition("=")
+        if not path or "/" in name or Path(item).exists():
+            file, path = Path(item), item
+            file = file.parent if file.name in ("student.pt", "teacher.pt") else file
+            name = (file.stem if file.is_file() else file.name) or path
+        if name in named:
+            raise InputError("--compare names two things alike. Give names: --compare a=PATH b=PATH.")
+        named[name] = path
+    return named

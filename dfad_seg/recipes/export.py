@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +14,21 @@ from dfad_seg.common.errors import InputError, choose
 from dfad_seg.common.files import check_target
 from dfad_seg.common.reading import file_hash, read_json
 from dfad_seg.common.speed import measure_latency
-from dfad_seg.config import Config
+from dfad_seg.config import Config, GameConfig, load_config
+from dfad_seg.distill.rehearsal import generated
 from dfad_seg.exporting import DEFAULT_SIZE, FORMATS, export, export_int8
-from dfad_seg.recipes.calibration import generated_images
+from dfad_seg.generators import ImageGenerator
+from dfad_seg.recipes.build import build_generator
 from dfad_seg.recipes.evaluate import evaluate
 from dfad_seg.recipes.evaluate_command import resolve_experiment
 from dfad_seg.recipes.sources import network_file, run_config
-from dfad_seg.segmentors import (
-    Segmentor,
-    load_segmentor,
-    optimize_for_distillation,
-)
+from dfad_seg.runs import checkpoints, read_checkpoint
+from dfad_seg.segmentors import Segmentor, load_segmentor, optimize_for_distillation
 
-CALIBRATION_IMAGES = 64
+CALIBRATION_IMAGES, BATCH = 64, 8
 SECONDS = 2.0
 """For which each network is timed."""
 _PROVENANCE = ("method", "seed", "real_images_used_for_training", "dfad_seg", "git_commit")
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """The labelled images that networks are scored on; `batch_size` None: the config's."""
-
-    config: Config
-    split: str
-    batch_size: int | None = None
-
-    def __call__(self, answer: Callable[[Tensor], Tensor], title: str) -> None:
-        """Print the mIoU."""
-        miou = evaluate(
-            self.config, answer, split=self.split, batch_size=self.batch_size, device="cpu", title=f"scoring {title}"
-        ).mIoU
-        print(f"mIoU on {self.split}: {100 * miou:.3f} %, {title}", flush=True)
 
 
 def export_from_arguments(
@@ -54,14 +37,14 @@ def export_from_arguments(
     format: str,
     out: str | None = None,
     dynamic: bool = True,
-    size: tuple[int, int] | None = None,
+    size: Sequence[int] | None = None,
     int8: bool = False,
     calibration_images: int = CALIBRATION_IMAGES,
     config: str | None = None,
     dataset: str | None = None,
     dataset_root: str | None = None,
     split: str | None = None,
-    overrides: Sequence[str] = (),
+    cfg_options: Sequence[str] = (),
     trust: bool = False,
     base: str | None = None,
 ) -> int:
@@ -75,7 +58,7 @@ def export_from_arguments(
         size: (H, W) in pixels.
         int8: for onnx: a second file in 8-bit integers.
         calibration_images: generated images that it is calibrated on.
-        config, dataset, dataset_root, overrides: the data set to score on, as in `tools/eval_miou.py`; default: the
+        config, dataset, dataset_root, cfg_options: the data set to score on, as in `tools/eval_miou.py`; default: the
             run's config.
         split: of the data set; nothing is scored without one of these.
         trust: the network file may name code.
@@ -100,10 +83,8 @@ def export_from_arguments(
     if int8:
         check_target(target, "--int8")
     network = load_segmentor(file, trust=trust)
-    scoring = _scoring(file, config, dataset, dataset_root, split, overrides)
-    if scoring is not None and not dynamic:
-        scoring = replace(scoring, batch_size=1)
-    height_width = size or DEFAULT_SIZE
+    score = _scoring(file, config, dataset, dataset_root, split, cfg_options, batch_size=None if dynamic else 1)
+    height_width = DEFAULT_SIZE if size is None else (size[0], size[1])
     images = None
     if int8:
         # Before anything is written: a run without a generator ends here.
@@ -120,12 +101,12 @@ def export_from_arguments(
         print(written[1].report(), flush=True)
     runs: dict[str, Any] = {"the network": optimize_for_distillation(network.eval(), height_width, trainable=False)}
     runs |= {made.format: chosen.load(made.path) for made in written if chosen.load is not None}
-    for name, answer in runs.items():
+    for name, run in runs.items():
         if chosen.load is not None:
-            time = measure_latency(answer, (network.in_channels, *height_width), seconds=SECONDS)
+            time = measure_latency(run, (network.in_channels, *height_width), seconds=SECONDS)
             print(f"one image of {height_width[0]}x{height_width[1]} on {cpu_name()}, {name}: {time}", flush=True)
-        if scoring is not None:
-            scoring(answer if isinstance(answer, Segmentor) else _of_classes(answer, network), name)
+        if score is not None:
+            score(run if run is runs["the network"] else lambda images: network.class_logits(run(images)), name)  # noqa: B023
     return 0
 
 
@@ -148,7 +129,9 @@ def _scoring(
     dataset_root: str | None,
     split: str | None,
     overrides: Sequence[str],
-) -> Scoring | None:
+    batch_size: int | None,
+) -> Callable[[Any, str], None] | None:
+    """What prints the mIoU of a network, by its name, on the labelled images that are asked for."""
     if not any((config, dataset, dataset_root, split)):
         return None
     if config is None and dataset is None:
@@ -159,10 +142,59 @@ def _scoring(
     resolved, _ = resolve_experiment(config, (), overrides, dataset, dataset_root)
     if resolved.dataset is None:
         raise InputError(f"{config} has no dataset to score on. Give --dataset TYPE --dataset-root DIR.")
-    if split is None:
-        split = resolved.evaluation.split if resolved.evaluation is not None else "test"
-    return Scoring(resolved, split)
+    split = split or (resolved.evaluation.split if resolved.evaluation is not None else "test")
+
+    def score(network: Any, name: str) -> None:
+        how: dict[str, Any] = {"split": split, "batch_size": batch_size, "device": "cpu"}
+        found = evaluate(resolved, network, title=f"scoring {name}", **how)
+        print(f"mIoU on {split}: {100 * found.mIoU:.3f} %, {name}", flush=True)
+
+    return score
 
 
-def _of_classes(run: Callable[[Tensor], Tensor], network: Segmentor) -> Callable[[Tensor], Tensor]:
-    return lambda images: network.class_logits(run(images))
+def generated_images(
+    run: str | Path, count: int, *, network: Segmentor, size: tuple[int, int] | None = None
+) -> Iterator[Tensor]:
+    """Images (1 to 8, K, H, W) in [0, 1] from the generator in a run's newest checkpoint; `count` in all.
+
+    Args:
+        run: a run directory of method dfad, with a checkpoint.
+        count: how many.
+        network: one of the run's, which says the classes and channels.
+        size: (H, W); default: the run's `image_size`. Some generators make only that.
+
+    Raises:
+        InputError: the run has no trained generator, or it does not make this size. Raised at the call.
+    """
+    config, generator = load_generator(run, network)
+    batches = generated(generator, count, batch_size=BATCH, image_size=size or config.image_size, seed=config.seed)
+    return itertools.chain([next(batches)], batches)  # the first now, so that an impossible size is refused here
+
+
+def load_generator(run: str | Path, network: Segmentor) -> tuple[Config, ImageGenerator]:
+    """The config and the generator of a run's newest checkpoint, on the CPU, in training mode as it was.
+
+    Raises:
+        InputError: there is none.
+    """
+    run = Path(run)
+    if not (run / "config.yaml").is_file():
+        raise InputError(f"{run} is no run directory, and the generator that makes the images is in one.")
+    config, newest = load_config(run / "config.yaml"), next(reversed(checkpoints(run)), None)
+    state = None if newest is None else read_checkpoint(newest)
+    if not isinstance(config, GameConfig) or state is None or "generator" not in state["networks"]:
+        why = "it has no checkpoint" if state is None else f"its method is {config.method}"
+        raise InputError(
+            f"{run} has no trained generator to make images with: {why}. Needed is the run directory of a"
+            " distillation with method dfad, with its checkpoints/."
+        )
+    generator = build_generator(config, network)
+    assert generator is not None
+    try:
+        generator.load_state_dict(state["networks"]["generator"])
+    except RuntimeError as error:
+        raise InputError(
+            f"the generator in {newest} does not fit the run's config ({str(error).splitlines()[0]}): another"
+            " version of this program wrote it."
+        ) from None
+    return config, generator.train()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any, Literal
 
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -16,15 +18,15 @@ from dfad_seg.common.progress import ProgressReport
 from dfad_seg.common.speed import measure_latency
 from dfad_seg.common.values import plain
 from dfad_seg.config import Config, GameConfig
-from dfad_seg.datasets import MetaInfo
-from dfad_seg.distill.judging import judge_average, judge_predictions, judge_records
-from dfad_seg.evaluation import ImageCounts
+from dfad_seg.datasets import MetaInfo, SegmentationDataset
+from dfad_seg.distill.health import judge_average, judge_predictions, judge_records
+from dfad_seg.evaluation import ImageCounts, evaluate_miou, mious
 from dfad_seg.evaluation.evaluator import evaluating
 from dfad_seg.evaluation.pictures import write_comparison_picture
 from dfad_seg.generators import ImageGenerator
 from dfad_seg.recipes.build import Experiment, evaluation_dataset, scored
 from dfad_seg.recipes.pictures import write_generator_sheet
-from dfad_seg.recipes.quality import add_agreement, best_and_worst, held_out_images, image_miou, unlabelled_images
+from dfad_seg.recipes.quality import estimate, held_out_images, labelled_by
 from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader
 from dfad_seg.runs import Run, note_score, update_summary, write_report
 from dfad_seg.runs.records import Cost, Example, Score, Weights
@@ -37,7 +39,7 @@ UNLIKE_SCORES = {"every", "batch_size", "num_workers"}
 """Keys of an evaluation that do not change its scores."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Finished:
     """A run that has come to its end, for its report; `networks` by role, the trained one as it is kept."""
 
@@ -46,23 +48,20 @@ class Finished:
     networks: dict[str, nn.Module]
     fabric: Fabric
 
-    @property
-    def config(self) -> Config:
-        return self.experiment.config
-
-    @property
-    def info(self) -> MetaInfo:
-        return self.experiment.info
-
-    @property
-    def last(self) -> nn.Module | None:
+    def __post_init__(self) -> None:
+        self.config: Config = self.experiment.config
+        self.info: MetaInfo = self.experiment.info
+        self.selected: Weights = "ema" if self.config.ema_decay else "last"
+        self.last: nn.Module | None = self.experiment.trained if self.config.ema_decay else None
         """The trained network as it was after the last step, where its average is kept."""
-        return self.experiment.trained if self.config.ema_decay else None
+        self.generator: ImageGenerator | None = (
+            self.experiment.generator if isinstance(self.config, GameConfig) else None
+        )
 
-    @property
-    def generator(self) -> ImageGenerator | None:
-        """The trained one, if there is one."""
-        return self.experiment.generator if isinstance(self.config, GameConfig) else None
+    @cached_property
+    def dataset(self) -> SegmentationDataset | None:
+        """The images that are scored, or without labels compared."""
+        return evaluation_dataset(self.config, self.config.evaluation) if self.config.evaluation else None
 
 
 def start_report(run: Path, config: Config, networks: dict[str, nn.Module], device: str) -> None:
@@ -82,12 +81,13 @@ def start_report(run: Path, config: Config, networks: dict[str, nn.Module], devi
 
 def refresh_report(run: str | Path) -> None:
     """Write the report anew from the run's files. Whatever goes wrong is a warning: no run fails for its report."""
-    _forgiving("the report could not be written", lambda: report_run(run))
+    _forgiving("the report could not be written", lambda: write_report(run, health_of))
 
 
-def report_run(run: str | Path) -> Path:
-    """Write the report of a run directory anew; raises InputError as `runs.write_report`."""
-    return write_report(run, health_of)
+def report_runs(runs: Sequence[str]) -> None:
+    """Write the reports of run directories anew, and print where; raises InputError as `write_report`."""
+    for run in runs:
+        print(write_report(run, health_of))
 
 
 def health_of(run: Run) -> list[str] | None:
@@ -109,22 +109,18 @@ def health_of(run: Run) -> list[str] | None:
 
 def finish_report(finished: Finished) -> None:
     """Measure, score and draw what needs the trained network, and write the report; never raises."""
-    full = finished.config.report == "full"
-    for network in (*finished.networks.values(), *filter(None, [finished.last, finished.generator])):
+    networks, both = finished.networks, {"teacher", "student"} <= finished.networks.keys()
+    for network in (*networks.values(), *filter(None, [finished.last, finished.generator])):
         network.to(finished.fabric.device)
-    if full:
+    if finished.config.report == "full":
         _forgiving("the latency is not in the report", lambda: _add_latency(finished))
-    if _has_labels(finished.config):
+    if finished.dataset is not None and finished.dataset.labelled:
         _forgiving("the scores are not in the report", lambda: _add_scores(finished))
-    if finished.generator is not None and "teacher" in finished.networks:
+    if finished.generator is not None and "teacher" in networks:
         _forgiving("what the generator makes is not in the report", lambda: _add_sheet(finished))
-    if "teacher" in finished.networks and "student" in finished.networks:
+    if both:
         _forgiving("the agreement is not in the report", lambda: _add_agreement(finished))
     refresh_report(finished.path)
-
-
-def _has_labels(config: Config) -> bool:
-    return config.evaluation is not None and evaluation_dataset(config, config.evaluation).labelled
 
 
 def _forgiving(what: str, act: Callable[[], object]) -> None:
@@ -168,33 +164,21 @@ def _add_latency(finished: Finished) -> None:
 
 def _add_scores(finished: Finished) -> None:
     """Score what is kept, the weights of the last step beside an average, and the teacher; draw best and worst."""
-    config, role = finished.config, finished.config.trained_role
-    selected: Weights = "ema" if finished.last is not None else "last"
-    images = _scored(finished, role, selected, finished.networks[role])
+    role, full = finished.config.trained_role, finished.config.report == "full"
+    reached = _scored(finished, role, finished.selected, finished.networks[role])
     if finished.last is not None:
         _scored(finished, role, "last", finished.last)
-    full = config.report == "full"
     if full and role == "student" and "teacher" in finished.networks:
         _scored(finished, "teacher", "last", finished.networks["teacher"])
     if full:
-        update_summary(finished.path, examples=tuple(_examples(finished, images)))
-
-
-def _add_agreement(finished: Finished) -> None:
-    config, images = finished.config, {}
-    weights: Weights = "ema" if finished.last is not None else "last"
-    if finished.generator is not None:
-        device = finished.fabric.device
-        images["generated"] = held_out_images(finished.generator, config.image_size, seed=config.seed, device=device)
-    if config.evaluation is not None and not (dataset := evaluation_dataset(config, config.evaluation)).labelled:
-        images[config.evaluation.split] = unlabelled_images(dataset)
-    add_agreement(finished.path, finished.networks, images, finished.info, weights, most=EXAMPLES)
+        score = partial(scored, finished.config, finished.fabric, finished.info)
+        update_summary(finished.path, examples=tuple(_examples(finished, reached, finished.networks, score)))
 
 
 def _scored(finished: Finished, role: str, weights: Weights, network: nn.Module) -> dict[str, float]:
     """Note a network's score on the evaluation split, unless it is known; returns the mIoU of each image, by name."""
     config, info, section = finished.config, finished.info, finished.config.evaluation
-    assert config.dataset is not None and section is not None
+    assert config.dataset is not None and section is not None and finished.dataset is not None
     way = {
         "state": state_hash(network),
         "dataset": [config.dataset.name, config.dataset.values()],
@@ -204,57 +188,102 @@ def _scored(finished: Finished, role: str, weights: Weights, network: nn.Module)
     known = Run(finished.path).score(role, weights=weights)
     if role == "teacher" and known is not None and known.digest == digest:
         return {}
-    dataset = evaluation_dataset(config, section)
     counts = ImageCounts(info.num_classes, info.ignore_index)
-    with ProgressReport(f"report: scoring the {role}", len(dataset), unit="image") as progress:
-        batches = evaluation_loader(EvaluationSamples(dataset), section)
+    with ProgressReport(f"report: scoring the {role}", len(finished.dataset), unit="image") as progress:
+        batches = evaluation_loader(EvaluationSamples(finished.dataset), section)
         metrics = scored(config, finished.fabric, info, network, batches, meters=[counts], progress=progress.advance)
     score = Score.measured(metrics, network=role, weights=weights, split=section.split, digest=digest)
     note_score(finished.path, score)
-    scores = {name: image_miou(image) for name, image in zip(counts.names, counts.compute(), strict=True)}
-    return {name: score for name, score in scores.items() if score is not None}
+    return _by_name(counts)
 
 
-def _examples(finished: Finished, scores: dict[str, float]) -> Iterator[Example]:
-    config, info = finished.config, finished.info
-    assert config.evaluation is not None
-    dataset = evaluation_dataset(config, config.evaluation)
+def _by_name(counts: ImageCounts) -> dict[str, float]:
+    """The mIoU of each image that has one."""
+    found = zip(counts.names, mious(counts.compute()).tolist(), strict=True)
+    return {name: miou for name, miou in found if miou == miou}
+
+
+def _examples(
+    finished: Finished,
+    scores: dict[str, float],
+    networks: Mapping[str, nn.Module],
+    score: Callable[..., object],
+    truth_by: nn.Module | None = None,
+) -> Iterator[Example]:
+    """Draw the images on which the trained network does best and worst, with the predictions of `networks`.
+
+    Args:
+        scores: mIoU by image.
+        score: applies a network to batches, as `evaluate_miou` does.
+        truth_by: whose predictions stand for the truth, where there are no labels.
+    """
+    info, dataset = finished.info, finished.dataset
+    assert dataset is not None
     places = {name: place for place, name in enumerate(dataset.names)}
     for number, (kind, name) in enumerate(best_and_worst(scores, EXAMPLES), start=1):
         sample = EvaluationSamples(dataset)[places[name]]
+        batch = {"image": sample["image"][None], "mask": sample["mask"][None], "name": [name]}
+        if truth_by is not None:
+            [batch] = labelled_by(truth_by, [batch])
         predictions: dict[str, Tensor] = {}
         reached: dict[str, float | None] = {}
-        for role, network in sorted(finished.networks.items(), reverse=True):  # the teacher before the student
-            found: list[Tensor] = []
+        for role, network in sorted(networks.items(), reverse=True):  # the teacher before the student
             counts = ImageCounts(info.num_classes, info.ignore_index)
-            batch = {"image": sample["image"][None], "mask": sample["mask"][None], "name": [sample["name"]]}
-            keep = lambda batch, labels: found.extend(label.cpu() for label in labels)  # noqa: E731, B023
-            scored(config, finished.fabric, info, network, [batch], meters=[counts], on_batch=keep)
-            predictions[role], reached[role] = found[0], image_miou(counts.compute()[0])
+            keep = lambda _, labels: predictions.update({role: labels[0].cpu()})  # noqa: E731, B023
+            score(network, [batch], meters=[counts], on_batch=keep)
+            reached[role] = _by_name(counts).get(name)
         file = f"pictures/examples/{number:02d}_{kind}.png"
-        write_comparison_picture(
-            finished.path / file,
-            sample["image"].numpy(),
-            sample["mask"],
-            predictions,
-            classes=info.classes,
-            palette=info.palette,
-            ignore_index=info.ignore_index,
-        )
-        teacher = reached.get("teacher") if config.trained_role == "student" else None
+        look: dict[str, Any] = {"classes": info.classes, "palette": info.palette, "ignore_index": info.ignore_index}
+        called = "truth" if truth_by is None else "teacher"
+        picture = finished.path / file
+        write_comparison_picture(picture, sample["image"], batch["mask"][0], predictions, truth_name=called, **look)
+        teacher = reached.get("teacher") if finished.config.trained_role == "student" else None
         yield Example(kind=kind, name=name, file=file, miou=scores[name], teacher_miou=teacher)
 
 
+def best_and_worst(scores: dict[str, float], count: int) -> list[tuple[Literal["worst", "best"], str]]:
+    """(kind, name): the worst images first, then the best; none twice, `count` of each at most."""
+    order = sorted(scores, key=lambda name: (scores[name], name))
+    half = min(count, (len(order) + 1) // 2)
+    best = order[half:][-count:][::-1]
+    return [("worst", name) for name in order[:half]] + [("best", name) for name in best]
+
+
+def _add_agreement(finished: Finished) -> None:
+    """How far the student predicts what its teacher does, on images that nobody trained on, and what that says."""
+    config, info, dataset = finished.config, finished.info, finished.dataset
+    teacher, student = finished.networks["teacher"], finished.networks["student"]
+    batches: dict[str, Any] = {}
+    if finished.generator is not None:
+        device = finished.fabric.device
+        batches["generated"] = held_out_images(finished.generator, config.image_size, seed=config.seed, device=device)
+    if config.evaluation is not None and dataset is not None and not dataset.labelled:
+        samples = EvaluationSamples(dataset)
+        batches[config.evaluation.split] = evaluation_loader(samples, replace(config.evaluation, batch_size=1))
+    score = partial(evaluate_miou, num_classes=info.num_classes, classes=info.classes, ignore_index=info.ignore_index)
+    scores = []
+    for split, images in batches.items():
+        counts = ImageCounts(info.num_classes, info.ignore_index)
+        metrics = score(student, labelled_by(teacher, images), meters=[counts])
+        scores.append(Score.measured(metrics, network="student", weights=finished.selected, split=split))
+        if split != "generated":
+            drawn = _examples(finished, _by_name(counts), {"student": student}, score, truth_by=teacher)
+            update_summary(finished.path, examples=tuple(drawn))
+    generated = next((score for score in scores if score.split == "generated"), None)
+    spec = getattr(student, "spec", None) or {}
+    guess = None if generated is None else estimate(generated, cut=spec.get("source") == "cut")
+    update_summary(finished.path, agreement=tuple(scores), estimate=guess)
+
+
 def _add_sheet(finished: Finished) -> None:
-    generator, config, info = finished.generator, finished.config, finished.info
-    assert generator is not None
+    assert finished.generator is not None
     seen = write_generator_sheet(
         finished.path / "pictures" / "generator.png",
-        generator,
+        finished.generator,
         finished.networks["teacher"],
-        size=config.image_size,
-        seed=config.seed,
-        classes=info.classes,
-        palette=info.palette,
+        size=finished.config.image_size,
+        seed=finished.config.seed,
+        classes=finished.info.classes,
+        palette=finished.info.palette,
     )
     update_summary(finished.path, seen=seen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +51,16 @@ def inspect_teacher(
     Raises:
         InputError: no such file or one that cannot be read; `out` exists.
     """
-    if out is not None and Path(out).exists():
-        raise InputError(f"{out} exists already. Give another name as --out.")
     if out is not None:
+        if Path(out).exists():
+            raise InputError(f"{out} exists already. Give another name as --out.")
         check_target(out, "--out")
     found = inspect_file(file, trust=trust, key=key)
     found.num_classes = found.num_classes or num_classes
     print(describe(file, found))
-    network = built(found)
-    if network is not None:
+    network = None
+    if found.exact and found.source is not None and found.num_classes is not None:
+        network = build_segmentor(found.source, num_classes=found.num_classes, **found.options).eval()
         print("\n".join(on_noise(network)))
     config = starting_config(found, network)
     if config is None:
@@ -102,13 +103,6 @@ def _options(options: Mapping[str, Any], before: str) -> str:
     return before * bool(shown) + ", ".join(shown)
 
 
-def built(found: Inspected) -> Segmentor | None:
-    """The network, where it can be built from what is known."""
-    if not found.exact or found.source is None or found.num_classes is None:
-        return None
-    return build_segmentor(found.source, num_classes=found.num_classes, **found.options).eval()
-
-
 def on_noise(network: Segmentor) -> list[str]:
     """What the network predicts on smooth noise."""
     height, width = network.fixed_size or (SIDE, SIDE)
@@ -128,7 +122,9 @@ def starting_config(found: Inspected, network: Segmentor | None = None) -> str |
     """The best measured recipe for this teacher as YAML, without a data set; None where no source takes the file."""
     if found.source is None:
         return None
-    name = CUT if network is not None and can_be_cut(network) else OTHER
+    half = CutOptions(macs=0.5, importance="magnitude", compensate=False)
+    cuts = network is not None and works(lambda: cut(network, half, network.fixed_size or (SIDE, SIDE)))
+    name = CUT if cuts else OTHER
     recipe = yaml.safe_load(shipped_configs()[name].read_text(encoding="utf-8"))
     for key in ("method", "teacher", "dataset", "evaluation"):
         recipe.pop(key)
@@ -139,11 +135,11 @@ def starting_config(found: Inspected, network: Segmentor | None = None) -> str |
         values["student"] |= {key: found.options[key] for key in ("in_channels", "mean", "std")}
     if network is not None and network.fixed_size is not None:
         values["image_size"] = list(network.fixed_size)
-    if not found.batch_norms or found.source in ("torchscript", "torch_export"):
+    opaque = not found.batch_norms or found.source in ("torchscript", "torch_export")
+    if opaque:
         del values["priors"]["batch_norm_prior"]
-        values["generator"]["class_frequencies"] = "uniform"
-    elif network is not None and not ends_in_batch_norm(network):
-        values["generator"]["class_frequencies"] = "uniform"
+    if opaque or (network is not None and not works(lambda: ClassShares.of(network))):
+        values["generator"]["class_frequencies"] = "uniform"  # the network does not tell them
     remarks = [
         f"# The recipe of configs/{name}.yaml; docs/method.md explains the keys. --minutes N fits its lengths to your",
         "# time; image_size may be larger on a larger machine. Add a dataset with an evaluation if there are labelled",
@@ -178,19 +174,10 @@ def _choices(recipe: str, found: Inspected) -> dict[str, str]:
     return told
 
 
-def can_be_cut(network: Segmentor) -> bool:
-    """Whether a student can be cut out of the network: it keeps half of the multiply-accumulates."""
+def works(act: Callable[[], object]) -> bool:
+    """Whether a network has what the act needs of it."""
     try:
-        cut(network, CutOptions(macs=0.5, importance="magnitude", compensate=False), network.fixed_size or (SIDE, SIDE))
-    except InputError:
-        return False
-    return True
-
-
-def ends_in_batch_norm(network: Segmentor) -> bool:
-    """Whether class frequencies can be estimated from the network."""
-    try:
-        ClassShares.of(network)
+        act()
     except InputError:
         return False
     return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from dfad_seg.common.errors import InputError
@@ -13,23 +12,25 @@ from dfad_seg.datasets.check import inspect_dataset
 from dfad_seg.datasets.prepare import prepare_dataset
 
 
-def prepare(kind: str, root: str | Path, **options: Any) -> dict[str, int]:
-    """Put a data set in place; returns the number of images by split.
+def prepare(kind: str, root: str, **options: Any) -> None:
+    """Put a data set in place, or check one, and print the number of images by split.
 
     Args:
-        kind: camvid, voc or street-scenes.
+        kind: camvid, voc, street-scenes or check.
         root: its folder.
-        options: of the kind, see `datasets.prepare`; None stands for the default.
+        options: of the kind, see `datasets.prepare` and `check`; None stands for the default.
 
     Raises:
         InputError: files or downloads are not what they should be.
     """
-    if kind != "street-scenes":
-        return prepare_dataset(kind, root, **options)
-    counts = {split: options[split] for split in ("train", "val", "test")}
-    height, width = options["size"]
-    write_street_scenes(root, size=(height, width), counts=counts, seed=options["seed"])
-    return counts
+    if kind == "check":
+        check(options.pop("type"), root, **options)
+    elif kind == "street-scenes":
+        counts = {split: options[split] for split in ("train", "val", "test")}
+        write_street_scenes(root, size=tuple(options["size"]), counts=counts, seed=options["seed"])
+        _print_counts(root, counts)
+    else:
+        _print_counts(root, prepare_dataset(kind, root, **options))
 
 
 def check(kind: str, root: str, *, options: Sequence[str], any_count: bool, sample: int | None) -> None:
@@ -48,13 +49,12 @@ def check(kind: str, root: str, *, options: Sequence[str], any_count: bool, samp
     for option in options:
         apply_override(values, option, "--options")
     found = inspect_dataset(kind, root, any_count=any_count, options=values, sample=sample)
-    print_counts(root, found.counts)
+    _print_counts(root, found.counts)
     print("".join(f"  {line}\n" for line in found.lines()), end="")
     if found.problems:
         shown = "\n  ".join([f"{len(found.problems)} problems:", *found.problems])
         raise InputError(shown if len(found.problems) > 1 else found.problems[0])
 
 
-def print_counts(root: str | Path, counts: dict[str, int]) -> None:
-    """One line."""
+def _print_counts(root: str, counts: dict[str, int]) -> None:
     print(f"{root}: " + ", ".join(f"{count} {split}" for split, count in counts.items()) + " images")

@@ -36,7 +36,7 @@ def real_images(config: Config) -> tuple[Use, ...]:
     if config.dataset is not None:
         options = config.dataset.values()
         source: dict[str, Any] = {"dataset": config.dataset.name, "root": options.pop("root"), "options": options}
-        splits = {"training": config.training_data.split} if isinstance(config, RealImages) else {}
+        splits: dict[Any, str] = {"training": config.training_data.split} if isinstance(config, RealImages) else {}
         splits |= {} if config.evaluation is None else {"evaluation": config.evaluation.split}
         for purpose, split in splits.items():
             listing = listed(open_dataset(config, split, None).names)

@@ -2,149 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dfad_seg.common.labels import labels_of
-from dfad_seg.datasets import MetaInfo, SegmentationDataset
 from dfad_seg.distill import batch_norm_mode
 from dfad_seg.distill.seeds import iteration_rng
-from dfad_seg.evaluation import ConfusionMatrix, metrics_from_confusion
 from dfad_seg.evaluation.evaluator import evaluating
-from dfad_seg.evaluation.pictures import write_comparison_picture
+from dfad_seg.evaluation.inference import as_floats
 from dfad_seg.generators import ImageGenerator
-from dfad_seg.recipes.quality_table import HELD_OUT, POINTS
-from dfad_seg.recipes.samples import EvaluationSamples
-from dfad_seg.runs import update_summary
-from dfad_seg.runs.records import Estimate, Example, Score, Weights
+from dfad_seg.runs.records import Estimate, Score
 
 IMAGES, BATCH = 64, 8
 MOST_OF_ONE = 0.9
 """Share of the generated pixels that one class may have."""
 MARGIN = 0.05
 """Of agreement, beyond what was measured."""
-
-Batches = Iterable[tuple[Sequence[str], Tensor]]
-"""Names, none for images that have none, and images (N, 3, H, W) in [0, 1]."""
+# What agreement on generated images has meant: students as they were cut, of checkpoints, and with noise on their
+# weights, scored with labels and without by `python benchmarks/quality.py RUN ...` on finished runs. Pairs of (mIoU of
+# agreement with the teacher, share of the teacher's mIoU on labelled images).
+POINTS = (
+    *((0.017, 0.046), (0.019, 0.065), (0.037, 0.054), (0.071, 0.217), (0.082, 0.373), (0.109, 0.648), (0.225, 0.995)),
+    *((0.597, 0.989), (0.604, 0.974), (0.612, 0.972), (0.639, 1.054), (0.647, 1.046), (0.654, 1.048)),
+)
+"""CamVid's teacher, a DeepLabV3+ on a MobileNetV2; students cut to 33 % and 67 % of its multiply-accumulates."""
+HELD_OUT = ((0.643, 0.895), (0.653, 0.896), (0.673, 0.901))
+"""The street scenes' teacher, and students of another architecture that began with random weights."""
 
 
 def held_out_images(
     generator: ImageGenerator, size: tuple[int, int], *, seed: int, device: torch.device | str
-) -> Batches:
-    """64 generated images of `size` (H, W), of a seed and layouts that no training step had."""
+) -> Iterator[dict[str, Any]]:
+    """Batches of 64 generated images of `size` (H, W), of a seed and layouts that no training step had."""
     rng = iteration_rng(seed, 0, 0, device, "held_out")
-    for _ in range(IMAGES // BATCH):
+    for start in range(0, IMAGES, BATCH):
         # As in training: the generator normalises by the statistics of its batch.
         with torch.no_grad(), batch_norm_mode(generator, "batch"):
-            yield (), generator(generator.sample(BATCH, size, rng))
+            images = generator(generator.sample(BATCH, size, rng))
+        yield {"image": images, "name": [f"generated image {start + place}" for place in range(BATCH)]}
 
 
-def unlabelled_images(dataset: SegmentationDataset) -> Batches:
-    """The images of a data set, one by one."""
-    samples = EvaluationSamples(dataset)
-    for sample in (samples[place] for place in range(len(samples))):
-        image = sample["image"].permute(2, 0, 1)[None]
-        yield (sample["name"],), image.float() / 255 if image.dtype == torch.uint8 else image
-
-
-def add_agreement(
-    run: Path,
-    networks: Mapping[str, nn.Module],
-    images: Mapping[str, Batches],
-    info: MetaInfo,
-    weights: Weights,
-    *,
-    most: int,
-) -> None:
-    """Note in a run's summary how far its student predicts what the teacher does, and what that says; draw the images
-    with names on which it does so best and worst, `most` of each.
-
-    Args:
-        networks: by role, on one device.
-        images: by what they are called.
-    """
-    scores = []
-    for split, batches in images.items():
-        counted = Agreement(networks, info)
-        scores.append(counted.score(batches, split, weights))
-        if counted.images:
-            update_summary(run, examples=tuple(counted.examples(run, most)))
-    generated = next((score for score in scores if score.split == "generated"), None)
-    spec = getattr(networks["student"], "spec", None) or {}
-    guess = None if generated is None else estimate(generated, cut=spec.get("source") == "cut")
-    update_summary(run, agreement=tuple(scores), estimate=guess)
-
-
-class Agreement:
-    """A student's predictions against its teacher's, as if these were the truth.
-
-    Attributes:
-        images: by name, mIoU and image of those that have names.
-    """
-
-    def __init__(self, networks: Mapping[str, nn.Module], info: MetaInfo) -> None:
-        self.networks, self.info = networks, info
-        self.device = next(networks["student"].parameters()).device
-        self.images: dict[str, tuple[float, Tensor]] = {}
-
-    def score(self, batches: Batches, split: str, weights: Weights = "last") -> Score:
-        """Over all images."""
-        matrix = self._empty()
-        for names, images in batches:
-            truth, found = self._labels(images)
-            matrix.update(found, truth)
-            for name, image in zip(names, images, strict=False):
-                own = self._empty()
-                own.update(found, truth)
-                counts = own.compute().numpy()
-                miou = image_miou(np.stack([counts.diagonal(), counts.sum(1), counts.sum(0)]))
-                self.images[name] = miou or 0.0, image
-        metrics = metrics_from_confusion(matrix.compute(), self.info.classes)
-        return Score.measured(metrics, network="student", weights=weights, split=split)
-
-    def examples(self, run: Path, most: int) -> Iterator[Example]:
-        """Pictures of the worst and the best images, in the run's folder."""
-        scores = {name: miou for name, (miou, _) in self.images.items()}
-        for number, (kind, name) in enumerate(best_and_worst(scores, most), start=1):
-            file, image = f"pictures/examples/{number:02d}_{kind}.png", self.images[name][1]
-            truth, found = (labels[0].cpu() for labels in self._labels(image[None]))
-            write_comparison_picture(
-                run / file, image, truth, {"student": found}, self.info.classes, self.info.palette, truth_name="teacher"
-            )
-            yield Example(kind=kind, name=name, file=file, miou=scores[name])
-
-    def _empty(self) -> ConfusionMatrix:
-        return ConfusionMatrix(self.info.num_classes, self.info.ignore_index, device=self.device)
-
-    def _labels(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(teacher's, student's)."""
-        teacher, student = self.networks["teacher"], self.networks["student"]
-        with torch.no_grad(), evaluating(teacher), evaluating(student):
-            images = images.to(self.device)
-            return labels_of(teacher(images)), labels_of(student(images))
-
-
-def image_miou(counts: np.ndarray) -> float | None:
-    """The mIoU of one image from its (3, C) pixels of intersection, truth and prediction.
-
-    Mean over the classes that occur in its truth or its prediction; None where nothing is evaluated.
-    """
-    hits, truth, predicted = counts
-    union = truth + predicted - hits
-    return float((hits[union > 0] / union[union > 0]).mean()) if truth.sum() else None
-
-
-def best_and_worst(scores: dict[str, float], count: int) -> list[tuple[Literal["worst", "best"], str]]:
-    """(kind, name): the worst images first, then the best; none twice, `count` of each at most."""
-    order = sorted(scores, key=lambda name: (scores[name], name))
-    half = min(count, (len(order) + 1) // 2)
-    best = order[half:][-count:][::-1]
-    return [("worst", name) for name in order[:half]] + [("best", name) for name in best]
+def labelled_by(teacher: nn.Module, batches: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Batches to evaluate, whose truth is what the teacher predicts."""
+    device = next(teacher.parameters()).device
+    for batch in batches:
+        with torch.no_grad(), evaluating(teacher):
+            truth = labels_of(teacher(as_floats(batch["image"].to(device))), batch["name"])
+        yield {**batch, "mask": truth}
 
 
 def estimate(score: Score, *, cut: bool) -> Estimate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,14 @@ from torch import nn
 
 from dfad_seg.common.errors import Diverged, InputError, Interrupted
 from dfad_seg.common.progress import ProgressReport
-from dfad_seg.config import Config, dump_config
-from dfad_seg.distill import DataFree, Supervised, WithData, distil, distil_with_data, train_supervised
+from dfad_seg.config import Config, dump_config, load_config
+from dfad_seg.distill import DataFree, Supervised, WithData, distil, train_with_data
 from dfad_seg.recipes.build import Experiment, build_evaluate, build_experiment, training_batches
 from dfad_seg.recipes.cutting import START_FILE, start_of
-from dfad_seg.recipes.device import launched, torch_settings
-from dfad_seg.recipes.faults import explained
+from dfad_seg.recipes.device import explained, launched, say, torch_settings
 from dfad_seg.recipes.finishing import Finished, finish_report, refresh_report, start_report
-from dfad_seg.recipes.profiling import profiled
-from dfad_seg.recipes.provenance import device_name, provenance, real_images
+from dfad_seg.recipes.lengths import describe, with_minutes
+from dfad_seg.recipes.provenance import command_line, device_name, provenance, real_images
 from dfad_seg.recipes.reporting import StopSignals, build_hooks
 from dfad_seg.recipes.resuming import (
     check_begun_with,
@@ -45,7 +44,6 @@ def train(
     *,
     resume: str | Path | None = None,
     command: str = "",
-    profile: int = 0,
 ) -> Path:
     """Run one experiment in `work_dir` and return the path of the trained network's file.
 
@@ -55,7 +53,6 @@ def train(
         resume: None for a new run; `"latest"` for the newest checkpoint of `work_dir`; a checkpoint's path; or
             `"auto"` for the newest checkpoint if there is a run, and a new run if not.
         command: what to note in the provenance.
-        profile: iterations to profile; 0: none. The trace is `profile.json` in the run directory.
 
     Raises:
         InputError: anything wrong with config, files or folder. What can be known before training is found before
@@ -75,7 +72,7 @@ def train(
         if resume is not None:
             check_begun_with(work_dir, teacher_sha256, images)
         state = state_to_resume(work_dir, resume, identity)
-        signals, profiling = StopSignals(), profiled(work_dir / "profile.json", profile, config.iterations)
+        signals = StopSignals()
         evaluate, transfer = build_evaluate(config, fabric, experiment.info), transfer_images(config)
         batches: Any = None if config.data_free else training_batches(config, fabric)
         run = None
@@ -83,7 +80,7 @@ def train(
             facts = {"device": device_name(fabric), "precision": fabric.strategy.precision.precision}
             spent = time.monotonic() - began
             run = open_run(work_dir, config, state, resume is not None, **facts, command=command, spent=spent)
-        with _ending_well(experiment, work_dir, run, signals, new=resume is None), profiling as profile_step:
+        with _ending_well(experiment, work_dir, run, signals, new=resume is None):
             if run is not None:
                 if not (work_dir / "provenance.json").exists():
                     run.write_provenance(provenance(experiment, fabric=fabric, command=command, images=images))
@@ -104,7 +101,6 @@ def train(
                     stop_requested=signals,
                     info=experiment.info,
                 )
-                hooks.advance = _both(hooks.advance, profile_step)
                 trained = experiment.trained
                 optimize_for_distillation(trained, config.image_size, trainable=True)
                 losses = experiment.losses
@@ -115,17 +111,12 @@ def train(
                         teacher, trained, generator, config, losses=losses, transfer=transfer,
                         fabric=fabric, state=state, hooks=hooks,
                     )  # fmt: skip
-                elif isinstance(config, WithData):
-                    teacher = experiment.fast_teacher()
-                    kept = distil_with_data(
-                        teacher, trained, batches, config, losses=losses, fabric=fabric, state=state, hooks=hooks
-                    )
                 else:
-                    assert isinstance(config, Supervised)
-                    ignored = experiment.info.ignore_index
-                    kept = train_supervised(
-                        trained, batches, config, ignore_index=ignored, fabric=fabric, state=state, hooks=hooks
-                    )
+                    assert isinstance(config, (Supervised, WithData))
+                    kept = train_with_data(
+                        trained, batches, config, teacher=experiment.fast_teacher() if losses else None, losses=losses,
+                        ignore_index=experiment.info.ignore_index, fabric=fabric, state=state, hooks=hooks,
+                    )  # fmt: skip
                 if run is not None:
                     # Signals are still put off: in the midst of writing one can come out as any error of a library.
                     save_network(experiment, work_dir / f"{config.trained_role}.pt", kept)
@@ -136,6 +127,31 @@ def train(
         if run is not None:  # the other processes need not wait for this
             finish_report(Finished(work_dir, experiment, experiment.networks(kept), fabric))
     return work_dir / f"{config.trained_role}.pt"
+
+
+def train_from_arguments(
+    *,
+    config: str,
+    work_dir: str | None,
+    resume: str | None,
+    cfg_options: Sequence[str],
+    minutes: float | None,
+    dry_run: bool,
+    **keys: Any,
+) -> None:
+    """`dfad-seg train`; `keys` are keys of the config, None where they are not given."""
+    overrides = [f"{key}={value}" for key, value in keys.items() if value is not None]
+    settings = load_config(config, [*cfg_options, *overrides])
+    if settings.dataset is not None and settings.evaluation is None:
+        say("note: dataset is given and evaluation is not, so nothing will be scored. Add evaluation: {split: val}.")
+    if minutes is not None:
+        settings = with_minutes(settings, minutes)
+        say(f"{minutes:g} minutes are about {settings.iterations} iterations here")
+    if dry_run:
+        print(describe(settings), end="")
+    else:
+        path = train(settings, work_dir or f"runs/{Path(config).stem}", resume=resume, command=command_line())
+        say(f"trained network: {path}")
 
 
 def _before_anything(config: Config, work_dir: Path, resume: str | Path | None) -> tuple[Path, str | Path | None]:
@@ -186,16 +202,6 @@ def save_network(experiment: Experiment, path: Path, kept: nn.Module, extra: dic
 def _faults(config: Config, work_dir: Path) -> Any:
     height, width = config.image_size
     lower = "Lower batch_size or image_size"
-    if config.data_free:
-        lower += ", or find the batch with --auto-batch"
     lower += ": another experiment, for another --work-dir"
     then = f" What was saved in {work_dir} is whole: repeat the command, with --resume if there is a checkpoint."
     return explained(batch=f"batch_size {config.batch_size} at {height}x{width}", advice=lower, then=then)
-
-
-def _both(first: Callable[[int], None], second: Callable[[], None]) -> Callable[[int], None]:
-    def then(iteration: int) -> None:
-        first(iteration)
-        second()
-
-    return then

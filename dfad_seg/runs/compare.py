@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.files import write_json, write_text
+from dfad_seg.common.files import check_target, write_json, write_text
 from dfad_seg.common.reading import read_json
 from dfad_seg.runs.charts import INK, LINES, new_figure, plain_label, svg
 from dfad_seg.runs.directory import experiment_values
@@ -19,7 +19,7 @@ from dfad_seg.runs.records import Score
 from dfad_seg.runs.run import Run
 from dfad_seg.runs.tables import percent
 
-COSTS = {"macs": "MACs", "parameters": "parameters", "latency_s": "latency"}
+COSTS = ("macs", "parameters", "latency")
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,26 @@ class Row:
     def share(self) -> float | None:
         """The student's share of the teacher's mIoU."""
         return self.student_miou_mean / self.teacher_miou if self.teacher_miou else None
+
+
+def compare_runs(
+    runs: Sequence[str | Path], *, out: str | None = None, results: str | None = None, **how: str | None
+) -> None:
+    """Print the table of runs, after its files were written into `out` and its rows into the list `results`.
+
+    Raises:
+        InputError: as `compare`, whose arguments `how` are; or a file cannot take the rows.
+    """
+    for name, path in (("--results", results), ("--out", out)):
+        if path is not None:
+            check_target(path, name, folder=name == "--out")
+    rows = compare(runs, **how)
+    if results is not None:
+        update_results(results, rows)
+    files = [] if out is None else write_comparison(rows, out)
+    print(markdown(rows), end="")
+    for file in files:
+        print(file)
 
 
 def compare(
@@ -162,9 +182,9 @@ def curve(rows: Sequence[Row]) -> str:
     for row in rows:
         if row.share is not None:
             lines.setdefault(f"{row.setting.rpartition('-')[0] or row.setting}: {row.method}", []).append(row)
-    shown = {key: name for key, name in COSTS.items() if any(_cost(row, key) is not None for row in rows)}
+    shown = [cost for cost in COSTS if any(_cost(row, cost) is not None for row in rows)]
     figure, panels = new_figure(3.8 * max(1, len(shown)), 3.6, columns=max(1, len(shown)))
-    for axes, (cost, name) in zip(panels, shown.items(), strict=False):
+    for axes, cost in zip(panels, shown, strict=False):
         for place, (label, mine) in enumerate(lines.items()):
             whole = label if len(mine) > 1 else f"{mine[0].setting}: {mine[0].method}"
             colour, name_of_line = LINES[place % len(LINES)], plain_label(whole)
@@ -182,7 +202,7 @@ def curve(rows: Sequence[Row]) -> str:
         axes.margins(0.08)
         axes.set_ylim(bottom=0)
         axes.set_xlim(left=0)
-        axes.set_xlabel(f"{name}, % of the teacher's", fontsize=10)
+        axes.set_xlabel(f"{'MACs' if cost == 'macs' else cost}, % of the teacher's", fontsize=10)
     panels[0].set_ylabel("mIoU, % of the teacher's", fontsize=10)
     if panels[-1].get_legend_handles_labels()[1]:
         panels[-1].legend(fontsize=9, labelcolor=INK, frameon=False)
@@ -190,7 +210,7 @@ def curve(rows: Sequence[Row]) -> str:
 
 
 def _cost(row: Row, cost: str) -> float | None:
-    share: float | None = getattr(row, f"{cost.removesuffix('_s')}_share")
+    share: float | None = getattr(row, f"{cost}_share")
     return share
 
 
@@ -225,7 +245,9 @@ def _row(
         student_miou_sd=statistics.stdev(miou) if len(miou) > 1 else None,
         seeds=[run.provenance.seed if run.provenance else 0 for run in runs],
         selected=summary.selected,
-        **{f"{cost.removesuffix('_s')}_share": _share(first, cost) for cost in COSTS},
+        macs_share=_share(first, "macs"),
+        parameters_share=_share(first, "parameters"),
+        latency_share=_share(first, "latency_s"),
         start_miou=statistics.fmean(started) if started else None,
         wall_clock_s=round(statistics.fmean(run.seconds for run in runs), 1),
         device="; ".join(sorted({run.provenance.device for run in runs if run.provenance})),

@@ -14,9 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image
-
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import remove_temporaries, write_json, write_text
 from dfad_seg.common.reading import parse_yaml
@@ -26,7 +23,7 @@ from dfad_seg.runs.lock import NAME as LOCK
 from dfad_seg.runs.lock import RunLock
 from dfad_seg.runs.records import Provenance, Score, Summary
 from dfad_seg.runs.run import Run
-from dfad_seg.runs.tensorboard import TensorBoard, flat
+from dfad_seg.runs.tensorboard import TensorBoard
 
 if TYPE_CHECKING:
     from dfad_seg.evaluation import SegmentationMetrics
@@ -50,17 +47,13 @@ class RunDirectory:
     Create it with `RunDirectory.start` or `RunDirectory.resume`.
     """
 
-    def __init__(
-        self, path: Path, config: str, *, lock: RunLock, keep_checkpoints: int, step: int, tensorboard: bool
-    ) -> None:
+    def __init__(self, path: Path, lock: RunLock, *, keep_checkpoints: int, step: int, tensorboard: bool) -> None:
         self.path = path
         self.keep_checkpoints = keep_checkpoints
         self._lock = lock
         self._started = time.monotonic() - Run(path).seconds
         self._metrics = open(path / "metrics.jsonl", "a", encoding="utf-8")
-        settings = flat(parse_yaml(config, "the config") or {})
-        compared = f"{settings['evaluation.split']}/mIoU" if "evaluation.split" in settings else None
-        self._tensorboard = TensorBoard(path, step, settings, compared) if tensorboard else None
+        self._tensorboard = TensorBoard(path, step) if tensorboard else None
 
     @classmethod
     def start(
@@ -78,7 +71,7 @@ class RunDirectory:
                 check_folder(path, config, resume=False)  # another run may have come and gone meanwhile
                 remove_temporaries(path)
                 write_text(path / "config.yaml", config)
-                run = cls(path, config, lock=lock, keep_checkpoints=keep_checkpoints, step=0, tensorboard=tensorboard)
+                run = cls(path, lock, keep_checkpoints=keep_checkpoints, step=0, tensorboard=tensorboard)
                 run._started -= spent
                 return run
         except BaseException:
@@ -108,7 +101,7 @@ class RunDirectory:
             for folder in (path, path / "checkpoints", path / "pictures"):
                 remove_temporaries(folder)
             _drop_after(path, step, evaluation_pending=evaluation_pending)
-            return cls(path, config, lock=lock, keep_checkpoints=keep_checkpoints, step=step, tensorboard=tensorboard)
+            return cls(path, lock, keep_checkpoints=keep_checkpoints, step=step, tensorboard=tensorboard)
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
         """Append one line to `metrics.jsonl` and the same scalars to TensorBoard; NaN becomes null."""
@@ -120,8 +113,7 @@ class RunDirectory:
     def log_picture(self, name: str, step: int, file: Path) -> None:
         """Show a picture file of the run in TensorBoard."""
         if self._tensorboard:
-            with Image.open(file, formats=["PNG"]) as picture:
-                self._tensorboard.picture(name, step, np.asarray(picture.convert("RGB")))
+            self._tensorboard.picture(name, step, file)
 
     def note(self, step: int, values: Mapping[str, Any]) -> None:
         """Append a line to `metrics.jsonl`, as it is; one on what went wrong has `event`, `cause` and `found_at`."""
@@ -285,6 +277,18 @@ def config_changes(kept: Mapping[str, Any], asked: str) -> dict[str, tuple[Any, 
     before, now = flat(kept), flat(parse_yaml(asked, "the config") or {})
     keys = sorted(before.keys() | now.keys(), key=lambda key: (key not in before or key not in now, key))
     return {key: (before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)}
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str | float | int | bool]:
+    """A nested config as one level, with dots; what is neither text nor a number becomes text."""
+    found: dict[str, str | float | int | bool] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            plain_value = isinstance(value, (str, float, int, bool))
+            found[f"{prefix}{key}"] = value if plain_value else json.dumps(value, default=str)
+    return found
 
 
 def experiment_values(config: Mapping[str, Any], free: Sequence[str] = ()) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import write_text
 from dfad_seg.common.values import plain
 from dfad_seg.runs.charts import DARK, LIGHT, Curve, curves_svg, style
+from dfad_seg.runs.directory import flat
 from dfad_seg.runs.records import Provenance, Summary
 from dfad_seg.runs.run import DATA_FREE, Run
 from dfad_seg.runs.tables import agreement_table, class_table, headline, network_table, percent
-from dfad_seg.runs.tensorboard import flat
 
 SHOWN_GRIDS = 4
 """Pictures of generated images: the first, the last, and others evenly between."""

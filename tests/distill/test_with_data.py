@@ -5,7 +5,7 @@ import torch
 import toys
 from toys import equal_states, fabric, json_like_copy
 
-from dfad_seg.distill import Hooks, Supervised, WithData, distil_with_data, train_supervised
+from dfad_seg.distill import Hooks, Supervised, WithData, train_with_data
 
 
 def batches(seed=0):
@@ -24,9 +24,9 @@ SHARED = {"iterations": 6, "schedule": {"type": "poly"}, "seed": 3, "student_opt
 def with_data(method, *, state=None, hooks=None, images=None, **changes):
     network, loop = toys.segmentor(0, dropout=0.2), {"fabric": fabric(), "state": state, "hooks": hooks}
     if method == "supervised":
-        return train_supervised(network, batches(), Supervised.of(**SHARED | changes), **loop)
+        return train_with_data(network, batches(), Supervised.of(**SHARED | changes), **loop)
     numbers = WithData.of(**SHARED | {"logit_adjustment": 0.5 if method == "adjusted" else 0} | changes)
-    return distil_with_data(toys.teacher(), network, images or batches(), numbers, **loop)
+    return train_with_data(network, images or batches(), numbers, teacher=toys.teacher(), **loop)
 
 
 @pytest.mark.parametrize("method", ["supervised", "distill_with_data", "adjusted"])

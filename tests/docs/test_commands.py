@@ -1,8 +1,6 @@
 """Commands and configs on the pages: the real parser takes each command, the schema each config and its overrides."""
 
-import argparse
 import configparser
-import importlib
 import re
 import shlex
 
@@ -11,6 +9,7 @@ import yaml
 from doc_pages import PAGES, REPOSITORY, code_blocks
 
 from dfad_seg.cli import COMMANDS
+from dfad_seg.cli.commands import parser_of
 from dfad_seg.config import load_config, parse_config, shipped_configs
 
 ELSEWHERE = {"git", "cd", "tensorboard", "cp", "playwright", "codespell", "pre-commit", "."}
@@ -73,10 +72,7 @@ def test_command(words):
 def understood(command, *rest):
     """A subcommand's parser takes the arguments, and a shipped config the overrides."""
     assert command in COMMANDS, f"dfad-seg has no command {command}"
-    module = importlib.import_module(f"dfad_seg.cli.{command}")
-    parser = argparse.ArgumentParser(prog=command, exit_on_error=False)
-    module.add_arguments(parser)
-    arguments = parser.parse_args(list(rest))
+    arguments = parser_of(command).parse_args(list(rest))
     config = getattr(arguments, "config", None)
     if isinstance(config, str) and (config.startswith("configs/") or "/" in config and not config.startswith("runs/")):
         assert config in shipped_configs() or (REPOSITORY / config).is_file(), f"no config {config}"

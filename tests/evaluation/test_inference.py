@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfad_seg.evaluation import Inference, evaluate_miou, predict
-from dfad_seg.evaluation.inference import slide
+from dfad_seg.evaluation.inference import scores_of, slide
 
 
 class Local(torch.nn.Module):
@@ -48,10 +48,9 @@ def pictures(size, n=2, seed=0):
 
 
 def with_scores(network, images, size, mode):
-    """Labels and probabilities."""
-    told = []
-    labels = predict(network, images, size, mode, on_scores=lambda found, scores: told.append(scores))
-    return labels, told[0]
+    """Labels, and probabilities."""
+    scores = scores_of(network, images, size, mode)
+    return predict(network, images, size, mode), scores if len(mode.scales) > 1 or mode.flip else scores.softmax(1)
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,4 +1,4 @@
-"""Meters against brute force, the published procedure, and torchmetrics."""
+"""Meters against brute force and the published procedure."""
 
 import math
 
@@ -6,15 +6,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from torchmetrics.classification import MulticlassCalibrationError
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.evaluation import Agreement, BoundaryIoU, CalibrationError, ImageCounts, Predicted
+from dfad_seg.evaluation import Agreement, BoundaryIoU, ImageCounts, Predicted
 
 
-def predicted(labels, truth, scores=None, names=None, **more):
+def predicted(labels, truth, names=None):
     labels, truth = torch.as_tensor(labels), torch.as_tensor(truth)
-    return Predicted(names or [str(i) for i in range(len(labels))], labels, truth, scores=scores, **more)
+    return Predicted(names or [str(i) for i in range(len(labels))], labels, truth)
 
 
 def blobs(rng, size, classes):
@@ -48,19 +47,6 @@ def test_boundary_iou_of_each_class(size, ratio):
     expected = np.divide(hits, union, out=np.full(4, np.nan), where=union > 0)
     assert np.array_equal(meter.compute(), expected, equal_nan=True)
     assert math.isnan(meter.compute()[3])
-
-
-@pytest.mark.parametrize("sharpness", [0.3, 1, 5])
-def test_calibration_error_is_that_of_torchmetrics(sharpness):
-    rng = torch.Generator().manual_seed(0)
-    meter, reference = CalibrationError(), MulticlassCalibrationError(5, n_bins=15, norm="l1", ignore_index=255)
-    for size in ((9, 11), (1, 1), (16, 16)):
-        scores = (sharpness * torch.randn(2, 5, *size, generator=rng)).softmax(1)
-        truth = torch.randint(0, 5, (2, *size), generator=rng)
-        truth[torch.rand(truth.shape, generator=rng) < 0.2] = 255
-        meter.update(predicted(scores.argmax(1), truth, scores))
-        reference.update(scores, truth)
-    assert meter.compute() == pytest.approx(reference.compute().item(), abs=1e-6)
 
 
 def test_agreement_with_a_teacher():

@@ -8,7 +8,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.evaluation import CocoResults, CocoResultsWriter, PredictionFolder, PredictionWriter
+from dfad_seg.evaluation import CocoResults, PredictionFolder, PredictionWriter, coco_results_writer
 
 IDS = [0, 7, 3, 255, 200]
 PALETTE = [(0, 0, 0), (10, 20, 30), (255, 0, 0), (1, 2, 3), (0, 0, 255)]
@@ -82,9 +82,9 @@ def test_what_cannot_be_written_or_opened(tmp_path):
 
 
 def write_coco(path, maps, ids=IDS):
-    with CocoResultsWriter(path, ids) as writer:
+    with coco_results_writer(path, ids) as write_one:
         for image, labels in maps.items():
-            writer.write(image, labels)
+            write_one(image, labels)
 
 
 def test_coco_round_trip_and_parity_with_pycocotools(tmp_path):
@@ -163,7 +163,7 @@ def test_unknown_and_missing_images_and_other_files(tmp_path):
 
 
 def test_a_failed_evaluation_leaves_no_results_file(tmp_path):
-    with pytest.raises(ValueError), CocoResultsWriter(tmp_path / "r.json", [0, 1]) as writer:
-        writer.write(1, np.zeros((2, 2), np.uint8))
+    with pytest.raises(ValueError), coco_results_writer(tmp_path / "r.json", [0, 1]) as write_one:
+        write_one(1, np.zeros((2, 2), np.uint8))
         raise ValueError
     assert list(tmp_path.iterdir()) == []

@@ -1,7 +1,6 @@
 """The metrics against hand-worked numbers and against a restatement of MMSegmentation's arithmetic."""
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -76,15 +75,3 @@ def test_json_has_no_nan():
     assert values["IoU"] == [1 / 2, 1 / 2, None] and values["mIoU"] == metrics.mIoU
     assert values["support"] == [2, 1, 0] and values["ignored"] == 0
     assert metrics_from_confusion(torch.eye(2).long(), ["a", "b"], ignored=7).to_dict()["ignored"] == 7
-
-
-def test_subset_miou():
-    metrics = metrics_from_confusion(torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), ["road", "car", "sky"])
-    assert metrics.subset_miou(["road"]) == 3 / 4
-    assert metrics.subset_miou(["car", "sky"]) == 4 / 5
-    assert metrics.subset_miou(metrics.classes) == metrics.mIoU
-    assert math.isnan(metrics.subset_miou(["sky"]))
-    with pytest.raises(InputError, match="Did you mean 'road'"):
-        metrics.subset_miou(["raod"])
-    with pytest.raises(InputError, match="at least one"):
-        metrics.subset_miou([])

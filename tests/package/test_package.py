@@ -147,18 +147,19 @@ def test_the_wheel_works_outside_the_repository(tmp_path):
 def test_a_worker_that_does_not_listen_keeps_no_command_from_ending():
     code = """
 import multiprocessing, signal, sys, time
-from dfad_seg.cli import configs, main
+from dfad_seg import recipes
+from dfad_seg.cli import main
 
 def work():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(300)
 
-def run(arguments):
+def run():
     multiprocessing.get_context("fork").Process(target=work, daemon=True).start()
     time.sleep(0.5)
     return 0
 
-configs.run = run
+recipes.list_configs = run
 sys.exit(main(["configs"]))
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, timeout=60).returncode == 0

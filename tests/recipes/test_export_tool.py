@@ -12,7 +12,7 @@ from conftest_pipeline import call_tool
 
 from dfad_seg import evaluate, load_config, load_segmentor
 from dfad_seg.common.reading import file_hash
-from dfad_seg.recipes.calibration import generated_images, load_generator
+from dfad_seg.recipes.export import generated_images, load_generator
 
 
 @pytest.mark.slow

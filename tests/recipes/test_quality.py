@@ -10,12 +10,10 @@ from PIL import Image
 from torch import nn
 
 from dfad_seg.config import parse_config
-from dfad_seg.datasets import MetaInfo
+from dfad_seg.evaluation import evaluate_miou
 from dfad_seg.recipes import lengths, quality
-from dfad_seg.recipes.auto_batch import Probe
-from dfad_seg.recipes.lengths import price, scaled, with_minutes
-from dfad_seg.recipes.quality import Agreement, estimate, held_out_error
-from dfad_seg.recipes.quality_table import POINTS
+from dfad_seg.recipes.lengths import Probe, price, scaled, with_minutes
+from dfad_seg.recipes.quality import POINTS, estimate, held_out_error, labelled_by
 from dfad_seg.recipes.transfer import transfer_images
 from dfad_seg.runs import Run
 from dfad_seg.runs.records import Score
@@ -38,10 +36,10 @@ def test_agreement_by_hand():
     # Of 8 pixels the teacher has 4 of a, 3 of b, 1 of c.
     images = torch.zeros(1, 3, 2, 4)
     images[0, 0] = torch.tensor([[0.0, 0, 0, 0], [1, 1, 1, 2]])
-    info = MetaInfo(classes=("a", "b", "c"), palette=((0, 0, 0), (1, 1, 1), (2, 2, 2)))
 
     def score(student):
-        return Agreement({"teacher": Answer(), "student": student}, info).score([((), images)], "generated")
+        batches = labelled_by(Answer(), [{"image": images, "name": ["one"]}])
+        return Score.measured(evaluate_miou(student, batches, num_classes=3), network="student", split="generated")
 
     same = score(Answer())
     assert (same.mIoU, same.aAcc, same.IoU) == (1.0, 1.0, (1.0, 1.0, 1.0))

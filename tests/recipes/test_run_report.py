@@ -1,13 +1,12 @@
 """The report of a run that the training tool made, and what it may cost a run when something about it fails."""
 
 import cv2
-import numpy as np
 import pytest
 from conftest_pipeline import call_tool, write
 
 from dfad_seg.config import load_config
 from dfad_seg.recipes import evaluate, finishing
-from dfad_seg.recipes.finishing import best_and_worst, health_of, image_miou
+from dfad_seg.recipes.finishing import best_and_worst, health_of
 from dfad_seg.runs import Run
 from dfad_seg.segmentors import count_parameters, load_segmentor
 
@@ -85,13 +84,6 @@ def test_no_run_fails_for_its_report(world, tmp_path, monkeypatch, capsys):
     errors = capsys.readouterr().err
     assert "warning: the report could not be written: report broken\n" in errors
     assert "warning: the latency is not in the report: report broken\n" in errors
-
-
-def test_image_miou_by_hand():
-    # Class 0: 2 of 4; class 1: 1 of 2; class 2 occurs nowhere; class 3 is predicted only.
-    hits, truth, predicted = [2, 1, 0, 0], [3, 2, 0, 0], [3, 1, 0, 1]
-    assert image_miou(np.array([hits, truth, predicted])) == pytest.approx((2 / 4 + 1 / 2 + 0) / 3)
-    assert image_miou(np.zeros((3, 4), dtype=int)) is None
 
 
 def test_best_and_worst_never_name_an_image_twice():

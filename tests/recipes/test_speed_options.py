@@ -1,4 +1,4 @@
-"""precision: auto, optimize and --profile."""
+"""precision: auto."""
 
 import json
 
@@ -8,8 +8,8 @@ import yaml
 from conftest_pipeline import call_tool, write
 
 from dfad_seg.config import parse_config
-from dfad_seg.recipes import precision
-from dfad_seg.recipes.precision import resolve_precision
+from dfad_seg.recipes import device
+from dfad_seg.recipes.device import resolve_precision
 
 SMP = {"source": "smp", "arch": "Unet", "encoder_name": "resnet18"}
 PLAIN = {"method": "random_noise", "num_classes": 3, "teacher": SMP, "student": SMP}
@@ -17,7 +17,7 @@ PLAIN = {"method": "random_noise", "num_classes": 3, "teacher": SMP, "student": 
 
 def resolved(monkeypatch, gain, *, cuda=False, decided=None, **values):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    monkeypatch.setattr(precision, "bf16_gain", lambda: gain)
+    monkeypatch.setattr(device, "bf16_gain", lambda: gain)
     return resolve_precision(parse_config(PLAIN | {"precision": "auto"} | values), cuda=cuda, decided=decided)
 
 
@@ -34,20 +34,9 @@ def test_a_run_keeps_the_precision_that_it_began_with(world, tmp_path, monkeypat
     values = {key: value for key, value in world.configs["random_noise"].items() if key != "evaluation"}
     config = write(tmp_path / "auto.yaml", values | {"precision": "auto", "iterations": 1})
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    monkeypatch.setattr(precision, "bf16_gain", lambda: 9.0)
+    monkeypatch.setattr(device, "bf16_gain", lambda: 9.0)
     assert call_tool("train", config, "--work-dir", tmp_path / "run") == 0
     assert json.loads((tmp_path / "run" / "provenance.json").read_text())["precision"] == "bf16-mixed"
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["precision"] == "auto"
-    monkeypatch.setattr(precision, "bf16_gain", lambda: pytest.fail("measured again"))
+    monkeypatch.setattr(device, "bf16_gain", lambda: pytest.fail("measured again"))
     assert call_tool("train", config, "--work-dir", tmp_path / "run", "--resume") == 0
-
-
-def test_profile_leaves_a_trace_and_names_the_operators(world, tmp_path, capsys):
-    config = write(tmp_path / "config.yaml", world.configs["random_noise"] | {"iterations": 4})
-    assert call_tool("train", config, "--work-dir", tmp_path / "run", "--profile", "1") == 0
-    shown = capsys.readouterr().out
-    assert "aten::convolution_backward" in shown and "trace of 1 iterations" in shown
-    assert sum(line.strip().startswith(("aten::", "Optimizer", "autograd")) for line in shown.splitlines()) <= 10
-    trace = json.loads((tmp_path / "run" / "profile.json").read_text())
-    assert any("conv" in event.get("name", "") for event in trace["traceEvents"])
-    assert [p.name for p in (tmp_path / "run").glob(".*")] == []

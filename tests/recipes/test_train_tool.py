@@ -12,7 +12,7 @@ import yaml
 from conftest_pipeline import REPOSITORY, call_tool, write
 
 from dfad_seg.objectives import PRIORS
-from dfad_seg.runs import read_metrics
+from dfad_seg.runs import Run
 from dfad_seg.segmentors import load_segmentor, read_segmentor_file
 
 
@@ -40,7 +40,7 @@ def test_run_directory_is_complete(dfad_run, world):
 
 
 def test_metrics_have_every_step_once(dfad_run):
-    records = read_metrics(dfad_run)
+    records = Run(dfad_run).records
     assert [r["step"] for r in records if "train/student_loss" in r] == [1, 2, 3]
     assert [r["step"] for r in records if "val/mIoU" in r] == [2, 3]
     assert {"train/generator_loss", "train/student_class_entropy", "train/generator_lr"} <= records[0].keys()
@@ -56,7 +56,7 @@ def test_controls_run(world, method):
     assert call_tool("train", world.paths[method], "--work-dir", path) == 0
     provenance = json.loads((path / "provenance.json").read_text())
     assert provenance["real_images_used_for_training"] is (method == "distill_with_data")
-    assert read_metrics(path)[-1]["step"] == 3
+    assert Run(path).records[-1]["step"] == 3
     assert (path / "student.pt").exists()
 
 
@@ -81,8 +81,8 @@ def test_resume_equals_uninterrupted(dfad_run, world, tmp_path, capsys):
     (resumed,) = json.loads((tmp_path / "run" / "provenance.json").read_text())["resumed"]
     assert resumed["iteration"] == 2 and set(resumed["changed"]) == set(changed)
     assert same_weights(tmp_path / "run" / "student.pt", dfad_run / "student.pt")
-    strip = [{k: v for k, v in r.items() if k != "elapsed_s"} for r in read_metrics(tmp_path / "run")]
-    assert strip == [{k: v for k, v in r.items() if k != "elapsed_s"} for r in read_metrics(dfad_run)]
+    strip = [{k: v for k, v in r.items() if k != "elapsed_s"} for r in Run(tmp_path / "run").records]
+    assert strip == [{k: v for k, v in r.items() if k != "elapsed_s"} for r in Run(dfad_run).records]
 
 
 def test_layout_generator_with_all_priors(world, tmp_path):
@@ -96,7 +96,7 @@ def test_layout_generator_with_all_priors(world, tmp_path):
     }
     path = write(tmp_path / "layout.yaml", values)
     assert call_tool("train", path, "--work-dir", tmp_path / "run") == 0
-    last = [r for r in read_metrics(tmp_path / "run") if "train/generator_batch_norm_prior" in r][-1]
+    last = [r for r in Run(tmp_path / "run").records if "train/generator_batch_norm_prior" in r][-1]
     assert last["train/generator_layout_consistency"] > 0
     record = json.loads((tmp_path / "run" / "provenance.json").read_text())
     layers = record["batch_norm_prior_layers"]
@@ -109,7 +109,7 @@ def test_the_2021_extensions(world, tmp_path):
     changes = {"interpolation": {"alpha": 0.5}, "activation_boundary": 0.05, "image_size": [64, 64], "iterations": 2}
     path = write(tmp_path / "extended.yaml", world.configs["dfad"] | changes)
     assert call_tool("train", path, "--work-dir", tmp_path / "run") == 0
-    last = [r for r in read_metrics(tmp_path / "run") if "train/student_activation_boundary" in r][-1]
+    last = [r for r in Run(tmp_path / "run").records if "train/student_activation_boundary" in r][-1]
     assert last["train/student_activation_boundary"] > 0
     kept = load_segmentor(tmp_path / "run" / "student.pt")
     assert not any("connector" in name for name in kept.state_dict())
@@ -134,7 +134,7 @@ def test_data_free_training_never_opens_the_training_split(world, tmp_path):
     dataset = {"type": "street_scenes", "root": str(data)}
     path = write(tmp_path / "c.yaml", world.configs["dfad"] | {"dataset": dataset, "iterations": 1})
     assert call_tool("train", path, "--work-dir", tmp_path / "run") == 0
-    assert "val/mIoU" in read_metrics(tmp_path / "run")[-1]
+    assert "val/mIoU" in Run(tmp_path / "run").records[-1]
 
 
 def test_dry_run_prints_costs_and_writes_nothing(world, tmp_path, capsys):
@@ -158,5 +158,5 @@ def test_two_processes_write_one_run(world, tmp_path):
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((tmp_path / "run" / "provenance.json").read_text())["processes"] == 2
-    assert len(read_metrics(tmp_path / "run")) == 5  # one writer: three training and two evaluation records
+    assert len(Run(tmp_path / "run").records) == 5  # one writer: three training and two evaluation records
     assert (tmp_path / "run" / "student.pt").exists()

@@ -3,7 +3,7 @@
 import torch
 from harness import tiny_config
 
-from dfad_seg.runs import checkpoints, read_events, read_metrics
+from dfad_seg.runs import Run, checkpoints
 from dfad_seg.segmentors import load_segmentor
 
 
@@ -31,6 +31,6 @@ def test_stopping_leaves_a_usable_student(server, tmp_path, tiny_scenes):
     assert state["iteration"] == 2
     saved = state["networks"]["student"]
     assert all(torch.equal(value, saved[name]) for name, value in kept.state_dict().items())
-    event = read_events(run)[-1]
+    event = Run(run).events[-1]
     assert event["event"] == "not_finite" and event["found_at"] == 3
-    assert not any("event" in record for record in read_metrics(run))
+    assert not any("event" in record for record in Run(run).records)

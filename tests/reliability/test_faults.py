@@ -16,8 +16,8 @@ from server import full_disk
 from dfad_seg.common.errors import InputError
 from dfad_seg.config import load_config
 from dfad_seg.recipes import train
-from dfad_seg.recipes.faults import explained
-from dfad_seg.runs import checkpoints, read_checkpoint, read_metrics
+from dfad_seg.recipes.device import explained
+from dfad_seg.runs import Run, checkpoints, read_checkpoint
 
 
 def message(output):
@@ -56,7 +56,7 @@ def test_interrupt_at_the_keyboard_is_heard_by_loaders_too_and_saves(server, tmp
     config, run = tiny_config(tmp_path, tiny_scenes, **left_out, **method), tmp_path / "run"
     number = server.start("train", config, "--work-dir", run)
     deadline = time.monotonic() + 120
-    while not read_metrics(run) and time.monotonic() < deadline:
+    while not ((run / "metrics.jsonl").exists() and Run(run).records) and time.monotonic() < deadline:
         time.sleep(0.1)
     os.killpg(server.process.pid, signal.SIGINT)
     code, output = server.wait(number), server.output.read_text()
