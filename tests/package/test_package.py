@@ -147,8 +147,7 @@ def test_the_wheel_works_outside_the_repository(tmp_path):
 def test_a_worker_that_does_not_listen_keeps_no_command_from_ending():
     code = """
 import multiprocessing, signal, sys, time
-from dfad_seg import recipes
-from dfad_seg.cli import main
+from dfad_seg.cli import COMMANDS, main
 
 def work():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -159,7 +158,7 @@ def run():
     time.sleep(0.5)
     return 0
 
-recipes.list_configs = run
+COMMANDS["configs"] = COMMANDS["configs"]._replace(target="__main__:run")
 sys.exit(main(["configs"]))
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, timeout=60).returncode == 0
