@@ -12,7 +12,7 @@ from dfad_seg.cli import COMMANDS
 from dfad_seg.cli.commands import parser_of
 from dfad_seg.config import load_config, parse_config, shipped_configs
 
-ELSEWHERE = {"git", "cd", "tensorboard", "cp", "playwright", "codespell", "pre-commit", "."}
+ELSEWHERE = {"git", "cd", "tensorboard", "cp", "codespell", "pre-commit", "."}
 
 
 def commands(script):
