@@ -8,10 +8,11 @@
 
 import re
 import runpy
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from io import StringIO
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -89,19 +90,8 @@ def circles(graph: set[tuple[str, str]]) -> set[str]:
 
 def frames() -> list[str]:
     """The package's functions between tools/train_seg.py and the loss that it calls in the student's step."""
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "smallest.yaml"
-        config.write_text(SMALLEST, encoding="utf-8")
-        command = [sys.executable, str(Path(__file__)), "--frames", str(config), folder + "/run"]
-        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    found = [line.removeprefix("frame ") for line in done.stdout.splitlines() if line.startswith("frame ")]
-    if not found:
-        raise RuntimeError(f"the smallest run computes no loss:\n{done.stderr}")
-    return found
-
-
-def _run_and_show_frames(config: str, work_dir: str) -> None:
     package, losses = str(REPOSITORY / "dfad_seg"), str(REPOSITORY / "dfad_seg" / "objectives" / "discrepancy.py")
+    found: list[str] = []
 
     def look(frame: FrameType, event: str, _: Any) -> None:
         if event != "call" or frame.f_code.co_filename != losses:
@@ -114,11 +104,22 @@ def _run_and_show_frames(config: str, work_dir: str) -> None:
             above = above.f_back
         if "student_step" in stack:
             sys.setprofile(None)
-            print(*(f"frame {name}" for name in stack), sep="\n")
+            found.extend(stack)
 
-    sys.argv = ["tools/train_seg.py", config, "--work-dir", work_dir]
-    sys.setprofile(look)
-    runpy.run_path(str(REPOSITORY / "tools" / "train_seg.py"), run_name="__main__")
+    quiet = redirect_stdout(StringIO()), redirect_stderr(StringIO())
+    with tempfile.TemporaryDirectory() as folder, quiet[0], quiet[1], suppress(SystemExit):
+        config = Path(folder) / "smallest.yaml"
+        config.write_text(SMALLEST, encoding="utf-8")
+        before, sys.argv = sys.argv, ["tools/train_seg.py", str(config), "--work-dir", folder + "/run"]
+        sys.setprofile(look)
+        try:
+            runpy.run_path(str(REPOSITORY / "tools" / "train_seg.py"), run_name="__main__")
+        finally:
+            sys.setprofile(None)
+            sys.argv = before
+    if not found:
+        raise RuntimeError("the smallest run computes no loss")
+    return found
 
 
 BUDGETS: dict[str, tuple[int, Callable[[], int]]] = {
@@ -186,8 +187,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--frames"]:
-        sys.exit(_run_and_show_frames(*sys.argv[2:]))
     if sys.argv[1:] == ["--draw"]:
         draw(PICTURE)
     sys.exit(main())

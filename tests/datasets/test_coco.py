@@ -200,20 +200,6 @@ def test_a_turned_photo_goes_with_its_labels_or_not_at_all(tmp_path: Path, size:
         np.testing.assert_array_equal(image[..., 0] == 200, mask == 1)
 
 
-def test_splits(tmp_path: Path) -> None:
-    for split in ("train", "val"):
-        write_set(tmp_path, content(), split)
-    assert Coco.present_splits(CocoOptions(root=str(tmp_path), **OPTIONS)) == ("train", "val")
-    with pytest.raises(InputError, match="unknown split 'vall' of Coco. Did you mean 'val'"):
-        coco(tmp_path, "vall", **OPTIONS)
-    fixed = {"annotation_file": "val.json", "image_dir": "val"}
-    assert len(coco(tmp_path, "all", **fixed)) == 1
-    with pytest.raises(InputError, match="unknown split 'val' of Coco.*Known: all"):
-        coco(tmp_path, "val", **fixed)
-    with pytest.raises(InputError, match="nothing at .* fits x_<split>.json"):
-        coco(tmp_path, "val", annotation_file="x_<split>.json", image_dir="val")
-
-
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([3, 7, 90]), st.integers(0, 2**32 - 1), st.booleans()), max_size=6))
 def test_rendering_is_the_overlap_rule_pixel_by_pixel(objects: list[tuple[int, int, bool]]) -> None:

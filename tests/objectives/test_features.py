@@ -12,25 +12,17 @@ from dfad_seg.segmentors import build_segmentor, freeze
 SIZE = (32, 48)
 
 
-def network(width=4, inplace=True, act=nn.ReLU):
-    """Strides 2, 4, 8 and a decoder back at stride 4."""
-    options = {"inplace": True} if inplace else {}
-    stage = [
-        nn.Sequential(nn.Conv2d(a, width * b, 3, stride=2, padding=1), nn.BatchNorm2d(width * b), act(**options))
-        for a, b in ((3, 1), (width, 2), (2 * width, 3))
-    ]
-    return nn.ModuleDict(
-        {
-            "encoder": nn.Sequential(*stage),
-            "decoder": nn.Sequential(nn.ConvTranspose2d(3 * width, 5, 2, stride=2), act(**options)),
-        }
-    )
-
-
 class Toy(nn.Module):
-    def __init__(self, **options):
+    """Strides 2, 4, 8 and a decoder back at stride 4."""
+
+    def __init__(self, width=4, inplace=True):
         super().__init__()
-        self.parts = network(**options)
+        stages = [
+            nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1), nn.BatchNorm2d(b), nn.ReLU(inplace=inplace))
+            for a, b in ((3, width), (width, 2 * width), (2 * width, 3 * width))
+        ]
+        decoder = nn.Sequential(nn.ConvTranspose2d(3 * width, 5, 2, stride=2), nn.ReLU(inplace=inplace))
+        self.parts = nn.ModuleDict({"encoder": nn.Sequential(*stages), "decoder": decoder})
 
     def forward(self, images):
         return self.parts["decoder"](self.parts["encoder"](images))
@@ -103,14 +95,6 @@ def test_networks_that_hide_their_layers_are_refused():
     plain = nn.Sequential(nn.Conv2d(3, 4, 3))
     with pytest.raises(InputError, match="no layer of the student was found"):
         FeatureMatching(1.0, teacher=Toy(), student=plain, image_size=SIZE)
-
-
-def test_probing_changes_nothing():
-    student = Toy().train()
-    before = {k: v.clone() for k, v in student.state_dict().items()}
-    FeatureMatching(1.0, teacher=Toy(), student=student, image_size=SIZE)
-    assert all(torch.equal(before[k], v) for k, v in student.state_dict().items())
-    assert all(m.training for m in student.modules())
 
 
 @pytest.mark.parametrize(

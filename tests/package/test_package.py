@@ -44,14 +44,6 @@ def test_the_command_names_its_tools(capsys):
     assert "Did you mean 'train'" in capsys.readouterr().err
 
 
-def test_the_configs_are_listed_with_what_they_are(capsys):
-    assert main(["configs"]) == 0
-    printed = capsys.readouterr().out
-    for name in shipped_configs():
-        assert f"{name}\n    " in printed
-    assert "    The paper's method at a size that two CPU cores finish" in printed and "python tools" not in printed
-
-
 HELP = """
 import sys
 from dfad_seg.cli import COMMANDS, main
@@ -80,14 +72,6 @@ def test_the_two_doors(tool, arguments, tmp_path, monkeypatch, capsys):
         assert ended.value.code == code
     shown = capsys.readouterr()
     assert shown.out.startswith(f"usage: {tool}.py [-h]") and "cannot read nowhere.yaml" in shown.err
-
-
-def test_the_version_shows_the_environment(capsys):
-    import torch
-
-    assert main(["--version"]) == 0
-    printed = capsys.readouterr().out
-    assert f"torch {torch.__version__.split('+')[0]}" in printed and "CUDA" in printed and "CPU: " in printed
 
 
 @pytest.mark.slow
