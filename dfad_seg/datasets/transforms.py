@@ -53,7 +53,10 @@ class TrainTransform:
     """
 
     def __init__(self, options: TrainingData, crop_size: tuple[int, int], channels: int = 3) -> None:
-        albumentations = _albumentations()
+        # Without this, importing albumentations asks a server for its newest version.
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+        import albumentations
+
         height, width = crop_size
         low, high = options.scale
         resize = {
@@ -111,11 +114,3 @@ class EvalTransform:
             cv2.resize(image, size, interpolation=interpolation).reshape(size[1], size[0], -1),  # it drops a single one
             cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT),
         )
-
-
-def _albumentations() -> Any:
-    # Without this, importing albumentations asks a server for its newest version.
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    import albumentations
-
-    return albumentations

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.modules import evaluating
 from dfad_seg.common.speed import denormals_as_zero
 from dfad_seg.evaluation.confusion import ConfusionMatrix
 from dfad_seg.evaluation.inference import predict
@@ -96,22 +97,6 @@ def evaluate_miou(
     if all_reduce is not None:
         matrix.sync(all_reduce)
     return metrics_from_confusion(matrix.compute(), classes, ignored=matrix.ignored)
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Evaluation mode inside the block; afterwards each submodule's own former mode, also after an error."""
-    if not isinstance(model, nn.Module):
-        yield
-        return
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        # Set the flags one by one: .train() would also switch on submodules that were deliberately off.
-        for module, mode in modes:
-            module.training = mode
 
 
 def _device_of(model: Any) -> torch.device:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.modules import evaluating, hooked
 
 
 class ClassShares(nn.Module):
@@ -68,11 +69,8 @@ class ClassShares(nn.Module):
     @contextmanager
     def watch(self) -> Iterator[None]:
         """Record the teacher's forward passes within the block, beside those recorded since the last `update`."""
-        handle = self._norm[0].register_forward_pre_hook(lambda _, inputs: self._inputs.append(inputs[0].detach()))
-        try:
+        with hooked({"norm": self._norm[0]}, before=lambda _, __, inputs: self._inputs.append(inputs[0].detach())):
             yield
-        finally:
-            handle.remove()
 
     @torch.no_grad()
     def update(self, labels: Tensor) -> Tensor:
@@ -134,20 +132,12 @@ def frequencies_in_weights(
 def last_layers(teacher: nn.Module) -> tuple[nn.BatchNorm2d, nn.Conv2d]:
     """The last BatchNorm of a forward pass and the convolution to the teacher's `out_channels` after it."""
     called: list[nn.Module] = []
-    layers = [module for module in teacher.modules() if isinstance(module, (nn.BatchNorm2d, nn.Conv2d))]
+    layers = {name: m for name, m in teacher.named_modules() if isinstance(m, (nn.BatchNorm2d, nn.Conv2d))}
     # In order of their calls: MMSegmentation's heads create the classifier first.
-    handles = [layer.register_forward_hook(lambda layer, *_: called.append(layer)) for layer in layers]
-    modes = {module: module.training for module in teacher.modules()}
-    try:
-        teacher.eval()
+    with evaluating(teacher), hooked(layers, after=lambda _, layer, *__: called.append(layer)):
         if layers:
             channels = getattr(teacher, "in_channels", 3)
             teacher(torch.zeros(1, channels, 64, 64, device=next(teacher.parameters()).device))
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
     classes = getattr(teacher, "out_channels", getattr(teacher, "num_classes", None))
     head: nn.Conv2d | None = None
     norm: nn.BatchNorm2d | None = None

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.modules import evaluating, hooked
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish)
 ENCODERS = ("encoder", "backbone")  # smp's and torchvision's names
@@ -117,12 +117,8 @@ def watch_layers(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str,
         # An in-place activation would overwrite what was recorded.
         seen[name] = given[0].clone() if getattr(layer, "inplace", False) else given[0]
 
-    handles = [network.get_submodule(name).register_forward_pre_hook(partial(before, name)) for name in names]
-    try:
+    with hooked({name: network.get_submodule(name) for name in names}, before=before):
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @torch.no_grad()
@@ -136,15 +132,9 @@ def _deepest_by_stride(network: nn.Module, role: str, image_size: tuple[int, int
         )
     names = [name for name, layer in network.named_modules() if isinstance(layer, ACTIVATIONS)]
     inside = [name for name in names if any(part in ENCODERS for part in name.split("."))]
-    modes = {module: module.training for module in network.modules()}
-    try:
-        network.eval()
-        with watch_layers(network, inside or names) as seen:
-            shape = (1, getattr(network, "in_channels", 3), *image_size)
-            network(torch.full(shape, 0.5, device=next(network.parameters()).device))
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluating(network), watch_layers(network, inside or names) as seen:
+        shape = (1, getattr(network, "in_channels", 3), *image_size)
+        network(torch.full(shape, 0.5, device=next(network.parameters()).device))
     # In the order of the calls, so that the last one of a stride stays.
     wide = {name: given for name, given in seen.items() if given.dim() == 4 and min(given.shape[2:]) > 1}
     if not wide:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfad_seg.common.errors import InputError, choose
+from dfad_seg.common.modules import hooked
 
 
 class Scene(NamedTuple):
@@ -72,12 +72,8 @@ class BatchNormPrior:
     def watch(self) -> Iterator[None]:
         """Record the prior during the teacher's next forward pass."""
         self.used, self._terms = [], []
-        handles = [layer.register_forward_pre_hook(partial(self._record, name)) for name, layer in self.layers.items()]
-        try:
+        with hooked(self.layers, before=self._record):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def __call__(self, scene: Scene) -> Tensor:
         """The prior of the forward pass under `watch()`: a scalar with a graph to the images, ≥ 0."""
@@ -133,13 +129,10 @@ class ActivationMagnitude:
     def watch(self) -> Iterator[None]:
         """Record the features during the teacher's next forward pass."""
         self._value = None
-        handle = self.head.register_forward_pre_hook(self._record)
-        try:
+        with hooked({"head": self.head}, before=self._record):
             yield
-        finally:
-            handle.remove()
 
-    def _record(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def _record(self, name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._value = -inputs[0].float().abs().mean()
 
     def __call__(self, scene: Scene) -> Tensor:

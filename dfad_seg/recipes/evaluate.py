@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.modules import evaluating
 from dfad_seg.common.progress import ProgressReport
 from dfad_seg.common.values import plain, validated
 from dfad_seg.config import Config
@@ -30,7 +31,6 @@ from dfad_seg.evaluation import (
     miou_interval,
     predict,
 )
-from dfad_seg.evaluation.evaluator import evaluating
 from dfad_seg.evaluation.pictures import write_comparison_picture
 from dfad_seg.recipes.build import evaluation_dataset, meta_info, to_layout
 from dfad_seg.recipes.device import evaluation_mode

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from dfad_seg.common.modules import evaluating
 from dfad_seg.common.progress import ProgressReport
 from dfad_seg.common.speed import measure_latency
 from dfad_seg.common.values import plain
@@ -21,7 +22,6 @@ from dfad_seg.config import Config, GameConfig
 from dfad_seg.datasets import MetaInfo, SegmentationDataset
 from dfad_seg.distill.health import judge_average, judge_predictions, judge_records
 from dfad_seg.evaluation import ImageCounts, evaluate_miou, mious
-from dfad_seg.evaluation.evaluator import evaluating
 from dfad_seg.evaluation.pictures import write_comparison_picture
 from dfad_seg.generators import ImageGenerator
 from dfad_seg.recipes.build import Experiment, evaluation_dataset, scored

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from dfad_seg.common.labels import labels_of
+from dfad_seg.common.modules import evaluating
 from dfad_seg.distill import batch_norm_mode
 from dfad_seg.distill.seeds import iteration_rng
-from dfad_seg.evaluation.evaluator import evaluating
 from dfad_seg.evaluation.inference import as_floats
 from dfad_seg.generators import ImageGenerator
 from dfad_seg.runs.records import Estimate, Score

@@ -16,7 +16,7 @@ from dfad_seg.segmentors.contract import pad_to_stride
 from dfad_seg.segmentors.convolutions import restore_convolutions
 from dfad_seg.segmentors.cut_compensate import compensate
 from dfad_seg.segmentors.cut_importance import by_agreement, by_magnitude
-from dfad_seg.segmentors.cut_narrow import MATRICES, Rows, channels, dropped_rows, find_drops, narrow, same_width
+from dfad_seg.segmentors.cut_narrow import Rows, channels, dropped_rows, find_drops, layers_of, narrow, same_width
 from dfad_seg.segmentors.cut_widths import find_widths
 from dfad_seg.segmentors.kinds import WEIGHT_OPTIONS, Network, SourceOptions
 
@@ -89,7 +89,8 @@ def cut(teacher: Segmentor, options: CutOptions, image_size: tuple[int, int], im
     student = _plain_copy(teacher)
     rows = narrow(student.network, dropped_rows(widths, kept))
     student.spec = _spec(teacher.spec, student.network, rows)
-    _check(student, image_size)
+    with torch.no_grad():  # channels that do not go together as the graph says are said here
+        student(torch.zeros(1, student.in_channels, *image_size, device=next(student.parameters()).device))
     if options.compensate and rows:
         some = _needed(images)[: max(8, PIXELS // (image_size[0] * image_size[1]))]
         inside = pad_to_stride(teacher.normalise(some), teacher.stride, teacher.smallest)
@@ -111,7 +112,7 @@ class StoredCut(SourceOptions):
 
 def narrowed(whole: Segmentor, widths: Mapping[str, tuple[int, int]]) -> Network:
     """A network with the widths (outputs, inputs) that its cut layers have, in place."""
-    layers = dict(_layers(whole.network))
+    layers = layers_of(whole.network)
     gone: Rows = {}
     for name, wanted in widths.items():
         if name not in layers:
@@ -133,12 +134,13 @@ def _spec(teacher: dict[str, Any], network: nn.Module, rows: Rows) -> dict[str, 
     # What is cut twice is described by what was cut first.
     of = teacher["of"] if teacher["source"] == "cut" else teacher
     widths = dict(teacher["widths"]) if teacher["source"] == "cut" else {}
+    layers = layers_of(network)
     touched = {key.rsplit(":", 1)[0] for key in rows}
     return {
         "source": "cut",
         "num_classes": teacher["num_classes"],
         "of": {name: value for name, value in of.items() if name not in WEIGHT_OPTIONS},
-        "widths": widths | {name: list(channels(layer)) for name, layer in _layers(network) if name in touched},
+        "widths": widths | {name: list(channels(layers[name])) for name in layers if name in touched},
     }
 
 
@@ -154,19 +156,3 @@ def _plain_copy(teacher: Segmentor) -> Segmentor:
     copied._frozen = False
     restore_convolutions(copied)
     return copied.requires_grad_(True).eval()
-
-
-def _layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    return [(name, m) for name, m in network.named_modules() if isinstance(m, (*MATRICES, nn.BatchNorm2d))]
-
-
-def _check(student: Segmentor, image_size: tuple[int, int]) -> None:
-    try:
-        with torch.no_grad():
-            device = next(student.parameters()).device
-            student(torch.zeros(1, student.in_channels, *image_size, device=device))
-    except RuntimeError as error:
-        raise InputError(
-            f"the teacher's channels do not go together as its graph says ({str(error).splitlines()[0]}), so it cannot"
-            " be cut. Take another student."
-        ) from error

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dfad_seg.segmentors.cut_narrow import MATRICES, Rows
-
-Watch = Callable[[str, nn.Module, Tensor], None]
+from dfad_seg.common.modules import hooked
+from dfad_seg.segmentors.cut_narrow import Rows, layers_of
 
 POSITIONS = 128
 """Positions per image that a layer is fitted on."""
@@ -73,18 +69,17 @@ def compensate(student: nn.Module, teacher: nn.Module, rows: Rows, images: Tenso
     def seed() -> torch.Generator:
         return torch.Generator().manual_seed(0)
 
-    def watch(name: str, module: nn.Module, inputs: Tensor) -> None:
+    def watch(name: str, module: nn.Module, given: tuple[Tensor, ...], outputs: Tensor) -> None:
         if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
-            moments[name] = _moments(inputs)
-
-    def keep_target(name: str, module: nn.Module, outputs: Tensor) -> None:
+            moments[name] = _moments(given[0])
         if f"{name}:in" in rows and refittable(module):
             targets[name] = read_outputs(module, outputs, seed())
 
-    with hooks(teacher, before=watch, after=keep_target):
+    with hooked(layers_of(teacher), after=watch):
         teacher(images)
 
-    def refit(name: str, module: nn.Module, inputs: Tensor) -> None:
+    def refit(name: str, module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        inputs = given[0]
         if name in targets:
             kept = rows.get(f"{name}:out")
             target = targets.pop(name)
@@ -97,7 +92,7 @@ def compensate(student: nn.Module, teacher: nn.Module, rows: Rows, images: Tenso
             module.running_mean += own_mean - mean
             module.running_var *= ((own_variance + 1e-8) / (variance + 1e-8)).clamp(0.1, 10)
 
-    with hooks(student, before=refit):
+    with hooked(layers_of(student), before=refit):
         student(images)
 
 
@@ -118,21 +113,3 @@ def _fit(module: nn.Module, inputs: Tensor, targets: Tensor, ridge: float) -> No
 
 def _moments(inputs: Tensor) -> tuple[Tensor, Tensor]:
     return inputs.mean((0, 2, 3)), inputs.var((0, 2, 3), unbiased=False)
-
-
-@contextmanager
-def hooks(network: nn.Module, before: Watch | None = None, after: Watch | None = None) -> Iterator[None]:
-    """Call `before(name, layer, inputs)` and `after(name, layer, outputs)` at every layer of the forward pass."""
-    handles = []
-    for name, module in network.named_modules():
-        if not isinstance(module, (*MATRICES, nn.BatchNorm2d)):
-            continue
-        if before:
-            handles.append(module.register_forward_pre_hook(lambda m, x, name=name: before(name, m, x[0])))
-        if after:
-            handles.append(module.register_forward_hook(lambda m, x, y, name=name: after(name, m, y)))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dfad_seg.common.modules import hooked
 from dfad_seg.segmentors.base import Segmentor
-from dfad_seg.segmentors.cut_compensate import hooks, read_inputs, refittable
-from dfad_seg.segmentors.cut_narrow import Member, Price, Width
+from dfad_seg.segmentors.cut_compensate import read_inputs, refittable
+from dfad_seg.segmentors.cut_narrow import Member, Price, Width, layers_of
 
 ROUNDS = 24
 """Most numbers of channels that are tried per width."""
@@ -134,22 +135,19 @@ def _statistics(segmentor: Segmentor, readers: set[str], images: Tensor) -> tupl
     fishers: dict[str, Tensor] = {}
     sums: dict[str, tuple[Tensor, int]] = {}
     rng = torch.Generator(images.device).manual_seed(0)
-    network = segmentor.network
-    outputs: dict[str, tuple[nn.Module, Tensor]] = {}
+    layers = {name: layer for name, layer in layers_of(segmentor.network).items() if name in readers}
+    layers = {name: layer for name, layer in layers.items() if refittable(layer)}
+    outputs: dict[str, Tensor] = {}
 
-    def before(name: str, module: nn.Module, inputs: Tensor) -> None:
-        if name in readers and refittable(module):
-            x = read_inputs(module, inputs.detach(), torch.Generator().manual_seed(0)).float()
-            x = x.view(len(x), _weight(module).shape[1], -1).permute(2, 0, 1)  # (taps, samples, inputs)
-            grams[name] = grams.get(name, 0) + x.mT @ x
-            total, count = sums.get(name, (x.new_zeros(()), 0))
-            sums[name] = (total + x.sum(1), count + x.shape[1])
+    def watch(name: str, layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+        x = read_inputs(layer, given[0].detach(), torch.Generator().manual_seed(0)).float()
+        x = x.view(len(x), _weight(layer).shape[1], -1).permute(2, 0, 1)  # (taps, samples, inputs)
+        grams[name] = grams.get(name, 0) + x.mT @ x
+        total, count = sums.get(name, (x.new_zeros(()), 0))
+        sums[name] = (total + x.sum(1), count + x.shape[1])
+        outputs[name] = output
 
-    def after(name: str, module: nn.Module, output: Tensor) -> None:
-        if name in readers and refittable(module):
-            outputs[name] = (module, output)
-
-    with hooks(network, before=before, after=after):
+    with hooked(layers, after=watch):
         for part in images.split(16):
             outputs.clear()
             logits = segmentor(part.requires_grad_(True))
@@ -158,9 +156,8 @@ def _statistics(segmentor: Segmentor, readers: set[str], images: Tensor) -> tupl
                 flat = log_probabilities.exp().permute(0, 2, 3, 1).flatten(0, 2)
                 drawn = torch.multinomial(flat, 1, generator=rng).view(len(part), *logits.shape[-2:])
             loss = F.nll_loss(log_probabilities, drawn, reduction="sum") / drawn[0].numel()
-            names = list(outputs)
-            gradients = torch.autograd.grad(loss, [outputs[name][1] for name in names], allow_unused=True)
-            for name, gradient in zip(names, gradients, strict=True):
+            gradients = torch.autograd.grad(loss, list(outputs.values()), allow_unused=True)
+            for name, gradient in zip(outputs, gradients, strict=True):
                 if gradient is None:
                     continue
                 dims = (0, 2, 3) if gradient.ndim == 4 else tuple(range(gradient.ndim - 1))
@@ -168,7 +165,7 @@ def _statistics(segmentor: Segmentor, readers: set[str], images: Tensor) -> tupl
     for name, (total, count) in sums.items():
         mean = total / count
         grams[name] = (grams[name] / count - mean[:, :, None] * mean[:, None]).double()
-        fishers.setdefault(name, torch.zeros(len(_weight(network.get_submodule(name))), device=images.device))
+        fishers.setdefault(name, torch.zeros(len(_weight(layers[name])), device=images.device))
     return grams, fishers
 
 

@@ -103,6 +103,11 @@ class Costs:
         return found
 
 
+def layers_of(network: nn.Module) -> dict[str, nn.Module]:
+    """The layers that produce, normalise or read channels, by name."""
+    return {name: m for name, m in network.named_modules() if isinstance(m, (*MATRICES, nn.BatchNorm2d))}
+
+
 def same_width(module: nn.Module) -> bool:
     """Whether a layer takes each channel for itself: BatchNorm, depthwise convolutions."""
     return isinstance(module, nn.BatchNorm2d) or (isinstance(module, nn.Conv2d) and module.groups > 1)

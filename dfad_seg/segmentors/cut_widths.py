@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.modules import hooked
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.cost import count_flops, count_parameters
-from dfad_seg.segmentors.cut_narrow import MATRICES, Costs, Member, Width, dropped_rows, narrow, same_width
+from dfad_seg.segmentors.cut_narrow import MATRICES, Costs, Member, Width, dropped_rows, layers_of, narrow, same_width
 
 _RESHAPE = 14
 """Torch-Pruning's `ops.OPTYPE.RESHAPE`, which is imported late."""
@@ -56,21 +57,14 @@ def _watch(network: nn.Module, example: Tensor) -> tuple[Counter[nn.Module], dic
     calls: Counter[nn.Module] = Counter()
     positions: dict[str, int] = {}
 
-    def record(name: str, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
+    def record(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         calls[module] += 1
-        per_channel = inputs if isinstance(module, nn.ConvTranspose2d) else output
+        per_channel = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
         count = output[..., 0].numel() if isinstance(module, nn.Linear) else per_channel[0, 0].numel()
         positions[name] = positions.get(name, 0) + count
 
-    handles = [
-        module.register_forward_hook(lambda m, x, y, name=name: record(name, m, x[0], y))
-        for name, module in network.named_modules()
-        if isinstance(module, (*MATRICES, nn.BatchNorm2d))
-    ]
-    with torch.no_grad():
+    with torch.no_grad(), hooked(layers_of(network), after=record):
         network(example)
-    for handle in handles:
-        handle.remove()
     return calls, positions
 
 

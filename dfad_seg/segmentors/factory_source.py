@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import nn
 
 from dfad_seg.common.errors import InputError, nearest
+from dfad_seg.common.modules import evaluating
 from dfad_seg.common.values import options
 from dfad_seg.segmentors.base import NetworkFailed, Segmentor
 from dfad_seg.segmentors.kinds import Network, SourceOptions
@@ -34,16 +36,8 @@ def build_factory(chosen: FactoryOptions, *, num_classes: int) -> Network | Segm
 
 def check_form(segmentor: Segmentor) -> None:
     """Raises InputError for a network whose answer is no logits (N, C, h, w); one that needs another size may fail."""
-    training = [part for part in segmentor.modules() if part.training]
-    try:
-        segmentor.eval()
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            segmentor(torch.zeros(1, segmentor.in_channels, 64, 96))
-    except NetworkFailed:
-        pass
-    finally:
-        for part in training:
-            part.training = True
+    with evaluating(segmentor), torch.no_grad(), torch.random.fork_rng(devices=[]), suppress(NetworkFailed):
+        segmentor(torch.zeros(1, segmentor.in_channels, 64, 96))
 
 
 def call_factory(factory: str, kwargs: dict[str, Any] | None = None) -> nn.Module:

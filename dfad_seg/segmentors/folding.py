@@ -12,7 +12,8 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.hooks import RemovableHandle
+
+from dfad_seg.common.modules import hooked
 
 
 def fold_batch_norm(module: nn.Module, run: Callable[[], Any]) -> int:
@@ -68,30 +69,22 @@ def _find_pairs(module: nn.Module, run: Callable[[], Any]) -> list[tuple[nn.Conv
     answers: dict[int, tuple[nn.Conv2d, Tensor, Tensor]] = {}
     found: list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor, Tensor]] = []
 
-    def after_conv(conv: nn.Module, inputs: tuple[Tensor, ...], answer: Tensor) -> None:
-        assert isinstance(conv, nn.Conv2d)
+    def after_conv(_: str, conv: nn.Conv2d, inputs: tuple[Tensor, ...], answer: Tensor) -> None:
         calls[conv] += 1
         answers[id(answer)] = (conv, inputs[0], answer)
 
-    def before_norm(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        assert isinstance(norm, nn.BatchNorm2d)
+    def before_norm(_: str, norm: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
         calls[norm] += 1
         if id(inputs[0]) in answers:
             conv, seen, answer = answers[id(inputs[0])]
             found.append((conv, norm, seen, answer))
 
-    handles: list[RemovableHandle] = []
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d):
-            handles.append(part.register_forward_hook(after_conv))
-        elif isinstance(part, nn.BatchNorm2d) and part.running_mean is not None and not part.training:
-            handles.append(part.register_forward_pre_hook(before_norm))
-    try:
-        with _Uses() as uses:
-            run()
-    finally:
-        for handle in handles:
-            handle.remove()
+    named = dict(module.named_modules())
+    convolutions = {name: part for name, part in named.items() if isinstance(part, nn.Conv2d)}
+    norms = {name: part for name, part in named.items() if isinstance(part, nn.BatchNorm2d)}
+    norms = {name: part for name, part in norms.items() if part.running_mean is not None and not part.training}
+    with hooked(convolutions, after=after_conv), hooked(norms, before=before_norm), _Uses() as uses:
+        run()
     return [pair for pair in found if calls[pair[0]] == calls[pair[1]] == 1 and uses.count[id(pair[3])] == 1]
 
 

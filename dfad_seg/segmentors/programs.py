@@ -31,17 +31,34 @@ class ProgramOptions(SourceOptions):
 
 def build_torchscript(chosen: ProgramOptions, *, num_classes: int) -> Network:
     """A network from a TorchScript file."""
-    path = _trusted_file(chosen, "torchscript")
-    script = ScriptedNetwork(_load(path, "TorchScript", lambda: _load_script(path)))
-    return Network(script, settle=lambda segmentor: settle(segmentor, f"the script {path}", chosen))
+    return _opened(chosen, "torchscript", "TorchScript", lambda path: ScriptedNetwork(_load_script(str(path))))
 
 
 def build_torch_export(chosen: ProgramOptions, *, num_classes: int) -> Network:
     """A network from a `torch.export` file, exported in evaluation mode, with dynamic or fixed sizes."""
-    path = _trusted_file(chosen, "torch_export")
-    program = _load(path, "torch.export", lambda: torch.export.load(path))
-    network = ExportedNetwork(program, path)
-    return Network(network, settle=lambda segmentor: settle(segmentor, f"the exported program {path}", chosen))
+    return _opened(chosen, "torch_export", "torch.export", lambda path: ExportedNetwork(torch.export.load(path), path))
+
+
+def _opened(chosen: ProgramOptions, source: str, kind: str, load: Callable[[Path], nn.Module]) -> Network:
+    path = Path(chosen.path)
+    if not chosen.trust:
+        raise InputError(
+            f"segmentor source '{source}': {path} is a program, and running it can do anything that you can"
+            " do. If you trust where it comes from, give the option trust: true."
+        )
+    if not path.is_file():
+        raise InputError(f"segmentor source '{source}': {path} does not exist or is not a file. Check the path.")
+    try:
+        network = load(path)
+    except InputError:
+        raise
+    except Exception as error:  # each kind of wrong file raises its own kind of error
+        reason = next(iter(str(error).strip().splitlines()), "no details")[:160]
+        raise InputError(
+            f"{path} cannot be loaded as a {kind} file ({type(error).__name__}: {reason})."
+            " It is damaged, of another kind, or written by a later version of torch."
+        ) from error
+    return Network(network, settle=lambda segmentor: settle(segmentor, f"the {kind} file {path}", chosen))
 
 
 class ScriptedNetwork(nn.Module):
@@ -127,43 +144,19 @@ class ExportedNetwork(nn.Module):
         )
 
 
-def _trusted_file(chosen: ProgramOptions, source: str) -> Path:
-    path = Path(chosen.path)
-    if not chosen.trust:
-        raise InputError(
-            f"segmentor source '{source}': {path} is a program, and running it can do anything that you can"
-            " do. If you trust where it comes from, give the option trust: true."
-        )
-    if not path.is_file():
-        raise InputError(f"segmentor source '{source}': {path} does not exist or is not a file. Check the path.")
-    return path
-
-
-def _load(path: Path, kind: str, load: Callable[[], Any]) -> Any:
-    try:
-        return load()
-    except Exception as error:  # each kind of wrong file raises its own kind of error
-        reason = str(error).strip().splitlines()
-        raise InputError(
-            f"{path} cannot be loaded as a {kind} file"
-            f" ({type(error).__name__}: {reason[0][:160] if reason else 'no details'})."
-            " It is damaged, of another kind, or written by a later version of torch."
-        ) from error
-
-
-def _load_script(path: Path) -> nn.Module:
+def _load_script(file: Any, device: torch.device | str = "cpu") -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated; the files remain
-        return torch.jit.load(str(path), map_location="cpu")
+        return torch.jit.load(file, map_location=device)
 
 
 def _reload(script: nn.Module, device: torch.device) -> nn.Module:
+    buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        buffer = io.BytesIO()
         torch.jit.save(script, buffer)
-        buffer.seek(0)
-        loaded = torch.jit.load(buffer, map_location=device)
+    buffer.seek(0)
+    loaded: nn.Module = _load_script(buffer, device)
     for parameter, old in zip(loaded.parameters(), script.parameters(), strict=True):
         parameter.requires_grad_(old.requires_grad)
     return loaded.train(script.training)

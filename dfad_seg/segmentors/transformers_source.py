@@ -76,11 +76,6 @@ def build_transformers(chosen: TransformersOptions, *, num_classes: int) -> Netw
     return Network(network, contract, spec={"model": stored}, settle=lambda segmentor: _settle(segmentor, chosen))
 
 
-def is_of_transformers(network: nn.Module) -> bool:
-    """Whether a network is one that this source builds."""
-    return type(network).__module__.startswith("transformers.")
-
-
 def _pretrained(name: str, num_classes: int, new_head: bool) -> tuple[Any, nn.Module]:
     from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
