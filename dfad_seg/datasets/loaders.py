@@ -36,7 +36,7 @@ def train_loader(
     this row, the ranks in turn.  So a loader that starts at iteration k gives exactly what an uninterrupted
     one gives from there, whatever the number of workers, and within an epoch no two ranks see a sample.
 
-    Each batch: {"image": float32 (N, 3, H, W), "mask": int64 (N, H, W), "name": list of N, "index": int64
+    Each batch: {"image": float32 (N, K, H, W), "mask": int64 (N, H, W), "name": list of N, "index": int64
     (N,), "size": list of (H, W) of the files}.  The transform must give all samples one size (a crop does).
     """
     batches = _TrainBatches(len(dataset), batch_size, iterations, seed, start_iteration, rank, world_size)

@@ -44,7 +44,6 @@ def make(segmentor: Segmentor, base: Config | str | Path | None = None) -> Made:
     whose `custom_imports` need this package installed beside theirs.
 
     Args:
-        segmentor: the network.
         base: a config of theirs (path, `mmseg::NAME`, or read already) from which data sets, pipelines, metrics and the
             inference mode are taken. Without one, the config tests on folders `data/img_dir/test`, `data/ann_dir/test`.
     """

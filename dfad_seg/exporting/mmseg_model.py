@@ -39,8 +39,6 @@ class DFADSegmentor(EncoderDecoder):
     Args:
         segmentor: the network, or the options of `build_segmentor`, with `source` and `num_classes`.
         data_preprocessor: must give RGB in [0, 1]; default: one that does.
-        test_cfg: `dict(mode="whole")`, or `dict(mode="slide", crop_size=..., stride=...)`.
-        ignore_index: label without a class, in `loss`.
         train_cfg, pretrained: taken, as their tools set them, and without effect.
     """
 

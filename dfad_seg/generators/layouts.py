@@ -22,13 +22,7 @@ def voronoi_cells(batch: int, size: tuple[int, int], frequencies: Tensor, rng: t
     """Layouts (batch, H, W) of class ids: cells around random centres, each of a class drawn by its frequency.
 
     Their borders are bent by a smooth random field so that they are not straight, and cells are stretched sideways by a
-    random factor as the regions of real scenes are.
-
-    Args:
-        batch: number of layouts.
-        size: (H, W).
-        frequencies: (C,) > 0, of the classes.
-        rng: source of randomness; its device is the result's.
+    random factor as the regions of real scenes are. `frequencies` (C,) of the classes are > 0; the device is the rng's.
     """
     device = rng.device
     height, width = size

@@ -16,13 +16,7 @@ class SubGenerator(nn.Module):
     and white noise is added after it with a strength that depends on the class. There is no layer of fixed size: one
     set of weights makes 128×128 crops and full frames.
 
-    Args:
-        num_classes: C.
-        in_channels: K, of the images, as a segmentor calls it.
-        noise_channels: N'.
-        style_dim: length of the style vector.
-        width: channels at full resolution; each halving of the resolution doubles them up to `8 * width`.
-        scales: number of halvings; sizes need not be divisible.
+    `width` channels at full resolution double with each of `scales` halvings, up to `8 * width`.
     """
 
     def __init__(

@@ -56,8 +56,6 @@ class FeatureMatching:
     `backbone` the whole is searched.
 
     Args:
-        weight: of the loss in the student's.
-        teacher, student: images (N, 3, H, W) to logits.
         image_size: (H, W) of the images that the layers are chosen for.
 
     Attributes:

@@ -10,17 +10,10 @@ class LogitAdjustment(nn.Module):
     """Student logits plus α log π, up to a constant: what is compared with the teacher's in the student's loss.
 
     The logit-adjusted loss of Menon et al. 2021 (section 4.2), with π the mean of the teacher's probabilities on the
-    images that teach. What the student says itself is then less than the teacher's by α log π: where it hesitates
-    between two classes it names the rarer one. For pixel accuracy that is wrong, and for a mean over classes
-    it is right. With α = 1 all classes would count as equally frequent; the mIoU, which minds false alarms as well, is
-    best at about half of that. A student that learns with the adjustment says what one that learnt without it would
-    say if its logits were shifted afterwards; its form does not change.
-
-    To shift the teacher's logits instead is not the same: the student's doubts are not where the teacher's are.
-
-    Args:
-        num_classes: C.
-        strength: α ≥ 0.
+    images that teach. Where the student hesitates between two classes it then names the rarer one, which is wrong for
+    pixel accuracy and right for a mean over classes. With the strength α = 1 all classes would count as equally
+    frequent; the mIoU, which minds false alarms as well, is best at about half of that. To shift the teacher's logits
+    is not the same: the student's doubts are not where the teacher's are.
 
     Attributes:
         shares: (C,) running mean π, uniform before anything was observed; it sums to 1.

@@ -59,9 +59,7 @@ def compensate(student: nn.Module, teacher: nn.Module, rows: Rows, images: Tenso
     mean square). BatchNorm takes over how mean and variance of its input differ from the teacher's, so that the
     teacher's statistics, of real images, stay what they are based on.
 
-    Args:
-        rows: the channels that stay, of `narrow`.
-        images: (N, 3, H, W), as the networks see them.
+    `rows` are the channels that stay, of `narrow`; images (N, 3, H, W) are as the networks see them.
     """
     targets: dict[str, Tensor] = {}
     moments: dict[str, tuple[Tensor, Tensor]] = {}

@@ -19,15 +19,10 @@ from dfad_seg.common.modules import hooked
 def fold_batch_norm(module: nn.Module, run: Callable[[], Any]) -> int:
     """Fold, in place, every BatchNorm2d in evaluation mode whose input is the answer of one convolution alone.
 
-    y = γ (w ⋆ x + b − μ) / √(σ² + ε) + β is itself a convolution of x, with other weights. Which pairs there are is not
-    guessed from names or from the order of modules, but seen in one forward pass: the BatchNorm receives the very
-    tensor that the convolution made, nothing else uses that tensor, and each of the two is called once. Each folded
-    convolution is compared on that pass's input: one that makes its weights anew while it runs (standardised weights,
-    weight norm, hooks) stays as it is.
-
-    Args:
-        module: a network in evaluation mode.
-        run: calls it once, without gradients.
+    y = γ (w ⋆ x + b − μ) / √(σ² + ε) + β is itself a convolution of x, with other weights. Which pairs there are is
+    seen in one forward pass, which `run` makes without gradients: the BatchNorm receives the very tensor that the
+    convolution made, nothing else uses that tensor, and each of the two is called once. Each folded convolution is
+    compared on that pass's input: one that makes its weights anew while it runs stays as it is.
 
     Returns:
         How many were folded. The BatchNorm layers become identities, or what else they did (timm's have an activation).

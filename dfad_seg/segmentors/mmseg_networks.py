@@ -155,14 +155,8 @@ def _reason(error: Exception) -> str:
 
 
 class EncodeDecode(nn.Module):
-    """The logits of a segmentor of theirs, at the input's resolution: their preprocessor's padding and `encode_decode`.
-
-    Args:
-        model: a segmentor of MMSegmentation.
-        padding: the preprocessor's `test_cfg`: `size` (height, width) or `size_divisor`, to which their tests pad at
-            the right and bottom.
-        pad_value: with which they pad, after normalisation.
-    """
+    """The logits of a segmentor of theirs at the input's resolution, by `encode_decode` of inputs padded at the right
+    and bottom as in their tests: by the preprocessor's `test_cfg` (`size` or `size_divisor`) and `pad_val`."""
 
     unused_weights = ("model.auxiliary_head.",)
     """Names in their checkpoints begin so that belong to parts which this network does without."""

@@ -27,25 +27,19 @@ def optimize_for_distillation(
 ) -> nn.Module:
     """A network that computes the same, faster: values and gradients agree up to rounding, at every image size.
 
-    A trainable network is changed in place and returned: its parameters, the keys and shapes of its state, and copies
-    of it are as before (see `RewrittenConv2d`; `restore_convolutions` undoes it). Of a frozen network a copy is
-    returned when BatchNorm is folded, whose weights are others, so that the original still is what is saved and
-    hashed; otherwise it, too, is changed in place.
-
-    The answers are compared on random images; where they differ by more than `TOLERANCE`, BatchNorm stays as it is,
-    with a warning. Networks without Python code (TorchScript, exported) are returned untouched.
+    It is changed in place; its parameters, state and copies are as before (`restore_convolutions` undoes it). Of a
+    frozen network a copy is returned where BatchNorm is folded, so that the original is what is saved and hashed. Where
+    the answers on random images then differ by more than `TOLERANCE`, BatchNorm stays, with a warning. Networks without
+    Python code are returned untouched.
 
     Args:
         module: a segmentor or any network of images (N, 3, H, W).
-        image_size: (H, W) of the images that it will mostly see; they only serve the comparison.
+        image_size: (H, W) of the images that are compared.
         trainable: whether its parameters will be trained.
-        fold_batch_norm: whether to fold BatchNorm into convolutions; only for a frozen network. Not where something
-            needs the BatchNorm layers, as the BatchNorm prior does. Default: if frozen.
+        fold_batch_norm: fold BatchNorm into the convolutions of a frozen network; not where something needs these
+            layers, as the BatchNorm prior does. Default: if frozen.
         dead_taps: leave out the taps of dilated convolutions that only read padding.
         depthwise_backward: another way to the gradients of dilated depthwise convolutions, on CPUs.
-
-    Raises:
-        ValueError: a trainable network's BatchNorm is asked to be folded.
     """
     if trainable and fold_batch_norm:
         raise ValueError("a trainable network's BatchNorm cannot be folded")

@@ -69,25 +69,15 @@ def build_torchvision(chosen: TorchvisionOptions, *, num_classes: int) -> Networ
 def deeplabv3_mobilenetv2(num_classes: int, *, output_stride: int = 16, backbone_weights: Any = None) -> nn.Module:
     """DeepLabV3 (Chen et al. 2017, arXiv 1706.05587) on MobileNetV2, built like torchvision's own DeepLabs.
 
-    The backbone ends before MobileNetV2's last 1x1 convolution, with 320 channels. Stages past the output
-    stride keep their resolution and dilate instead; as in torchvision's ResNet, the first block of such a
-    stage has the dilation of the stage before. The head is torchvision's (atrous rates 12, 24, 36, 256
-    channels, dropout 0.5).
-
-    Args:
-        output_stride: 8 or 16, resolution of the image over that of the features.
-        backbone_weights: torchvision's `MobileNet_V2_Weights`, or None for random weights.
-
-    Returns:
-        A network with the answer `{"out": logits at the input's size}`.
+    The backbone ends before MobileNetV2's last 1x1 convolution, with 320 channels. Stages past the output stride, 8 or
+    16, keep their resolution and dilate instead; as in torchvision's ResNet, the first block of such a stage has the
+    dilation of the stage before. The head is torchvision's (atrous rates 12, 24, 36, 256 channels, dropout 0.5).
     """
     from torchvision.models import mobilenet_v2
     from torchvision.models._utils import IntermediateLayerGetter
     from torchvision.models.mobilenetv2 import InvertedResidual
     from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3
 
-    if output_stride not in (8, 16):
-        raise InputError(f"output_stride = {output_stride!r}: {DEEPLABV3_MOBILENETV2} has 8 or 16.")
     features = mobilenet_v2(weights=backbone_weights).features[:-1]
     stride, dilation = 2, 1  # after the first convolution
     for block in features:
