@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -77,6 +78,22 @@ def shortened(text: str, length: int = 60) -> str:
 def printable(text: object, length: int = 200) -> str:
     """A foreign text (a class name, a tensor's key) for a message: one line, no control characters, cut."""
     return shortened("".join(c if c.isprintable() else "\ufffd" for c in str(text)), length)
+
+
+def reason(error: Exception) -> str:
+    """What another program raised, in a line: its type and the first line of its text."""
+    return f"{type(error).__name__}: {printable(next(iter(str(error).strip().splitlines()), 'no details'), 300)}"
+
+
+@contextmanager
+def explained(message: str, advice: str = "") -> Iterator[None]:
+    """Whatever another program raises within the block becomes an `InputError`: the message, the reason, the advice."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(f"{message} ({reason(error)}). {advice}".rstrip()) from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

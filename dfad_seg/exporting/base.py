@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dfad_seg.common.errors import InputError
+from dfad_seg.common.errors import InputError, reason
 from dfad_seg.common.labels import labels_of
 from dfad_seg.common.values import Size, options
 from dfad_seg.segmentors import Segmentor, exportable, state_hash
@@ -119,10 +119,10 @@ def compare(format: str, segmentor: Segmentor, run: Run, options: Program) -> tu
             raise
         except Exception as error:  # of the file's runtime, or of the network itself at this size
             where = f"on {batch} x {size[0]}x{size[1]} pixels ({reason(error)})"
-            raise InputError(f"the {format} file fails {where}, so it was not kept.{advice(options)}") from error
+            raise InputError(f"the {format} file fails {where}, so it was not kept. {advice(options)}") from error
         if not check.max_difference <= TOLERANCE * max(check.largest_logit, 1e-6):
             raise InputError(
-                f"the {format} file answers otherwise than the network ({check}), so it was not kept.{advice(options)}"
+                f"the {format} file answers otherwise than the network ({check}), so it was not kept. {advice(options)}"
             )
         checks.append(check)
     return tuple(checks)
@@ -130,7 +130,7 @@ def compare(format: str, segmentor: Segmentor, run: Run, options: Program) -> tu
 
 def advice(options: Program) -> str:
     """What to do where a network cannot be written so."""
-    return (" Export one size (--no-dynamic --size H W), or use" if options.dynamic else " Use") + " another format."
+    return ("Export one size (--no-dynamic --size H W), or use" if options.dynamic else "Use") + " another format."
 
 
 def check_images(segmentor: Segmentor, run: Run, images: Tensor) -> Check:
@@ -187,8 +187,3 @@ def require(*packages: str) -> None:
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f"this needs {', '.join(missing)}, which is not installed: pip install 'dfad-seg[export]'.")
-
-
-def reason(error: Exception) -> str:
-    """The first line of an error that another program raised."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfad_seg.common.errors import InputError
-from dfad_seg.exporting.base import Made, Program, advice, as_properties, compare, reason, require
+from dfad_seg.common.errors import InputError, explained
+from dfad_seg.exporting.base import Made, Program, advice, as_properties, compare, require
 from dfad_seg.exporting.program import exported_program
 from dfad_seg.segmentors import Segmentor
 
@@ -25,22 +25,20 @@ def export_onnx(options: Program, *, segmentor: Segmentor, described: dict[str, 
     import onnx
 
     program = exported_program(segmentor, options, guarded=False)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            translated = torch.onnx.export(
-                program,
-                dynamo=True,
-                optimize=True,
-                opset_version=OPSET,
-                input_names=["images"],
-                output_names=["logits"],
-                verbose=False,
-            )
+    # An operation may be one that ONNX does not have, at this size or at any.
+    with explained("torch.onnx cannot translate this network", advice(options)), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        translated = torch.onnx.export(
+            program,
+            dynamo=True,
+            optimize=True,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=["logits"],
+            verbose=False,
+        )
         assert translated is not None
         model = translated.model_proto
-    except Exception as error:  # an operation that ONNX does not have, at this size or at any
-        raise InputError(f"torch.onnx cannot translate this network ({reason(error)}).{advice(options)}") from error
     if options.dynamic:
         for value in (*model.graph.input, *model.graph.output):
             for place, name in ((0, "batch"), (2, "height"), (3, "width")):

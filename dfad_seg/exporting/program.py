@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from dfad_seg.common.errors import InputError
-from dfad_seg.exporting.base import LARGEST_SIDE, SMALLEST_SIDE, Program, advice, reason
+from dfad_seg.common.errors import InputError, explained
+from dfad_seg.exporting.base import LARGEST_SIDE, SMALLEST_SIDE, Program, advice
 from dfad_seg.segmentors import Segmentor, exportable, is_opaque
 
 LARGEST_BATCH = 4096
@@ -35,16 +35,10 @@ def exported_program(segmentor: Segmentor, options: Program, *, guarded: bool) -
     height, width = (side + offset for side, offset in zip(options.size, (3, 14), strict=True))
     channels = segmentor.in_channels
     shape = (2, channels, height, width) if options.dynamic else (1, channels, *options.size)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.export.export(
-                module,
-                (torch.zeros(shape),),
-                dynamic_shapes=_dimensions(guarded) if options.dynamic else None,
-            )
-    except Exception as error:  # whatever the network's operations raise under tracing
-        raise InputError(f"torch.export cannot follow this network ({reason(error)}).{advice(options)}") from error
+    dynamic = _dimensions(guarded) if options.dynamic else None
+    with explained("torch.export cannot follow this network", advice(options)), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(module, (torch.zeros(shape),), dynamic_shapes=dynamic)
     for graph in program.graph_module.modules():
         for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfad_seg.common.errors import InputError
-from dfad_seg.exporting.base import DESCRIPTION_FILE, Made, Program, as_json, as_properties, compare, reason
+from dfad_seg.common.errors import InputError, explained
+from dfad_seg.exporting.base import DESCRIPTION_FILE, Made, Program, as_json, as_properties, compare
 from dfad_seg.exporting.program import exported_program
 from dfad_seg.segmentors import Segmentor, exportable, stored_spec
 
@@ -28,13 +28,9 @@ def export_torchscript(options: Program, *, segmentor: Segmentor, described: dic
     written = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated, and shape checks are no part of the trace
-        try:
-            with torch.no_grad():
-                traced = torch.jit.trace(module, example, check_trace=False)
+        with explained("torch.jit.trace cannot follow this network", "Use another format."), torch.no_grad():
+            traced = torch.jit.trace(module, example, check_trace=False)
             torch.jit.save(traced, written, _extra_files={DESCRIPTION_FILE: json.dumps(described)})
-        except Exception as error:  # whatever the network's operations raise under tracing
-            message = f"torch.jit.trace cannot follow this network ({reason(error)}). Use another format."
-            raise InputError(message) from error
         content = _without_sources(written.getvalue())
         checks = compare("TorchScript", segmentor, torch.jit.load(io.BytesIO(content)), options)
     return Made(content, checks, (f"torch.jit.load(path); its extra file is {DESCRIPTION_FILE}",))

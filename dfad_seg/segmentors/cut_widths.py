@@ -9,7 +9,7 @@ from collections import Counter
 import torch
 from torch import Tensor, nn
 
-from dfad_seg.common.errors import InputError
+from dfad_seg.common.errors import InputError, explained
 from dfad_seg.common.modules import hooked
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.cost import count_flops, count_parameters
@@ -79,26 +79,19 @@ def _shared(network: nn.Module) -> set[nn.Module]:
 
 def _groups(segmentor: Segmentor, traced: nn.Module, example: Tensor) -> list:
     # Imported here: it takes a second, and only cutting needs it.
-    with warnings.catch_warnings():
+    what = "Torch-Pruning cannot follow the channels of this network"
+    with warnings.catch_warnings(), explained(what, "Take another student."):
         warnings.simplefilter("ignore")
         import torch_pruning
 
         graph = torch_pruning.DependencyGraph()
-        try:
-            graph.build_dependency(
-                traced,
-                example,
-                forward_fn=lambda network, images: segmentor.network_logits(network(images), 1),
-                verbose=False,
-            )
-            return list(graph.get_all_groups(root_module_types=list(MATRICES)))
-        except InputError:
-            raise
-        except Exception as error:  # whatever a graph that it does not understand raises
-            raise InputError(
-                f"Torch-Pruning cannot follow the channels of this network ({type(error).__name__}: {error})."
-                " Take another student."
-            ) from error
+        graph.build_dependency(
+            traced,
+            example,
+            forward_fn=lambda network, images: segmentor.network_logits(network(images), 1),
+            verbose=False,
+        )
+        return list(graph.get_all_groups(root_module_types=list(MATRICES)))
 
 
 def _widths(group: list, network: nn.Module, names: dict[nn.Module, str], several: set[nn.Module]) -> list[Width]:

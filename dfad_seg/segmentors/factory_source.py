@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dfad_seg.common.errors import InputError, nearest
+from dfad_seg.common.errors import InputError, explained, nearest
 from dfad_seg.common.modules import evaluating
 from dfad_seg.common.values import options
 from dfad_seg.segmentors.base import NetworkFailed, Segmentor
@@ -47,13 +47,9 @@ def call_factory(factory: str, kwargs: dict[str, Any] | None = None) -> nn.Modul
         raise InputError(f"factory = {factory!r}: needed is 'package.module:callable'.")
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())
-    try:
+    advice = "Install it, or run from the directory that holds it."
+    with explained(f"factory {factory}: module '{module_name}' cannot be imported", advice):
         found: Any = importlib.import_module(module_name)
-    except Exception as error:
-        raise InputError(
-            f"factory {factory}: module '{module_name}' cannot be imported ({type(error).__name__}: {error})."
-            " Install it, or run from the directory that holds it."
-        ) from error
     for part in name.split("."):
         if not hasattr(found, part):
             known = [attribute for attribute in dir(found) if not attribute.startswith("_")]
@@ -61,14 +57,8 @@ def call_factory(factory: str, kwargs: dict[str, Any] | None = None) -> nn.Modul
         found = getattr(found, part)
     if not callable(found):
         raise InputError(f"factory {factory} is a {type(found).__name__}, not a callable.")
-    try:
+    with explained(f"factory {factory} failed with kwargs {kwargs or {}}"):
         network = found(**(kwargs or {}))
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"factory {factory} failed with kwargs {kwargs or {}} ({type(error).__name__}: {error})."
-        ) from error
     if not isinstance(network, nn.Module):
         raise InputError(f"factory {factory} returned a {type(network).__name__}; a torch.nn.Module is needed.")
     return network

@@ -18,6 +18,12 @@ WEIGHT_OPTIONS = ("checkpoint", "checkpoint_key", "encoder_checkpoint", "encoder
 """These name files or downloads that went into the weights; saved weights stand for them."""
 
 
+DOWNLOADED = (
+    "encoder_weights are downloaded, which needs internet; without it, leave them out and give a local file as"
+    " encoder_checkpoint."
+)
+
+
 @options
 class SourceOptions(Contract):
     """What every source but `saved` takes."""

@@ -21,7 +21,7 @@ from mmseg.registry import DATASETS, MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from dfad_seg.common.errors import InputError, nearest
+from dfad_seg.common.errors import InputError, explained, nearest
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.contract import SIGMOID
 from dfad_seg.segmentors.kinds import Network
@@ -78,12 +78,9 @@ def build_model(entry: Mapping[str, Any], what: str = "the model") -> Any:
     level = logger.level
     try:
         logger.setLevel(logging.WARNING)  # it would list every tensor with how it was initialised
-        built = MODELS.build(ConfigDict(copy.deepcopy(dict(entry))))
-        built.init_weights()
-    except InputError:
-        raise
-    except Exception as error:  # their layers raise what they like
-        raise InputError(f"MMSegmentation cannot build {what} ({_reason(error)}).") from error
+        with explained(f"MMSegmentation cannot build {what}"):
+            built = MODELS.build(ConfigDict(copy.deepcopy(dict(entry))))
+            built.init_weights()
     finally:
         logger.setLevel(level)
     return built
@@ -95,11 +92,9 @@ def read_config(config: str | Path, cfg_options: Mapping[str, Any] | None = None
     if not path.is_file():
         raise InputError(f"the MMSegmentation config {config} does not exist. Check the path, or name one of the "
                          f"installed package's as {_OWN}FOLDER/NAME.py.")  # fmt: skip
-    try:
+    with explained(f"the MMSegmentation config {config} cannot be read"):  # it is a program
         found = Config.fromfile(str(path))
         found.merge_from_dict(dict(cfg_options or {}))
-    except Exception as error:  # a config is a program: it can fail in every way
-        raise InputError(f"the MMSegmentation config {config} cannot be read ({_reason(error)}).") from error
     return found
 
 
@@ -147,11 +142,6 @@ def _check_registered(entry: Any) -> None:
 def _registries() -> Iterator[Registry]:
     for module in (mmengine.registry, mmseg.registry):
         yield from (value for value in vars(module).values() if isinstance(value, Registry))
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200] if lines else 'no details'}"
 
 
 class EncodeDecode(nn.Module):

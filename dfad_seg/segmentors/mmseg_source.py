@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from dfad_seg.common.errors import InputError
+from dfad_seg.common.errors import explained
 from dfad_seg.common.values import FileName, options
 from dfad_seg.segmentors.kinds import Network, SourceOptions
 
@@ -41,11 +41,9 @@ def build_mmseg(chosen: MmsegOptions, *, num_classes: int) -> Network:
 
 def require_mmseg() -> None:
     """Raises InputError where the packages of MMSegmentation cannot be imported; it says how to install them."""
-    try:
+    advice = (
+        f"Install it: {INSTALL}. OpenMMLab's own mmsegmentation 1.2.2 serves as well; both have the same import names,"
+        " so an environment holds one of the two."
+    )
+    with explained("MMSegmentation cannot be used here", advice):  # it asserts that the versions fit each other
         importlib.import_module("mmseg.models")
-    except (ImportError, AssertionError) as error:  # MMSegmentation asserts that the versions fit each other
-        raise InputError(
-            f"MMSegmentation cannot be used here ({type(error).__name__}: {str(error).strip().splitlines()[0]})."
-            f" Install it: {INSTALL}. OpenMMLab's own mmsegmentation 1.2.2 serves as well; both have the same import"
-            " names, so an environment holds one of the two."
-        ) from error

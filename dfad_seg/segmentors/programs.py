@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfad_seg.common.errors import InputError
+from dfad_seg.common.errors import InputError, explained
 from dfad_seg.common.values import FileName, options
 from dfad_seg.segmentors.base import NetworkFailed
 from dfad_seg.segmentors.kinds import Network, SourceOptions
@@ -48,16 +48,9 @@ def _opened(chosen: ProgramOptions, source: str, kind: str, load: Callable[[Path
         )
     if not path.is_file():
         raise InputError(f"segmentor source '{source}': {path} does not exist or is not a file. Check the path.")
-    try:
+    advice = "It is damaged, of another kind, or written by a later version of torch."
+    with explained(f"{path} cannot be loaded as a {kind} file", advice):
         network = load(path)
-    except InputError:
-        raise
-    except Exception as error:  # each kind of wrong file raises its own kind of error
-        reason = next(iter(str(error).strip().splitlines()), "no details")[:160]
-        raise InputError(
-            f"{path} cannot be loaded as a {kind} file ({type(error).__name__}: {reason})."
-            " It is damaged, of another kind, or written by a later version of torch."
-        ) from error
     return Network(network, settle=lambda segmentor: settle(segmentor, f"the {kind} file {path}", chosen))
 
 

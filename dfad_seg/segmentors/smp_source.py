@@ -8,11 +8,11 @@ import warnings
 from pathlib import Path
 from typing import Any, Literal
 
-from dfad_seg.common.errors import InputError, choose, nearest
+from dfad_seg.common.errors import InputError, choose, explained, nearest
 from dfad_seg.common.reading import read_json
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.common.values import Channels, FileName, Fraction, Rate, options, plain, validated
-from dfad_seg.segmentors.kinds import Network, SourceOptions
+from dfad_seg.segmentors.kinds import DOWNLOADED, Network, SourceOptions
 from dfad_seg.segmentors.weights import load_encoder, load_state
 
 Counts = tuple[Channels, ...]
@@ -117,19 +117,18 @@ def build_smp(chosen: SmpOptions, *, num_classes: int) -> Network:
     more = plain(chosen.encoder_options) if chosen.encoder_options is not None else {}
     if more and not encoder.startswith("tu-"):
         raise InputError(f"encoder_options need a timm encoder (tu-NAME); encoder_name is '{encoder}'.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            module = build(
-                encoder_name=encoder,
-                encoder_weights=chosen.encoder_weights,
-                in_channels=chosen.in_channels or 3,
-                classes=chosen.out_channels(num_classes),
-                **values,
-                **more,
-            )
-    except Exception as error:  # smp and timm raise what their layers raise
-        raise InputError(_why_not_built(arch, encoder, chosen.encoder_weights, error)) from error
+    what = f"smp cannot build {arch} with the encoder '{encoder}' and these options"
+    advice = "" if chosen.encoder_weights is None else DOWNLOADED
+    with explained(what, advice), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        module = build(
+            encoder_name=encoder,
+            encoder_weights=chosen.encoder_weights,
+            in_channels=chosen.in_channels or 3,
+            classes=chosen.out_channels(num_classes),
+            **values,
+            **more,
+        )
     module.unused_weights = ("classification_head.",)
     if chosen.encoder_checkpoint is not None:
         load_encoder(module.encoder, chosen.encoder_checkpoint)
@@ -204,15 +203,4 @@ def _known_encoder(name: str) -> str:
     raise InputError(
         f"unknown encoder '{name}'.{near} Known are those of segmentation_models_pytorch.encoders.get_encoder_names(),"
         " and timm's models (timm.list_models()) as tu-NAME."
-    )
-
-
-def _why_not_built(arch: str, encoder: str, encoder_weights: str | bool | None, error: Exception) -> str:
-    reason = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), 'no details')}"
-    why = f"smp cannot build {arch} with the encoder '{encoder}' and these options ({reason})."
-    if encoder_weights is None:
-        return why
-    return (
-        f"{why} encoder_weights are downloaded, which needs internet; without it, leave them out and give a local file"
-        " as encoder_checkpoint."
     )

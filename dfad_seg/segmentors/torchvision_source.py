@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 from torch import nn
 
-from dfad_seg.common.errors import InputError, choose
+from dfad_seg.common.errors import InputError, choose, explained
 from dfad_seg.common.values import FileName, options
-from dfad_seg.segmentors.kinds import Network, SourceOptions
+from dfad_seg.segmentors.kinds import DOWNLOADED, Network, SourceOptions
 from dfad_seg.segmentors.weights import load_encoder
 
 DEEPLABV3_MOBILENETV2 = "deeplabv3_mobilenetv2"
@@ -42,21 +41,16 @@ def build_torchvision(chosen: TorchvisionOptions, *, num_classes: int) -> Networ
     arch, num_classes = chosen.arch, chosen.out_channels(num_classes)
     builders: dict[str, Any] = {name: models.get_model_builder(name) for name in models.list_models(segmentation)}
     build = choose({**builders, DEEPLABV3_MOBILENETV2: None}, arch, "torchvision architecture")
-    if arch == DEEPLABV3_MOBILENETV2:
-        _refuse(arch, aux_loss=chosen.aux_loss)
-        module = _download_or(
-            lambda weights: deeplabv3_mobilenetv2(
-                num_classes, output_stride=chosen.output_stride or 16, backbone_weights=weights
-            ),
-            chosen.encoder_weights,
-        )
-    else:
-        _refuse(arch, output_stride=chosen.output_stride, aux_loss=chosen.aux_loss and arch.startswith("lraspp"))
-        extra = {"aux_loss": True} if chosen.aux_loss else {}
-        module = _download_or(
-            lambda weights: build(weights=None, weights_backbone=weights, num_classes=num_classes, **extra),
-            chosen.encoder_weights,
-        )
+    ours, extra = arch == DEEPLABV3_MOBILENETV2, {"aux_loss": True} if chosen.aux_loss else {}
+    _refuse(arch, aux_loss=chosen.aux_loss and (ours or arch.startswith("lraspp")))
+    _refuse(arch, output_stride=chosen.output_stride and not ours)
+    weights = None if chosen.encoder_weights is None else "IMAGENET1K_V1"
+    with explained(f"torchvision cannot build {arch}", DOWNLOADED if weights else ""):
+        if ours:
+            stride = chosen.output_stride or 16
+            module = deeplabv3_mobilenetv2(num_classes, output_stride=stride, backbone_weights=weights)
+        else:
+            module = build(weights=None, weights_backbone=weights, num_classes=num_classes, **extra)
     if not chosen.aux_loss:
         module.unused_weights = ("aux_classifier.",)
     if chosen.in_channels not in (None, 3):
@@ -107,19 +101,6 @@ def _take(network: nn.Module, channels: int) -> None:
         bias=old.bias is not None,
     )
     network.set_submodule(name, made)
-
-
-def _download_or(build: Callable[[str | None], Any], encoder_weights: str | None) -> Any:
-    if encoder_weights is None:
-        return build(None)
-    try:
-        return build("IMAGENET1K_V1")
-    except Exception as error:
-        raise InputError(
-            f"torchvision's ImageNet weights could not be loaded ({type(error).__name__}: {error}). They are"
-            " downloaded, which needs internet; without it, leave encoder_weights out and give a local file"
-            " as encoder_checkpoint."
-        ) from error
 
 
 def _refuse(arch: str, **options: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dfad_seg.common.errors import InputError, printable
+from dfad_seg.common.errors import InputError, explained, printable
 from dfad_seg.common.values import FileName, options
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.contract import IMAGENET_MEAN, IMAGENET_STD
@@ -179,13 +179,8 @@ def _explained(what: str, advice: str) -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
-    except (MemoryError, InputError):
-        raise
-    except Exception as error:  # its configurations, files and layers raise what they like
-        lines = str(error).strip().splitlines() or ["no details"]
-        reason = f"{type(error).__name__}: {printable(lines[0], 300)}"
-        raise InputError(f"{what} cannot be built ({reason}). {advice}") from error
+        with explained(f"{what} cannot be built", advice):
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:
