@@ -78,10 +78,6 @@ def read_coco(path: Path) -> CocoFile:
 
     What usual tools write is read: whole numbers as floats, repeated annotation ids, a polygon that is not in a list.
     Annotations without a region, or of an image or category that the file does not have, are left out and counted.
-
-    Raises `InputError` for what is not such a file: no JSON, lists or keys that are missing, wrong types, images or
-    categories that contradict each other, polygons far outside the image, and run-length encodings that do not fit its
-    size.
     """
     return parse_coco(read_json(path, "annotation file", limit=MAX_BYTES), path)
 

@@ -98,12 +98,9 @@ def _walk(folder: Path, what: str, deep: bool) -> Iterator[Path]:
 
 
 def read_listing(path: Path, *, only_stems: bool = False) -> list[str]:
-    """The names in a split file, one per line; empty lines do not count.
+    """The names in a split file, one per line, each once; empty lines do not count.
 
     `only_stems`: of each line, the file stem of its first word, as in lists that hold the paths of image and mask.
-
-    Raises `InputError` if it cannot be read, is empty, names something twice, or a name points out of the
-    data set (`..` or an absolute path).
     """
     lines = read_text(path, "split file", limit=MAX_LIST).splitlines()
     names = [line.strip() for line in lines if line.strip()]
@@ -140,10 +137,7 @@ def fill(template: str, split: str) -> str:
 
 def found_splits(root: Path, templates: list[str]) -> tuple[str, ...]:
     """The splits for which a file or folder exists: what `<split>` can stand for in the first of `templates` (paths,
-    relative to `root`) that contains it; `("all",)` if none does.
-
-    Raises `InputError` if nothing fits.
-    """
+    relative to `root`) that contains it; `("all",)` if none does."""
     template = next((path for path in templates if SPLIT in path), None)
     if template is None:
         return (ALL,)

@@ -11,7 +11,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfad_seg.common.errors import InputError, machine_fault, printable
+from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.files import expanded
 from dfad_seg.common.reading import file_hash
 from dfad_seg.datasets.check import check_dataset
@@ -69,25 +69,22 @@ def prepare_dataset(
             return check_dataset(type, root, any_count=any_count)
         except InputError as error:
             raise InputError(f"{error} Nothing was changed: mend {root}, move it away, or choose another.") from None
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".unpacked_", dir=root) as folder:
-            if archive is None:
-                archive = Path(folder, "download")
-                download(url or source.url, archive, checksum=md5 and f"md5:{md5}")
-            elif md5 and (found := file_hash(archive := expanded(archive), "md5")) != md5:
-                raise InputError(f"{archive} is not the official archive: its md5 sum is {found}, not {md5}.")
-            unpacked = Path(folder, "unpacked")
-            unpack(Path(archive), unpacked)
-            place = next(unpacked.glob(source.inside), None) if source.inside else unpacked
-            if place is None:
-                raise InputError(f"{archive} holds nothing of the data set {type}.")
-            counts = check_dataset(type, place, any_count=any_count)
-            for name in source.names:
-                shutil.move(place / name, root / name)
-            return counts
-    except OSError as error:
-        raise InputError(f"cannot put the data set {type} into {root}: {error.strerror or error}.") from None
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unpacked_", dir=root) as folder:
+        if archive is None:
+            archive = Path(folder, "download")
+            download(url or source.url, archive, checksum=md5 and f"md5:{md5}")
+        elif md5 and (found := file_hash(archive := expanded(archive), "md5")) != md5:
+            raise InputError(f"{archive} is not the official archive: its md5 sum is {found}, not {md5}.")
+        unpacked = Path(folder, "unpacked")
+        unpack(Path(archive), unpacked)
+        place = next(unpacked.glob(source.inside), None) if source.inside else unpacked
+        if place is None:
+            raise InputError(f"{archive} holds nothing of the data set {type}.")
+        counts = check_dataset(type, place, any_count=any_count)
+        for name in source.names:
+            shutil.move(place / name, root / name)
+    return counts
 
 
 def download(url: str, target: Path, *, checksum: str | None = None) -> None:
@@ -109,10 +106,6 @@ def download(url: str, target: Path, *, checksum: str | None = None) -> None:
         raise InputError(f"cannot download {shown}: {reason}. Is there a connection to it?") from None
     except ValueError as error:  # the checksum
         raise InputError(f"cannot download {shown}: {printable(error)}.") from None
-    except OSError as error:
-        if machine_fault(error) is not None:
-            raise
-        raise InputError(f"cannot write {target}: {error.strerror or error}.") from None
 
 
 def unpack(archive: Path, target: Path) -> None:

@@ -102,15 +102,12 @@ def write_street_scenes(
     record = {"version": VERSION, "seed": seed, "size": [height, width], "counts": wanted}
     if read_record(root) == record:
         return
-    try:
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise InputError(f"{root} is in the way: street scenes need a new or empty folder.")
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{root.name[:30]}.", suffix=TEMPORARY, dir=root.parent) as folder:
-            _write(Path(folder, "new"), record)
-            os.replace(Path(folder, "new"), root)
-    except OSError as error:
-        raise InputError(f"cannot write street scenes to {root}: {error.strerror or error}.") from None
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise InputError(f"{root} is in the way: street scenes need a new or empty folder.")
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{root.name[:30]}.", suffix=TEMPORARY, dir=root.parent) as folder:
+        _write(Path(folder, "new"), record)
+        os.replace(Path(folder, "new"), root)
 
 
 def read_record(root: Path) -> dict[str, Any] | None:
