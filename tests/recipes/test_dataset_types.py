@@ -72,11 +72,13 @@ def coco(root):
     corner = (LABELS == 255).astype(np.uint8)
     for split in ("train", "val"):
         images(root / split)
-        regions = ((0, 5, (LABELS == 1).astype(np.uint8)), (1, 9, corner))
+        regions = ((0, 0, (LABELS == 1).astype(np.uint8)), (1, 1, corner))
         values = {
             "images": [{"id": i, "file_name": f"{'ab'[i]}.jpg", "height": SIZE[0], "width": SIZE[1]} for i in (0, 1)],
             "categories": [{"id": 5, "name": "left"}, {"id": 9, "name": "odd"}],
-            "annotations": [annotation(2 * i + n, c, compressed(r), image=i) for i in (0, 1) for n, c, r in regions],
+            "annotations": [
+                annotation(2 * i + n, 5, compressed(r), image=i, crowd=c) for i in (0, 1) for n, c, r in regions
+            ],
         }
         (root / f"{split}.json").write_text(json.dumps(values))
     options = {"annotation_file": "<split>.json", "image_dir": "<split>", "classes": ["left"]}
