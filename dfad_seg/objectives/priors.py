@@ -1,6 +1,6 @@
 """What the generator is asked for beside disagreement: priors that need the frozen teacher alone, no data.
 
-To add one, write a function of a `Scene`, and a line in `PRIORS` that makes it for a teacher.
+To add one, write a function of a `Scene`, or a class that makes one for a teacher, and a line in `PRIORS`.
 """
 
 from __future__ import annotations
@@ -114,8 +114,11 @@ class ActivationMagnitude:
     """
 
     def __init__(self, teacher: nn.Module) -> None:
+        layers = [layer for name, layer in teacher.named_modules() if "aux" not in name]
+        layers = [layer for layer in layers if isinstance(layer, (nn.Conv2d, nn.Linear))]
+        outputs = [getattr(layer, "out_channels", getattr(layer, "out_features", None)) for layer in layers]
         classes = getattr(teacher, "num_classes", None)
-        heads = [layer for name, layer in teacher.named_modules() if _classifies(layer, classes) and "aux" not in name]
+        heads = [layer for layer, count in zip(layers, outputs, strict=True) if count == classes]
         if not heads:
             raise InputError(
                 "activation_magnitude needs the features before the teacher's classifier, and no convolution or "
@@ -165,22 +168,14 @@ def one_hot(scene: Scene) -> Tensor:
     return -F.log_softmax(scene.teacher_logits.float(), dim=1).amax(dim=1).mean()
 
 
-def _for_any_teacher(prior: Prior) -> Callable[[nn.Module], Prior]:
-    def made(teacher: nn.Module) -> Prior:
-        return prior
-
-    made.__doc__ = prior.__doc__  # the reference of keys shows it
-    return made
-
-
-PRIORS: dict[str, Callable[[nn.Module], Prior]] = {
+PRIORS: dict[str, Any] = {
     "batch_norm_prior": BatchNormPrior,
-    "layout_consistency": _for_any_teacher(layout_consistency),
-    "class_balance": _for_any_teacher(class_balance),
-    "one_hot": _for_any_teacher(one_hot),
+    "layout_consistency": layout_consistency,
+    "class_balance": class_balance,
+    "one_hot": one_hot,
     "activation_magnitude": ActivationMagnitude,
 }
-"""`teacher -> prior`, by name."""
+"""By name: a `Prior`, or a class of them that is made for a teacher."""
 
 
 def build_priors(weights: Mapping[str, float], teacher: nn.Module) -> dict[str, tuple[Prior, float]]:
@@ -189,14 +184,9 @@ def build_priors(weights: Mapping[str, float], teacher: nn.Module) -> dict[str, 
     Raises:
         InputError: a name is unknown, or the teacher does not have what a prior needs.
     """
-    builders = {name: choose(PRIORS, name, "prior") for name in weights}
-    return {name: (builders[name](teacher), weight) for name, weight in weights.items() if weight}
-
-
-def _classifies(layer: nn.Module, classes: int | None) -> bool:
-    """Whether it is a convolution or linear layer with one output per class."""
-    outputs = getattr(layer, "out_channels", getattr(layer, "out_features", None))
-    return isinstance(layer, (nn.Conv2d, nn.Linear)) and classes is not None and outputs == classes
+    found = {name: choose(PRIORS, name, "prior") for name in weights}
+    wanted = {name: prior for name, prior in found.items() if weights[name]}
+    return {n: (prior(teacher) if isinstance(prior, type) else prior, weights[n]) for n, prior in wanted.items()}
 
 
 def _rms(x: Tensor, counted: Tensor) -> Tensor:
