@@ -217,14 +217,14 @@ def require_folder(root: str | Path) -> Path:
     return folder
 
 
-def pair_up(images: dict[str, Path], masks: dict[str, Path], folder: Path, *, mask_stem: str = "{}") -> list[Pair]:
-    """Each image with the mask of the same stem (or `mask_stem.format(stem)`); spare masks are left out.
+def pair_up(images: dict[str, Path], masks: dict[str, Path], folder: Path) -> list[Pair]:
+    """Each image with the mask of the same stem; spare masks are left out.
 
     Raises `InputError` naming the images that have no mask in `folder`.
     """
-    missing = [name for name in images if mask_stem.format(name) not in masks]
+    missing = [name for name in images if name not in masks]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         named = ", ".join(str(images[name]) for name in missing[:3])
         raise InputError(f"no mask in {folder} for image {named}{more}.")
-    return [Pair(name, path, masks[mask_stem.format(name)]) for name, path in images.items()]
+    return [Pair(name, path, masks[name]) for name, path in images.items()]

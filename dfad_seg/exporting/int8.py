@@ -26,14 +26,7 @@ TOLERATED = 0.02
 """A layer whose 8 bits alone change the class of a larger share of pixels of generated images stays in float32."""
 
 
-def export_int8(
-    onnx_file: Path,
-    path: Path,
-    images: Iterable[Tensor],
-    *,
-    segmentor: Segmentor,
-    reduce_range: bool = True,
-) -> Exported:
+def export_int8(onnx_file: Path, path: Path, images: Iterable[Tensor], *, segmentor: Segmentor) -> Exported:
     """Quantise an .onnx file of `export_onnx`: weights int8 per output channel, activations uint8, as QDQ pairs.
 
     Scales of activations are those of the smallest and largest value over the calibration images. Layers that alone
@@ -45,7 +38,6 @@ def export_int8(
         images: batches (N, K, H, W) in [0, 1] to calibrate on; of the file's only shape if it has a fixed one.
         segmentor: what the answers are compared with, on the first of the batches. Rounding moves logits, so the
             comparison is only reported: look at the agreement, and at mIoU.
-        reduce_range: 7-bit weights, as on x86 processors without VNNI the sums of 8-bit products saturate, silently.
 
     Raises:
         InputError: packages are missing, there is no image, or the path cannot be written.
@@ -86,7 +78,7 @@ def export_int8(
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(OPERATORS),
                 per_channel=True,
-                reduce_range=reduce_range,
+                reduce_range=True,  # 7 bits: on x86 without VNNI the sums of 8-bit products saturate, silently
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 **nodes,

@@ -56,20 +56,15 @@ def export_onnx(options: Program, *, segmentor: Segmentor, described: dict[str, 
 
 
 class OnnxNetwork(nn.Module):
-    """An .onnx file of this program in ONNX Runtime on the CPU, called like a segmentor.
+    """An .onnx file of this program, by its path or content, in ONNX Runtime on the CPU, called like a segmentor."""
 
-    Args:
-        file: its path, or its content.
-        threads: of one operator; default: torch's number.
-    """
-
-    def __init__(self, file: str | Path | bytes, *, threads: int | None = None) -> None:
+    def __init__(self, file: str | Path | bytes) -> None:
         super().__init__()
         require("onnxruntime")
         import onnxruntime
 
         settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = threads or torch.get_num_threads()
+        settings.intra_op_num_threads = torch.get_num_threads()
         settings.log_severity_level = 4  # what goes wrong is raised
         settings.add_session_config_entry("session.set_denormal_as_zero", "1")
         source = file if isinstance(file, bytes) else os.fspath(file)
@@ -86,7 +81,3 @@ class OnnxNetwork(nn.Module):
             )
         (logits,) = self.session.run(["logits"], {"images": images.contiguous().numpy()})
         return torch.from_numpy(logits)
-
-    def metadata(self) -> dict[str, str]:
-        """The file's `metadata_props`."""
-        return dict(self.session.get_modelmeta().custom_metadata_map)

@@ -179,7 +179,7 @@ class EncodeDecode(nn.Module):
         return -height % divisor, -width % divisor
 
 
-def as_segmentor(model: Any, classes: list[str] | None = None) -> Segmentor:
+def as_segmentor(model: Any) -> Segmentor:
     """A segmentor of theirs as one of ours: RGB images in [0, 1] → logits."""
     name = type(model).__name__
     if not callable(getattr(model, "encode_decode", None)):
@@ -192,7 +192,7 @@ def as_segmentor(model: Any, classes: list[str] | None = None) -> Segmentor:
     preprocessor = model.data_preprocessor
     padding, pad_value = getattr(preprocessor, "test_cfg", None), getattr(preprocessor, "pad_val", 0)
     network = EncodeDecode(model, padding, pad_value)
-    return Segmentor(network, num_classes=num_classes, classes=classes, **mask, **normalisation(preprocessor))
+    return Segmentor(network, num_classes=num_classes, **mask, **normalisation(preprocessor))
 
 
 def normalisation(preprocessor: Any) -> dict[str, Any]:
@@ -228,29 +228,23 @@ def _per_channel(preprocessor: Any, name: str, default: float, channels: int) ->
     return values.float().cpu().view(channels, 1, 1)
 
 
-def plain_model(model: Any, *, keep_training: bool = False) -> dict[str, Any]:
-    """A config's `model` entry as plain values, without its auxiliary heads, which only serve training on labels.
-
-    Args:
-        keep_training: leave the rest as it is. If not, pretrained weights, which would be downloaded, are left out,
-            and synchronised BatchNorm becomes the ordinary one: the same weights, and a CPU can train it.
-    """
-    plain = _plain(model, "model", keep_training)
+def plain_model(model: Any) -> dict[str, Any]:
+    """A config's `model` entry as plain values, without what only serves training on labels (auxiliary heads) or would
+    be downloaded; synchronised BatchNorm becomes the ordinary one: the same weights, and a CPU can train it."""
+    plain = _plain(model, "model")
     plain.pop("auxiliary_head", None)
     return plain
 
 
-def _plain(value: Any, name: str, keep: bool) -> Any:
+def _plain(value: Any, name: str) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):
-        return [_plain(item, name, keep) for item in value if keep or not _is_pretrained(item)]
+        return [_plain(item, name) for item in value if not _is_pretrained(item)]
     if isinstance(value, Mapping):
-        kept = {key: item for key, item in value.items() if keep or not _names_weights(key, item)}
-        plain = {key: _plain(item, f"{name}.{key}", keep) for key, item in kept.items()}
-        if not keep and plain.get("type") in ("SyncBN", "MMSyncBN"):
-            plain["type"] = "BN"
-        return plain
+        kept = {key: item for key, item in value.items() if not _names_weights(key, item)}
+        plain = {key: _plain(item, f"{name}.{key}") for key, item in kept.items()}
+        return plain | ({"type": "BN"} if plain.get("type") in ("SyncBN", "MMSyncBN") else {})
     if callable(value):
         return value.__name__  # a config in pure Python names classes by themselves
     raise InputError(f"{name} in the config is a {type(value).__name__}: only plain values can be kept.")

@@ -235,7 +235,7 @@ def test_layers_that_8_bits_would_ruin_stay_float32(small, tmp_path):
         uneven.network.down[3].weight[:, 0] /= 1e4
     fp32 = export(uneven, tmp_path / "s.onnx", size=(64, 64))
     int8 = export_int8(fp32.path, tmp_path / "s_int8.onnx", [images(4, 3, 40, 48)], segmentor=uneven)
-    quantisation = json.loads(OnnxNetwork(int8.path).metadata()["quantisation"])
+    quantisation = json.loads(OnnxNetwork(int8.path).session.get_modelmeta().custom_metadata_map["quantisation"])
     assert 1 <= quantisation["float32_layers"] < quantisation["layers"] == 3
     assert int8.checks[0].agreement > 0.97
 
