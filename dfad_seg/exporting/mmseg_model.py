@@ -69,7 +69,7 @@ class DFADSegmentor(EncoderDecoder):
     def loss(self, inputs: Tensor, data_samples: Any) -> dict[str, Tensor]:
         """Cross-entropy against labels, and the share of right pixels in per cent."""
         logits = self.segmentor(inputs)
-        labels = self._stacked_labels(data_samples)
+        labels = torch.stack([sample.gt_sem_seg.data.squeeze(0).long() for sample in data_samples])
         right = (logits.argmax(dim=1) == labels)[labels != self.ignore_index].float()
         return {
             "decode.loss_ce": F.cross_entropy(logits, labels, ignore_index=self.ignore_index),
@@ -81,9 +81,6 @@ class DFADSegmentor(EncoderDecoder):
 
     def _forward(self, inputs: Tensor, data_samples: Any = None) -> Tensor:
         return self.segmentor(inputs)
-
-    def _stacked_labels(self, data_samples: Any) -> Tensor:
-        return torch.stack([sample.gt_sem_seg.data.squeeze(0).long() for sample in data_samples])
 
 
 def _check_names(module: nn.Module, state_dict: Mapping[str, Tensor], prefix: str, *_: Any) -> None:

@@ -30,18 +30,7 @@ class FactoryOptions(SourceOptions):
 
 def build_factory(chosen: FactoryOptions, *, num_classes: int) -> Network | Segmentor:
     """A network from a Python callable."""
-    network = call_factory(chosen.factory, chosen.kwargs)
-    return network if isinstance(network, Segmentor) else Network(network, settle=check_form)
-
-
-def check_form(segmentor: Segmentor) -> None:
-    """Raises InputError for a network whose answer is no logits (N, C, h, w); one that needs another size may fail."""
-    with evaluating(segmentor), torch.no_grad(), torch.random.fork_rng(devices=[]), suppress(NetworkFailed):
-        segmentor(torch.zeros(1, segmentor.in_channels, 64, 96))
-
-
-def call_factory(factory: str, kwargs: dict[str, Any] | None = None) -> nn.Module:
-    """What `build_factory` calls."""
+    factory, kwargs = chosen.factory, chosen.kwargs or {}
     module_name, colon, name = factory.partition(":")
     if not (module_name and colon and name):
         raise InputError(f"factory = {factory!r}: needed is 'package.module:callable'.")
@@ -57,8 +46,14 @@ def call_factory(factory: str, kwargs: dict[str, Any] | None = None) -> nn.Modul
         found = getattr(found, part)
     if not callable(found):
         raise InputError(f"factory {factory} is a {type(found).__name__}, not a callable.")
-    with explained(f"factory {factory} failed with kwargs {kwargs or {}}"):
-        network = found(**(kwargs or {}))
+    with explained(f"factory {factory} failed with kwargs {kwargs}"):
+        network = found(**kwargs)
     if not isinstance(network, nn.Module):
         raise InputError(f"factory {factory} returned a {type(network).__name__}; a torch.nn.Module is needed.")
-    return network
+    return network if isinstance(network, Segmentor) else Network(network, settle=check_form)
+
+
+def check_form(segmentor: Segmentor) -> None:
+    """Raises InputError for a network whose answer is no logits (N, C, h, w); one that needs another size may fail."""
+    with evaluating(segmentor), torch.no_grad(), torch.random.fork_rng(devices=[]), suppress(NetworkFailed):
+        segmentor(torch.zeros(1, segmentor.in_channels, 64, 96))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,18 +130,14 @@ def _own_config(name: str) -> Path:
 
 def _check_registered(entry: Any) -> None:
     # Their registries import what a type names if they do not know it: a stored network may not ask for that.
-    known = {name for registry in _registries() for name in registry.module_dict}
+    values = [value for module in (mmengine.registry, mmseg.registry) for value in vars(module).values()]
+    known = {name for value in values if isinstance(value, Registry) for name in value.module_dict}
     for name in named_types(entry):
         if "." not in name and name not in (*known, "_scope_"):
             raise InputError(
                 f"the stored model of MMSegmentation has a part of type '{name}', which is not registered."
                 f"{nearest(name, known)} Build it from its config instead, whose custom_imports bring such parts."
             )
-
-
-def _registries() -> Iterator[Registry]:
-    for module in (mmengine.registry, mmseg.registry):
-        yield from (value for value in vars(module).values() if isinstance(value, Registry))
 
 
 class EncodeDecode(nn.Module):

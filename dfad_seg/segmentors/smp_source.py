@@ -107,7 +107,7 @@ def build_smp(chosen: SmpOptions, *, num_classes: int) -> Network:
     build = choose(architectures, arch, "smp architecture")
     encoder = _known_encoder(chosen.encoder_name)
     known = inspect.signature(build.__init__).parameters
-    values = _architecture_options(chosen)
+    values = {name: value for name in _ARCHITECTURE if (value := getattr(chosen, name)) is not None}
     for name in values:
         if name not in known:
             raise InputError(
@@ -155,10 +155,6 @@ _ARCHITECTURE = [
     field.name for field in dataclasses.fields(SmpOptions) if field.name not in _COMMON and field.name not in _HERE
 ]
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(SmpOptions)}
-
-
-def _architecture_options(chosen: SmpOptions) -> dict[str, Any]:
-    return {name: value for name in _ARCHITECTURE if (value := getattr(chosen, name)) is not None}
 
 
 def _in_folder(chosen: SmpOptions, folder: Path, num_classes: int) -> SmpOptions:

@@ -49,7 +49,8 @@ class TransformersOptions(SourceOptions):
 
 def build_transformers(chosen: TransformersOptions, *, num_classes: int) -> Network:
     """A network of `AutoModelForSemanticSegmentation`, with its image processor's normalisation."""
-    _require()
+    if importlib.util.find_spec("transformers") is None:
+        raise InputError("this needs transformers, which is not installed: pip install 'dfad-seg[transformers]'.")
     from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
     num_classes = chosen.out_channels(num_classes)
@@ -163,11 +164,6 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_local(name: str) -> bool:
     return Path(name).exists() or name.startswith((".", "/", "~"))
-
-
-def _require() -> None:
-    if importlib.util.find_spec("transformers") is None:
-        raise InputError("this needs transformers, which is not installed: pip install 'dfad-seg[transformers]'.")
 
 
 @contextmanager
