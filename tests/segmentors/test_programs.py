@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.segmentors import Segmentor, build_segmentor, freeze, settling
+from dfad_seg.segmentors import Segmentor, build_segmentor, freeze
 
 PLAIN = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
 PROGRAMS = [("torchscript", "script"), ("torchscript", "frozen"), ("torch_export", "export")]
@@ -73,8 +73,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_serve_is_refused_when_it_is_opened(tmp_path: Path, name: str, monkeypatch: Any) -> None:
-    monkeypatch.setattr(settling, "_COMMON_SIDES", (64, 128))
+def test_what_cannot_serve_is_refused_when_it_is_opened(tmp_path: Path, name: str) -> None:
     make, options, says = REFUSED[name]
     path = traced(make(), tmp_path / "t.pt", **options)
     with pytest.raises(InputError, match=says) as refused:
