@@ -48,7 +48,7 @@ def build_torchvision(chosen: TorchvisionOptions, *, num_classes: int) -> Networ
     with explained(f"torchvision cannot build {arch}", DOWNLOADED if weights else ""):
         if ours:
             stride = chosen.output_stride or 16
-            module = deeplabv3_mobilenetv2(num_classes, output_stride=stride, backbone_weights=weights)
+            module: Any = deeplabv3_mobilenetv2(num_classes, output_stride=stride, backbone_weights=weights)
         else:
             module = build(weights=None, weights_backbone=weights, num_classes=num_classes, **extra)
     if not chosen.aux_loss:
