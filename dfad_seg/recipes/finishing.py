@@ -26,7 +26,7 @@ from dfad_seg.evaluation.pictures import write_comparison_picture
 from dfad_seg.generators import ImageGenerator
 from dfad_seg.recipes.build import Experiment, evaluation_dataset, scored
 from dfad_seg.recipes.pictures import write_generator_sheet
-from dfad_seg.recipes.quality import estimate, held_out_images, labelled_by
+from dfad_seg.recipes.quality import Unshifted, estimate, held_out_images, labelled_by
 from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader
 from dfad_seg.runs import Run, note_score, update_summary, write_report
 from dfad_seg.runs.records import Cost, Example, Score, Weights
@@ -256,7 +256,8 @@ def _add_agreement(finished: Finished) -> None:
     batches: dict[str, Any] = {}
     if finished.generator is not None:
         device = finished.fabric.device
-        batches["generated"] = held_out_images(finished.generator, config.image_size, seed=config.seed, device=device)
+        made = held_out_images(finished.generator, config.image_size, seed=config.seed, device=device)
+        batches["generated"] = list(made)
     if config.evaluation is not None and dataset is not None and not dataset.labelled:
         samples = EvaluationSamples(dataset)
         batches[config.evaluation.split] = evaluation_loader(samples, replace(config.evaluation, batch_size=1))
@@ -264,7 +265,10 @@ def _add_agreement(finished: Finished) -> None:
     scores = []
     for split, images in batches.items():
         counts = ImageCounts(info.num_classes, info.ignore_index)
-        metrics = score(student, labelled_by(teacher, images), meters=[counts])
+        seen: nn.Module = student
+        if split == "generated" and isinstance(config, GameConfig):
+            seen = Unshifted(student, teacher, images, config.logit_adjustment)
+        metrics = score(seen, labelled_by(teacher, images), meters=[counts])
         scores.append(Score.measured(metrics, network="student", weights=finished.selected, split=split))
         if split != "generated":
             drawn = _examples(finished, _by_name(counts), {"student": student}, score, truth_by=teacher)
