@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from dfad_seg.common.labels import labels_of
 from dfad_seg.common.modules import evaluating
 from dfad_seg.distill import batch_norm_mode
+from dfad_seg.distill.losses import LogitAdjustment
 from dfad_seg.distill.seeds import iteration_rng
 from dfad_seg.evaluation.inference import as_floats
 from dfad_seg.generators import ImageGenerator
-from dfad_seg.objectives import LogitAdjustment
 from dfad_seg.runs.records import Estimate, Score
 from dfad_seg.segmentors import Segmentor
 
