@@ -193,7 +193,8 @@ class Progress:
         """
         try:
             capacity = 0 if self.memory is None else self.memory.capacity
-            check_saved(state, self.state_dict(), self.optimizers, capacity=capacity)
+            fresh, iterations = self.state_dict(), self.training.iterations
+            check_saved(state, fresh, self.optimizers, iterations=iterations, capacity=capacity)
             self._load_state_dict(state)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:160]

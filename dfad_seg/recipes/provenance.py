@@ -40,7 +40,7 @@ def real_images(config: Config) -> tuple[Use, ...]:
         splits |= {} if config.evaluation is None else {"evaluation": config.evaluation.split}
         for purpose, split in splits.items():
             listing = listed(open_dataset(config, split, None).names)
-            uses.append(Use(purpose=purpose, split=split, listing=listing, **source))
+            uses.append(Use(**source | {"purpose": purpose, "split": split, "listing": listing}))
     if (folder := getattr(config, "transfer_images", None)) is not None:
         listing = listed(list_images(Path(folder), "transfer image"))
         uses.append(Use(purpose="training", split="all", root=folder, listing=listing))

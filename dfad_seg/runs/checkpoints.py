@@ -11,12 +11,13 @@ from dfad_seg.common.files import write_torch
 from dfad_seg.common.tensors import read_tensors
 
 FORMAT, VERSION = "dfad_seg/checkpoint", 1
+_NAME = re.compile(r"iteration_\d{1,12}\.pt")
 
 
 def checkpoints(run: str | Path) -> list[Path]:
     """The run's checkpoints, oldest first."""
     found = (Path(run) / "checkpoints").glob("iteration_*.pt")
-    return sorted(path for path in found if re.fullmatch(r"iteration_\d{1,12}\.pt", path.name))
+    return sorted(path for path in found if _NAME.fullmatch(path.name))
 
 
 def checkpoint_iteration(path: Path) -> int:
@@ -84,4 +85,6 @@ def _read(path: Path) -> dict[str, Any]:
     iteration = state.get("iteration")
     if type(iteration) is not int or iteration < 0 or not isinstance(state.get("networks"), dict):
         raise InputError(f"the checkpoint {path} is incomplete: its iteration or its networks are missing.")
+    if _NAME.fullmatch(path.name) and checkpoint_iteration(path) != iteration:
+        raise InputError(f"the checkpoint {path} is not what its name says: it is of iteration {iteration}.")
     return state

@@ -1,6 +1,9 @@
 """A saved state of which any part is another is refused before an optimiser sees it."""
 
 import copy
+import functools
+import operator
+import re
 
 import pytest
 import torch
@@ -33,9 +36,9 @@ def places(value, path=()):
 def test_the_state_itself_is_taken_and_any_other_part_is_refused(saved, monkeypatch):
     asked = {}
 
-    def remember(state, fresh, optimizers, *, capacity):
-        asked.update(fresh=copy.deepcopy(fresh), optimizers=optimizers, capacity=capacity)
-        check_saved(state, fresh, optimizers, capacity=capacity)
+    def remember(state, fresh, optimizers, **limits):
+        asked.update(fresh=copy.deepcopy(fresh), optimizers=optimizers, **limits)
+        check_saved(state, fresh, optimizers, **limits)
 
     monkeypatch.setattr(training, "check_saved", remember)
     play(state=copy.deepcopy(saved), **WITH)
@@ -54,8 +57,19 @@ def test_the_state_itself_is_taken_and_any_other_part_is_refused(saved, monkeypa
     assert number > 100
 
 
-def test_moments_of_another_shape_do_not_reach_the_kernel(saved):
+@pytest.mark.parametrize(
+    "path, value",
+    [
+        ("optimizers.student.state.0.exp_avg", torch.zeros(64)),  # would reach a fused kernel
+        ("optimizers.student.param_groups.0.weight_decay", 1e300),  # the config's, not the file's
+        ("optimizers.student.param_groups.0.base_lr", 7.0),
+        ("iteration", 4),
+        ("iteration", -1),
+    ],
+)
+def test_what_fits_in_type_and_is_wrong_is_named(saved, path, value):
     state = copy.deepcopy(saved)
-    state["optimizers"]["student"]["state"][0]["exp_avg"] = torch.zeros(64)
-    with pytest.raises(InputError, match=r"optimizers\.student\.state\.0\.exp_avg"):
+    *parents, last = (int(key) if key.isdigit() else key for key in path.split("."))
+    functools.reduce(operator.getitem, parents, state)[last] = value
+    with pytest.raises(InputError, match=re.escape(f"{path} is of another")):
         play(state=state, **WITH)
