@@ -24,6 +24,7 @@ MAX_PICKLE = 2**26
 """Bytes of the part of a file that says which tensors it has; a large training checkpoint has one of a megabyte."""
 MAX_VALUES = 1_000_000
 """Values in a file, tensors among them."""
+MAX_TENSORS = 20_000
 MAX_VIEWS = 16
 """How often, on average, the tensors of a file may show each byte of it."""
 
@@ -88,6 +89,10 @@ def read_tensors(path: str | Path, what: str = "checkpoint") -> Any:
     shown = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     if shown > MAX_VIEWS * size + 2**20:
         raise InputError(f"{name} has {size} bytes and shows tensors of {shown}. Save dense copies of them.")
+    if len(tensors) > MAX_TENSORS:
+        raise InputError(
+            f"{name} has {len(tensors)} tensors, and at most {MAX_TENSORS} are read. Is it the right file?"
+        )
     return content
 
 
@@ -252,7 +257,10 @@ def _bytes(handle: IO[bytes], size: int) -> Tensor:
     if not 0 <= size <= handle.tell() - position:
         raise _Refused("claims more bytes than it has. It is damaged or cut off: copy it again.")
     handle.seek(position)
-    data = torch.empty(size, dtype=torch.uint8)
+    try:
+        data = torch.empty(size, dtype=torch.uint8)
+    except RuntimeError:
+        raise _Refused(f"needs {size / 2**20:.0f} MiB of memory more than is free. Free some.") from None
     handle.readinto(data.numpy().data)  # type: ignore[attr-defined]
     return data
 

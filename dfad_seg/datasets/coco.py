@@ -139,17 +139,19 @@ def map_categories(file: CocoFile, options: CocoOptions) -> tuple[MetaInfo, dict
         if BACKGROUND not in class_of.values():
             spelled = ("_background_", "__background__")
             class_of = {number: BACKGROUND if name in spelled else name for number, name in class_of.items()}
-    chosen = list(dict.fromkeys(class_of.values()) if options.classes is None else options.classes)
+    known = dict.fromkeys(class_of.values())
+    chosen = list(known if options.classes is None else options.classes)
     for name in chosen:
-        if name != BACKGROUND and name not in class_of.values():
+        if name != BACKGROUND and name not in known:
             near = nearest(name, class_of.values())
             raise InputError(f"classes names '{printable(name)}', which is no category of {file.path}.{near}")
     if options.background and BACKGROUND not in chosen:
         chosen.insert(0, BACKGROUND)
     if not options.background and BACKGROUND in chosen:
         raise InputError(f"{file.path}: '{BACKGROUND}' is among the classes, but background is false.")
+    colours = class_colours(options.palette, chosen)
     place = {name: i for i, name in enumerate(chosen)}
     labels = {number: place[name] for number, name in class_of.items() if name in place}
     free = 0 if 0 not in file.categories else max(file.categories) + 1
     ids = [min((number for number, label in labels.items() if label == i), default=free) for i in range(len(chosen))]
-    return MetaInfo(tuple(chosen), class_colours(options.palette, chosen), file_ids=tuple(ids)), labels
+    return MetaInfo(tuple(chosen), colours, file_ids=tuple(ids)), labels

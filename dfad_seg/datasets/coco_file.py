@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -139,12 +140,13 @@ def parse_coco(content: Any, path: Path) -> CocoFile:
         if reason is not None:
             left_out.setdefault(reason, []).append(what)
     # A tool's own root category: no annotation has it, it has no group itself, and it is the group of others.
+    grouped = Counter(parents.values())
     groups = frozenset(
         id
         for id, name in categories.items()
         if id not in used
         and parents[id].lower() in ("", "none", "root")
-        and any(parent == name and other != id for other, parent in parents.items())
+        and grouped[name] > (parents[id] == name)  # by others
     )
     ordered = [images[i] for i in sorted(images)]
     return CocoFile(path, dict(sorted(categories.items())), ordered, groups, left_out, len(content["annotations"]))

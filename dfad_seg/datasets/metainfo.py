@@ -9,6 +9,9 @@ from typing import ClassVar
 from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.palette import Colour, bit_palette
 
+MAX_NAME = 200
+"""Characters in the name of a class."""
+
 
 @dataclass(frozen=True)
 class MetaInfo:
@@ -28,8 +31,7 @@ class MetaInfo:
     Predictions are written with these values, so that they can be compared with the files by any tool."""
 
     def __post_init__(self) -> None:
-        if not self.classes:
-            raise InputError("a data set's metainfo needs at least one class; it has none.")
+        _check_names(self.classes)
         if len(set(self.classes)) != len(self.classes):
             twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
             raise InputError(f"a data set's metainfo names a class twice: {printable(', '.join(twice))}.")
@@ -38,8 +40,6 @@ class MetaInfo:
                 f"a data set's metainfo has {len(self.classes)} classes but {len(self.palette)} palette "
                 "colours; give one RGB colour per class."
             )
-        if len(self.classes) > self.ignore_index:
-            raise InputError(f"a data set's metainfo has {len(self.classes)} classes; 8-bit masks hold at most 255.")
 
     @property
     def num_classes(self) -> int:
@@ -51,16 +51,26 @@ class MetaInfo:
         return tuple(range(len(self.classes))) if self.file_ids is None else self.file_ids
 
 
+def _check_names(classes: Sequence[str]) -> None:
+    # Masks are held as 8-bit images until they become tensors.
+    if not 1 <= len(classes) <= 255:
+        raise InputError(f"a data set has 1 to 255 classes, beside the ignored label; this one has {len(classes)}.")
+    if len(name := max(classes, key=len)) > MAX_NAME:
+        raise InputError(f"the class name '{printable(name, 40)}' has {len(name)} characters, more than {MAX_NAME}.")
+
+
 def class_colours(palette: Sequence[Sequence[int]] | None, classes: Sequence[str]) -> tuple[Colour, ...]:
     """The colours that a config gives its classes, or those of `bit_palette`; `MetaInfo` checks them."""
+    _check_names(classes)
     if palette is None:
-        return bit_palette(min(256, len(classes)))
+        return bit_palette(len(classes))
     return tuple(tuple(colour) for colour in palette)  # type: ignore[misc]
 
 
 def numbered_classes(count: int) -> MetaInfo:
     """Classes that no data set names."""
-    return MetaInfo(classes=tuple(f"class_{i}" for i in range(count)), palette=bit_palette(count), named=False)
+    classes = tuple(f"class_{i}" for i in range(count))
+    return MetaInfo(classes=classes, palette=class_colours(None, classes), named=False)
 
 
 _CAMVID = {

@@ -65,7 +65,8 @@ def find_state_dict(content: Any, path: str | Path, key: str | None = None) -> d
         what = f"a {type(content).__name__}"
         if isinstance(content, Mapping):
             names = [printable(name, 40) for name in list(content)[:_SHOWN]]
-            what = f"a mapping with {', '.join(names)}{', ...' if len(content) > _SHOWN else ''}"
+            more = ", ..." if len(content) > _SHOWN else ""
+            what = f"a mapping with {', '.join(names) or 'nothing in it'}{more}"
         raise InputError(
             f"checkpoint {path} holds no state dict: it is {what}. Needed is a mapping of names to tensors, bare or in"
             " other mappings."

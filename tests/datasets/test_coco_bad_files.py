@@ -89,6 +89,13 @@ def test_what_is_no_annotation_file_at_all(tmp_path: Path, monkeypatch: pytest.M
             read_coco(tmp_path / "x.json")
 
 
+def test_tens_of_thousands_of_categories_are_refused_at_once() -> None:
+    values = good()
+    values["categories"] += [{"id": 100 + i, "name": f"c{i}"} for i in range(70_000)]
+    with pytest.raises(InputError, match="1 to 255 classes, beside the ignored label; this one has 70004"):
+        map_categories(parse_coco(values, Path("x.json")), CocoOptions(root=".", **OPTIONS))
+
+
 def test_images_that_are_missing_or_of_another_size(tmp_path: Path) -> None:
     root = write_set(tmp_path, good())
     Image.new("RGB", (W + 1, H)).save(root / "val" / "0001.jpg")

@@ -1,5 +1,6 @@
 """Samples of a data set, and what is said of folders and files that do not fit together."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.datasets import build_dataset
+from dfad_seg.datasets import MetaInfo, build_dataset
 
 
 def write_pair(root: Path, name: str, image: np.ndarray, mask: np.ndarray, suffix: str = ".png") -> None:
@@ -89,3 +90,9 @@ def test_faults_of_folders(root: Path, tmp_path: Path) -> None:
     (root / "trainannot" / "b1.png").unlink()
     with pytest.raises(InputError, match="no mask in .*trainannot for image .*b1.png"):
         build_dataset("camvid", root, "train")
+
+
+@pytest.mark.parametrize("names, says", [((), "1 to 255"), (("a" * 201,), "201 characters"), ("abcd" * 64, "1 to 255")])
+def test_classes_are_few_and_their_names_short(names: Sequence[str], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        MetaInfo(tuple(names), ((0, 0, 0),) * len(names))

@@ -112,6 +112,7 @@ LIES: dict[str, tuple[Any, str]] = {
     "a view of terabytes": (written({"w": torch.zeros(1).expand(2**40)}), "repeat their values"),
     "a view of terabytes, legacy": (in_legacy({"w": torch.zeros(1).expand(2**40)}), "repeat their values"),
     "one tensor often": (written([torch.zeros(2**18)] * 5000), "shows tensors of"),
+    "countless tensors": (written([torch.zeros(0)] * 20_001), "has 20001 tensors, and at most 20000"),
     "sparse": (written({"w": torch.eye(3).to_sparse()}), "Python objects"),
     "without memory": (written({"w": torch.ones(2, device="meta")}), "Python objects"),
     "doubled": (written(doubled(60)), "more than 1000000 values"),
