@@ -11,7 +11,8 @@ from PIL import Image
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.rle import decode_counts
-from dfad_seg.datasets import build_dataset, coco_file
+from dfad_seg.datasets import CocoOptions, build_dataset, coco_file
+from dfad_seg.datasets.coco import map_categories
 from dfad_seg.datasets.coco_file import parse_coco, read_coco
 
 
