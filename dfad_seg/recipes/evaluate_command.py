@@ -181,8 +181,7 @@ def _own_teacher(config: Config, named: dict[str, str], trust: bool) -> Source:
     if theirs is None or section is None:
         raise InputError("--compare RUN teacher: no run is named whose config has a teacher. Give its path instead.")
     refuse_code(section, "teacher", trust=trust)
-    network = build_teacher(theirs, meta_info(config))
-    return Source(Path(section.values().get("checkpoint", "")), network=network, role="teacher")
+    return Source(Path(section.values().get("checkpoint", "")), build_teacher(theirs, meta_info(config)), "teacher")
 
 
 def _config_of_first(items: Iterable[str]) -> Path | None:

@@ -22,6 +22,16 @@ from dfad_seg.recipes.pictures import write_generated
 from dfad_seg.runs import RunDirectory
 
 
+SHOWN = {
+    "split/mIoU": "mIoU",
+    "train/student_loss": "student loss",
+    "train/generator_loss": "generator loss",
+    "train/student_agreement": "agreement",
+    "train/replay_agreement": "replay agreement",
+}
+"""In the line of progress."""
+
+
 class StopSignals:
     """Ctrl-C, SIGTERM and SIGHUP ask the loop to save and stop; a second one stops at once.
 
@@ -67,13 +77,14 @@ def build_hooks(
     `identity` goes into every checkpoint, see `resuming.identity_of`.
     """
     latest: dict[str, float] = {}
+    split = f"{config.evaluation.split}/" if config.evaluation else "split/"
 
     def log(step: int, scalars: dict[str, float]) -> None:
         if run is None:
             return
         run.log(step, {_with_class_name(name, info.classes): value for name, value in scalars.items()})
-        latest.update(scalars)
-        progress.note(", ".join(f"{_short(k)} {v:.3f}" for k, v in latest.items() if _short(k)))
+        latest.update({name.replace(split, "split/"): value for name, value in scalars.items()})
+        progress.note(", ".join(f"{SHOWN[name]} {value:.3f}" for name, value in latest.items() if name in SHOWN))
         if config.report == "full" and any(name.endswith("/mIoU") for name in scalars):
             refresh_report(run.path)
 
@@ -116,20 +127,3 @@ def _with_class_name(name: str, classes: Sequence[str]) -> str:
     """`…class_share/3` with the name of class 3 for its number."""
     head, found, number = name.rpartition("class_share/")
     return f"{head}{found}{classes[int(number)]}" if found else name
-
-
-_METERS = {
-    "student_agreement": "agreement",
-    "replay_agreement": "replay agreement",
-    "student_class_entropy": "class entropy",
-}
-
-
-def _short(name: str) -> str:
-    """The name of a scalar in the progress line; empty for those that are not shown there."""
-    group, _, rest = name.partition("/")
-    if rest == "mIoU":
-        return f"{group} mIoU"
-    if rest.endswith("loss") and group == "train":
-        return rest.replace("_", " ")
-    return _METERS.get(rest, "")

@@ -21,33 +21,21 @@ Stored = PredictionFolder | CocoResults
 
 @dataclass
 class Source:
-    """One model to score, from a path: exactly one of `network` and `stored`, its label maps, is given.
+    """A network to score, or its stored label maps, from a path.
 
     `role` is that of the network in the config, where that decided how it was built.
     """
 
     path: Path
-    network: Segmentor | None = None
-    stored: Stored | None = None
+    model: Segmentor | Stored
     role: str | None = None
-
-    @property
-    def model(self) -> Segmentor | Stored:
-        """Whichever it is."""
-        found = self.network or self.stored
-        assert found is not None
-        return found
 
     def record(self) -> dict[str, Any]:
         """What results say about their origin."""
-        if self.network is None:
+        if isinstance(self.model, Stored):
             return {"predictions": str(self.path)}
-        record = {"role": self.role} if self.role else {}
-        return record | {
-            "checkpoint": str(self.path),
-            "checkpoint_sha256": file_hash(self.path),
-            "parameters": count_parameters(self.network),
-        }
+        file = {"checkpoint": str(self.path), "checkpoint_sha256": file_hash(self.path)}
+        return ({"role": self.role} if self.role else {}) | file | {"parameters": count_parameters(self.model)}
 
 
 def refuse_code(section: Chosen | None, role: str, *, trust: bool) -> None:
@@ -78,15 +66,12 @@ def open_source(
         InputError: nothing of the kind is there, or it does not fit the config's classes.
     """
     path = Path(item)
-    if path.is_dir():
-        if not (path / "config.yaml").is_file():
-            return open_predictions(config, path)
-        path = network_file(path)
-        return Source(path, _load_saved(config, path, trust))
-    if path.suffix.lower() == ".json":
+    is_run = path.is_dir() and (path / "config.yaml").is_file()
+    if (path.is_dir() and not is_run) or path.suffix.lower() == ".json":
         return open_predictions(config, path)
-    if role is None and _knows_itself(path):
-        return Source(path, _load_saved(config, path, trust))
+    if is_run or (role is None and _spec_in(path) is not None):
+        path = network_file(path)
+        return Source(path, build_network("saved", {"checkpoint": str(path), "trust": trust}, str(path), meta_info(config)))
     role = role or config.trained_role
     return Source(path, load_role(config, role, path, own=own or trust), role=role)
 
@@ -96,11 +81,11 @@ def open_predictions(config: Config, item: str | Path) -> Source:
     path, info = Path(item), meta_info(config)
     ids = info.ids()
     if path.is_dir():
-        return Source(path, stored=PredictionFolder(path, ids, info.ignore_index, info.palette))
+        return Source(path, PredictionFolder(path, ids, info.ignore_index, info.palette))
     if path.suffix.lower() != ".json":
         raise InputError(f"{path} holds no predictions: a folder of PNGs or a .json file of COCO results is needed.")
     background = info.classes.index("background") if "background" in info.classes else None
-    return Source(path, stored=CocoResults(path, ids, background=background, ignore_index=info.ignore_index))
+    return Source(path, CocoResults(path, ids, background=background, ignore_index=info.ignore_index))
 
 
 def run_config(item: str | Path) -> Path | None:
@@ -125,18 +110,15 @@ def network_file(item: str | Path) -> Path:
     return file or path
 
 
-def _load_saved(config: Config, file: Path, trust: bool) -> Segmentor:
-    return build_network("saved", {"checkpoint": str(file), "trust": trust}, str(file), meta_info(config))
-
-
-def _knows_itself(path: Path) -> bool:
+def _spec_in(path: Path) -> dict[str, Any] | None:
+    """The content of a file that knows its own architecture."""
     if path.suffix == ".safetensors" or not path.is_file():
-        return False
+        return None
     try:
         content = read_file(path)
     except InputError:
-        return False  # whoever loads it says what is wrong
-    return isinstance(content, dict) and isinstance(content.get("spec"), dict)
+        return None  # whoever loads it says what is wrong
+    return content if isinstance(content, dict) and isinstance(content.get("spec"), dict) else None
 
 
 def load_role(config: Config, role: str, checkpoint: str | Path, *, own: bool = True) -> Segmentor:
@@ -170,8 +152,8 @@ def load_role(config: Config, role: str, checkpoint: str | Path, *, own: bool = 
 
 def _check_against_file(network: Segmentor, role: str, checkpoint: str | Path, info: MetaInfo) -> None:
     """What a file of ours says of its normalisation and classes must agree with the config: weights alone would fit."""
-    content = read_file(checkpoint)
-    if not isinstance(content, dict) or not isinstance(content.get("spec"), dict):
+    content = _spec_in(Path(checkpoint))
+    if content is None:
         return
     for name, ours in network.preprocessing().items():
         theirs = content["spec"].get(name, ours)
