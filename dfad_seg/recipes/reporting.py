@@ -21,7 +21,6 @@ from dfad_seg.recipes.finishing import refresh_report
 from dfad_seg.recipes.pictures import write_generated
 from dfad_seg.runs import RunDirectory
 
-
 SHOWN = {
     "split/mIoU": "mIoU",
     "train/student_loss": "student loss",

@@ -71,7 +71,9 @@ def open_source(
         return open_predictions(config, path)
     if is_run or (role is None and _spec_in(path) is not None):
         path = network_file(path)
-        return Source(path, build_network("saved", {"checkpoint": str(path), "trust": trust}, str(path), meta_info(config)))
+        return Source(
+            path, build_network("saved", {"checkpoint": str(path), "trust": trust}, str(path), meta_info(config))
+        )
     role = role or config.trained_role
     return Source(path, load_role(config, role, path, own=own or trust), role=role)
 
