@@ -14,15 +14,7 @@ SECONDS_BETWEEN_LINES = 20
 
 
 class ProgressReport:
-    """Shows how far a piece of work is; use as a context manager.
-
-    Args:
-        description: what is being done.
-        total: number of units of work.
-        start: units done before, by an earlier part of the same work.
-        unit: their name in plain lines.
-        enabled: False shows nothing (ranks other than 0).
-    """
+    """Shows how far a piece of work is, of which `start` units were done before; use as a context manager."""
 
     def __init__(
         self, description: str, total: int, *, start: int = 0, unit: str = "iteration", enabled: bool = True

@@ -28,13 +28,7 @@ from dfad_seg.distill.seeds import iteration_rng
 class Progress:
     """Networks, optimisers and the count of iterations; saved and restored together.
 
-    Args:
-        training: its numbers.
-        fabric: device, precision and processes.
-        networks: by name, unwrapped; `"student"` is the one to keep.
-        optimizers: by name.
-        memory: generated images to remember, saved with the rest.
-        hooks: logging, evaluation, saving.
+    `networks` and `optimizers` are by name, the former unwrapped; `"student"` is the one to keep.
     """
 
     def __init__(
@@ -186,11 +180,7 @@ class Progress:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave.
-
-        Raises:
-            InputError: it is of other networks or optimisers, or incomplete.
-        """
+        """Take up what `state_dict` gave."""
         try:
             capacity = 0 if self.memory is None else self.memory.capacity
             fresh, iterations = self.state_dict(), self.training.iterations

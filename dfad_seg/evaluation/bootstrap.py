@@ -66,9 +66,6 @@ def resampled_miou(counts: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray
 
     Returns:
         float64 (resamples,); nan for a set in which no class occurs.
-
-    Raises:
-        InputError: no image, or less than one resample.
     """
     if counts.ndim != 3 or counts.shape[1] != 3 or not len(counts):
         raise InputError(f"a bootstrap over images needs counts (N, 3, C) of at least one image, got {counts.shape}.")
@@ -92,11 +89,7 @@ def miou_interval(counts: np.ndarray, resamples: int = RESAMPLES) -> Interval:
 
 
 def miou_difference(first: np.ndarray, second: np.ndarray, resamples: int = RESAMPLES) -> Difference:
-    """The mIoU of `second` minus that of `first`, whose images are the same in the same order.
-
-    Raises:
-        InputError: the two have different images, as far as the counts of truth tell.
-    """
+    """The mIoU of `second` minus that of `first`, whose images are the same in the same order."""
     if first.shape != second.shape or not np.array_equal(first[:, 1], second[:, 1]):
         raise InputError("two models can be compared only on the same images, in the same order and size.")
     differences = resampled_miou(second, resamples) - resampled_miou(first, resamples)

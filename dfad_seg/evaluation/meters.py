@@ -86,9 +86,6 @@ class Agreement:
     def compute(self) -> tuple[float, list[float]]:
         """The share of equal pixels, and for each class the share of the teacher's pixels of it that are equal (nan
         where there are none).
-
-        Raises:
-            InputError: no pixel was counted.
         """
         if self._matrix is None:
             raise InputError("the agreement with a teacher needs at least one pixel; none was counted.")

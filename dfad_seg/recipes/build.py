@@ -80,9 +80,6 @@ def build_experiment(
     """Build teacher, trained network and generator; the same seed gives the same weights.
 
     A student that is to be cut is cut here, which takes minutes on `device`, or read from the file `student_as_cut`.
-
-    Raises:
-        InputError: anything wrong with the networks' sections or their checkpoints.
     """
     info = meta_info(config)
     torch.manual_seed(derived_seed(config.seed, 0, 0, "initialisation"))
@@ -136,11 +133,7 @@ def meta_info(config: Config) -> MetaInfo:
 
 
 def build_network(source: str, values: Mapping[str, Any], role: str, info: MetaInfo) -> Segmentor:
-    """A teacher or student from its source and the options of that, with its checkpoint loaded.
-
-    Raises:
-        InputError: whatever is wrong with the options, named by its role; other classes than `info`'s.
-    """
+    """A teacher or student from its source and the options of that, with its checkpoint loaded."""
     try:
         network = build_segmentor(source, num_classes=info.num_classes, **values)
     except InputError as error:
@@ -150,11 +143,7 @@ def build_network(source: str, values: Mapping[str, Any], role: str, info: MetaI
 
 
 def build_teacher(config: Config, info: MetaInfo) -> Segmentor:
-    """The frozen teacher of a distillation.
-
-    Raises:
-        InputError: it would have random weights.
-    """
+    """The frozen teacher of a distillation."""
     assert config.teacher is not None
     random = ("smp", "torchvision", "transformers", "mmseg")
     if config.teacher.name in random and not {"checkpoint", "pretrained"} & set(config.teacher.values()):
@@ -187,11 +176,7 @@ def to_layout(network: Network) -> Network:
 
 
 def open_dataset(config: Config, split: str, transform: Transform | None) -> SegmentationDataset:
-    """A split of the config's data set.
-
-    Raises:
-        InputError: what is wrong with the section or the files, or other classes than `meta_info`'s in this split.
-    """
+    """A split of the config's data set."""
     assert config.dataset is not None
     dataset = DATASETS[config.dataset.name].build(config.dataset.options, split, transform=transform)
     expected = meta_info(config).classes

@@ -33,12 +33,7 @@ PICTURES = 6
 def run_demo(work_dir: str | Path, *, cfg_options: Sequence[str] = ()) -> None:
     """Draw the data, train the teacher, distil two students and the random-noise control, score all, print the table.
 
-    A stage that is finished in `work_dir` is kept and an interrupted one is continued, so the command can be
-    repeated.
-
-    Args:
-        work_dir: gets `data/`, one run directory per stage, and `results.json`.
-        cfg_options: `key=value` config overrides of all stages.
+    A stage that is finished in `work_dir` is kept and an interrupted one is continued: the command can be repeated.
     """
     work_dir = Path(work_dir)
     data = [f"dataset.root={work_dir / 'data'}", *cfg_options]
@@ -69,12 +64,7 @@ def run_demo(work_dir: str | Path, *, cfg_options: Sequence[str] = ()) -> None:
 
 
 def train_once(config: Config, run: Path, *, command: str) -> Path:
-    """The trained network's file of a run; trains, or goes on training, if it is not there yet.
-
-    Raises:
-        InputError: the folder holds the run of another config or of another teacher.
-        Interrupted, Diverged: as `train`.
-    """
+    """The trained network's file of a run; trains, or goes on training, if it is not there yet."""
     file = run / f"{config.trained_role}.pt"
     if not file.exists():
         return train(config, run, resume="auto", command=command)

@@ -44,11 +44,7 @@ def torch_settings(config: Config) -> Iterator[None]:
 
 
 def launched(config: Config, decided: str | None = None) -> Fabric:
-    """Device, precision and processes of an experiment.
-
-    Args:
-        decided: the precision with which a run began that is resumed.
-    """
+    """Device, precision and processes of an experiment; `decided` is the precision of a run that is resumed."""
     if config.device == "cuda" and not CUDAAccelerator.is_available():
         raise InputError("device is cuda, and no CUDA device can be used here. Use --device cpu or auto.")
     cuda = config.device != "cpu" and CUDAAccelerator.is_available()
@@ -73,12 +69,7 @@ def say(text: str) -> None:
 
 
 def resolve_precision(config: Config, *, cuda: bool, decided: str | None = None) -> str:
-    """`config.precision`, or for `auto` what this machine is fast in, with a message.
-
-    Args:
-        cuda: whether the run is on a GPU.
-        decided: what the run decided when it began, if it is resumed.
-    """
+    """`config.precision`, or for `auto` what a resumed run decided before, or what this machine is fast in."""
     if config.precision != "auto":
         return config.precision
     if decided is not None:

@@ -143,11 +143,7 @@ def evaluate(
 
 
 def evaluation_options(config: Config | None, changes: Mapping[str, Any]) -> EvaluationOptions:
-    """The config's `evaluation`, or the defaults, with changes whose values are not None.
-
-    Raises:
-        InputError: a change is no key of the section, or has a wrong value.
-    """
+    """The config's `evaluation`, or the defaults, with changes whose values are not None."""
     if config is not None and config.dataset is None:
         raise InputError("this config has no dataset to evaluate on. Add dataset: {type: ..., root: ...}.")
     base = config.evaluation if config is not None else None

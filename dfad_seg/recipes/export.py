@@ -48,25 +48,7 @@ def export_from_arguments(
     trust: bool = False,
     base: str | None = None,
 ) -> int:
-    """`dfad-seg export`; returns the exit code.
-
-    Args:
-        source: a run directory, or the network file of one.
-        format: a key of `FORMATS`.
-        out: the file or folder; default: beside the network file.
-        dynamic: any image size.
-        size: (H, W) in pixels.
-        int8: for onnx: a second file in 8-bit integers.
-        calibration_images: generated images that it is calibrated on.
-        config, dataset, dataset_root, cfg_options: the data set to score on, as in `tools/eval_miou.py`; default: the
-            run's config.
-        split: of the data set; nothing is scored without one of these.
-        trust: the network file may name code.
-        base: for mmseg: a config of MMSegmentation to take data sets, pipelines and metrics from.
-
-    Raises:
-        InputError: anything wrong with the arguments or the files; found before anything is written where it can be.
-    """
+    """`dfad-seg export`, whose --help says what each argument is; returns the exit code."""
     chosen = choose(FORMATS, format, "export format")
     if int8 and format != "onnx":
         raise InputError(f"--int8 goes with --format onnx, not {format}.")
@@ -155,16 +137,10 @@ def _scoring(
 def generated_images(
     run: str | Path, count: int, *, network: Segmentor, size: tuple[int, int] | None = None
 ) -> Iterator[Tensor]:
-    """Images (1 to 8, K, H, W) in [0, 1] from the generator in a run's newest checkpoint; `count` in all.
+    """`count` images as batches (1 to 8, K, H, W) in [0, 1] from the generator in a run's newest checkpoint.
 
-    Args:
-        run: a run directory of method dfad, with a checkpoint.
-        count: how many.
-        network: one of the run's, which says the classes and channels.
-        size: (H, W); default: the run's `image_size`. Some generators make only that.
-
-    Raises:
-        InputError: the run has no trained generator, or it does not make this size. Raised at the call.
+    `network` is one of the run's, which says the classes and channels; `size` (H, W) by default its `image_size`. An
+    impossible size is refused at the call.
     """
     config, generator = load_generator(run, network)
     batches = generated(generator, count, batch_size=BATCH, image_size=size or config.image_size, seed=config.seed)
@@ -172,11 +148,7 @@ def generated_images(
 
 
 def load_generator(run: str | Path, network: Segmentor) -> tuple[Config, ImageGenerator]:
-    """The config and the generator of a run's newest checkpoint, on the CPU, in training mode as it was.
-
-    Raises:
-        InputError: there is none.
-    """
+    """The config and the generator of a run's newest checkpoint, on the CPU, in training mode as it was."""
     run = Path(run)
     if not (run / "config.yaml").is_file():
         raise InputError(f"{run} is no run directory, and the generator that makes the images is in one.")

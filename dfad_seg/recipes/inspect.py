@@ -39,18 +39,7 @@ def inspect_teacher(
     out: str | Path | None = None,
     key: str | None = None,
 ) -> None:
-    """Print what a checkpoint is and, where a source takes it, a config to start from.
-
-    Args:
-        file: a checkpoint or a program.
-        trust: load programs.
-        num_classes: where the file does not show it.
-        out: a file for the config, which is printed otherwise.
-        key: which weights of a file that has several.
-
-    Raises:
-        InputError: no such file or one that cannot be read; `out` exists.
-    """
+    """Print what a checkpoint is and, where a source takes it, a config to start from: `dfad-seg inspect`."""
     if out is not None:
         if Path(out).exists():
             raise InputError(f"{out} exists already. Give another name as --out.")

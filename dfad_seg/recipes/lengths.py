@@ -81,11 +81,7 @@ class Price:
 
 
 def price(config: Config) -> Price:
-    """What the run will take, from three iterations.
-
-    Raises:
-        InputError: the method is not data-free, or the networks cannot be built.
-    """
+    """What the run will take, from three iterations."""
     if not isinstance(config, DataFree):
         raise InputError(f"only data-free runs are timed beforehand, and method is {config.method}.")
     first = measured(config, ITERATIONS)

@@ -13,16 +13,7 @@ from dfad_seg.datasets.prepare import prepare_dataset
 
 
 def prepare(command: str, root: str, **options: Any) -> None:
-    """Put a data set in place, or check one, and print the number of images by split.
-
-    Args:
-        command: camvid, voc, street-scenes or check.
-        root: its folder.
-        options: of the command, see `datasets.prepare` and `check`; None stands for the default.
-
-    Raises:
-        InputError: files or downloads are not what they should be.
-    """
+    """Put a data set in place, or check one, and print the number of images by split; see `dfad-seg prepare --help`."""
     if command == "check":
         check(options.pop("type"), root, **options)
     elif command == "street-scenes":
@@ -34,17 +25,7 @@ def prepare(command: str, root: str, **options: Any) -> None:
 
 
 def check(kind: str, root: str, *, options: Sequence[str], any_count: bool, sample: int | None) -> None:
-    """Read a data set and print its sizes, classes and remarks.
-
-    Args:
-        kind: as in a config: camvid, coco, …
-        options: `key=value`, the kind's other config keys.
-        any_count: accept any number of images per split.
-        sample: images to read per split, evenly spread; None: all.
-
-    Raises:
-        InputError: lists every fault that was found.
-    """
+    """Read a data set and print its sizes, classes and remarks; raises InputError with every fault that was found."""
     values: dict[str, Any] = {}
     for option in options:
         apply_override(values, option, "--options")

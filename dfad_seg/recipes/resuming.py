@@ -38,9 +38,6 @@ def state_to_resume(work_dir: Path, resume: str | Path | None, identity: str) ->
     """The content of the checkpoint that `resume` asks for (see `train`), or None to begin.
 
     Of `"latest"`, the newest that is whole; what is wrong with a newer one is said on stderr.
-
-    Raises:
-        InputError: it cannot be read, or is of another experiment.
     """
     if resume is None:
         return None
@@ -61,11 +58,7 @@ def state_to_resume(work_dir: Path, resume: str | Path | None, identity: str) ->
 
 
 def check_begun_with(work_dir: Path, teacher_sha256: str | None, images: Sequence[Use]) -> None:
-    """Whether a run that is resumed has the teacher and the images with which it began, wherever they lie now.
-
-    Raises:
-        InputError: the teacher has other weights, or the images other names.
-    """
+    """Whether a run that is resumed has the teacher and the images with which it began, wherever they lie now."""
     record = Run(work_dir).provenance
     if record is None:
         return

@@ -124,17 +124,9 @@ def _spec_in(path: Path) -> dict[str, Any] | None:
 
 
 def load_role(config: Config, role: str, checkpoint: str | Path, *, own: bool = True) -> Segmentor:
-    """The config's teacher or student with the weights of `checkpoint`, which must fit it strictly.
+    """The config's teacher or student (`role`) with the weights of `checkpoint`, which must fit it strictly.
 
-    Args:
-        config: the experiment; its `role` section says the architecture.
-        role: `"teacher"` or `"student"`.
-        checkpoint: a run's `student.pt` or `teacher.pt`, a bare state dict, or (for TorchScript and
-            `torch.export` sections) the network file itself.
-        own: the config is one's own, and may name code.
-
-    Raises:
-        InputError: the config has no such section, or the checkpoint does not fit.
+    `own`: the config is one's own, and may name code.
     """
     info = meta_info(config)
     section: Chosen | None = getattr(config, role)

@@ -26,9 +26,6 @@ def transfer_images(config: Config) -> Callable[[int, tuple[int, int], torch.Gen
     """(count, (H, W), rng) → random crops (count, 3, H, W) in [0, 1] of the images in the config's `transfer_images`.
 
     They depend on the rng alone. None where the config names no folder.
-
-    Raises:
-        InputError: no such folder, or no images in it; when they are drawn, one that cannot be read.
     """
     folder = getattr(config, "transfer_images", None)
     if folder is None:

@@ -71,12 +71,8 @@ def svg(figure: Any, label: str, *, alone: bool = False) -> str:
 def curves_svg(title: str, curves: Mapping[str, Curve], *, smooth: bool = False, share: bool = False) -> str:
     """Lines over the iterations; long ones are drawn as means of neighbours, points of short ones are marked.
 
-    Args:
-        title: read to those who do not see it.
-        curves: by name.
-        smooth: losses that jump: a running mean over the pale raw line.
-        share: the values are shares of one, so the axis reaches from 0 to 1; without it rates that span decades get a
-            logarithmic scale.
+    `smooth` is for losses that jump: a running mean over the pale raw line. `share` is for shares of one, with an axis
+    from 0 to 1; without it rates that span decades get a logarithmic scale.
     """
     figure, [axes] = new_figure(5.6, 2.7)
     for place, (name, curve) in enumerate(curves.items()):

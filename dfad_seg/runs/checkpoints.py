@@ -35,11 +35,7 @@ def write_checkpoint(run: Path, state: dict[str, Any], keep: int) -> Path:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The state in a checkpoint, on the CPU; nothing in it can run code, and every byte is what was written.
-
-    Raises:
-        InputError: no checkpoint of this program, or damaged; it names an older one that is whole, if there is one.
-    """
+    """The state in a checkpoint, on the CPU; nothing in it can run code, and every byte is what was written."""
     path = Path(path)
     try:
         return _read(path)
@@ -51,11 +47,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def newest_whole(run: str | Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """The state of the newest checkpoint that is whole, and what was wrong with newer ones; None if there is none.
-
-    Raises:
-        InputError: there are checkpoints, and none is whole.
-    """
+    """The state of the newest checkpoint that is whole, and what was wrong with newer ones; None if there is none."""
     faults: list[str] = []
     for path in reversed(checkpoints(run)):
         try:

@@ -92,16 +92,9 @@ def compare(
     setting: str | None = None,
     method: str | None = None,
 ) -> list[Row]:
-    """One row per experiment, in the order in which they are named.
+    """One row per experiment, in the order in which they are named; what has not finished is counted and left out.
 
-    Args:
-        runs: run directories. What has not finished is counted and left out.
-        teacher: its run directory, for its score, where the runs themselves do not have it.
-        split: that was scored; default: that of the runs.
-        setting, method: names for the row, where there is only one.
-
-    Raises:
-        InputError: no run, one of another program, one that is not scored on the split, or names for several rows.
+    `teacher` is its run, for its score, where the runs do not have it; `setting` and `method` name a single row.
     """
     groups: dict[str, list[Run]] = {}
     for run in map(Run, runs):
@@ -138,11 +131,7 @@ def write_comparison(rows: Sequence[Row], folder: str | Path) -> list[Path]:
 
 
 def update_results(file: str | Path, rows: Sequence[Row]) -> None:
-    """Put rows into a JSON list, in the places of those with their setting and method; all others stay.
-
-    Raises:
-        InputError: the file is there and holds something else.
-    """
+    """Put rows into a JSON list, in the places of those with their setting and method; all others stay."""
     file = Path(file)
     known = read_json(file, "the results") if file.exists() else []
     if not isinstance(known, list) or not all(isinstance(row, dict) for row in known):

@@ -162,11 +162,7 @@ def update_summary(run: str | Path, **changes: Any) -> Summary:
 
 
 def note_score(run: str | Path, score: Score) -> None:
-    """Put a score into the run's summary, in the place of an earlier one of the same network, weights and split.
-
-    Raises:
-        InputError: as `update_summary`, or the run has no summary.
-    """
+    """Put a score into the run's summary, in the place of an earlier one of the same network, weights and split."""
     kept = Run(run).summary
     if kept is None:
         raise InputError(f"{run} has no summary.json, so it has not begun. Train it first.")
@@ -176,13 +172,9 @@ def note_score(run: str | Path, score: Score) -> None:
 
 
 def note_evaluation(file: str | Path, metrics: SegmentationMetrics, *, split: str, command: str) -> Path | None:
-    """Put what an evaluation found into the summary of the finished run whose network `file` is, if it is one.
+    """Put what an evaluation found into the summary of the finished run whose folder or network `file` is.
 
-    Args:
-        file: of the network that was scored, or its run directory.
-
-    Returns:
-        The run's directory; None where there is none, and nothing is written.
+    Returns the run; None where `file` is of no run, and nothing is written.
     """
     run = Path(file) if Path(file).is_dir() else Path(file).parent
     if not (run / "summary.json").is_file() or not (run / "config.yaml").is_file():
@@ -229,11 +221,7 @@ def _drop_after(path: Path, step: int, *, evaluation_pending: bool) -> None:
 
 
 def check_folder(path: str | Path, config: str, *, resume: bool) -> None:
-    """Whether a run with this resolved config (YAML) can start, or go on, in the folder; nothing is written.
-
-    Raises:
-        InputError: a new run's folder holds something already; a resumed one holds no run, or one of another config.
-    """
+    """Whether a run with this resolved config (YAML) can start, or go on, in the folder; nothing is written."""
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise InputError(f"the work-dir {path} is a file. Give a folder's path with --work-dir.")

@@ -22,12 +22,7 @@ class RunLock:
         self._lock = FileLock(self.path, mode=0o666)
 
     def acquire(self) -> None:
-        """Take the lock.
-
-        Raises:
-            InputError: another process holds it.
-            OSError: the folder cannot be written.
-        """
+        """Take the lock; raises InputError where another process holds it."""
         try:
             self._lock.acquire(timeout=0.5)
         except Timeout:

@@ -37,11 +37,7 @@ T = TypeVar("T")
 
 
 def write_report(run: str | Path, judge: Judge | None = None) -> Path:
-    """Write `report.html` into a run directory; what of it cannot be read is said in there.
-
-    Raises:
-        InputError: the folder is not a run directory, or cannot be written to.
-    """
+    """Write `report.html` into a run directory; what of it cannot be read is said in there."""
     import jinja2  # after --help
 
     template = (Path(__file__).parent / "report.html").read_text(encoding="utf-8")

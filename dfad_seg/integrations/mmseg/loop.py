@@ -220,11 +220,7 @@ class _GameState(Hook):
 
 @HOOKS.register_module()
 class ExportStudentHook(Hook):
-    """Writes the student as a config and a checkpoint of its own after training; see `export.mmseg_format`.
-
-    Args:
-        out_dir: default: `student` in the work directory.
-    """
+    """Writes the student as a config and a checkpoint of its own after training; by default `student` in the work dir."""
 
     priority = "LOWEST"
 

@@ -55,11 +55,7 @@ class DataFreeStudent(DFADSegmentor):
 
 
 def game_config(game: Mapping[str, Any] | str) -> GameConfig:
-    """The validated config of a game in the runner.
-
-    Raises:
-        InputError: lists every wrong key and value, and those that belong to the runner.
-    """
+    """The validated config of a game in the runner."""
     if isinstance(game, str):
         values = read_yaml(Path(find_config(game)), "the game")
         if not isinstance(values, dict):
@@ -77,11 +73,7 @@ def game_config(game: Mapping[str, Any] | str) -> GameConfig:
 
 
 def student_of(runner: Any) -> DataFreeStudent:
-    """The model of a runner.
-
-    Raises:
-        InputError: it is of another kind.
-    """
+    """The model of a runner."""
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     if not isinstance(model, DataFreeStudent):
         raise InputError(
