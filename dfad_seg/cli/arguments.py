@@ -72,6 +72,7 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
     add("--precision", choices=["auto", "fp32", "bf16", "fp16"], help="default auto: bf16 where it is faster here")
 
     add = parser.add_argument_group("more metrics").add_argument
+    add("--boundary-iou", action="store_true", help="boundary IoU, 2 %% of the image's diagonal wide")
     add("--teacher", metavar="PATH", help="agreement with this network, run or predictions")
     bootstrap = "95 %% interval of mIoU: bootstrap over images (default N: 1000)"
     add("--ci", type=int, nargs="?", const=1000, default=0, metavar="N", help=bootstrap)

@@ -6,12 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.evaluation.confusion import ConfusionMatrix
+
+_NOTHING = 255  # in 8-bit label maps: a pixel without a class
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,47 @@ class ImageCounts:
         if not self._counts:
             return np.zeros((0, 3, self.num_classes), dtype=np.int64)
         return np.stack([self._counts[name] for name in self.names])
+
+
+class BoundaryIoU:
+    """Boundary IoU (Cheng et al. 2021) of each class, its pixels summed over the data set.
+
+    A class's boundary region is those of its pixels that have a pixel of something else, or the image's border, within
+    d pixels (in rows or columns, the larger); the value is the IoU of truth's and prediction's regions. d is `ratio`
+    times the image's diagonal, rounded, at least 1. Ignored pixels belong to no class, in the truth and in the
+    prediction, so both have a boundary along them.
+    """
+
+    def __init__(self, num_classes: int, ignore_index: int = 255, ratio: float = 0.02) -> None:
+        if num_classes > 255:
+            raise InputError(f"boundary IoU is computed for up to 255 classes, and these are {num_classes}.")
+        self.num_classes, self.ignore_index, self.ratio = num_classes, ignore_index, ratio
+        self._pairs = ConfusionMatrix(256, ignore_index=-1)
+
+    def update(self, seen: Predicted) -> None:
+        for labels, truth in zip(seen.labels.cpu().numpy(), seen.truth.cpu().numpy(), strict=True):
+            ignored = truth == self.ignore_index
+            regions = [self._region(np.where(ignored, _NOTHING, part).astype(np.uint8)) for part in (truth, labels)]
+            self._pairs.update(*(torch.from_numpy(region) for region in reversed(regions)))
+
+    def _region(self, labels: np.ndarray) -> np.ndarray:
+        """The labels in the boundary regions, `_NOTHING` elsewhere."""
+        height, width = labels.shape
+        reach = max(1, round(self.ratio * float(np.hypot(height, width))))
+        # A pixel is inside its class if the least and the greatest label around it are the same; one pass for all
+        # classes, where the paper's code erodes class by class.
+        around = cv2.copyMakeBorder(labels, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=_NOTHING)
+        window = np.ones((2 * reach + 1, 2 * reach + 1), dtype=np.uint8)
+        inside = cv2.erode(around, window) == cv2.dilate(around, window)
+        return np.where(inside[1:-1, 1:-1], np.uint8(_NOTHING), labels)
+
+    def compute(self) -> list[float]:
+        """Boundary IoU of each class; nan where neither truth nor prediction has it."""
+        pairs = self._pairs.compute()
+        hits = pairs.diagonal()
+        union = pairs.sum(dim=1) + pairs.sum(dim=0) - hits
+        both = zip(hits.tolist()[: self.num_classes], union.tolist()[: self.num_classes], strict=True)
+        return [h / u if u else float("nan") for h, u in both]
 
 
 class Agreement:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dfad_seg.evaluation.bootstrap import Difference, Interval, miou_difference
-from dfad_seg.evaluation.metrics import SegmentationMetrics
+from dfad_seg.evaluation.metrics import SegmentationMetrics, nanmean
 
 _FIRST = ("aAcc", "mIoU", "mAcc", "mDice", "fwIoU")
 
@@ -20,12 +20,14 @@ class Evaluation:
     """The metrics of one model on one data set, and what else was asked for; all values are fractions.
 
     Attributes:
-        agreement: share of pixels with the teacher's label; None if it was not asked for, as the following.
+        boundary_iou: of each class, or nan; None if it was not asked for, as the following.
+        agreement: share of pixels with the teacher's label.
         class_agreement: of the teacher's pixels of each class, the share with the same label; or nan.
         counts: int64 (N, 3, C), see `resampled_miou`.
     """
 
     metrics: SegmentationMetrics
+    boundary_iou: tuple[float, ...] | None = None
     agreement: float | None = None
     class_agreement: tuple[float, ...] | None = None
     interval: Interval | None = None
@@ -40,20 +42,22 @@ class Evaluation:
     def summary(self) -> dict[str, float]:
         """The values that are not per class."""
         values = {name: getattr(self.metrics, name) for name in _FIRST}
+        if self.boundary_iou is not None:
+            values["mean boundary IoU"] = nanmean(self.boundary_iou)
         return values if self.agreement is None else values | {"agreement": self.agreement}
 
     def report(self) -> str:
         """The per-class table in per cent, and the other values below it; no newline at the end."""
         metrics = self.metrics
-        columns: dict[str, Sequence[float]] = {"IoU": metrics.iou, "Acc": metrics.acc, "Dice": metrics.dice}
-        if self.class_agreement is not None:
-            columns["agreement"] = self.class_agreement
-        rows = [["class", *columns, "pixels"]]
+        columns: dict[str, Sequence[float] | None] = {"IoU": metrics.iou, "Acc": metrics.acc, "Dice": metrics.dice}
+        columns |= {"boundary IoU": self.boundary_iou, "agreement": self.class_agreement}
+        shown = {name: values for name, values in columns.items() if values is not None}
+        rows = [["class", *shown, "pixels"]]
         for label, name in enumerate(metrics.classes):
-            rows.append([name, *(percent(values[label]) for values in columns.values()), f"{metrics.support[label]:,}"])
-        lines = [align(rows), "", "  ".join(f"{name}: {percent(getattr(metrics, name))}" for name in _FIRST)]
-        if self.agreement is not None:
-            lines.append(f"agreement: {percent(self.agreement)}")
+            rows.append([name, *(percent(values[label]) for values in shown.values()), f"{metrics.support[label]:,}"])
+        values = {name: percent(value) for name, value in self.summary().items()}
+        lines = [align(rows), "", "  ".join(f"{name}: {values[name]}" for name in _FIRST)]
+        lines += [f"{name}: {value}" for name, value in values.items() if name not in _FIRST]
         if (found := self.interval) is not None:
             lines.append(f"mIoU, 95 % interval {_ends(found)} (bootstrap over images, n = {found.resamples})")
         return "\n".join(lines)
@@ -61,6 +65,8 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """JSON-friendly; nan becomes None."""
         more: dict[str, Any] = {
+            "boundary_mIoU": self.summary().get("mean boundary IoU"),
+            "boundary_IoU": self.boundary_iou,
             "agreement": self.agreement,
             "class_agreement": self.class_agreement,
             "mIoU_interval": None if self.interval is None else asdict(self.interval),

@@ -19,6 +19,7 @@ from dfad_seg.datasets import MetaInfo, SegmentationDataset
 from dfad_seg.evaluation import (
     STORED,
     Agreement,
+    BoundaryIoU,
     Evaluation,
     EvaluationOptions,
     ImageCounts,
@@ -48,6 +49,7 @@ def evaluate(
     model: Callable[[Tensor], Tensor] | Stored,
     *,
     device: str = "auto",
+    boundary: bool = False,
     teacher: nn.Module | Stored | None = None,
     resamples: int = 0,
     keep_counts: bool = False,
@@ -65,6 +67,7 @@ def evaluate(
             or a data set of `build_dataset`.
         model: images (N, 3, H, W) in [0, 1] → logits (N, C, H, W); or the predictions.
         device: auto, cpu or cuda.
+        boundary: boundary IoU.
         teacher: a network, or its stored predictions, to measure the agreement with.
         resamples: of the bootstrap interval; 0: none.
         keep_counts: the counts of each image, for a comparison.
@@ -103,6 +106,7 @@ def evaluate(
 
     size = (info.num_classes, info.ignore_index)
     meters: dict[str, Any] = {
+        "boundary": BoundaryIoU(*size) if boundary else None,
         "counts": ImageCounts(*size) if resamples or keep_counts else None,
         "agreement": None if teacher is None else Agreement(size[0], _labels_by(teacher, inference, where)),
     }
@@ -134,6 +138,7 @@ def evaluate(
     agreement, by_class = found.get("agreement", (None, None))
     return Evaluation(
         metrics,
+        boundary_iou=tuple(found["boundary"]) if boundary else None,
         agreement=agreement,
         class_agreement=None if by_class is None else tuple(by_class),
         interval=miou_interval(found["counts"], resamples) if resamples else None,

@@ -34,6 +34,7 @@ def evaluate_from_arguments(
     teacher: str | None,
     out: Sequence[str],
     ci: int,
+    boundary_iou: bool,
     save_predictions: str | None,
     save_coco: str | None,
     show_dir: str | None,
@@ -66,7 +67,7 @@ def evaluate_from_arguments(
     settings = evaluation_options(resolved, options)
     record: dict[str, Any] = {}
     wanted: dict[str, Any] = {key.name: getattr(settings, key.name) for key in fields(settings)}
-    wanted |= {"device": resolved.device, "resamples": ci}
+    wanted |= {"device": resolved.device, "boundary": boundary_iou, "resamples": ci}
     if teacher is not None:
         # Bare weights of a teacher belong to the teacher's section, if there is one.
         bare = resolved.teacher is not None and Path(teacher).is_file() and not teacher.endswith(".json")

@@ -1,18 +1,52 @@
-"""Meters against brute force."""
+"""Meters against brute force and the published procedure."""
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.evaluation import Agreement, ImageCounts, Predicted
+from dfad_seg.evaluation import Agreement, BoundaryIoU, ImageCounts, Predicted
 
 
 def predicted(labels, truth, names=None):
     labels, truth = torch.as_tensor(labels), torch.as_tensor(truth)
     return Predicted(names or [str(i) for i in range(len(labels))], labels, truth)
+
+
+def blobs(rng, size, classes):
+    """Label maps with regions, as segmentations have."""
+    coarse = rng.integers(0, classes, (-(-size[0] // 7), -(-size[1] // 7)))
+    return coarse.repeat(7, axis=0).repeat(7, axis=1)[: size[0], : size[1]]
+
+
+def region_as_published(mask, reach):
+    """The paper's procedure: a border of one pixel, then erosion by 3x3, `reach` times."""
+    padded = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=reach)[1:-1, 1:-1]
+    return mask & ~eroded.astype(bool)
+
+
+@pytest.mark.parametrize(("size", "ratio"), [((20, 24), 0.02), ((33, 17), 0.1), ((1, 1), 0.02), ((40, 30), 0.08)])
+def test_boundary_iou_of_each_class(size, ratio):
+    rng = np.random.default_rng(4)
+    classes, hits, union = 4, np.zeros(4), np.zeros(4)
+    meter = BoundaryIoU(classes, ratio=ratio)
+    for _ in range(3):
+        labels, truth = blobs(rng, size, 3), blobs(rng, size, 3)
+        truth = np.where(rng.random(size) < 0.02, 255, truth)
+        meter.update(predicted(labels[None], truth[None]))
+        reach = max(1, round(ratio * math.hypot(*size)))
+        for label in range(classes):
+            kept = truth != 255
+            first, second = (region_as_published((part == label) & kept, reach) for part in (truth, labels))
+            hits[label] += (first & second).sum()
+            union[label] += (first | second).sum()
+    expected = np.divide(hits, union, out=np.full(4, np.nan), where=union > 0)
+    assert np.array_equal(meter.compute(), expected, equal_nan=True)
+    assert math.isnan(meter.compute()[3])
 
 
 def test_agreement_with_a_teacher():

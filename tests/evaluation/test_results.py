@@ -13,6 +13,7 @@ METRICS = metrics_from_confusion(MATRIX, ("road", "sky", "tree"))
 INTERVAL = Interval(0.4, 0.7, 50)
 FULL = Evaluation(
     METRICS,
+    boundary_iou=(0.5, 0.25, math.nan),
     agreement=0.75,
     class_agreement=(1.0, 0.5, math.nan),
     interval=INTERVAL,
@@ -31,16 +32,18 @@ def test_dice_and_frequency_weighted_iou_by_hand():
 def test_the_report_has_every_number():
     text = FULL.report()
     lines = text.splitlines()
-    assert lines[0].split() == ["class", "IoU", "Acc", "Dice", "agreement", "pixels"]
-    assert lines[2].split() == ["road", "66.67", "75.00", "80.00", "100.00", "8"]
+    assert lines[0].split() == ["class", "IoU", "Acc", "Dice", "boundary", "IoU", "agreement", "pixels"]
+    assert lines[2].split() == ["road", "66.67", "75.00", "80.00", "50.00", "100.00", "8"]
     assert "aAcc: 75.00  mIoU: 58.33  mAcc: 75.00  mDice: 73.33  fwIoU: 61.11" in text
-    assert "agreement: 75.00" in lines
+    for part in ("mean boundary IoU: 37.50", "agreement: 75.00"):
+        assert part in lines
     assert "mIoU, 95 % interval 40.00 … 70.00 (bootstrap over images, n = 50)" in lines
 
 
 def test_json_has_every_number():
     record = json.loads(json.dumps(FULL.to_dict(), allow_nan=False))
     assert record["IoU"] == [pytest.approx(6 / 9), 0.5, None] and record["mIoU"] == METRICS.mIoU
+    assert record["boundary_IoU"] == [0.5, 0.25, None] and record["boundary_mIoU"] == 0.375
     assert record["mIoU_interval"]["high"] == 0.7 and record["class_agreement"] == [1.0, 0.5, None]
 
 

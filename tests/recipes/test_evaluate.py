@@ -59,8 +59,8 @@ def test_numbers_are_those_of_numpy_and_pictures_are_there(world, stored):
     assert len(pictures) == 3 and all(cv2.imread(str(path)) is not None for path in pictures)
     # From Python, with the same numbers, from a config or from a data set.
     config = load_config(world.paths["supervised"])
-    result = evaluate(config, load_role(config, "teacher", world.teacher), split="test", resamples=20)
-    assert result.mIoU == record["mIoU"] and result.interval is not None
+    result = evaluate(config, load_role(config, "teacher", world.teacher), split="test", resamples=20, boundary=True)
+    assert result.mIoU == record["mIoU"] and result.boundary_iou is not None and result.interval is not None
     dataset = build_dataset("street_scenes", world.data, "test")
     assert evaluate(dataset, network, precision="fp32", batch_size=2).metrics == result.metrics
 
@@ -95,9 +95,10 @@ def test_missing_and_extra_predictions(world, stored, tmp_path, capsys):
 
 
 def test_all_metrics_at_once(world, stored, tmp_path, capsys):
-    more = ("--ci", 30, "--teacher", world.teacher.parent)
+    more = ("--ci", 30, "--boundary-iou", "--teacher", world.teacher.parent)
     record = scored(tmp_path, world.teacher.parent, "--split", "test", *more)
     assert record["mIoU"] == stored[1]["mIoU"] and record["agreement"] == 1.0
+    assert 0 <= record["boundary_mIoU"] <= 1
     assert record["mIoU_interval"]["resamples"] == 30 and record["mIoU_interval"]["low"] <= record["mIoU"]
     assert "agreement" in capsys.readouterr().out
     # Stored predictions can have a teacher too, stored or not.

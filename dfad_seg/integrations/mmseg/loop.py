@@ -220,7 +220,7 @@ class _GameState(Hook):
 
 @HOOKS.register_module()
 class ExportStudentHook(Hook):
-    """Writes the student as a config and a checkpoint of its own after training; by default `student` in the work dir."""
+    """Writes the student as a config and a checkpoint of its own after training; default: `student` in the work dir."""
 
     priority = "LOWEST"
 
