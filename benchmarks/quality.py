@@ -70,7 +70,7 @@ def main(runs: list[str]) -> None:
         generator = build_generator(config, teacher)
         assert generator is not None
         generator.load_state_dict(read_checkpoint(checkpoints(run)[-1])["networks"]["generator"])
-        images = list(held_out_images(generator.train(), config.image_size, seed=config.seed, device="cpu"))
+        images = list(held_out_images(generator.train(), config.image_size, seed=config.seed))
         for what, student in students(run, experiment.trained, noise=number < 1 or len(runs) == 1):
             seen = Unshifted(student, teacher, images, config.logit_adjustment)  # type: ignore[union-attr]
             agreed = evaluate_miou(seen, labelled_by(teacher, images), num_classes=info.num_classes)

@@ -57,7 +57,8 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
 
     add = parser.add_argument_group("data").add_argument
     add("--split", help="e.g. test (default: the config's evaluation.split)")
-    _data_set(add, "instead of a config: camvid, voc, street_scenes, ...", "instead of the config's dataset.root")
+    add("--dataset", metavar="TYPE", help="instead of a config: camvid, voc, street_scenes, ...")
+    add("--dataset-root", metavar="DIR", help="instead of the config's dataset.root")
     add("--batch-size", type=int, metavar="N", help="images at once (default: the config's)")
     workers = "processes that read files (default: the config's)"
     add("--workers", dest="num_workers", type=int, metavar="N", help=workers)
@@ -103,16 +104,8 @@ def export(parser: argparse.ArgumentParser) -> None:
     add("--base", metavar="CONFIG", help=base)
     trust = "run the code that the network file names (sources factory, torchscript, torch_export)"
     add("--trust", action="store_true", help=trust)
-    add = parser.add_argument_group("figures").add_argument
-    add("--split", help="mIoU of the network and of the files on this split of the run's data set")
-    add("--config", metavar="CONFIG", help="... of this config's data set")
-    _data_set(add, "... of this data set: camvid, voc, ...", "and its folder")
-    add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override config keys")
-
-
-def _data_set(add: Callable[..., object], kind: str, root: str) -> None:
-    add("--dataset", metavar="TYPE", help=kind)
-    add("--dataset-root", metavar="DIR", help=root)
+    add("--split", help="print the mIoU of the network and of the files on this split of the run's data set")
+    add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override keys of the run's config for that")
 
 
 def inspect(parser: argparse.ArgumentParser) -> None:

@@ -77,10 +77,16 @@ def rehearse(
 
 
 def generated(
-    generator: ImageGenerator, count: int, *, batch_size: int, image_size: tuple[int, int], seed: int
+    generator: ImageGenerator,
+    count: int,
+    *,
+    batch_size: int,
+    image_size: tuple[int, int],
+    seed: int,
+    stream: str = "calibration",
 ) -> Iterator[Tensor]:
     """Batches (N, 3, H, W) in [0, 1] of a trained generator, `count` images in all; the same every time."""
-    rng = iteration_rng(seed, 0, 0, next(generator.parameters()).device, "calibration")
+    rng = iteration_rng(seed, 0, 0, next(generator.parameters()).device, stream)
     for start in range(0, count, batch_size):
         # As in training: the generator normalises by the statistics of its batch.
         with torch.no_grad(), batch_norm_mode(generator, "batch"):

@@ -63,7 +63,7 @@ def evaluate_from_arguments(
 
     named = _named(compare)
     known: dict[str, Any] = {"trust": trust, "own": config is not None and not is_of_a_run(config)}
-    resolved, config = resolve_experiment(config, list(named.values()), cfg_options, dataset, dataset_root)
+    resolved, config = _resolved(config, list(named.values()), cfg_options, dataset, dataset_root)
     settings = evaluation_options(resolved, options)
     record: dict[str, Any] = {}
     wanted: dict[str, Any] = {key.name: getattr(settings, key.name) for key in fields(settings)}
@@ -111,7 +111,7 @@ def evaluate_from_arguments(
     return 0
 
 
-def resolve_experiment(
+def _resolved(
     config: str | None, compare: Sequence[str], overrides: Sequence[str], dataset: str | None, dataset_root: str | None
 ) -> tuple[Config, str | None]:
     """The config with everything that a command line changes, and the run directory or file that it came from."""

@@ -20,7 +20,6 @@ from dfad_seg.exporting import DEFAULT_SIZE, FORMATS, export, export_int8
 from dfad_seg.generators import ImageGenerator
 from dfad_seg.recipes.build import build_generator
 from dfad_seg.recipes.evaluate import evaluate
-from dfad_seg.recipes.evaluate_command import resolve_experiment
 from dfad_seg.recipes.sources import network_file, run_config
 from dfad_seg.runs import checkpoints, read_checkpoint
 from dfad_seg.segmentors import Segmentor, load_segmentor, optimize_for_distillation
@@ -40,9 +39,6 @@ def export_from_arguments(
     size: Sequence[int] | None = None,
     int8: bool = False,
     calibration_images: int = CALIBRATION_IMAGES,
-    config: str | None = None,
-    dataset: str | None = None,
-    dataset_root: str | None = None,
     split: str | None = None,
     cfg_options: Sequence[str] = (),
     trust: bool = False,
@@ -65,7 +61,7 @@ def export_from_arguments(
     if int8:
         check_target(target, "--int8")
     network = load_segmentor(file, trust=trust)
-    score = _scoring(file, config, dataset, dataset_root, split, cfg_options, batch_size=None if dynamic else 1)
+    score = _scoring(file, split, cfg_options, batch_size=None if dynamic else 1)
     height_width = DEFAULT_SIZE if size is None else (size[0], size[1])
     images = None
     if int8:
@@ -105,30 +101,20 @@ def _origin(path: Path) -> dict[str, Any]:
 
 
 def _scoring(
-    file: Path,
-    config: str | None,
-    dataset: str | None,
-    dataset_root: str | None,
-    split: str | None,
-    overrides: Sequence[str],
-    batch_size: int | None,
+    file: Path, split: str | None, overrides: Sequence[str], batch_size: int | None
 ) -> Callable[[Any, str], None] | None:
-    """What prints the mIoU of a network, by its name, on the labelled images that are asked for."""
-    if not any((config, dataset, dataset_root, split)):
+    """What prints the mIoU of a network, by its name, on a split of the run's data set; None without a split."""
+    if split is None:
         return None
-    if config is None and dataset is None:
-        found = run_config(file)
-        if found is None:
-            raise InputError(f"{file.parent} is no run directory with a data set: give --config or --dataset.")
-        config = str(found)
-    resolved, _ = resolve_experiment(config, (), overrides, dataset, dataset_root)
-    if resolved.dataset is None:
-        raise InputError(f"{config} has no dataset to score on. Give --dataset TYPE --dataset-root DIR.")
-    split = split or (resolved.evaluation.split if resolved.evaluation is not None else "test")
+    found = run_config(file)
+    config = None if found is None else load_config(found, list(overrides))
+    if config is None or config.dataset is None:
+        raise InputError(f"{file.parent} is no run directory with a data set, so there is no split '{split}' to score.")
+    data = config
 
     def score(network: Any, name: str) -> None:
         how: dict[str, Any] = {"split": split, "batch_size": batch_size, "device": "cpu"}
-        found = evaluate(resolved, network, title=f"scoring {name}", **how)
+        found = evaluate(data, network, title=f"scoring {name}", **how)
         print(f"mIoU on {split}: {100 * found.mIoU:.3f} %, {name}", flush=True)
 
     return score

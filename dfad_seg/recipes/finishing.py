@@ -255,9 +255,7 @@ def _add_agreement(finished: Finished) -> None:
     teacher, student = finished.networks["teacher"], finished.networks["student"]
     batches: dict[str, Any] = {}
     if finished.generator is not None:
-        device = finished.fabric.device
-        made = held_out_images(finished.generator, config.image_size, seed=config.seed, device=device)
-        batches["generated"] = list(made)
+        batches["generated"] = list(held_out_images(finished.generator, config.image_size, seed=config.seed))
     if config.evaluation is not None and dataset is not None and not dataset.labelled:
         samples = EvaluationSamples(dataset)
         batches[config.evaluation.split] = evaluation_loader(samples, replace(config.evaluation, batch_size=1))

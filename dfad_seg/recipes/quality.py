@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from dfad_seg.common.labels import labels_of
 from dfad_seg.common.modules import evaluating
-from dfad_seg.distill import batch_norm_mode
 from dfad_seg.distill.losses import LogitAdjustment
-from dfad_seg.distill.seeds import iteration_rng
+from dfad_seg.distill.rehearsal import generated
 from dfad_seg.evaluation.inference import as_floats
 from dfad_seg.generators import ImageGenerator
 from dfad_seg.runs.records import Estimate, Score
@@ -41,16 +40,11 @@ HELD_OUT = (
 """Students cut out of teachers that took no part: the street scenes' ResNet-50."""
 
 
-def held_out_images(
-    generator: ImageGenerator, size: tuple[int, int], *, seed: int, device: torch.device | str
-) -> Iterator[dict[str, Any]]:
+def held_out_images(generator: ImageGenerator, size: tuple[int, int], *, seed: int) -> Iterator[dict[str, Any]]:
     """Batches of 64 generated images of `size` (H, W), of a seed and layouts that no training step had."""
-    rng = iteration_rng(seed, 0, 0, device, "held_out")
-    for start in range(0, IMAGES, BATCH):
-        # As in training: the generator normalises by the statistics of its batch.
-        with torch.no_grad(), batch_norm_mode(generator, "batch"):
-            images = generator(generator.sample(BATCH, size, rng))
-        yield {"image": images, "name": [f"generated image {start + place}" for place in range(BATCH)]}
+    made = generated(generator, IMAGES, batch_size=BATCH, image_size=size, seed=seed, stream="held_out")
+    for number, images in enumerate(made):
+        yield {"image": images, "name": [f"generated image {number}.{place}" for place in range(BATCH)]}
 
 
 def labelled_by(teacher: nn.Module, batches: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -55,6 +55,6 @@ def test_what_calibration_and_scores_need(dfad_run, tmp_path, capsys):
     shutil.copy(dfad_run / "student.pt", tmp_path / "lone.pt")
     assert "is no run directory" in refusal(tmp_path / "lone.pt", *onnx, "--int8")
     assert "(48, 64) was asked for" in refusal(dfad_run, *onnx, "--int8", "--no-dynamic", "--size", 48, 64)
-    assert "give --config or --dataset" in refusal(tmp_path / "lone.pt", *onnx, "--split", "test")
+    assert "no run directory with a data set" in refusal(tmp_path / "lone.pt", *onnx, "--split", "test")
 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lone.pt"]
