@@ -147,17 +147,10 @@ def _uses(uses: Iterable[Any]) -> str:
 
 
 def _told(events: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One sentence for all times that training noticed the same."""
-    seen: dict[str, list[Mapping[str, Any]]] = {}
-    for event in events:
-        seen.setdefault(event["event"], []).append(event)
-    sentences = []
-    for name, found in seen.items():
-        first, last = (event.get("found_at", event["step"]) for event in (found[0], found[-1]))
-        times = f"{len(found)} times, from iteration {first} to {last}" if len(found) > 1 else f"at iteration {first}"
-        cause = found[-1].get("cause", "").rstrip(".")
-        sentences.append(f"Noted during training: {name.replace('_', ' ')}, {times}{': ' if cause else ''}{cause}.")
-    return sentences
+    """What training noticed, in sentences."""
+    when = ((event, event.get("found_at", event["step"])) for event in events)
+    what = ((at, event["event"].replace("_", " "), event.get("cause", "").rstrip(".")) for event, at in when)
+    return [f"Noted in iteration {at}: {name}{': ' if cause else ''}{cause}." for at, name, cause in what]
 
 
 def _sheet(run: Run, summary: Summary | None) -> Iterable[tuple[Path, str]]:

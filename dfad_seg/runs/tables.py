@@ -69,15 +69,13 @@ def agreement_table(summary: Summary | None) -> Table | None:
     scores = summary.agreement if summary else ()
     if not summary or not scores:
         return None
-    by_class = [dict(zip(score.classes, score.IoU, strict=True)) for score in scores]
-    rows = [([name, *(percent(ious[name], 2) for ious in by_class)], None) for name in scores[0].classes]
-    totals: list[tuple[str, Callable[[Score], float | None]]] = [
-        ("mIoU", lambda score: score.mIoU),
-        ("mIoU of the best constant prediction", lambda score: score.constant),
-        ("mIoU of random predictions", lambda score: score.by_chance),
-        ("same class, of all pixels", lambda score: score.aAcc),
-    ]
-    rows += [([name, *(percent(get(score), 2) for score in scores)], None) for name, get in totals]
+    totals: Totals = {
+        "mIoU": lambda score: score.mIoU,
+        "mIoU of the best constant prediction": lambda score: score.constant,
+        "mIoU of random predictions": lambda score: score.by_chance,
+        "same class, of all pixels": lambda score: score.aAcc,
+    }
+    rows = [([name, *(percent(value, 2) for value in values)], None) for name, values in _by_class(scores, totals)]
     note = "Per cent, with the teacher's predictions as the truth, on images that no training step had. "
     guess = summary.estimate
     if guess is not None and guess.kept is None:
@@ -92,32 +90,40 @@ def agreement_table(summary: Summary | None) -> Table | None:
 
 def class_table(trained: Score | None, teacher: Score | None, other: Score | None) -> Table | None:
     """IoU of each class: the teacher, the kept weights, the last ones where the average is kept, the share."""
-    first = trained or teacher
-    if first is None:
-        return None
     columns: dict[str, Score] = {"teacher": teacher} if teacher else {}
     if trained:
         columns[f"{trained.network}, averaged" if other else trained.network] = trained
     if other:
         columns[f"{other.network}, last weights"] = other
-    both = trained is not None and teacher is not None
+    if not columns:
+        return None
+    share = trained is not None and teacher is not None  # in the first two columns
+    totals: Totals = {
+        "mIoU": lambda score: score.mIoU,
+        "mAcc": lambda score: score.mAcc,
+        "aAcc": lambda score: score.aAcc,
+    }
     rows = []
-
-    def add(name: str, get: Callable[[Score], float | None]) -> None:
-        values = {head: get(score) for head, score in columns.items()}
-        ours, theirs = (get(score) if score else None for score in (trained, teacher))
-        share = ours / theirs if ours is not None and theirs else None
-        bar = share if both else ours if trained else theirs
-        cells = [name, *(percent(value, 2) for value in values.values()), *([percent(share)] if both else [])]
+    for name, values in _by_class([*columns.values()], totals):
+        cells, bar = [name, *(percent(value, 2) for value in values)], values[0]
+        if share:
+            theirs, ours = values[:2]
+            bar = ours / theirs if ours is not None and theirs else None
+            cells.append(percent(bar))
         rows.append((cells, None if bar is None else round(100 * min(1.0, bar), 1)))
+    split = next(iter(columns.values())).split
+    note = f"Per cent, on the {split} split." + (" Share: student / teacher." if share else "")
+    return Table(["class", *columns, *(["share"] if share else [])], rows, 1, note)
 
-    for name in first.classes:
-        add(name, lambda score: dict(zip(score.classes, score.IoU, strict=True)).get(name))  # noqa: B023
-    for total in ("mIoU", "mAcc", "aAcc"):
-        add(total, lambda score: getattr(score, total))  # noqa: B023
-    heads = ["class", *columns, *(["share"] if both else [])]
-    note = f"Per cent, on the {first.split} split." + (" Share: student / teacher." if both else "")
-    return Table(heads, rows, 1, note)
+
+Totals = dict[str, Callable[[Score], "float | None"]]
+
+
+def _by_class(scores: Sequence[Score], totals: Totals) -> list[tuple[str, list[float | None]]]:
+    """The IoU of each class of the first score, in all of them, and then other numbers of theirs."""
+    by_name = [dict(zip(score.classes, score.IoU, strict=True)) for score in scores]
+    rows = [(name, [ious.get(name) for ious in by_name]) for name in scores[0].classes]
+    return rows + [(name, [get(score) for score in scores]) for name, get in totals.items()]
 
 
 def _ratio(a: float | None, b: float | None) -> str:

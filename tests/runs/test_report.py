@@ -67,12 +67,9 @@ def test_data_free_is_claimed_where_all_records_agree(tmp_path, config, provenan
 
 
 def test_health_is_what_the_judge_says_and_what_training_noted(tmp_path):
-    noted = [
-        {"step": step, "elapsed_s": 1.0, "event": "dead_student", "cause": "it agrees on little", "found_at": step}
-        for step in (10, 20)
-    ]
-    run = make_run(tmp_path / "run", records=[training(1), *noted])
-    told = "Noted during training: dead student, 2 times, from iteration 10 to 20: it agrees on little."
+    noted = {"step": 10, "elapsed_s": 1.0, "event": "not_finite", "cause": "a loss is not finite", "found_at": 10}
+    run = make_run(tmp_path / "run", records=[training(1), noted])
+    told = "Noted in iteration 10: not finite: a loss is not finite."
     assert content(run, lambda run: ["Bad."])["warnings"] == ["Bad.", told]
     healthy = make_run(tmp_path / "healthy")
     assert content(healthy, lambda run: [])["healthy"] == "Nothing looks unhealthy."
