@@ -29,7 +29,6 @@ METHODS = {
     "dfad": "Data-free adversarial distillation",
     "random_noise": "Distillation on random noise (a control)",
 }
-WEIGHTS = {"start": "before training", "last": "last weights", "ema": "averaged weights"}
 
 Judge = Callable[[Run], Sequence[str] | None]
 """Sentences on what looks unhealthy; None where there is too little to judge by."""
@@ -93,7 +92,7 @@ def report_content(run: Run, judge: Judge | None = None) -> dict[str, Any]:
         "sheet": _embedded(_sheet(run, summary)),
         "examples": _embedded(_examples(run, summary)),
         "charts": _charts(run, summary) if lines else [],
-        "next": _next(run, summary, record),
+        "next": _next(run),
         "provenance": facts,
         "config": run.config_text,
         "problems": problems,
@@ -214,7 +213,7 @@ def _curves(records: Sequence[Mapping[str, Any]]) -> dict[str, Curve]:
     return {key: ([step for step, _ in pairs], [value for _, value in pairs]) for key, pairs in ordered.items()}
 
 
-def _next(run: Run, summary: Summary | None, record: Provenance | None) -> list[tuple[str, str]]:
+def _next(run: Run) -> list[tuple[str, str]]:
     folder = shlex.quote(str(run.path))
     config = f"{folder}/config.yaml"
     if run.network is None:
