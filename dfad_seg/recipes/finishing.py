@@ -253,6 +253,7 @@ def _add_agreement(finished: Finished) -> None:
     """How far the student predicts what its teacher does, on images that nobody trained on, and what that says."""
     config, info, dataset = finished.config, finished.info, finished.dataset
     teacher, student = finished.networks["teacher"], finished.networks["student"]
+    assert isinstance(teacher, Segmentor) and isinstance(student, Segmentor)
     batches: dict[str, Any] = {}
     if finished.generator is not None:
         batches["generated"] = list(held_out_images(finished.generator, config.image_size, seed=config.seed))
