@@ -69,18 +69,6 @@ def test_wrong_files_are_named(tmp_path, save, message):
     assert "a.png" in str(caught.value)
 
 
-def test_what_cannot_be_written_or_opened(tmp_path):
-    with pytest.raises(InputError, match="--save-coco"):
-        PredictionWriter(tmp_path, [0, 256], PALETTE[:2])
-    for name in ("../a", "/a", ""):
-        with pytest.raises(InputError, match="no path inside"):
-            PredictionWriter(tmp_path, [0], PALETTE[:1]).write(name, label_map(0))
-    with pytest.raises(InputError, match="no folder"):
-        PredictionFolder(tmp_path / "none", [0])
-    with pytest.raises(InputError, match="holds no PNG"):
-        PredictionFolder(tmp_path, [0])
-
-
 def write_coco(path, maps, ids=IDS):
     with coco_results_writer(path, ids) as write_one:
         for image, labels in maps.items():
@@ -158,8 +146,15 @@ def test_unknown_and_missing_images_and_other_files(tmp_path):
         (tmp_path / "x.json").write_text(text)
         with pytest.raises(InputError, match=message):
             CocoResults(tmp_path / "x.json", [0])
-    with pytest.raises(InputError, match="cannot read"):
-        CocoResults(tmp_path / "none.json", [0])
+    for wrong, message in (
+        (lambda: CocoResults(tmp_path / "none.json", [0]), "cannot read"),
+        (lambda: PredictionFolder(tmp_path / "none", [0]), "no folder"),
+        (lambda: PredictionFolder(tmp_path, [0]), "holds no PNG"),
+        (lambda: PredictionWriter(tmp_path, [0, 256], PALETTE[:2]), "--save-coco"),
+        (lambda: PredictionWriter(tmp_path, [0], PALETTE[:1]).write("../a", label_map(0)), "no path inside"),
+    ):
+        with pytest.raises(InputError, match=message):
+            wrong()
 
 
 def test_a_failed_evaluation_leaves_no_results_file(tmp_path):

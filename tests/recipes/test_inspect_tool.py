@@ -10,7 +10,6 @@ from conftest_pipeline import call_tool
 from torch import nn
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
-from dfad_seg.common.errors import InputError
 from dfad_seg.config import load_config
 from dfad_seg.recipes.inspect import describe, starting_config
 from dfad_seg.segmentors import compare, inspect_file
@@ -59,12 +58,10 @@ def test_grey_images_and_a_mask_and_what_smp_does_not_make(tmp_path):
 
 
 def test_other_origins(tmp_path):
-    torch.save(
-        lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=6).state_dict(), tmp_path / "t"
-    )
+    lraspp = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=6)
+    torch.save(lraspp.state_dict(), tmp_path / "t")
     found = inspect_file(tmp_path / "t")
-    assert found.exact and found.num_classes == 6
-    assert found.options["arch"] == "lraspp_mobilenet_v3_large"
+    assert found.exact and found.num_classes == 6 and found.options["arch"] == "lraspp_mobilenet_v3_large"
 
     state = {"backbone.conv1.weight": torch.rand(4, 3, 3, 3), "decode_head.conv_seg.weight": torch.rand(3, 4, 1, 1)}
     config = "data_preprocessor = dict(mean=[123.675, 116.28, 103.53], bgr_to_rgb=True)"
@@ -78,8 +75,6 @@ def test_other_origins(tmp_path):
     assert "encoder_checkpoint" in inspect_file(tmp_path / "encoder.pth").hints[0]
     torch.save({"mine.weight": torch.rand(2)}, tmp_path / "mine.pth")
     assert inspect_file(tmp_path / "mine.pth").source == "factory"
-    with pytest.raises(InputError, match="does not exist"):
-        inspect_file(tmp_path / "nowhere.pth")
 
 
 def test_programs_are_loaded_only_if_trusted(tmp_path, monkeypatch):

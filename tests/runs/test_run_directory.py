@@ -86,7 +86,6 @@ precision: auto
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (("", ""), None),
         (("cuda", "cpu"), None),
         (("elsewhere", "here"), None),
         (("moved.pt", "back.pt"), None),

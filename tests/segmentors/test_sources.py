@@ -97,11 +97,6 @@ def segmentor(classes):
 
 def fails():
     raise RuntimeError("no such weights")
-
-def nothing():
-    return None
-
-number = 3
 """
 
 
@@ -123,23 +118,16 @@ def test_factory(factory: str) -> None:
     assert built(torch.rand(1, 3, 5, 5)).shape == (1, 3, 5, 5)
     ready = build_segmentor("factory", num_classes=3, factory=f"{factory}:segmentor", kwargs={"classes": 3})
     assert ready.stride == 2 and not isinstance(ready.network, Segmentor)
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "says"),
-    [
-        ("{}:networks", {}, "Did you mean 'network'"),
-        ("no_such_module_here:f", {}, "cannot be imported"),
-        ("{}:fails", {}, "no such weights"),
-        ("{}:network", {"kwargs": {"classes": 3}, "no_mean": True}, "mean and std"),
-        ("{}:segmentor", {"kwargs": {"classes": 4}, "no_mean": True}, "4 classes"),
-        ("{}:segmentor", {"kwargs": {"classes": 3}}, "'mean' would be ignored"),
-    ],
-)
-def test_factory_errors(factory: str, name: str, options: dict[str, Any], says: str) -> None:
-    normalisation = {} if options.pop("no_mean", False) else PLAIN
-    with pytest.raises(InputError, match=says):
-        build_segmentor("factory", num_classes=3, factory=name.format(factory), **options, **normalisation)
+    for name, classes, more, says in (
+        (f"{factory}:networks", {}, PLAIN, "Did you mean 'network'"),
+        (f"{factory}:fails", {}, PLAIN, "no such weights"),
+        (f"{factory}:network", {"classes": 3}, {}, "mean and std"),
+        (f"{factory}:segmentor", {"classes": 4}, {}, "4 classes"),
+        (f"{factory}:segmentor", {"classes": 3}, PLAIN, "'mean' would be ignored"),
+        ("no_such_module_here:f", {}, PLAIN, "cannot be imported"),
+    ):
+        with pytest.raises(InputError, match=says):
+            build_segmentor("factory", num_classes=3, factory=name, kwargs=classes, **more)
 
 
 # ---- names ----
