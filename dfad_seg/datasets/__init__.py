@@ -7,7 +7,6 @@ in `DATASETS`, one test.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +23,13 @@ from dfad_seg.datasets.street_scenes import StreetScenes, draw_scene, write_stre
 from dfad_seg.datasets.transforms import EvalTransform, TrainingData, TrainTransform
 from dfad_seg.datasets.voc import Voc
 
-
-@dataclass(frozen=True)
-class DatasetKind(Kind[SegmentationDataset]):
-    """A type of data set: `build(options, split, transform=...)` opens one, `build.describe(options)` names classes."""
-
-    build: type[SegmentationDataset]
-
-
-DATASETS: dict[str, DatasetKind] = {
-    "camvid": DatasetKind(Located, CamVid),
-    "coco": DatasetKind(CocoOptions, Coco),
-    "folders": DatasetKind(FoldersOptions, Folders),
-    "nyuv2": DatasetKind(Located, NyuV2),
-    "street_scenes": DatasetKind(Located, StreetScenes),
-    "voc": DatasetKind(Located, Voc),
+DATASETS: dict[str, Kind[SegmentationDataset]] = {
+    "camvid": Kind(Located, CamVid),
+    "coco": Kind(CocoOptions, Coco),
+    "folders": Kind(FoldersOptions, Folders),
+    "nyuv2": Kind(Located, NyuV2),
+    "street_scenes": Kind(Located, StreetScenes),
+    "voc": Kind(Located, Voc),
 }
 
 
@@ -55,5 +46,6 @@ def build_dataset(
 
 def chosen_kind(type: str, root: str | Path, options: Mapping[str, Any]) -> tuple[type[SegmentationDataset], Any]:
     """The class of a type of data set, and its checked options."""
-    kind: DatasetKind = choose(DATASETS, type, "data set type")
-    return kind.build, validated(kind.options, {**options, "root": str(root)}, f"data set type {type}")
+    kind: Kind[Any] = choose(DATASETS, type, "data set type")
+    build: Any = kind.build
+    return build, validated(kind.options, {**options, "root": str(root)}, f"data set type {type}")

@@ -123,7 +123,8 @@ def meta_info(config: Config) -> MetaInfo:
     """Classes, palette and ignored label of the experiment; numbered classes where no data set names them."""
     if config.dataset is None:
         return numbered_classes(config.num_classes or 0)
-    info = DATASETS[config.dataset.name].build.describe(config.dataset.options)
+    kind: Any = DATASETS[config.dataset.name].build  # a class
+    info: MetaInfo = kind.describe(config.dataset.options)
     if config.num_classes not in (None, info.num_classes):
         raise InputError(
             f"num_classes is {config.num_classes}, but {config.dataset.name} has {info.num_classes} classes. "

@@ -19,7 +19,7 @@ from dfad_seg.common.reading import open_zip, read_json
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.segmentors.containers import find_state_dict
 from dfad_seg.segmentors.contract import IMAGENET_MEAN, IMAGENET_STD, SIGMOID
-from dfad_seg.segmentors.inspection_smp import Inspected, fits, in_channels, inspect_smp, unusual
+from dfad_seg.segmentors.inspection_smp import GUESSED, Inspected, fits, in_channels, inspect_smp, unusual
 from dfad_seg.segmentors.mmseg_files import recorded_classes
 from dfad_seg.segmentors.saved import FORMAT, read_segmentor_file
 from dfad_seg.segmentors.settling import smooth_noise
@@ -59,7 +59,7 @@ def _inspect_folder(path: Path) -> Inspected:
         found = Inspected(f"a folder of smp: {printable(config['_model_class'])}", "smp")
         classes = 2 if config.get("classes") == 1 else config.get("classes")
         found.options = unusual(config.get("in_channels"), config.get("classes"))
-        found.hints.append("mean and std are a guess: ImageNet's, as smp's encoders have; give your own if they differ")
+        found.hints.append(GUESSED)
     elif "model_type" in config:
         found = Inspected(f"a folder of transformers: {printable(config['model_type'])}", "transformers")
         classes = len(config["id2label"]) if isinstance(config.get("id2label"), dict) else None
@@ -231,9 +231,7 @@ def _torchvision(state: Mapping[str, Tensor]) -> Inspected:
     ]
     if found.candidates:
         found.options, found.exact = dict(found.candidates[0]), True
-        found.hints.append(
-            "mean and std are a guess: ImageNet's, as torchvision's own weights have; give your own if they differ"
-        )
+        found.hints.append(GUESSED)
     else:
         found.hints.append("arch is a guess that does not fit exactly: give what it was built with")
     return found

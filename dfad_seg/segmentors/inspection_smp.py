@@ -49,6 +49,9 @@ _UNSEEN: dict[str, dict[str, list[Any]]] = {
 }
 
 
+GUESSED = "mean and std are a guess: ImageNet's, as encoders mostly have; give your own if they differ"
+
+
 @dataclass
 class Inspected:
     """What a file looks like.
@@ -106,7 +109,7 @@ def inspect_smp(state: Mapping[str, Tensor]) -> Inspected:
             "arch and encoder_name are placeholders: no usual combination fits; give what it was built with"
         )
     elif "mean" not in contract:
-        found.hints.append("mean and std are a guess: ImageNet's, as smp's encoders have; give your own if they differ")
+        found.hints.append(GUESSED)
     return found
 
 
