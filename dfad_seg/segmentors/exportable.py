@@ -85,32 +85,18 @@ def _at_least(side: Any, segmentor: Segmentor) -> Any:
     return side.clamp(min=segmentor.smallest) if isinstance(side, Tensor) else max(side, segmentor.smallest)
 
 
-class _ConstantPadding(nn.Module):
-    """A convolution behind zero padding that may differ between the sides."""
-
-    def __init__(self, convolution: nn.Conv2d, padding: tuple[int, ...]) -> None:
-        super().__init__()
-        self.convolution = convolution
-        self.padding = padding
-
-    def forward(self, x: Tensor) -> Tensor:
-        layer = self.convolution
-        padded = F.pad(x, self.padding)
-        return F.conv2d(padded, layer.weight, layer.bias, layer.stride, 0, layer.dilation, layer.groups)
-
-
 def _fix_same_padding(segmentor: Segmentor) -> None:
     from timm.layers import Conv2dSame  # takes seconds, and only a copy of a network comes here
 
     for name, layer in list(segmentor.network.named_modules()):
-        if not isinstance(layer, Conv2dSame):
-            continue
-        padding: list[int] = []
-        for kernel, step, dilation in zip(layer.kernel_size, layer.stride, layer.dilation, strict=True):
-            total = max((kernel - 1) * dilation + 1 - step, 0)
-            padding = [total // 2, total - total // 2, *padding]
-        parent, _, child = name.rpartition(".")
-        setattr(segmentor.network.get_submodule(parent), child, _ConstantPadding(layer, tuple(padding)))
+        if isinstance(layer, Conv2dSame):
+            padding: tuple[int, ...] = ()  # left, right, top, bottom
+            for kernel, step, dilation in zip(layer.kernel_size, layer.stride, layer.dilation, strict=True):
+                total = max((kernel - 1) * dilation + 1 - step, 0)
+                padding = (total // 2, total - total // 2, *padding)
+            layer.__class__ = nn.Conv2d  # type: ignore[assignment]
+            padded = nn.Sequential(nn.ConstantPad2d(padding, 0.0), layer)  # type: ignore[arg-type]
+            segmentor.network.set_submodule(name, padded)
 
 
 def is_opaque(segmentor: nn.Module) -> bool:
