@@ -54,7 +54,10 @@ def build_torchvision(chosen: TorchvisionOptions, *, num_classes: int) -> Networ
     if not chosen.aux_loss:
         module.unused_weights = ("aux_classifier.",)
     if chosen.in_channels not in (None, 3):
-        _take(module, chosen.in_channels)
+        first = next(layer for layer in module.modules() if isinstance(layer, nn.Conv2d))
+        first.in_channels = chosen.in_channels
+        first.weight = nn.Parameter(first.weight.new_empty(first.out_channels, chosen.in_channels, *first.kernel_size))
+        first.reset_parameters()
     if chosen.encoder_checkpoint is not None:
         load_encoder(module.backbone, chosen.encoder_checkpoint)
     return Network(module)
@@ -86,21 +89,6 @@ def deeplabv3_mobilenetv2(num_classes: int, *, output_stride: int = 16, backbone
             stride *= block.stride
     backbone = IntermediateLayerGetter(features, {str(len(features) - 1): "out"})
     return DeepLabV3(backbone, DeepLabHead(320, num_classes), None)
-
-
-def _take(network: nn.Module, channels: int) -> None:
-    """Another first convolution, for images of so many channels."""
-    name, old = next((name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d))
-    assert isinstance(old.padding, tuple)
-    made = nn.Conv2d(
-        channels,
-        old.out_channels,
-        (old.kernel_size[0], old.kernel_size[1]),
-        (old.stride[0], old.stride[1]),
-        (old.padding[0], old.padding[1]),
-        bias=old.bias is not None,
-    )
-    network.set_submodule(name, made)
 
 
 def _refuse(arch: str, **options: Any) -> None:
