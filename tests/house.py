@@ -136,6 +136,10 @@ BUDGETS: dict[str, tuple[int, Callable[[], int]]] = {
 }
 
 
+CEILINGS = {"lines of the library": 21_000, "lines of tests": 12_900}
+"""Where a budget is not met yet: what it may not exceed meanwhile. These numbers only fall."""
+
+
 def draw(path: Path) -> None:
     """The rooms, each above what it imports; `common`, which all import, is a floor and gets no arrows."""
     import matplotlib

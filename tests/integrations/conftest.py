@@ -55,17 +55,6 @@ train_pipeline = [
     dict(type="RandomCrop", crop_size=(32, 32)), dict(type="PackSegInputs"),
 ]
 test_pipeline = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
-tta_pipeline = [
-    dict(type="LoadImageFromFile"),
-    dict(
-        type="TestTimeAug",
-        transforms=[
-            [dict(type="Resize", scale_factor=r, keep_ratio=True) for r in (1.0, 1.5)],
-            [dict(type="RandomFlip", prob=p, direction="horizontal") for p in (0.0, 1.0)],
-            [dict(type="LoadAnnotations")], [dict(type="PackSegInputs")],
-        ],
-    ),
-]
 data = dict(
     type="BaseSegDataset", data_root="{root}", metainfo=metainfo, img_suffix=".png", seg_map_suffix=".png",
     data_prefix=dict(img_path="img_dir", seg_map_path="ann_dir"),
@@ -83,7 +72,6 @@ val_evaluator = dict(type="IoUMetric", iou_metrics=["mIoU"])
 test_evaluator = val_evaluator
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
-tta_model = dict(type="SegTTAModel")
 vis_backends = [dict(type="LocalVisBackend")]
 visualizer = dict(type="SegLocalVisualizer", vis_backends=vis_backends, name="visualizer")
 log_processor = dict(by_epoch=False)

@@ -12,17 +12,11 @@ from dfad_seg.segmentors import build_segmentor
 
 pytest.importorskip("mmseg.models", reason="MMSegmentation is not installed; make test-mmseg runs these tests")
 
-import pytest
-
 from dfad_seg.exporting import export  # noqa: E402
 
+SMALL = {"encoder_name": "tu-mobilenetv3_small_050", "encoder_depth": 3, "decoder_channels": [16, 8, 8]}
 STUDENTS = {
-    "smp": {
-        "arch": "Unet",
-        "encoder_name": "tu-mobilenetv3_small_050",
-        "encoder_depth": 3,
-        "decoder_channels": [16, 8, 8],
-    },
+    "smp": {"arch": "Unet", **SMALL},
     "torchvision": {"arch": "lraspp_mobilenet_v3_large", "mean": [0.4, 0.5, 0.6], "channel_order": "bgr"},
     "mmseg": {},
 }
