@@ -280,13 +280,6 @@ def _add_agreement(finished: Finished) -> None:
 
 def _add_sheet(finished: Finished) -> None:
     assert finished.generator is not None
-    seen = write_generator_sheet(
-        finished.path / "pictures" / "generator.png",
-        finished.generator,
-        finished.networks["teacher"],
-        size=finished.config.image_size,
-        seed=finished.config.seed,
-        classes=finished.info.classes,
-        palette=finished.info.palette,
-    )
+    file, config, teacher = finished.path / "pictures" / "generator.png", finished.config, finished.networks["teacher"]
+    seen = write_generator_sheet(file, finished.generator, teacher, config.image_size, config.seed, finished.info)
     update_summary(finished.path, seen=seen)

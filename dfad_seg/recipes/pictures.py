@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from dfad_seg.common.labels import labels_of
+from dfad_seg.datasets import MetaInfo
 from dfad_seg.distill import batch_norm_mode
 from dfad_seg.distill.seeds import iteration_rng
 from dfad_seg.evaluation import pictures
@@ -20,16 +20,10 @@ ROW = 6
 
 
 def write_generated(
-    path: Path,
-    images: Tensor,
-    teacher_labels: Tensor,
-    student_labels: Tensor,
-    *,
-    title: str,
-    classes: Sequence[str],
-    palette: pictures.Palette,
+    path: Path, images: Tensor, teacher_labels: Tensor, student_labels: Tensor, title: str, info: MetaInfo
 ) -> None:
     """Write a PNG of generated images (N, 3, H, W) in [0, 1] above both networks' predictions of them (N, H, W)."""
+    classes, palette = info.classes, info.palette
     same = ", ".join(f"{share:.0%}" for share in (teacher_labels == student_labels).flatten(1).float().mean(1))
     rows = {
         title: [pictures.as_picture(image.float()) for image in images],
@@ -48,14 +42,7 @@ def write_generated(
 
 
 def write_generator_sheet(
-    path: Path,
-    generator: ImageGenerator,
-    teacher: nn.Module,
-    *,
-    size: tuple[int, int],
-    seed: int,
-    classes: Sequence[str],
-    palette: pictures.Palette,
+    path: Path, generator: ImageGenerator, teacher: nn.Module, size: tuple[int, int], seed: int, info: MetaInfo
 ) -> dict[str, float | None]:
     """Draw, for each class, the generated image whose layout holds most of it, the layout, and the teacher's labels.
 
@@ -65,7 +52,7 @@ def write_generator_sheet(
     """
     if not isinstance(generator, LayoutGenerator):
         return {}
-    device = next(teacher.parameters()).device
+    device, classes, palette = next(teacher.parameters()).device, info.classes, info.palette
     rng = iteration_rng(seed, 0, 0, device, "preview")
     hits, asked = torch.zeros(len(classes)), torch.zeros(len(classes))
     best: dict[int, tuple[float, list]] = {}

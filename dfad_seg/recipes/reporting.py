@@ -91,9 +91,7 @@ def build_hooks(
         if run is not None:
             file = run.path / "pictures" / f"generated_{step:08d}.png"
             title = f"generated images after {step} iterations"
-            write_generated(
-                file, images, teacher_labels, student_labels, title=title, classes=info.classes, palette=info.palette
-            )
+            write_generated(file, images, teacher_labels, student_labels, title, info)
             run.log_picture("generated", step, file)
             if config.report == "full":
                 refresh_report(run.path)
