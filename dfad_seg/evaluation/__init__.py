@@ -7,5 +7,11 @@ from dfad_seg.evaluation.inference import predict
 from dfad_seg.evaluation.meters import Agreement, BoundaryIoU, ImageCounts, Meter, Predicted
 from dfad_seg.evaluation.metrics import SegmentationMetrics, metrics_from_confusion
 from dfad_seg.evaluation.options import EvaluationOptions, Inference
-from dfad_seg.evaluation.predictions import CocoResults, PredictionFolder, PredictionWriter, coco_results_writer
+from dfad_seg.evaluation.predictions import (
+    CocoResults,
+    PredictionFolder,
+    PredictionWriter,
+    Stored,
+    coco_results_writer,
+)
 from dfad_seg.evaluation.results import Comparison, Evaluation, align, percent

@@ -208,6 +208,9 @@ class CocoResults:
         return labels
 
 
+Stored = PredictionFolder | CocoResults
+
+
 def _extra(known: Collection[int | str], wanted: Sequence[int | str], where: Path) -> list[str]:
     """Which of the stored ones nobody wants; InputError if a wanted one is missing."""
     missing = [str(each) for each in wanted if each not in known]

@@ -26,6 +26,7 @@ from dfad_seg.evaluation import (
     Inference,
     Predicted,
     PredictionWriter,
+    Stored,
     coco_results_writer,
     evaluate_miou,
     miou_interval,
@@ -35,7 +36,6 @@ from dfad_seg.evaluation.pictures import write_comparison_picture
 from dfad_seg.recipes.build import evaluation_dataset, meta_info, to_layout
 from dfad_seg.recipes.device import evaluation_mode
 from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader, warn, warn_of_labels
-from dfad_seg.recipes.sources import Stored
 
 TEACHER = f"{STORED}:teacher"
 MOST_RESAMPLES = 1_000_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,16 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import SegmentationDataset, eval_loader
 from dfad_seg.datasets.check import label_warnings
-from dfad_seg.evaluation import EvaluationOptions
+from dfad_seg.evaluation import EvaluationOptions, Stored
 
 _PIXELS = 2**25  # that are read together, so that large images do not fill the memory by their number
-
-
-class Reader(Protocol):
-    """Stored label maps, such as a folder of PNGs or a file of COCO results."""
-
-    def read(self, name: str, image_id: int | str, size: tuple[int, int]) -> np.ndarray:
-        """The labels (H, W), uint8, of one image."""
 
 
 class EvaluationSamples(Dataset):
@@ -36,7 +29,7 @@ class EvaluationSamples(Dataset):
     """
 
     def __init__(
-        self, dataset: SegmentationDataset, stored: Mapping[str, Reader] | None = None, *, images: bool = True
+        self, dataset: SegmentationDataset, stored: Mapping[str, Stored] | None = None, *, images: bool = True
     ) -> None:
         self.dataset, self.stored, self.images = dataset, dict(stored or {}), images
         self._names, self._ids = dataset.names, dataset.ids

@@ -11,12 +11,10 @@ from dfad_seg.common.reading import file_hash
 from dfad_seg.common.values import Chosen
 from dfad_seg.config import Config
 from dfad_seg.datasets import MetaInfo
-from dfad_seg.evaluation import CocoResults, PredictionFolder
+from dfad_seg.evaluation import CocoResults, PredictionFolder, Stored
 from dfad_seg.recipes.build import build_network, check_classes, meta_info
 from dfad_seg.segmentors import WEIGHT_OPTIONS, Segmentor, count_parameters, read_file
 from dfad_seg.segmentors.sources import spec_runs_code
-
-Stored = PredictionFolder | CocoResults
 
 
 @dataclass

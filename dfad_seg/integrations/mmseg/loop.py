@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -149,7 +151,7 @@ class DataFreeLoop(BaseLoop):
 
     def _validate(self, kept: nn.Module) -> dict[str, float]:
         self.validating = True
-        with _Shown(self.student, kept):
+        with _shown(self.student, kept):
             self.runner.val_loop.run()
         self.validating = False
         return {}
@@ -179,20 +181,17 @@ class _NoData:
         return self.iterations
 
 
-class _Shown:
+@contextmanager
+def _shown(student: DataFreeStudent, kept: nn.Module) -> Iterator[None]:
     """The student to keep in the place of the trained one, and everything as it was afterwards."""
-
-    def __init__(self, student: DataFreeStudent, kept: nn.Module) -> None:
-        self.student, self.kept = student, kept
-
-    def __enter__(self) -> None:
-        self.modes = [(module, module.training) for module in self.student.modules()]
-        self.trained = {name: value.clone() for name, value in self.student.segmentor.state_dict().items()}
-        self.student.segmentor.load_state_dict(self.kept.state_dict())
-
-    def __exit__(self, *_: object) -> None:
-        self.student.segmentor.load_state_dict(self.trained)
-        for module, training in self.modes:
+    modes = [(module, module.training) for module in student.modules()]
+    trained = {name: value.clone() for name, value in student.segmentor.state_dict().items()}
+    student.segmentor.load_state_dict(kept.state_dict())
+    try:
+        yield
+    finally:
+        student.segmentor.load_state_dict(trained)
+        for module, training in modes:
             module.training = training
 
 
