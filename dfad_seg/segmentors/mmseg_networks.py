@@ -30,31 +30,20 @@ from dfad_seg.segmentors.mmseg_files import named_types, plain_classes
 _OWN = "mmseg::"
 
 
-def build(
-    *,
-    num_classes: int,
-    config: str | Path | None,
-    cfg_options: Mapping[str, Any] | None,
-    model: Mapping[str, Any] | None,
-) -> Network:
-    """What the source mmseg does."""
-    if (config is None) == (model is None):
-        raise InputError("segmentor source 'mmseg' needs the option 'config': the path of an MMSegmentation config.")
+def build(chosen: Any, *, num_classes: int) -> Network:
+    """What the source mmseg does with its `MmsegOptions`."""
     classes: list[str] | None = None
     palette: list[list[int]] | None = None
     what = "the stored model of MMSegmentation"
-    if config is not None:
-        found = read_config(config, cfg_options)
-        if "model" not in found:
-            raise InputError(f"the config {config} has no entry model. Give a config that describes a network.")
-        entry, what = plain_model(found.model), f"the model of the config {config}"
-        classes, palette = dataset_classes(found)
-    else:
-        assert model is not None
-        if cfg_options:
-            raise InputError("cfg_options change a config, and there is none: change the model's own entries.")
-        entry = plain_model(model)
+    if chosen.config is None:
+        entry = plain_model(chosen.model)
         _check_registered(entry)
+    else:
+        found = read_config(chosen.config, chosen.cfg_options)
+        if "model" not in found:
+            raise InputError(f"the config {chosen.config} has no entry model. Give one that describes a network.")
+        entry, what = plain_model(found.model), f"the model of the config {chosen.config}"
+        classes, palette = dataset_classes(found)
     built = build_model(entry, what)
     segmentor = as_segmentor(built)
     if segmentor.num_classes != num_classes:

@@ -28,15 +28,20 @@ class MmsegOptions(SourceOptions):
     model: dict[str, Any] | None = None
     """In place of a config, the `model` entry itself, as a saved network stores it."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.config is None) == (self.model is None):
+            raise ValueError("it needs the option 'config', the path of an MMSegmentation config")
+        if self.model is not None and self.cfg_options:
+            raise ValueError("cfg_options change a config, and there is none: change the model's own entries")
+
 
 def build_mmseg(chosen: MmsegOptions, *, num_classes: int) -> Network:
     """A network whose answer is that of `encode_decode`, with the normalisation and classes of its config."""
     require_mmseg()
     from dfad_seg.segmentors import mmseg_networks
 
-    return mmseg_networks.build(
-        num_classes=num_classes, config=chosen.config, cfg_options=chosen.cfg_options, model=chosen.model
-    )
+    return mmseg_networks.build(chosen, num_classes=num_classes)
 
 
 def require_mmseg() -> None:
