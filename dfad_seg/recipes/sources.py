@@ -8,12 +8,13 @@ from typing import Any
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.reading import file_hash
+from dfad_seg.common.tensors import read_tensors
 from dfad_seg.common.values import Chosen
 from dfad_seg.config import Config
 from dfad_seg.datasets import MetaInfo
 from dfad_seg.evaluation import CocoResults, PredictionFolder, Stored
 from dfad_seg.recipes.build import build_network, check_classes, meta_info
-from dfad_seg.segmentors import WEIGHT_OPTIONS, Segmentor, count_parameters, read_file
+from dfad_seg.segmentors import WEIGHT_OPTIONS, Segmentor, count_parameters
 from dfad_seg.segmentors.sources import spec_runs_code
 
 
@@ -115,7 +116,7 @@ def _spec_in(path: Path) -> dict[str, Any] | None:
     if path.suffix == ".safetensors" or not path.is_file():
         return None
     try:
-        content = read_file(path)
+        content = read_tensors(path)
     except InputError:
         return None  # whoever loads it says what is wrong
     return content if isinstance(content, dict) and isinstance(content.get("spec"), dict) else None

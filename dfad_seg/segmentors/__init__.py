@@ -1,6 +1,5 @@
 """Segmentation networks behind one contract, their sources, and their checkpoints."""
 
-from dfad_seg.common.tensors import read_tensors as read_file
 from dfad_seg.segmentors.base import Segmentor, freeze
 from dfad_seg.segmentors.containers import read_state_dict
 from dfad_seg.segmentors.convolutions import restore_convolutions

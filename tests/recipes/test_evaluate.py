@@ -71,7 +71,7 @@ def test_stored_predictions_give_the_same_counts_without_any_network(world, stor
     def refuse(*_, **__):
         raise AssertionError("a network was built or loaded")
 
-    for name in ("dfad_seg.recipes.sources.build_network", "dfad_seg.recipes.sources.read_file", "torch.load"):
+    for name in ("dfad_seg.recipes.sources.build_network", "dfad_seg.recipes.sources.read_tensors", "torch.load"):
         monkeypatch.setattr(name, refuse)
     for name, given in (("png", placed(world)), ("r.json", placed(world)), ("png", (world.paths["dfad"],))):
         split = () if given[0] == "--dataset" else ("--split", "test")
