@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.distill.game import Game
 from dfad_seg.distill.norm import batch_norm_mode
+from dfad_seg.distill.optimizers import build_optimizer
 from dfad_seg.distill.seeds import iteration_rng
 from dfad_seg.distill.steps import generator_step
 from dfad_seg.generators import ImageGenerator
@@ -20,27 +21,19 @@ WARMUP = 10
 
 
 def rehearse(
-    *,
     teacher: nn.Module,
     generator: ImageGenerator,
     objective: GeneratorObjective,
-    optimizer: Optimizer,
+    game: Game,
     iterations: int,
-    batch_size: int,
-    image_size: tuple[int, int],
-    seed: int,
-    clip_norm: float | None = None,
-    advance: Callable[[int, float], None] = lambda iteration, loss: None,
+    advance: Callable[[int, float], None],
 ) -> None:
     """Train a generator by the priors of its objective alone, in place; every process does the same.
 
     Args:
         teacher: frozen, on the device of the generator.
-        optimizer: over the generator's parameters; its rates rise in the first 10 iterations.
+        game: numbers; the learning rate of its generator rises in the first 10 iterations.
         advance: called after each iteration, with how many there were and the loss.
-
-    Raises:
-        InputError: the objective has no priors.
     """
     if not objective.priors:
         raise InputError(
@@ -50,16 +43,16 @@ def rehearse(
     device = next(teacher.parameters()).device
     alone = copy.copy(objective)
     alone.adversarial_weight = 0.0
-    rates = [group["lr"] for group in optimizer.param_groups]
+    optimizer = build_optimizer(game.generator_optimizer, generator)
     shares = objective.class_shares
     if shares is not None:
         generator.aim(shares.to(device).shares)
     generator.train()
     for iteration in range(iterations):
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * min(1.0, (iteration + 1) / WARMUP)
-        rng = iteration_rng(seed, 0, iteration, device, "rehearsal")
-        latents = generator.sample(batch_size, image_size, rng)
+        for group in optimizer.param_groups:
+            group["lr"] = game.generator_optimizer.options.lr * min(1.0, (iteration + 1) / WARMUP)
+        rng = iteration_rng(game.seed, 0, iteration, device, "rehearsal")
+        latents = generator.sample(game.batch_size, game.image_size, rng)
         moved = generator_step(
             generator=generator,
             student=teacher,  # which is not asked without an adversarial weight
@@ -67,7 +60,7 @@ def rehearse(
             latents=latents,
             optimizer=optimizer,
             objective=alone,
-            clip_norm=clip_norm,
+            clip_norm=game.clip_norm,
         )
         labels = moved.logits.argmax(dim=1)
         generator.observe(latents, labels)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.values import Chosen
 from dfad_seg.config import Config, GameConfig
-from dfad_seg.distill import Losses, build_optimizer
+from dfad_seg.distill import Losses
 from dfad_seg.distill.losses import LogitAdjustment
 from dfad_seg.distill.rehearsal import generated, rehearse
 from dfad_seg.generators import ImageGenerator
@@ -60,18 +60,7 @@ def cut_student(
         fast = optimize_for_distillation(
             teacher.to(device), config.image_size, trainable=False, fold_batch_norm=not losses.look_inside
         )
-        rehearse(
-            teacher=fast,
-            generator=generator.to(device),
-            objective=losses.objective,
-            optimizer=build_optimizer(config.generator_optimizer, generator),
-            iterations=options.rehearsal,
-            batch_size=config.batch_size,
-            image_size=config.image_size,
-            seed=config.seed,
-            clip_norm=config.clip_norm,
-            advance=_say,
-        )
+        rehearse(fast, generator.to(device), losses.objective, config, options.rehearsal, _say)
         sizes = {"batch_size": config.batch_size, "image_size": config.image_size}
         images = torch.cat([*generated(generator, options.images, **sizes, seed=config.seed)])  # type: ignore
     made = cut(teacher.to(device), options, config.image_size, images)
