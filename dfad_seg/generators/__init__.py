@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from dfad_seg.common.values import Kind, build_kind
-from dfad_seg.generators.base import ImageGenerator
+from dfad_seg.generators.base import ImageGenerator, NoiseGenerator
 from dfad_seg.generators.dcgan import DCGANGenerator, DCGANOptions
 from dfad_seg.generators.layout import LayoutGenerator, LayoutLatents, LayoutOptions
-from dfad_seg.generators.noise import NoiseGenerator
 
 GENERATORS: dict[str, Kind[ImageGenerator]] = {
     "dcgan": Kind(DCGANOptions, lambda options, classes, size, channels: DCGANGenerator(options, size, channels)),

@@ -1,4 +1,4 @@
-"""What every image generator is."""
+"""What every image generator is, and the control: noise, nothing to train."""
 
 from __future__ import annotations
 
@@ -44,3 +44,18 @@ def uniform(rng: torch.Generator, *shape: int) -> Tensor:
 def normal(rng: torch.Generator, *shape: int) -> Tensor:
     """A tensor from N(0, 1) on the rng's device."""
     return torch.randn(*shape, generator=rng, device=rng.device)
+
+
+class NoiseGenerator(ImageGenerator):
+    """Images whose pixels are independent and uniform in [0, 1]; the latents are the images themselves."""
+
+    def __init__(self, in_channels: int = 3) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+
+    def sample(self, batch: int, size: tuple[int, int], rng: torch.Generator) -> Tensor:
+        """Uniform images (batch, K, H, W) on the rng's device."""
+        return uniform(rng, batch, self.in_channels, *size)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return latents
