@@ -187,7 +187,7 @@ def check_coco(content):
     found = in_file(json.dumps(content).encode(), "x.json", read_coco)
     for image in [] if found is None else found.images:
         if image.size[0] * image.size[1] < 10**6:
-            labels = render(image, {number: 0 for number in found.categories}, uncovered=255, ignore=False)
+            labels = render(image, {number: 0 for number in found.categories}, uncovered=255)
             assert labels.shape == image.size
 
 
