@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +49,24 @@ def load_weights(segmentor: Segmentor, path: str | Path, key: str | None = None,
         if fits:
             break
     names, places = tried[-1 if fits else 0]
+    if not fits and _translated(segmentor.network, {names.prefix + k: v for k, v in places[0].state.items()}):
+        return
     place = choose_place(places, path, None)
     load_state(segmentor.network, place.state, path, num_classes=segmentor.out_channels, prefix=names.prefix)
     left_out = [*place.beside, *names.fitted(place.state)[1]]
     if left_out:
         warnings.warn(f"{path}: left out, as they are not the network's: {_some(left_out)}", stacklevel=2)
+
+
+def _translated(network: nn.Module, state: dict[str, Tensor]) -> bool:
+    """Whether the network's own loader took a state of older names, as smp's does."""
+    if type(network).load_state_dict is nn.Module.load_state_dict:
+        return False
+    with suppress(Exception):  # what does not fit is said by whoever asked
+        copy.deepcopy(network).load_state_dict(dict(state), strict=True)
+        network.load_state_dict(state, strict=True)
+        return True
+    return False
 
 
 def load_state(

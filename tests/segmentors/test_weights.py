@@ -135,6 +135,16 @@ def test_a_networks_own_name_may_look_like_a_wrapper(tmp_path: Path) -> None:
     assert state_hash(fresh) == state_hash(network)
 
 
+def test_names_that_smp_itself_translates(tmp_path: Path) -> None:
+    # smp 0.3 had no `.model` level in these encoders; smp's own loader still takes such files.
+    spec = {**SMP, "encoder_name": "tu-mobilenetv3_small_050", "num_classes": 3}
+    torch.manual_seed(0)
+    old = build_segmentor(**spec)
+    state = {key.replace("encoder.model.", "encoder."): v for key, v in old.network_state_dict().items()}
+    torch.save(state, tmp_path / "old.pt")
+    assert state_hash(build_segmentor(**spec, checkpoint=tmp_path / "old.pt")) == state_hash(old)
+
+
 # ---- refusals: one error, and nothing loaded ----
 
 
