@@ -8,6 +8,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.files import expanded
 from dfad_seg.common.reading import file_hash
 from dfad_seg.datasets.check import check_dataset
+
+MAX_MEMBERS = 1_000_000
+"""Files in an archive."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +112,31 @@ def download(url: str, target: Path, *, checksum: str | None = None) -> None:
         raise InputError(f"cannot download {shown}: {printable(error)}.") from None
 
 
+def _sizes(archive: Path) -> Iterator[int]:
+    """Bytes of the members, as an archive declares them; what unpacks it writes no more."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as opened:
+            yield from (member.file_size for member in opened.infolist())
+    else:
+        with tarfile.open(archive) as tar:
+            yield from (member.size for member in tar)
+
+
 def unpack(archive: Path, target: Path) -> None:
-    """Unpack a zip or tar file, compressed or not, into the folder `target`, and nowhere else."""
+    """Unpack a zip or tar file, compressed or not, into the folder `target`, and nowhere else.
+
+    Raises:
+        InputError: it is damaged, holds links out of it or devices, more than `MAX_MEMBERS` files, or more bytes than
+            the disk has free; found before anything is written.
+    """
+    target.mkdir(parents=True, exist_ok=True)
     try:
+        free, total = shutil.disk_usage(target).free, 0
+        for count, size in enumerate(_sizes(archive), start=1):
+            total += size
+            if count > MAX_MEMBERS or total > free:
+                limits = f"{MAX_MEMBERS} files, or than the {free >> 20} MiB that are free at {target.parent}"
+                raise InputError(f"{archive} would unpack to more than {limits}.")
         if zipfile.is_zipfile(archive):
             shutil.unpack_archive(archive, target, "zip")
         else:

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from PIL import Image
 
 from dfad_seg.cli import main
 from dfad_seg.common.errors import InputError
-from dfad_seg.datasets import CamVid
+from dfad_seg.datasets import CamVid, prepare
 from dfad_seg.datasets.prepare import download, prepare_dataset, unpack
 
 SPLIT_SIZES = CamVid.published
@@ -192,6 +193,27 @@ def test_nothing_is_written_outside(tmp_path: Path, name: str) -> None:
             unpack(tmp_path / "a.tar", tmp_path / "deep" / "tar")
     evil = [path for path in tmp_path.rglob("evil*") if not path.is_relative_to(tmp_path / "deep" / "tar")]
     assert evil == [] and not Path("/tmp/evil_of_a_test.png").exists()
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+@pytest.mark.parametrize("limit", ["files", "bytes"])
+def test_an_archive_larger_than_the_disk_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, limit: str
+) -> None:
+    path, files = tmp_path / f"a.{kind}", {"a.png": bytes(2**22), "b.png": bytes(2**22)}
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as opened:
+            for name, data in files.items():
+                opened.writestr(name, data)
+    else:
+        tar_of(path, files)
+    if limit == "files":
+        monkeypatch.setattr(prepare, "MAX_MEMBERS", 1)
+    else:
+        monkeypatch.setattr(prepare.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**22 + 1))
+    with pytest.raises(InputError, match="would unpack to more than"):
+        unpack(path, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE])
