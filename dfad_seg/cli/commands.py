@@ -20,14 +20,19 @@ from typing import Any
 
 from dfad_seg.cli.arguments import COMMANDS
 from dfad_seg.common.environment import good_neighbour
-from dfad_seg.common.errors import Diverged, InputError, Interrupted, Stopped, machine_fault, nearest, printable
+from dfad_seg.common.errors import (
+    EXIT_BAD_INPUT,
+    InputError,
+    Interrupted,
+    Stopped,
+    exit_code,
+    machine_fault,
+    nearest,
+    printable,
+)
 
 COMPUTING = {"train", "eval", "export", "inspect", "demo"}
 """Those that run networks."""
-
-EXIT_BAD_INPUT = 2
-EXIT_DIVERGED = 3
-EXIT_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None, *, program: str | None = None) -> int:
@@ -126,22 +131,19 @@ class Guard:
             atexit.register(_at_the_end)
 
     def _ending(self, error: BaseException | None) -> tuple[str | None, int]:
-        if isinstance(error, InputError):
-            return f"error: {error}", EXIT_BAD_INPUT
-        if isinstance(error, Diverged):
-            return f"error: {error}", EXIT_DIVERGED
-        if isinstance(error, Interrupted):
-            return str(error), 128 + error.signal_number
-        if isinstance(error, Stopped):
-            return f"stopped by {signal.Signals(error.args[0]).name}", 128 + error.args[0]
-        if isinstance(error, KeyboardInterrupt):
-            return "interrupted", EXIT_INTERRUPTED
+        code = None if error is None else exit_code(error)
+        if code is None:
+            return None, self.code
         if isinstance(error, MemoryError):
-            return "error: out of memory. Free some, or ask for less at once.", EXIT_BAD_INPUT
+            return "error: out of memory. Free some, or ask for less at once.", code
         if isinstance(error, OSError):
             place = f" ({printable(error.filename)})" if error.filename else ""
-            return f"error: {machine_fault(error) or f'{error.strerror or error}{place}.'}", EXIT_BAD_INPUT
-        return None, self.code
+            return f"error: {machine_fault(error) or f'{error.strerror or error}{place}.'}", code
+        if isinstance(error, Stopped):
+            return f"stopped by {signal.Signals(error.args[0]).name}", code
+        if isinstance(error, KeyboardInterrupt):
+            return "interrupted", code
+        return str(error) if isinstance(error, Interrupted) else f"error: {error}", code
 
 
 def _stop(number: int, frame: object) -> None:

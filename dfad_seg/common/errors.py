@@ -47,6 +47,20 @@ class Diverged(Exception):
         self.iteration = iteration
 
 
+EXIT_BAD_INPUT, EXIT_DIVERGED = 2, 3
+
+
+def exit_code(error: BaseException) -> int | None:
+    """How a command ends with an error; None for a fault of the program."""
+    if isinstance(error, Diverged):
+        return EXIT_DIVERGED
+    if isinstance(error, Interrupted):
+        return 128 + error.signal_number
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + (error.args[0] if isinstance(error, Stopped) else 2)
+    return EXIT_BAD_INPUT if isinstance(error, (InputError, MemoryError, OSError)) else None
+
+
 FILES_ADVICE = "Raise the limit (ulimit -n) or lower num_workers"
 _ADVICE = {
     errno.ENOSPC: "Free some space",

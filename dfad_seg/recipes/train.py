@@ -16,9 +16,10 @@ from dfad_seg.config import Config, dump_config, load_config
 from dfad_seg.distill import DataFree, Supervised, WithData, distil, train_with_data
 from dfad_seg.recipes.build import Experiment, build_evaluate, build_experiment, training_batches
 from dfad_seg.recipes.cutting import START_FILE, start_of
-from dfad_seg.recipes.device import explained, launched, say, torch_settings
+from dfad_seg.recipes.device import explained, say, torch_settings
 from dfad_seg.recipes.finishing import Finished, finish_report, refresh_report, start_report
 from dfad_seg.recipes.lengths import describe, with_minutes
+from dfad_seg.recipes.peers import together
 from dfad_seg.recipes.provenance import command_line, device_name, provenance, real_images
 from dfad_seg.recipes.reporting import StopSignals, build_hooks
 from dfad_seg.recipes.resuming import (
@@ -63,8 +64,8 @@ def train(
             `last_good_student.pt` (or `last_good_teacher.pt`).
     """
     work_dir, resume = _before_anything(config, Path(work_dir), resume)
-    with torch_settings(config), _faults(config, work_dir):
-        fabric = launched(config, decided=decided_precision(work_dir) if resume is not None else None)
+    decided = decided_precision(work_dir) if resume is not None else None
+    with torch_settings(config), together(config, decided) as fabric, _faults(config, work_dir):
         began = time.monotonic()
         experiment = build_experiment(config, fabric.device, start_of(work_dir, resume))
         teacher_sha256 = None if experiment.teacher is None else state_hash(experiment.teacher)

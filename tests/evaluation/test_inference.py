@@ -1,5 +1,8 @@
 """Inference modes against plain loops: windows, scales and flips."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -128,3 +131,24 @@ def test_decoded_bytes_give_the_numbers_of_floats_and_any_batching_those_of_one_
 def test_modes_that_make_no_sense_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Inference(**options)
+
+
+MEASURED = """
+import resource, torch
+from dfad_seg.evaluation import Inference
+from dfad_seg.evaluation.inference import predict
+network, images = torch.nn.Conv2d(3, 11, 3, padding=1), torch.zeros(1, 6000, 1000, 3, dtype=torch.uint8)
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+with torch.inference_mode():
+    predict(network, images[:, :200], (200, 1000), Inference(crop_size=(128, 256)))  # what the first call alone takes
+before = peak()
+for flip in (False, True):
+    with torch.inference_mode():
+        predict(network, images, (6000, 1000), Inference(crop_size=(128, 256), flip=flip))
+print(peak() - before)
+"""
+
+
+def test_sliding_windows_need_memory_for_a_row_of_them():
+    done = subprocess.run([sys.executable, "-c", MEASURED], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 0.5 * 11 * 6000 * 1000 * 4  # of the logits of the whole image

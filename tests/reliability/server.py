@@ -76,7 +76,7 @@ def end_as_command(argv, before=lambda: None):
         os._exit(code)
 
 
-def inject(kill_in_write=None, kill_at_rename=None, file_bytes=None, memory_bytes=None, open_files=None):
+def inject(kill_in_write=None, kill_at_rename=None, file_bytes=None, memory_bytes=None, open_files=None, ranks=None):
     """Prepare a fault of this process.
 
     Args:
@@ -85,7 +85,11 @@ def inject(kill_in_write=None, kill_at_rename=None, file_bytes=None, memory_byte
         file_bytes: the largest file that it may write.
         memory_bytes: how much more memory it may take.
         open_files: how many files it may have open.
+        ranks: (rank, port): which of the two processes of a run it is.
     """
+    if ranks is not None:
+        names = ("LOCAL_RANK", "MASTER_PORT", "MASTER_ADDR", "NODE_RANK", "WORLD_SIZE")
+        os.environ.update(zip(names, map(str, (*ranks, "127.0.0.1", 0, 2)), strict=True))
     import dfad_seg.common.files as files
 
     if kill_in_write is not None:

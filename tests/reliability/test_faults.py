@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -63,6 +64,27 @@ def test_interrupt_at_the_keyboard_is_heard_by_loaders_too_and_saves(server, tmp
     assert code == 130 and "can be resumed" in output and "Traceback" not in output, output
     (saved,) = checkpoints(run)
     assert 0 < read_checkpoint(saved)["iteration"] < 100_000 and not list(run.glob("*.pt"))
+
+
+@pytest.mark.parametrize("fault", ["killed", "a bad image"])
+def test_several_processes_end_together(server, tmp_path, tiny_scenes, fault):
+    """One message, one exit code, within seconds: whichever of them it was, and whatever the others wait for."""
+    data, run = shutil.copytree(tiny_scenes, tmp_path / "data"), tmp_path / "run"
+    if fault == "a bad image":
+        sorted((data / "val").iterdir())[1].write_bytes(b"none")  # which rank 1 reads
+    config = tiny_config(tmp_path, data, iterations=100_000)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    arguments = ["train", config, "--work-dir", run, "--devices", 2]
+    numbers = [server.start(*arguments, ranks=(rank, port)) for rank in range(2)]
+    deadline = time.monotonic() + 120
+    while fault == "killed" and not list(run.glob("checkpoints/*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if fault == "killed":
+        os.kill(numbers[1], signal.SIGKILL)
+    assert [server.wait(number) for number in numbers] == [2, -signal.SIGKILL if fault == "killed" else 2]
+    says = "ended without a message: it was killed" if fault == "killed" else "not a readable image file"
+    assert says in message(server.output.read_text())
 
 
 def test_a_folder_that_cannot_be_written(server, undisturbed):
