@@ -48,7 +48,6 @@ WRONG = [
     ({"teacher": {"arch": "Unet"}}, "teacher: source is missing"),
     ({"teacher": "t.pt"}, "teacher: a mapping with source and its options is needed, got 't.pt'"),
     ({"iterations": 0}, "iterations: input should be greater than 0, got 0"),
-    ({"image_size": [128, -1]}, r"image_size.1: input should be greater than 0, got -1"),
     ({"student_optimizer": {"type": "sgd"}}, "student_optimizer.lr: this key is needed"),
     ({"student_optimizer": {"type": "lion", "lr": 0.1}}, "student_optimizer: type 'lion' is unknown"),
     ({"student_optimizer": {"type": "sgd", "lr": float("nan")}}, "student_optimizer.lr"),
@@ -64,7 +63,6 @@ WRONG = [
     ({"evaluation": {"split": "val"}}, "evaluation needs dataset"),
     ({"temperature": 2}, "temperature has no effect without one of jensen_shannon, kl"),
     ({"temperature": 2, "adversarial_loss": {"kl": 1}, "adversarial_weight": 0}, "temperature has no effect"),
-    ({"interpolation": {"share": 0}}, "interpolation.share: input should be greater than 0"),
     ({"activation_boundary": 0.1, "simultaneous": True}, "activation_boundary cannot go with simultaneous"),
     ({"interpolation": {"share": 1}, "activation_boundary": 0.1}, "interpolation.share leaves none"),
     (
@@ -74,11 +72,9 @@ WRONG = [
     ({"replay": {"size": 64, "steps": 1, "final_steps": 9}}, "replay.final_steps needs a schedule that falls"),
     ({"replay": {"size": 2, "steps": 2}}, "replay.size: .* 2 cannot fill one"),
     ({"student_loss": {"mae": 0}}, "student_loss needs at least one discrepancy"),
-    ({"student_loss": {"mae": -1}}, "student_loss.mae: input should be greater than or equal to 0"),
     ({"student_loss": {"meu": 1}}, "unknown discrepancy 'meu'"),
     ({"method": "random_noise"}, "method random_noise does not use generator"),
     ({"method": "supervised", "generator": ...}, "dataset: this key is needed"),
-    ({"dataset": {"type": "folders", "root": "x"}}, "dataset.img_dir: this key is needed"),
     ({"dataset": {"type": "camvid", "root": "x", "classes": ["a"]}}, "dataset.classes: unknown key"),
 ]
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfad_seg.evaluation import Inference, evaluate_miou, predict
+from dfad_seg.evaluation import Inference, predict
 from dfad_seg.evaluation.inference import scores_of, slide
 
 
@@ -98,24 +98,6 @@ def test_scales_and_flips_average_the_softmax(crop, size):
     assert np.allclose(scores.numpy(), total / 6, atol=1e-6)
     assert torch.allclose(scores.sum(1), torch.ones(2, *size))
     assert np.array_equal(labels.numpy(), scores.argmax(1).numpy())
-
-
-def test_decoded_bytes_give_the_numbers_of_floats_and_any_batching_those_of_one_by_one():
-    rng = np.random.default_rng(0)
-    sizes = [(8, 9), (8, 9), (5, 12), (8, 9), (5, 12)]
-    files = [torch.from_numpy(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
-    masks = [torch.from_numpy(rng.choice([0, 1, 2, 3, 255], size)) for size in sizes]
-    for mode in (Inference(), Inference(crop_size=(4, 6)), Inference(scales=(0.5, 1.5), flip=True)):
-        floats = [(file.permute(2, 0, 1).float() / 255)[None] for file in files]
-        single = [{"image": image, "mask": mask[None]} for image, mask in zip(floats, masks, strict=True)]
-        together = [{"image": files, "mask": [mask.to(torch.uint8) for mask in masks]}]
-        network = Local().double()  # so that no rounding of a larger batch can decide
-
-        def exact(images, network=network):
-            return network(images.double()).float()
-
-        one, all_at_once = (evaluate_miou(exact, b, num_classes=4, inference=mode) for b in (single, together))
-        assert one == all_at_once
 
 
 @pytest.mark.parametrize(
