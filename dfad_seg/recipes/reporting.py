@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 from torch import Tensor
 
-from dfad_seg.common.errors import Stopped
+from dfad_seg.common.errors import InputError, Stopped
 from dfad_seg.common.progress import ProgressReport
 from dfad_seg.config import Config
 from dfad_seg.datasets import MetaInfo
 from dfad_seg.distill import Hooks
 from dfad_seg.distill.hooks import Evaluate
-from dfad_seg.recipes.finishing import refresh_report
+from dfad_seg.recipes.finishing import health_of, refresh_report
 from dfad_seg.recipes.pictures import write_generated
-from dfad_seg.runs import RunDirectory
+from dfad_seg.runs import Run, RunDirectory
 
 SHOWN = {
     "split/mIoU": "mIoU",
@@ -76,6 +78,7 @@ def build_hooks(
     `identity` goes into every checkpoint, see `resuming.identity_of`.
     """
     latest: dict[str, float] = {}
+    said: set[str] = set()
     split = f"{config.evaluation.split}/" if config.evaluation else "split/"
 
     def log(step: int, scalars: dict[str, float]) -> None:
@@ -99,6 +102,12 @@ def build_hooks(
     def save(step: int, state: dict) -> None:
         if run is not None:
             run.save_checkpoint(state | {"experiment": identity})
+            with suppress(InputError, OSError):  # a record that cannot be read ends no training
+                for sentence in health_of(Run(run.path)) or []:
+                    kind = re.sub(r"[\d.]+", "", sentence)
+                    if kind not in said:
+                        print(f"warning, iteration {step}: {sentence}", file=sys.stderr, flush=True)
+                    said.add(kind)
 
     def event(step: int, record: dict[str, Any]) -> None:
         if run is not None:

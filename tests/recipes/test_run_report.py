@@ -1,11 +1,14 @@
 """The report of a run that the training tool made, and what it may cost a run when something about it fails."""
 
+from types import SimpleNamespace
+
 import cv2
 import pytest
 from conftest_pipeline import call_tool, write
 
+from dfad_seg.common.progress import ProgressReport
 from dfad_seg.config import load_config
-from dfad_seg.recipes import evaluate, finishing
+from dfad_seg.recipes import evaluate, finishing, reporting
 from dfad_seg.recipes.finishing import best_and_worst, health_of
 from dfad_seg.runs import Run
 from dfad_seg.segmentors import count_parameters, load_segmentor
@@ -74,3 +77,17 @@ def test_best_and_worst_never_name_an_image_twice():
     for count in range(8):
         names = [name for _, name in best_and_worst(dict(list(scores.items())[:count]), 3)]
         assert len(names) == len(set(names)) == min(count, 6)
+
+
+def test_what_looks_unhealthy_is_said_once_while_it_trains(monkeypatch, tmp_path, capsys):
+    figures = iter(([], ["It is dead: 80.1 %."], ["It is dead: 79.5 %.", "It forgets."]))
+    monkeypatch.setattr(reporting, "Run", lambda path: path)
+    monkeypatch.setattr(reporting, "health_of", lambda run: next(figures))
+    config = SimpleNamespace(evaluation=None, log_every=1, save_every=1, report="short")
+    hooks = reporting.build_hooks(
+        config, run=SimpleNamespace(path=tmp_path, save_checkpoint=lambda state: None), identity="", evaluate=None,
+        progress=ProgressReport("", 3, enabled=False), stop_requested=reporting.StopSignals(), info=None,
+    )  # fmt: skip
+    for step in (1, 2, 3):
+        hooks.save(step, {})
+    assert capsys.readouterr().err == "warning, iteration 2: It is dead: 80.1 %.\nwarning, iteration 3: It forgets.\n"
