@@ -27,10 +27,12 @@ busy process a run is several times faster than with libgomp's own default."""
 
 
 def good_neighbour() -> None:
-    """Let waiting OpenMP threads go to sleep soon; before torch is imported, and unless the user has said otherwise.
+    """Let waiting OpenMP threads go to sleep soon, and torch's C++ parts leave errors to us, as they show their stack;
+    before torch is imported, and unless the user has said otherwise.
 
     Only libgomp, which torch's Linux builds bring along, knows the variable; other platforms' libraries are left alone.
     """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if "torch" in sys.modules or {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         return
     spec = find_spec("torch")
