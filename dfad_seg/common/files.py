@@ -93,7 +93,7 @@ def open_whole(path: str | Path) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     _check_kind(path, "", False, None)
-    with _parents(path):
+    with parents_made(path):
         # A short name: the file's own may be as long as names can be.
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:30]}.", suffix=TEMPORARY, dir=path.parent)
         try:
@@ -110,7 +110,7 @@ def open_whole(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _parents(path: Path) -> Iterator[None]:
+def parents_made(path: Path) -> Iterator[None]:
     """Make the folders above; on an error in the block, those that were made and are empty go again."""
     made = [folder for folder in path.parents if not folder.exists()]
     try:
@@ -155,7 +155,7 @@ def write_folder(path: str | Path, files: Mapping[str, bytes]) -> None:
     if others:
         raise InputError(f"{printable(path)} cannot be replaced: it holds {printable(others[0])}. Give a new folder.")
     with (
-        _parents(path),
+        parents_made(path),
         tempfile.TemporaryDirectory(prefix=f".{path.name[:30]}.", suffix=TEMPORARY, dir=path.parent) as temporary,
     ):
         new = Path(temporary) / "new"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfad_seg.common.errors import InputError, printable
-from dfad_seg.common.files import expanded
+from dfad_seg.common.files import expanded, parents_made
 from dfad_seg.common.reading import file_hash
 from dfad_seg.datasets.check import check_dataset
 
@@ -73,8 +73,7 @@ def prepare_dataset(
             return check_dataset(type, root, any_count=any_count)
         except InputError as error:
             raise InputError(f"{error} Nothing was changed: mend {root}, move it away, or choose another.") from None
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unpacked_", dir=root) as folder:
+    with parents_made(root / source.names[0]), tempfile.TemporaryDirectory(prefix=".unpacked_", dir=root) as folder:
         if archive is None:
             archive = Path(folder, "download")
             download(url or source.url, archive, checksum=md5 and f"md5:{md5}")

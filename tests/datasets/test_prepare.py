@@ -171,6 +171,9 @@ def test_damaged_archives_are_removed(server: Server, tmp_path: Path) -> None:
 
 def test_voc_is_unpacked_checked_and_kept(tmp_path: Path) -> None:
     md5 = tar_of(tmp_path / "voc.tar", voc_files())
+    with pytest.raises(InputError, match="is not the official archive"):
+        prepare_dataset("voc", tmp_path / "new" / "root", archive=tmp_path / "voc.tar")
+    assert [path.name for path in tmp_path.iterdir()] == ["voc.tar"]
     root, counts = tmp_path / "data", {"train": 2, "val": 1, "trainval": 3}
     assert prepare_dataset("voc", root, archive=tmp_path / "voc.tar", md5=md5, any_count=True) == counts
     assert [path.name for path in root.iterdir()] == ["VOCdevkit"] and (tmp_path / "voc.tar").exists()
