@@ -180,7 +180,8 @@ class Words:
         self.terminal = self if controls else Words(self._stream, controls=True)
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that cannot show a character shows another.
-            stream.reconfigure(errors="replace")
+            with suppress(OSError, ValueError):  # it empties its buffer first
+                stream.reconfigure(errors="replace")
 
     def write(self, text: str) -> int:
         self._try(self._stream.write, text if self._controls else _safe(text))

@@ -168,8 +168,8 @@ def write_folder(path: str | Path, files: Mapping[str, bytes]) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` as UTF-8, whole."""
-    write_whole(path, lambda handle: handle.write(text.encode()))
+    """Write `text` as UTF-8, whole; what UTF-8 cannot hold, as in odd file names, is escaped."""
+    write_whole(path, lambda handle: handle.write(text.encode(errors="backslashreplace")))
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -37,6 +37,7 @@ Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 """Of things that were counted: a float holds it."""
+Iterations = Annotated[int, Field(gt=0, le=5_000_000)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]

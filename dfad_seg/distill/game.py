@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from dfad_seg.common.values import (
     Chosen,
     Decay,
+    Iterations,
     NonNegative,
     Positive,
     Rate,
@@ -38,7 +39,7 @@ Numbers = TypeVar("Numbers", bound="Training")
 class Training:
     """What all methods share."""
 
-    iterations: Positive = 15_000
+    iterations: Iterations = 15_000
     """dfad, random_noise: each is `student_steps` student steps (and one generator step); else one step."""
     batch_size: Positive = 64
     """Images per step and process."""
@@ -127,7 +128,7 @@ class Replay:
 class DataFree(WithData):
     """Distillation on images that are made, whatever makes them: uniform noise is the control."""
 
-    student_steps: Positive = 5
+    student_steps: Iterations = 5
     """k, student steps on new images per iteration."""
     progressive_sizes: tuple[Size, ...] = ()
     """Sizes of generated images, one after the other in equal parts of the run, with about as many pixels per batch;

@@ -77,6 +77,7 @@ COMMANDS = [
     (("train", "GOOD", "--work-dir", "full"), ["is not empty", "--work-dir"]),
     ((*TRAIN, "--wrk"), ["--wrk"]),
     ((*TRAIN, "--devices", "0"), ["devices"]),
+    ((*TRAIN, "--cfg-options", "iterations=1000000000"), ["iterations", "5000000"]),
     ((*TRAIN, "--precision", "fp8"), ["precision"]),
     ((*TRAIN, "--cfg-options", "seed=[1"), ["--cfg-options", "YAML"]),
     ((*TRAIN, "--resume"), ["no run to resume"]),
