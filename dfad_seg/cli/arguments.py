@@ -40,9 +40,9 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
 
     examples:
       eval_miou.py config.yaml runs/a/student.pt --split test
-      eval_miou.py runs/a --split test --ci --teacher runs/teacher --out a.json
+      eval_miou.py runs/a --split test --ci --teacher runs/teacher --out a.json --out a.csv
       eval_miou.py runs/a --save-predictions out/pngs --save-coco out/results.json
-      eval_miou.py --dataset voc --dataset-root VOC2012 --predictions out/pngs
+      eval_miou.py --dataset voc --dataset-root VOC2012 --predictions out/pngs --subset cat,dog
       eval_miou.py --compare runs/a runs/b other=out/pngs --split test --out compared.json
 
     exit codes: 0 done; 2 bad input. All percentages come from one confusion matrix over the whole split;
@@ -73,13 +73,15 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
     add("--precision", choices=["auto", "fp32", "bf16", "fp16"], help="default auto: bf16 where it is faster here")
 
     add = parser.add_argument_group("more metrics").add_argument
+    add("--subset", metavar="A,B,...", help="mIoU of these classes as well")
     add("--boundary-iou", action="store_true", help="boundary IoU, 2 %% of the image's diagonal wide")
+    add("--ece", action="store_true", help="expected calibration error over pixels, 15 bins")
     add("--teacher", metavar="PATH", help="agreement with this network, run or predictions")
     bootstrap = "95 %% interval of mIoU: bootstrap over images (default N: 1000)"
     add("--ci", type=int, nargs="?", const=1000, default=0, metavar="N", help=bootstrap)
 
     add = parser.add_argument_group("output").add_argument
-    add("--out", action="append", default=[], metavar="FILE", help="JSON; may be repeated")
+    add("--out", action="append", default=[], metavar="FILE", help="JSON or, by its suffix, CSV; may be repeated")
     add("--save-predictions", metavar="DIR", help="index PNGs with palette, in the label files' coding")
     add("--save-coco", metavar="FILE", help="COCO results (JSON), compressed run lengths per image and class")
     add("--show-dir", metavar="DIR", help="a picture per image: image, truth, prediction, errors, legend")

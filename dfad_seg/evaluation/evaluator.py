@@ -13,8 +13,8 @@ from dfad_seg.common.errors import InputError
 from dfad_seg.common.modules import evaluating
 from dfad_seg.common.speed import denormals_as_zero
 from dfad_seg.evaluation.confusion import ConfusionMatrix
-from dfad_seg.evaluation.inference import predict
-from dfad_seg.evaluation.meters import Meter, Predicted
+from dfad_seg.evaluation.inference import predict, predict_with_confidence
+from dfad_seg.evaluation.meters import CalibrationError, Meter, Predicted
 from dfad_seg.evaluation.metrics import SegmentationMetrics, metrics_from_confusion
 from dfad_seg.evaluation.options import Inference
 
@@ -74,21 +74,26 @@ def evaluate_miou(
     device = torch.device(device) if device is not None else _device_of(model)
     matrix = ConfusionMatrix(num_classes, ignore_index, device)
     network = None if model is None else _checked(model, num_classes, autocast)
+    calibration = any(isinstance(meter, CalibrationError) for meter in meters)
 
     with evaluating(model), denormals_as_zero(), torch.inference_mode():
         for batch in batches:
             predictions: dict[int, Tensor] = {}
             known = batch.get("name", range(len(_entry(batch, "mask"))))
             for places, truth, images, stored in _equal_sizes(batch, device, needs_images=network is not None):
-                names = [str(known[place]) for place in places]
+                names, confidence = [str(known[place]) for place in places], None
                 if network is None:
                     labels = stored[STORED]
                 else:
                     assert images is not None
-                    labels = predict(network, images, (truth.shape[-2], truth.shape[-1]), inference, names=names)
+                    size = (truth.shape[-2], truth.shape[-1])
+                    if calibration:
+                        labels, confidence = predict_with_confidence(network, images, size, inference, names=names)
+                    else:
+                        labels = predict(network, images, size, inference, names=names)
                 matrix.update(labels, truth)
                 for meter in meters:
-                    meter.update(Predicted(names, labels, truth, images, stored))
+                    meter.update(Predicted(names, labels, truth, images, confidence, stored))
                 predictions |= zip(places, labels, strict=True)
             if on_batch is not None:
                 on_batch(batch, [predictions[place] for place in sorted(predictions)])

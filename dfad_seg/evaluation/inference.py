@@ -28,6 +28,20 @@ def predict(
     return _from_rows(network, images, size, mode, lambda scores: labels_of(scores, names))
 
 
+def predict_with_confidence(
+    network: Network, images: Tensor, size: tuple[int, int], mode: Inference, *, names: Sequence[str] | None = None
+) -> tuple[Tensor, Tensor]:
+    """The label maps as of `predict`, and each pixel's highest probability: float32 (N, *size)."""
+    confidences: list[Tensor] = []
+
+    def use(scores: Tensor) -> Tensor:
+        probabilities = scores if mode.averages else scores.float().softmax(dim=1)
+        confidences.append(probabilities.amax(dim=1))
+        return labels_of(scores, names)
+
+    return _from_rows(network, images, size, mode, use), torch.cat(confidences, dim=-2)
+
+
 def scores_of(network: Network, images: Tensor, size: tuple[int, int], mode: Inference) -> Tensor:
     """(N, C, *size): the logits, resized bilinearly; of several scales or flips the mean of each variant's softmax.
 
@@ -50,7 +64,7 @@ def _from_rows(
     done = []
     with mode.autocast(images.device):
         for row in zip(*(_variant(network, planes, size, mode, *variant) for variant in variants), strict=True):
-            if variants == [(1.0, False)]:
+            if not mode.averages:
                 scores = row[0]
             else:
                 scores = row[0].float().softmax(dim=1)

@@ -24,6 +24,7 @@ class Predicted:
     Attributes:
         labels, truth: integer (n, H, W).
         images: float (n, 3, h, w) or uint8 (n, h, w, 3); None where the prediction was read from files.
+        confidence: float32 (n, H, W), each pixel's highest probability, where a meter needs it.
         stored: label maps (n, H, W) that the data set delivers beside, by name.
     """
 
@@ -31,6 +32,7 @@ class Predicted:
     labels: Tensor
     truth: Tensor
     images: Tensor | None = None
+    confidence: Tensor | None = None
     stored: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -108,6 +110,31 @@ class BoundaryIoU:
         union = pairs.sum(dim=1) + pairs.sum(dim=0) - hits
         both = zip(hits.tolist()[: self.num_classes], union.tolist()[: self.num_classes], strict=True)
         return [h / u if u else float("nan") for h, u in both]
+
+
+class CalibrationError:
+    """Expected calibration error over pixels (Guo et al. 2017, eq. 3): Σ_b n_b / n · |accuracy_b − confidence_b|.
+
+    A pixel's confidence is its highest probability; bins have equal width, and a value on an edge belongs to the bin
+    above it. Ignored pixels do not count.
+    """
+
+    def __init__(self, ignore_index: int = 255, bins: int = 15) -> None:
+        self.ignore_index, self.bins = ignore_index, bins
+        self._gaps, self._pixels = torch.zeros(bins, dtype=torch.float64), 0
+
+    def update(self, seen: Predicted) -> None:
+        assert seen.confidence is not None
+        kept = seen.truth != self.ignore_index
+        confidence, right = seen.confidence[kept], (seen.labels == seen.truth)[kept]
+        place = (confidence * self.bins).long().clamp_(max=self.bins - 1)
+        gaps = torch.zeros(self.bins, dtype=torch.float64, device=place.device)
+        self._gaps += gaps.index_add_(0, place, right.double() - confidence).cpu()
+        self._pixels += len(place)
+
+    def compute(self) -> float:
+        """The error, a fraction in [0, 1]; nan without pixels."""
+        return float(self._gaps.abs().sum() / self._pixels)
 
 
 class Agreement:

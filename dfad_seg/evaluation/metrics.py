@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfad_seg.common.errors import InputError
+from dfad_seg.common.errors import InputError, choose
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,10 @@ class SegmentationMetrics:
         weighted = [iou * pixels for iou, pixels in zip(self.iou, self.support, strict=True) if pixels]
         return math.fsum(weighted) / sum(self.support)
 
+    def subset_miou(self, names: Sequence[str]) -> float:
+        """Mean IoU of the named classes only; nan when none of them occurs. Errors as of `labels_named`."""
+        return nanmean([self.iou[label] for label in labels_named(names, self.classes)])
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON-friendly dictionary; nan, which JSON does not know, becomes None."""
         totals = {name: getattr(self, name) for name in ("aAcc", "mIoU", "mAcc", "mDice", "fwIoU")}
@@ -64,6 +68,12 @@ class SegmentationMetrics:
             "support": list(self.support),
             "ignored": self.ignored,
         }
+
+
+def labels_named(names: Sequence[str], classes: Sequence[str]) -> list[int]:
+    """The labels of the named classes; InputError for a name that is none."""
+    labels = {name: label for label, name in enumerate(classes)}
+    return [choose(labels, name, "class") for name in names]
 
 
 def metrics_from_confusion(matrix: Tensor, classes: Sequence[str], *, ignored: int = 0) -> SegmentationMetrics:

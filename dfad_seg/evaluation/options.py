@@ -51,6 +51,11 @@ class Inference:
         assert self.crop_size is not None
         return self.crop_stride or (max(1, 2 * self.crop_size[0] // 3), max(1, 2 * self.crop_size[1] // 3))
 
+    @property
+    def averages(self) -> bool:
+        """Whether the softmax of variants is averaged; else the scores are the logits."""
+        return self.flip or self.scales != (1.0,)
+
     def autocast(self, device: torch.device) -> AbstractContextManager:
         """The context of each forward pass; `auto` is fp32 here, as only who starts an evaluation can choose."""
         kind = _TYPES[self.precision]

@@ -1,17 +1,18 @@
-"""What one evaluation found, as a value, a text and JSON; and several side by side."""
+"""What one evaluation found, as a value, a text, JSON and rows of a CSV; and several side by side."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from dfad_seg.evaluation.bootstrap import Difference, Interval, miou_difference
-from dfad_seg.evaluation.metrics import SegmentationMetrics, nanmean
+from dfad_seg.evaluation.metrics import SegmentationMetrics, labels_named, nanmean
 
+T = TypeVar("T")
 _FIRST = ("aAcc", "mIoU", "mAcc", "mDice", "fwIoU")
 
 
@@ -21,16 +22,21 @@ class Evaluation:
 
     Attributes:
         boundary_iou: of each class, or nan; None if it was not asked for, as the following.
+        calibration_error: expected calibration error.
         agreement: share of pixels with the teacher's label.
         class_agreement: of the teacher's pixels of each class, the share with the same label; or nan.
+        subset: classes that are averaged over beside all.
         counts: int64 (N, 3, C), see `resampled_miou`.
     """
 
     metrics: SegmentationMetrics
     boundary_iou: tuple[float, ...] | None = None
+    calibration_error: float | None = None
     agreement: float | None = None
     class_agreement: tuple[float, ...] | None = None
     interval: Interval | None = None
+    subset: tuple[str, ...] = ()
+    subset_interval: Interval | None = None
     counts: np.ndarray | None = None
     precision: str = "fp32"
 
@@ -41,37 +47,63 @@ class Evaluation:
 
     def summary(self) -> dict[str, float]:
         """The values that are not per class."""
-        values = {name: getattr(self.metrics, name) for name in _FIRST}
-        if self.boundary_iou is not None:
-            values["mean boundary IoU"] = nanmean(self.boundary_iou)
-        return values if self.agreement is None else values | {"agreement": self.agreement}
+        more = {
+            "subset mIoU": self.metrics.subset_miou(self.subset) if self.subset else None,
+            "mean boundary IoU": None if self.boundary_iou is None else nanmean(self.boundary_iou),
+            "ECE": self.calibration_error,
+            "agreement": self.agreement,
+        }
+        return {name: getattr(self.metrics, name) for name in _FIRST} | _present(more)
+
+    def per_class(self) -> Mapping[str, Sequence[float]]:
+        """The values of each class, without the support."""
+        values = {"IoU": self.metrics.iou, "Acc": self.metrics.acc, "Dice": self.metrics.dice}
+        return values | _present({"boundary IoU": self.boundary_iou, "agreement": self.class_agreement})
+
+    def intervals(self) -> dict[str, Interval]:
+        """Those that there are, by what they are of."""
+        return _present({"mIoU": self.interval, "subset mIoU": self.subset_interval})
 
     def report(self) -> str:
         """The per-class table in per cent, and the other values below it; no newline at the end."""
-        metrics = self.metrics
-        columns: dict[str, Sequence[float] | None] = {"IoU": metrics.iou, "Acc": metrics.acc, "Dice": metrics.dice}
-        columns |= {"boundary IoU": self.boundary_iou, "agreement": self.class_agreement}
-        shown = {name: values for name, values in columns.items() if values is not None}
+        metrics, shown = self.metrics, self.per_class()
         rows = [["class", *shown, "pixels"]]
         for label, name in enumerate(metrics.classes):
             rows.append([name, *(percent(values[label]) for values in shown.values()), f"{metrics.support[label]:,}"])
         values = {name: percent(value) for name, value in self.summary().items()}
         lines = [align(rows), "", "  ".join(f"{name}: {values[name]}" for name in _FIRST)]
         lines += [f"{name}: {value}" for name, value in values.items() if name not in _FIRST]
-        if (found := self.interval) is not None:
-            lines.append(f"mIoU, 95 % interval {_ends(found)} (bootstrap over images, n = {found.resamples})")
+        if self.subset:
+            lines.append(f"subset: {', '.join(self.subset)}")
+        for name, found in self.intervals().items():
+            lines.append(f"{name}, 95 % interval {_ends(found)} (bootstrap over images, n = {found.resamples})")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-friendly; nan becomes None."""
+        summary = self.summary()
         more: dict[str, Any] = {
-            "boundary_mIoU": self.summary().get("mean boundary IoU"),
+            "boundary_mIoU": summary.get("mean boundary IoU"),
             "boundary_IoU": self.boundary_iou,
+            "ECE": self.calibration_error,
             "agreement": self.agreement,
             "class_agreement": self.class_agreement,
-            "mIoU_interval": None if self.interval is None else asdict(self.interval),
+            "subset": self.subset or None,
+            "subset_mIoU": summary.get("subset mIoU"),
         }
-        return self.metrics.to_dict() | {key: _plain(value) for key, value in more.items() if value is not None}
+        more |= {f"{name.replace(' ', '_')}_interval": asdict(of) for name, of in self.intervals().items()}
+        return self.metrics.to_dict() | _plain(_present(more))
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One row per number: its metric, class ("" where it is of all) and value, None for nan."""
+        values = self.summary()
+        for name, of in self.intervals().items():
+            values |= {f"{name} low": of.low, f"{name} high": of.high}
+        rows = [{"metric": name, "class": "", "value": _plain(value)} for name, value in values.items()]
+        for name, column in {**self.per_class(), "pixels": self.metrics.support}.items():
+            for label, value in zip(self.metrics.classes, column, strict=True):
+                rows.append({"metric": name, "class": label, "value": _plain(value)})
+        return rows
 
 
 @dataclass(frozen=True)
@@ -80,7 +112,7 @@ class Comparison:
 
     Attributes:
         evaluations: name → evaluation.
-        differences: name → mIoU minus the first's, for all but the first.
+        differences: name → mIoU minus the first's, for all but the first; of the subset if there is one.
     """
 
     evaluations: Mapping[str, Evaluation]
@@ -90,15 +122,20 @@ class Comparison:
     def of(cls, evaluations: Mapping[str, Evaluation], resamples: int) -> Comparison:
         """Of evaluations that have their `counts`, of the same images."""
         first, *others = evaluations
-        counts: dict[str, Any] = {name: evaluation.counts for name, evaluation in evaluations.items()}
+        base, counts = evaluations[first], {}
+        labels = labels_named(base.subset or base.metrics.classes, base.metrics.classes)
+        for name, evaluation in evaluations.items():
+            assert evaluation.counts is not None
+            counts[name] = evaluation.counts[:, :, labels]
         return cls(evaluations, {name: miou_difference(counts[first], counts[name], resamples) for name in others})
 
     def report(self) -> str:
         """One table of the models, one of the classes' IoU with differences, in per cent."""
         base, first = next(iter(self.evaluations.items()))
-        rows = [["model", *first.summary(), "mIoU 95 %", "difference", "95 %", "p"]]
+        target = "subset mIoU" if first.subset else "mIoU"
+        rows = [["model", *first.summary(), f"{target} 95 %", "difference", "95 %", "p"]]
         for name, evaluation in self.evaluations.items():
-            interval, gap = evaluation.interval, self.differences.get(name)
+            interval, gap = evaluation.intervals().get(target), self.differences.get(name)
             row = [name, *map(percent, evaluation.summary().values()), "-" if interval is None else _ends(interval)]
             more = ["-", "-", "-"]
             if gap is not None:
@@ -111,7 +148,7 @@ class Comparison:
             classes.append([name, *map(percent, values.values()), *gaps])
         some = next(iter(self.differences.values())).interval
         note = (
-            f"difference: mIoU minus that of {base}; paired bootstrap over images, {some.resamples} resamples, "
+            f"difference: {target} minus that of {base}; paired bootstrap over images, {some.resamples} resamples, "
             f"seed {some.seed}; p two-sided, each comparison by itself"
         )
         return "\n\n".join([align(rows), align(classes), note])
@@ -122,6 +159,15 @@ class Comparison:
         for name, difference in self.differences.items():
             models[name]["difference"] = _plain(asdict(difference))
         return {"compared_with": next(iter(self.evaluations)), "models": models}
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Those of each model, and of its difference to the first."""
+        rows = [{"model": name, **row} for name, evaluation in self.evaluations.items() for row in evaluation.to_rows()]
+        for name, gap in self.differences.items():
+            values = {"difference": gap.value, "difference low": gap.interval.low, "difference high": gap.interval.high}
+            for metric, value in (values | {"p": gap.p_value}).items():
+                rows.append({"model": name, "metric": metric, "class": "", "value": _plain(value)})
+        return rows
 
 
 def percent(value: float, *, signed: bool = False) -> str:
@@ -146,6 +192,11 @@ def align(body: Sequence[Sequence[str]], summary: Sequence[Sequence[str]] = ()) 
 def _ends(interval: Interval, *, signed: bool = False) -> str:
     """`70.11 … 73.52`, in per cent."""
     return f"{percent(interval.low, signed=signed)} … {percent(interval.high, signed=signed)}"
+
+
+def _present(values: Mapping[str, T | None]) -> dict[str, T]:
+    """Those that are not None."""
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _plain(value: Any) -> Any:

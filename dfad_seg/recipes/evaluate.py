@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from dfad_seg.evaluation import (
     STORED,
     Agreement,
     BoundaryIoU,
+    CalibrationError,
     Evaluation,
     EvaluationOptions,
     ImageCounts,
@@ -29,6 +30,7 @@ from dfad_seg.evaluation import (
     Stored,
     coco_results_writer,
     evaluate_miou,
+    labels_named,
     miou_interval,
     predict,
 )
@@ -49,7 +51,9 @@ def evaluate(
     model: Callable[[Tensor], Tensor] | Stored,
     *,
     device: str = "auto",
+    subset: Sequence[str] = (),
     boundary: bool = False,
+    calibration: bool = False,
     teacher: nn.Module | Stored | None = None,
     resamples: int = 0,
     keep_counts: bool = False,
@@ -67,9 +71,11 @@ def evaluate(
             or a data set of `build_dataset`.
         model: images (N, 3, H, W) in [0, 1] → logits (N, C, H, W); or the predictions.
         device: auto, cpu or cuda.
+        subset: class names to average over beside all.
         boundary: boundary IoU.
+        calibration: expected calibration error; needs a network.
         teacher: a network, or its stored predictions, to measure the agreement with.
-        resamples: of the bootstrap interval; 0: none.
+        resamples: of the bootstrap intervals; 0: none.
         keep_counts: the counts of each image, for a comparison.
         show_dir: a folder for one picture per image: image, truth, prediction, errors.
         show_limit: pictures of that many images at most.
@@ -82,7 +88,8 @@ def evaluate(
         `.mIoU`, and all else that was asked for.
 
     Raises:
-        InputError: there is no data set, files of it are wrong, predictions do not fit it, or logits are not finite.
+        InputError: there is no data set, files of it are wrong, predictions do not fit it, logits are not finite, or
+            stored predictions are asked for what they cannot say.
     """
     settings = evaluation_options(data if isinstance(data, Config) else None, options)
     dataset = evaluation_dataset(data, settings) if isinstance(data, Config) else data
@@ -91,6 +98,9 @@ def evaluate(
     where = device_of(device)
     network = None if isinstance(model, Stored) else _placed(model, where)
     dataset.channels = getattr(network, "in_channels", dataset.channels)
+    if network is None and calibration:
+        raise InputError("the calibration error (ECE) needs probabilities, which stored predictions do not hold.")
+    labels = labels_named(subset, info.classes)
     if not 0 <= resamples <= MOST_RESAMPLES:
         raise InputError(f"a bootstrap of {resamples} resamples: 0 (none) to {MOST_RESAMPLES} are possible.")
     inference = settings if network is None else evaluation_mode(settings, where)
@@ -107,6 +117,7 @@ def evaluate(
     size = (info.num_classes, info.ignore_index)
     meters: dict[str, Any] = {
         "boundary": BoundaryIoU(*size) if boundary else None,
+        "calibration": CalibrationError(info.ignore_index) if calibration else None,
         "counts": ImageCounts(*size) if resamples or keep_counts else None,
         "agreement": None if teacher is None else Agreement(size[0], _labels_by(teacher, inference, where)),
     }
@@ -139,9 +150,12 @@ def evaluate(
     return Evaluation(
         metrics,
         boundary_iou=tuple(found["boundary"]) if boundary else None,
+        calibration_error=found.get("calibration"),
         agreement=agreement,
         class_agreement=None if by_class is None else tuple(by_class),
         interval=miou_interval(found["counts"], resamples) if resamples else None,
+        subset=tuple(subset),
+        subset_interval=miou_interval(found["counts"][:, :, labels], resamples) if resamples and subset else None,
         counts=found["counts"] if keep_counts else None,
         precision=inference.precision,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.files import check_target, write_json
+from dfad_seg.common.files import check_target, write_csv, write_json
 from dfad_seg.config import Config, apply_override, load_config, parse_config
 from dfad_seg.evaluation import Comparison, Evaluation, Inference
 from dfad_seg.evaluation.bootstrap import RESAMPLES
@@ -33,8 +33,10 @@ def evaluate_from_arguments(
     role: str | None,
     teacher: str | None,
     out: Sequence[str],
+    subset: str | None,
     ci: int,
     boundary_iou: bool,
+    ece: bool,
     save_predictions: str | None,
     save_coco: str | None,
     show_dir: str | None,
@@ -57,8 +59,8 @@ def evaluate_from_arguments(
     if compare and len(written) > len(out):
         raise InputError(f"--compare writes no predictions or pictures ({written[-1][0]}); evaluate each by itself.")
     for name, path in written:
-        if name == "--out" and Path(path).suffix.lower() != ".json":
-            raise InputError(f"--out {path}: results are written as JSON. Give a name that ends in .json.")
+        if name == "--out" and Path(path).suffix.lower() not in (".json", ".csv"):
+            raise InputError(f"--out {path}: results are JSON or CSV. Give a name that ends in .json or .csv.")
         check_target(path, name, folder=name in ("--save-predictions", "--show-dir"))
 
     named = _named(compare)
@@ -67,7 +69,11 @@ def evaluate_from_arguments(
     settings = evaluation_options(resolved, options)
     record: dict[str, Any] = {}
     wanted: dict[str, Any] = {key.name: getattr(settings, key.name) for key in fields(settings)}
-    wanted |= {"device": resolved.device, "boundary": boundary_iou, "resamples": ci}
+    wanted |= {"device": resolved.device, "boundary": boundary_iou, "calibration": ece, "resamples": ci}
+    if subset is not None:
+        wanted["subset"] = [name.strip() for name in subset.split(",") if name.strip()]
+        if not wanted["subset"]:
+            raise InputError(f"--subset '{subset}' names no class. Give names, separated by commas.")
     if teacher is not None:
         # Bare weights of a teacher belong to the teacher's section, if there is one.
         bare = resolved.teacher is not None and Path(teacher).is_file() and not teacher.endswith(".json")
@@ -98,7 +104,10 @@ def evaluate_from_arguments(
         "command": command_line(),
     }
     for path in out:
-        write_json(path, {**record, **result.to_dict()})
+        if Path(path).suffix.lower() == ".csv":
+            write_csv(path, result.to_rows())
+        else:
+            write_json(path, {**record, **result.to_dict()})
     as_the_run = all(options[key] is None for key in options if key not in ("split", "batch_size", "num_workers"))
     noted, scored = None, checkpoint or config
     if as_the_run and scored and not compare and predictions is None and dataset is None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import statistics
 from collections.abc import Sequence
@@ -11,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.files import check_target, write_json, write_text
+from dfad_seg.common.files import check_target, write_csv, write_json, write_text
 from dfad_seg.common.reading import read_json
 from dfad_seg.runs.charts import INK, LINES, new_figure, plain_label, svg
 from dfad_seg.runs.directory import experiment_values
@@ -118,14 +116,10 @@ def compare(
 def write_comparison(rows: Sequence[Row], folder: str | Path) -> list[Path]:
     """Write `comparison.md`, `.json`, `.csv` and the curve as `.svg` into a folder; returns the files."""
     folder = Path(folder)
-    table = io.StringIO()
-    writer = csv.DictWriter(table, list(asdict(rows[0])), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
     files = [folder / f"comparison.{kind}" for kind in ("md", "json", "csv", "svg")]
     write_text(files[0], markdown(rows))
     write_json(files[1], [asdict(row) for row in rows])
-    write_text(files[2], table.getvalue())
+    write_csv(files[2], [asdict(row) for row in rows])
     write_text(files[3], curve(rows))
     return files
 

@@ -1,4 +1,4 @@
-"""Meters against brute force and the published procedure."""
+"""Meters against brute force, the published procedure and torchmetrics."""
 
 import math
 
@@ -6,9 +6,18 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torchmetrics.classification import MulticlassCalibrationError
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.evaluation import Agreement, BoundaryIoU, ImageCounts, Predicted
+from dfad_seg.evaluation import (
+    Agreement,
+    BoundaryIoU,
+    CalibrationError,
+    ImageCounts,
+    Inference,
+    Predicted,
+    evaluate_miou,
+)
 
 
 def predicted(labels, truth, names=None):
@@ -47,6 +56,23 @@ def test_boundary_iou_of_each_class(size, ratio):
     expected = np.divide(hits, union, out=np.full(4, np.nan), where=union > 0)
     assert np.array_equal(meter.compute(), expected, equal_nan=True)
     assert math.isnan(meter.compute()[3])
+
+
+@pytest.mark.parametrize("mode", [Inference(), Inference(crop_size=(4, 5)), Inference(flip=True)])
+@pytest.mark.parametrize("sharpness", [0.3, 5])
+def test_calibration_error_is_that_of_torchmetrics(sharpness, mode):
+    rng = torch.Generator().manual_seed(0)
+    meter, reference = CalibrationError(), MulticlassCalibrationError(5, n_bins=15, norm="l1", ignore_index=255)
+    batches = []
+    for size in ((9, 11), (1, 1), (16, 16)):
+        images = torch.randn(2, 5, *size, generator=rng)
+        truth = torch.randint(0, 5, (2, *size), generator=rng)
+        truth[torch.rand(truth.shape, generator=rng) < 0.2] = 255
+        batches.append({"image": images, "mask": truth})
+        reference.update((sharpness * images).softmax(1), truth)
+    evaluate_miou(lambda images: sharpness * images, batches, num_classes=5, inference=mode, meters=[meter])
+    assert meter.compute() == pytest.approx(reference.compute().item(), abs=1e-6)
+    assert math.isnan(CalibrationError().compute())
 
 
 def test_agreement_with_a_teacher():

@@ -1,11 +1,13 @@
-"""What is printed and written: numbers by hand, and JSON that other programs read."""
+"""What is printed and written: numbers by hand, and JSON and CSV that other programs read."""
 
+import csv
 import json
 import math
 
 import pytest
 import torch
 
+from dfad_seg.common.files import write_csv
 from dfad_seg.evaluation import Comparison, Difference, Evaluation, Interval, metrics_from_confusion
 
 MATRIX = torch.tensor([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
@@ -14,10 +16,20 @@ INTERVAL = Interval(0.4, 0.7, 50)
 FULL = Evaluation(
     METRICS,
     boundary_iou=(0.5, 0.25, math.nan),
+    calibration_error=0.125,
     agreement=0.75,
     class_agreement=(1.0, 0.5, math.nan),
     interval=INTERVAL,
+    subset=("sky",),
+    subset_interval=Interval(0.3, 0.6, 50),
 )
+
+
+def read_back(tmp_path, result, *keys):
+    """The values of the written CSV, by what they are of."""
+    write_csv(tmp_path / "a.csv", result.to_rows())
+    with open(tmp_path / "a.csv", newline="", encoding="utf-8") as file:
+        return {tuple(row[key] for key in keys): row["value"] for row in csv.DictReader(file)}
 
 
 def test_dice_and_frequency_weighted_iou_by_hand():
@@ -35,19 +47,24 @@ def test_the_report_has_every_number():
     assert lines[0].split() == ["class", "IoU", "Acc", "Dice", "boundary", "IoU", "agreement", "pixels"]
     assert lines[2].split() == ["road", "66.67", "75.00", "80.00", "50.00", "100.00", "8"]
     assert "aAcc: 75.00  mIoU: 58.33  mAcc: 75.00  mDice: 73.33  fwIoU: 61.11" in text
-    for part in ("mean boundary IoU: 37.50", "agreement: 75.00"):
+    for part in ("subset mIoU: 50.00", "mean boundary IoU: 37.50", "ECE: 12.50", "agreement: 75.00", "subset: sky"):
         assert part in lines
     assert "mIoU, 95 % interval 40.00 … 70.00 (bootstrap over images, n = 50)" in lines
 
 
-def test_json_has_every_number():
+def test_json_and_csv_have_every_number(tmp_path):
     record = json.loads(json.dumps(FULL.to_dict(), allow_nan=False))
     assert record["IoU"] == [pytest.approx(6 / 9), 0.5, None] and record["mIoU"] == METRICS.mIoU
     assert record["boundary_IoU"] == [0.5, 0.25, None] and record["boundary_mIoU"] == 0.375
     assert record["mIoU_interval"]["high"] == 0.7 and record["class_agreement"] == [1.0, 0.5, None]
+    assert (record["subset"], record["subset_mIoU"], record["subset_mIoU_interval"]["low"]) == (["sky"], 0.5, 0.3)
+    rows = read_back(tmp_path, FULL, "metric", "class")
+    assert [float(rows[name, ""]) for name in ("mIoU", "fwIoU", "ECE")] == [METRICS.mIoU, METRICS.fwIoU, record["ECE"]]
+    assert float(rows["IoU", "road"]) == METRICS.iou[0] and rows["IoU", "tree"] == "" and rows["pixels", "road"] == "8"
+    assert (rows["mIoU low", ""], rows["subset mIoU high", ""]) == ("0.4", "0.6")
 
 
-def test_a_comparison():
+def test_a_comparison(tmp_path):
     other = metrics_from_confusion(torch.tensor([[7, 1, 0], [0, 4, 0], [0, 0, 0]]), METRICS.classes)
     change = Difference(other.mIoU - METRICS.mIoU, Interval(-0.01, 0.5, 50), 0.0625)
     comparison = Comparison({"old": Evaluation(METRICS, interval=INTERVAL), "new": Evaluation(other)}, {"new": change})
@@ -58,3 +75,6 @@ def test_a_comparison():
     record = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
     assert record["compared_with"] == "old" and list(record["models"]) == ["old", "new"]
     assert record["models"]["new"]["difference"]["p_value"] == 0.0625 and "difference" not in record["models"]["old"]
+    rows = read_back(tmp_path, comparison, "model", "metric", "class")
+    assert rows["new", "p", ""] == "0.0625" and rows["new", "difference low", ""] == "-0.01"
+    assert float(rows["old", "mIoU", ""]) == METRICS.mIoU and ("old", "p", "") not in rows

@@ -13,6 +13,14 @@ from dfad_seg.common.errors import InputError
 from dfad_seg.evaluation import ConfusionMatrix, metrics_from_confusion
 
 
+def test_subset_miou_by_hand():
+    metrics = metrics_from_confusion(torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), ["road", "car", "sky"])
+    assert metrics.subset_miou(["road"]) == 3 / 4 and metrics.subset_miou(["car", "sky"]) == 4 / 5
+    assert metrics.subset_miou(metrics.classes) == metrics.mIoU and np.isnan(metrics.subset_miou(["sky"]))
+    with pytest.raises(InputError, match="Did you mean 'road'"):
+        metrics.subset_miou(["raod"])
+
+
 def mmseg_arithmetic(prediction, target, num_classes, ignore_index=255):
     """What MMSegmentation's IoUMetric does: label histograms over the pixels that are not ignored."""
     keep = target != ignore_index

@@ -1,5 +1,6 @@
 """`dfad-seg eval` against numpy on the same predictions: checkpoints, stored predictions, modes, several models."""
 
+import csv
 import json
 import shutil
 import sys
@@ -95,10 +96,16 @@ def test_missing_and_extra_predictions(world, stored, tmp_path, capsys):
 
 
 def test_all_metrics_at_once(world, stored, tmp_path, capsys):
-    more = ("--ci", 30, "--boundary-iou", "--teacher", world.teacher.parent)
-    record = scored(tmp_path, world.teacher.parent, "--split", "test", *more)
+    more = ("--ci", 30, "--boundary-iou", "--ece", "--teacher", world.teacher.parent, "--subset", "road, sky")
+    record = scored(tmp_path, world.teacher.parent, "--split", "test", *more, "--out", tmp_path / "m.csv")
     assert record["mIoU"] == stored[1]["mIoU"] and record["agreement"] == 1.0
-    assert 0 <= record["boundary_mIoU"] <= 1
+    assert 0 <= record["boundary_mIoU"] <= 1 and 0 < record["ECE"] < 1
+    with open(tmp_path / "m.csv", newline="", encoding="utf-8") as file:
+        rows = {(row["metric"], row["class"]): row["value"] for row in csv.DictReader(file)}
+    assert float(rows["subset mIoU", ""]) == record["subset_mIoU"] and float(rows["ECE", ""]) == record["ECE"]
+    iou = dict(zip(record["classes"], record["IoU"], strict=True))
+    assert record["subset_mIoU"] == pytest.approx((iou["road"] + iou["sky"]) / 2)
+    assert record["subset_mIoU_interval"]["resamples"] == 30
     assert record["mIoU_interval"]["resamples"] == 30 and record["mIoU_interval"]["low"] <= record["mIoU"]
     assert "agreement" in capsys.readouterr().out
     # Stored predictions can have a teacher too, stored or not.
@@ -140,13 +147,14 @@ def test_several_models_side_by_side(world, stored, tmp_path, capsys):
     other = build_segmentor(num_classes=11, **STUDENT)
     save_segmentor(tmp_path / "other.pt", other, classes=StreetScenes.metainfo.classes)
     models = (world.teacher.parent, f"again={stored[0] / 'png'}", stored[0] / "r.json", tmp_path / "other.pt")
-    record = scored(tmp_path, "--compare", *models, "--split", "test", "--ci", 40)
+    record = scored(tmp_path, "--compare", *models, "--split", "test", "--ci", 40, "--subset", "road,sky")
     assert list(record["models"]) == ["teacher_run", "again", "r", "other"]
     for name in ("again", "r"):
         difference = record["models"][name]["difference"]
         assert (difference["value"], difference["p_value"]) == (0, 1)
     gap = record["models"]["other"]["difference"]
-    assert gap["value"] == pytest.approx(record["models"]["other"]["mIoU"] - stored[1]["mIoU"], abs=1e-12)
+    first, last = (record["models"][name]["subset_mIoU"] for name in ("teacher_run", "other"))
+    assert gap["value"] == pytest.approx(last - first, abs=1e-12)
     assert gap["interval"]["resamples"] == 40 and "paired bootstrap" in capsys.readouterr().out
 
 
