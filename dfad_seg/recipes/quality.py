@@ -73,10 +73,10 @@ class Unshifted(nn.Module):
         self.adjustment = LogitAdjustment(teacher.num_classes, strength).to(next(student.parameters()).device)
         for batch in batches:
             with torch.no_grad(), evaluating(teacher):
-                self.adjustment.observe(teacher.class_logits(teacher(batch["image"])))
+                self.adjustment.observe(teacher(batch["image"]))
 
     def forward(self, images: Tensor) -> Tensor:
-        adjusted: Tensor = self.adjustment(self.student.class_logits(self.student(images)))
+        adjusted: Tensor = self.adjustment(self.student(images))
         return adjusted
 
 

@@ -104,6 +104,14 @@ def test_a_category_0_and_one_named_background(
     assert (info.classes, info.file_ids) == (classes, ids)
 
 
+def test_256_annotations_of_one_image(tmp_path: Path) -> None:
+    """The areas of so many as one batch are too many for pycocotools."""
+    many = [annotation(i, 7, [SQUARE]) for i in range(1, 300)]
+    write_set(tmp_path, content(*many, annotation(300, 3, [SMALL])))
+    mask = masks_of(tmp_path)
+    assert mask[6, 6] == 1 and mask[3, 3] == 2 and mask[18, 28] == 0
+
+
 def test_what_usual_tools_write_is_read(tmp_path: Path) -> None:
     odd = content(
         annotation(1, 3.0, [SQUARE]) | {"image_id": 1.0, "iscrowd": None},

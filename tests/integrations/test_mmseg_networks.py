@@ -176,6 +176,9 @@ def test_a_mask_of_one_grey_channel_is_theirs(tiny_config, tmp_path):
     segmentor = build_segmentor("mmseg", num_classes=2, config=tiny_config, cfg_options=changes).eval()
     assert (segmentor.in_channels, segmentor.out_channels, segmentor.threshold) == (1, 1, 0.4)
     images = torch.rand(2, 1, 64, 96)
+    with torch.no_grad():  # half of the pixels are above the threshold
+        background, above = segmentor(images).unbind(1)
+        segmentor.network.model.decode_head.conv_seg.bias -= (above - background).median()
     samples = [SegDataSample(metainfo={"ori_shape": (64, 96), "img_shape": (64, 96)}) for _ in images]
     theirs = segmentor.network.model.test_step({"inputs": list(255 * images), "data_samples": samples})
     masks = torch.stack([sample.pred_sem_seg.data[0] for sample in theirs])

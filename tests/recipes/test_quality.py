@@ -51,7 +51,7 @@ def test_agreement_by_hand():
 class Colours(nn.Module):
     """Three classes whose logits are the image's channels, less what was learnt to lower."""
 
-    num_classes, class_logits = 3, staticmethod(lambda logits: logits)
+    num_classes = 3
 
     def __init__(self, lower=(0, 0, 0)):
         super().__init__()

@@ -11,12 +11,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import BaseLoop
 from mmseg.registry import HOOKS, LOOPS, OPTIM_WRAPPER_CONSTRUCTORS
-from torch import nn
+from torch import Tensor, nn
 
 from dfad_seg.common.errors import Diverged, InputError, Interrupted
 from dfad_seg.common.files import write_text
@@ -81,9 +82,11 @@ class DataFreeLoop(BaseLoop):
             evaluate=self._validate if runner.val_loop is not None else None,
             save=self._save,
             event=lambda done, record: runner.logger.warning(f"{record['event']}: {record['cause']}"),
+            preview=self._preview,
             stop_requested=self.signals,
             log_every=1,
             evaluate_every=val_interval,
+            preview_every=getattr(self.config, "preview_every", 0),
         )
         runner.register_hook(_GameState(self), priority="LOWEST")  # after whoever changes the state dict
 
@@ -167,6 +170,19 @@ class DataFreeLoop(BaseLoop):
     @master_only
     def _note(self, checkpoint: Path) -> None:
         write_text(checkpoint.parent / "last_checkpoint", str(checkpoint))
+
+    def _preview(self, done: int, images: Tensor, teacher_labels: Tensor, student_labels: Tensor) -> None:
+        random = np.random.default_rng(0).integers(0, 256, (self.student.num_classes, 3))
+        palette = random if self.student.segmentor.palette is None else self.student.segmentor.palette
+        colours = torch.as_tensor(np.asarray(palette), dtype=torch.uint8)
+        shown = images[:, :3] if images.shape[1] > 2 else images.mean(1, True).expand(-1, 3, -1, -1)
+        rows = [
+            (255 * shown).byte().permute(0, 2, 3, 1),
+            colours[teacher_labels.long()],
+            colours[student_labels.long()],
+        ]
+        picture = torch.cat([torch.cat([*row], dim=1) for row in rows])
+        self.runner.visualizer.add_image("generated", picture.numpy(), step=done)
 
 
 class _NoData:
