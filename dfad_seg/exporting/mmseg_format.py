@@ -177,8 +177,8 @@ def _check(segmentor: Segmentor, files: Mapping[str, bytes]) -> None:
     read = image.flip(0) if len(image) == 3 else image
     answer = theirs.test_step({"inputs": [read], "data_samples": [sample]})[0].seg_logits.data
     reference = exportable(segmentor, dynamic=False).segmentor
-    answer, expected = reference.class_logits(answer[None])[0], reference(image[None] / 255)[0]
-    if not float((answer - expected).abs().max()) <= 1e-4 * float(expected.abs().max().clamp_min(1e-12)):
+    difference = reference.class_logits(answer[None])[0] - reference(image[None] / 255)[0]
+    if not float(difference.abs().max()) <= 1e-4 * float(answer.abs().max().clamp_min(1e-12)):
         raise InputError("the exported network answers otherwise in MMSegmentation. Please report this.")
 
 
