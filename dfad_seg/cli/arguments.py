@@ -33,6 +33,8 @@ def train(parser: argparse.ArgumentParser) -> None:
     add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override config keys, e.g. seed=1")
     add("--minutes", type=float, metavar="N", help="data-free methods: the lengths that take about N minutes here")
     add("--dry-run", action="store_true", help="time three iterations; print config, parameters, FLOPs, minutes; stop")
+    add("--auto-batch", action="store_true", help="data-free methods: the largest batch_size that memory holds")
+    add("--profile", type=int, default=0, metavar="N", help="profile N iterations: a trace in profile.json")
 
 
 def evaluate(parser: argparse.ArgumentParser) -> None:

@@ -1,10 +1,14 @@
-"""What a run is and will take, measured on three iterations, and a run that is as long as one has time for."""
+"""What a run is and will take, measured on three iterations; a run as long as the time, a batch as large as memory."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import multiprocessing
 import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +18,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dfad_seg.common.errors import InputError, Interrupted
 from dfad_seg.common.values import plain
-from dfad_seg.config import Config, dump_config, parse_config
+from dfad_seg.config import Config, dump_config, load_config, parse_config
 from dfad_seg.distill import DataFree, Hooks, batch_norm_mode, distil
 from dfad_seg.recipes.build import build_experiment
 from dfad_seg.recipes.cutting import without_rehearsal
-from dfad_seg.recipes.device import launched, torch_settings
+from dfad_seg.recipes.device import launched, say, torch_settings
 from dfad_seg.recipes.provenance import student_steps
 from dfad_seg.recipes.transfer import transfer_images
 from dfad_seg.segmentors import count_flops, count_parameters
@@ -28,6 +32,7 @@ MORE = 2
 """Steps on remembered images beyond a config's own, to tell what one of them takes."""
 PASSES = 6
 """A cut by agreement passes each of its images forwards and backwards through the teacher about so often."""
+SHARE = 0.85  # of the free memory: the line through two peaks is not exact, and evaluation needs some
 
 
 class Probe(NamedTuple):
@@ -134,6 +139,57 @@ def _times(values: dict[str, Any], names: tuple[str, ...], factor: float) -> Non
     for name in names:
         if values.get(name):
             values[name] = max(1, round(values[name] * factor))
+
+
+def with_largest_batch(config: Config, begun: Path | None = None) -> Config:
+    """The config with the largest even `batch_size` that memory holds; that of the run in `begun`, if it goes on.
+
+    A line is drawn through the peaks of two batches. On a GPU the choice is tried, too, and lowered until it fits.
+    Raises InputError: not a data-free method; several processes, which would measure each other; nothing fits.
+    """
+    if begun is not None and (begun / "config.yaml").exists():
+        return _with_batch(config, load_config(begun / "config.yaml").batch_size)
+    if not isinstance(config, DataFree):
+        raise InputError(f"--auto-batch is for data-free methods, and method is {config.method}. Set batch_size.")
+    if config.devices * config.num_nodes > 1:
+        raise InputError("--auto-batch works with one process. Find the batch with --devices 1, then set batch_size.")
+    cuda = config.device != "cpu" and torch.cuda.is_available()
+    budget = SHARE * (torch.cuda.mem_get_info()[0] if cuda else free_memory())
+    generator: Any = getattr(config, "generator", None)
+    least = max(2, getattr(generator and generator.options, "sub_generators", 1))
+    first, second = peak_memory(config, least), peak_memory(config, least + 8)
+    room = f"{budget / 2**30:.1f} GiB"
+    if first is None or second is None or first > budget:
+        raise InputError(f"--auto-batch: batches of {least} and {least + 8} do not fit into {room}. Lower image_size.")
+    batch = int(least + (budget - first) / max(1.0, (second - first) / 8)) // 2 * 2
+    batch = max(least, batch if config.replay is None else min(batch, config.replay.size))  # more are not remembered
+    while cuda and batch > least + 8 and peak_memory(config, batch) is None:
+        batch = batch * 9 // 10 // 2 * 2
+    say(f"auto-batch: batch_size {batch}, for {room}")
+    return _with_batch(config, batch)
+
+
+def peak_memory(config: Config, batch: int) -> int | None:
+    """Bytes at the peak of the dry run with this batch, in a process of its own; None if they are not there."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(measured, _with_batch(config, batch), ITERATIONS).result().peak
+        except (BrokenProcessPool, torch.OutOfMemoryError):
+            return None
+
+
+def free_memory() -> int:
+    """Bytes that this machine, or the control group of this process, can still give."""
+    lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    with suppress(OSError, ValueError):  # no control group, or "max"
+        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text("utf-8")) for name in ("max", "current"))
+        return min(free, limit - used)
+    return free
+
+
+def _with_batch(config: Config, batch: int) -> Config:
+    return parse_config(plain(config) | {"batch_size": batch})
 
 
 def describe(config: Config) -> str:

@@ -6,12 +6,15 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.profiler import profile, schedule
 
 from dfad_seg.common.errors import InputError, Stopped
 from dfad_seg.common.progress import ProgressReport
@@ -31,6 +34,8 @@ SHOWN = {
     "train/replay_agreement": "replay agreement",
 }
 """In the line of progress."""
+WARM_UP = 2
+"""Iterations before the profiled ones: the first allocate memory and choose kernels."""
 
 
 class StopSignals:
@@ -69,6 +74,7 @@ def build_hooks(
     run: RunDirectory | None,
     identity: str,
     progress: ProgressReport,
+    advance: Callable[[int], None],
     evaluate: Evaluate | None,
     stop_requested: StopSignals,
     info: MetaInfo,
@@ -120,13 +126,39 @@ def build_hooks(
         save=save,
         event=event,
         preview=preview,
-        advance=progress.advance_to,
+        advance=advance,
         stop_requested=stop_requested,
         log_every=config.log_every,
         evaluate_every=0 if config.evaluation is None else config.evaluation.every,
         save_every=config.save_every,
         preview_every=getattr(config, "preview_every", 0),
     )
+
+
+@contextmanager
+def profiled(path: Path, iterations: int, advance: Callable[[int], None]) -> Iterator[Callable[[int], None]]:
+    """Records so many iterations after WARM_UP of them, 0 for none; gives an `advance` for `Hooks`.
+
+    Then a Chrome trace (ui.perfetto.dev) is in `path`, and the ten operators that took most time are printed.
+    """
+
+    def show(recorded: profile) -> None:
+        recorded.export_chrome_trace(str(path))
+        key = "self_device_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+        print(recorded.key_averages().table(sort_by=key, row_limit=10, max_name_column_width=50))
+        print(f"trace of {recorded.step_num - WARM_UP} iterations: {path}")
+
+    if not iterations:
+        yield advance
+        return
+    when = schedule(wait=0, warmup=WARM_UP, active=iterations, repeat=1)
+    with profile(schedule=when, on_trace_ready=show) as recorder:
+
+        def both(iteration: int) -> None:
+            advance(iteration)
+            recorder.step()
+
+        yield both
 
 
 def _with_class_name(name: str, classes: Sequence[str]) -> str:

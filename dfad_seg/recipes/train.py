@@ -18,10 +18,10 @@ from dfad_seg.recipes.build import Experiment, build_evaluate, build_experiment,
 from dfad_seg.recipes.cutting import START_FILE, start_of
 from dfad_seg.recipes.device import explained, say, torch_settings
 from dfad_seg.recipes.finishing import Finished, finish_report, refresh_report, start_report
-from dfad_seg.recipes.lengths import describe, with_minutes
+from dfad_seg.recipes.lengths import describe, with_largest_batch, with_minutes
 from dfad_seg.recipes.peers import together
 from dfad_seg.recipes.provenance import command_line, device_name, provenance, real_images
-from dfad_seg.recipes.reporting import StopSignals, build_hooks
+from dfad_seg.recipes.reporting import WARM_UP, StopSignals, build_hooks, profiled
 from dfad_seg.recipes.resuming import (
     check_begun_with,
     decided_precision,
@@ -45,6 +45,7 @@ def train(
     *,
     resume: str | Path | None = None,
     command: str = "",
+    profile: int = 0,
 ) -> Path:
     """Run one experiment in `work_dir` and return the path of the trained network's file.
 
@@ -54,6 +55,7 @@ def train(
         resume: None for a new run; `"latest"` for the newest checkpoint of `work_dir`; a checkpoint's path; or
             `"auto"` for the newest checkpoint if there is a run, and a new run if not.
         command: what to note in the provenance.
+        profile: iterations to profile; 0: none. The trace is `profile.json` in the run directory.
 
     Raises:
         InputError: anything wrong with config, files or folder. What can be known before training is found before
@@ -63,6 +65,8 @@ def train(
         Diverged: training went wrong; the last checkpoint is from before, and its network is in
             `last_good_student.pt` (or `last_good_teacher.pt`).
     """
+    if profile < 0 or (profile and config.iterations <= WARM_UP):
+        raise InputError(f"--profile {profile}: it begins after {WARM_UP} of {config.iterations} iterations.")
     work_dir, resume = _before_anything(config, Path(work_dir), resume)
     decided = decided_precision(work_dir) if resume is not None else None
     with torch_settings(config), together(config, decided) as fabric, _faults(config, work_dir):
@@ -92,12 +96,14 @@ def train(
             done = 0 if state is None else state["iteration"]
             title = f"{TITLES.get(config.method, 'distilling without data the')} {config.trained_role}"
             progress = ProgressReport(title, config.iterations, start=done, enabled=run is not None)
-            with progress, signals:
+            profiling = profiled(work_dir / "profile.json", 0 if run is None else profile, progress.advance_to)
+            with progress, signals, profiling as advance:
                 hooks = build_hooks(
                     config,
                     run=run,
                     identity=identity,
                     progress=progress,
+                    advance=advance,
                     evaluate=evaluate,
                     stop_requested=signals,
                     info=experiment.info,
@@ -138,6 +144,8 @@ def train_from_arguments(
     cfg_options: Sequence[str],
     minutes: float | None,
     dry_run: bool,
+    auto_batch: bool,
+    profile: int,
     **keys: Any,
 ) -> None:
     """`dfad-seg train`; `keys` are keys of the config, None where they are not given."""
@@ -145,13 +153,16 @@ def train_from_arguments(
     settings = load_config(config, [*cfg_options, *overrides])
     if settings.dataset is not None and settings.evaluation is None:
         say("note: dataset is given and evaluation is not, so nothing will be scored. Add evaluation: {split: val}.")
+    folder = Path(work_dir or f"runs/{Path(config).stem}")
+    if auto_batch:
+        settings = with_largest_batch(settings, folder if resume is not None else None)
     if minutes is not None:
         settings = with_minutes(settings, minutes)
         say(f"{minutes:g} minutes are about {settings.iterations} iterations here")
     if dry_run:
         print(describe(settings), end="")
     else:
-        path = train(settings, work_dir or f"runs/{Path(config).stem}", resume=resume, command=command_line())
+        path = train(settings, folder, resume=resume, command=command_line(), profile=profile)
         say(f"trained network: {path}")
 
 
@@ -203,6 +214,8 @@ def save_network(experiment: Experiment, path: Path, kept: nn.Module, extra: dic
 def _faults(config: Config, work_dir: Path) -> Any:
     height, width = config.image_size
     lower = "Lower batch_size or image_size"
+    if config.data_free:
+        lower += ", or find the batch with --auto-batch"
     lower += ": another experiment, for another --work-dir"
     then = f" What was saved in {work_dir} is whole: repeat the command, with --resume if there is a checkpoint."
     return explained(batch=f"batch_size {config.batch_size} at {height}x{width}", advice=lower, then=then)

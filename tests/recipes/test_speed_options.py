@@ -1,14 +1,13 @@
-"""precision: auto."""
+"""precision: auto, --auto-batch and --profile."""
 
 import json
 
 import pytest
 import torch
-import yaml
 from conftest_pipeline import call_tool, write
 
-from dfad_seg.config import parse_config
-from dfad_seg.recipes import device
+from dfad_seg.config import load_config, parse_config
+from dfad_seg.recipes import device, lengths
 from dfad_seg.recipes.device import resolve_precision
 
 SMP = {"source": "smp", "arch": "Unet", "encoder_name": "resnet18"}
@@ -30,13 +29,18 @@ def test_auto_takes_bf16_only_where_it_is_faster_and_says_so(monkeypatch, capsys
     assert resolved(monkeypatch, 0.5, cuda=True) == "bf16-mixed"
 
 
-def test_a_run_keeps_the_precision_that_it_began_with(world, tmp_path, monkeypatch):
-    values = {key: value for key, value in world.configs["random_noise"].items() if key != "evaluation"}
-    config = write(tmp_path / "auto.yaml", values | {"precision": "auto", "iterations": 1})
+def test_a_run_keeps_the_precision_and_the_batch_that_it_began_with(world, tmp_path, monkeypatch, capsys):
+    train = ["train", write(tmp_path / "auto.yaml", world.configs["dfad"] | {"precision": "auto"}), "--auto-batch"]
+    train += ["--work-dir", tmp_path / "run"]
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     monkeypatch.setattr(device, "bf16_gain", lambda: 9.0)
-    assert call_tool("train", config, "--work-dir", tmp_path / "run") == 0
+    monkeypatch.setattr(lengths, "peak_memory", lambda config, batch: (10 + batch) * 2**30)
+    monkeypatch.setattr(lengths, "free_memory", lambda: 20 * 2**30)
+    assert call_tool(*train, "--profile", "1") == 0
+    assert f"trace of 1 iterations: {tmp_path / 'run' / 'profile.json'}" in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "provenance.json").read_text())["precision"] == "bf16-mixed"
-    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["precision"] == "auto"
+    assert load_config(tmp_path / "run" / "config.yaml").batch_size == 6
+    assert "precision: auto\n" in (tmp_path / "run" / "config.yaml").read_text()
     monkeypatch.setattr(device, "bf16_gain", lambda: pytest.fail("measured again"))
-    assert call_tool("train", config, "--work-dir", tmp_path / "run", "--resume") == 0
+    monkeypatch.setattr(lengths, "peak_memory", lambda *_: pytest.fail("measured again"))
+    assert call_tool(*train, "--resume") == 0
