@@ -109,6 +109,7 @@ def evaluate_from_arguments(
         else:
             write_json(path, {**record, **result.to_dict()})
     as_the_run = all(options[key] is None for key in options if key not in ("split", "batch_size", "num_workers"))
+    as_the_run = as_the_run and (checkpoint is not None or role in (None, resolved.trained_role))
     noted, scored = None, checkpoint or config
     if as_the_run and scored and not compare and predictions is None and dataset is None:
         noted = note_evaluation(scored, one.metrics, split=settings.split, command=command_line())
@@ -171,7 +172,11 @@ def _source(
         return open_predictions(config, predictions)
     if checkpoint is None:
         assert config_path is not None
-        return open_source(config, config_path, **known)
+        if role is None or role == config.trained_role:
+            return open_source(config, config_path, **known)
+        if role == "student":
+            raise InputError(f"{config_path} trained a teacher and has no student. Leave --role out.")
+        return _own_teacher(config, {role: config_path}, known["trust"])
     # A placeholder section has no architecture to offer; the file must know its own.
     if role is not None or not Path(checkpoint).is_file() or config_path is None:
         return open_source(config, checkpoint, role=role, **known)
@@ -189,7 +194,7 @@ def _own_teacher(config: Config, named: dict[str, str], trust: bool) -> Source:
     theirs = None if file is None else load_config(file)
     section = None if theirs is None else theirs.teacher
     if theirs is None or section is None:
-        raise InputError("--compare RUN teacher: no run is named whose config has a teacher. Give its path instead.")
+        raise InputError("no run is named whose config has a teacher. Give the path of the teacher itself.")
     refuse_code(section, "teacher", trust=trust)
     return Source(Path(section.values().get("checkpoint", "")), build_teacher(theirs, meta_info(config)), "teacher")
 

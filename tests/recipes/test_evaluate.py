@@ -139,6 +139,8 @@ def test_training_evaluates_by_the_same_keys_and_a_run_is_compared_with_its_teac
     assert list(record["models"]) == ["run", "teacher"] and record["models"]["run"]["IoU"] == alone["IoU"]
     assert record["sources"]["teacher"]["checkpoint"] == str(world.teacher)
     assert record["models"]["teacher"]["mIoU"] == scored(tmp_path, run, world.teacher, "--role", "teacher")["mIoU"]
+    assert record["models"]["teacher"]["mIoU"] == scored(tmp_path, run, "--role", "teacher")["mIoU"]
+    assert record["models"]["run"]["mIoU"] == scored(tmp_path, run, "--role", "student")["mIoU"]
     assert call_tool("eval", "--compare", world.teacher.parent, "teacher") == 2
     assert "teacher: it has no checkpoint" in capsys.readouterr().err  # the run trained it
 
