@@ -79,11 +79,15 @@ def generated(agreement, support=(4, 3, 1)):
 
 def test_the_estimate_lies_between_what_was_measured(monkeypatch):
     monkeypatch.setattr(quality, "POINTS", ((0.2, 0.3), (0.4, 0.7), (0.5, 0.6), (0.8, 1.1)))
-    monkeypatch.setattr(quality, "HELD_OUT", ((0.3, 0.6), (0.8, 0.9)))  # 0.5 and 1 are expected
+    monkeypatch.setattr(
+        quality, "HELD_OUT", ((0.1, 0.9), (0.3, 0.6), (0.8, 0.9))
+    )  # no estimate, 0.5 and 1 are expected
+    monkeypatch.setattr(quality, "LEAST", 0.2)
     found = estimate(generated(0.3), cut=True)
     assert found.kept == pytest.approx(0.5)
     assert (found.low, found.high) == (pytest.approx(0.5 - 0.164), pytest.approx(0.5 + 0.164))
     assert estimate(generated(0.5), cut=True).kept == pytest.approx(0.7)
+    assert "below an agreement of 0.2" in estimate(generated(0.19), cut=True).reason
     assert "more than 0.80" in estimate(generated(0.9), cut=True).reason
     assert "too few classes" in estimate(generated(0.5, (8, 0, 0)), cut=True).reason
     assert "only students that were cut" in estimate(generated(0.5), cut=False).reason
@@ -92,7 +96,7 @@ def test_the_estimate_lies_between_what_was_measured(monkeypatch):
 def test_the_calibration_in_use():
     assert 0 < held_out_error() < 0.05
     assert [agreed for agreed, _ in POINTS] == sorted(agreed for agreed, _ in POINTS)
-    assert estimate(generated(0.05), cut=True).high < 0.5 < 0.9 < estimate(generated(0.65), cut=True).kept
+    assert estimate(generated(0.05), cut=True).kept is None and estimate(generated(0.65), cut=True).kept > 0.9
 
 
 @pytest.fixture(scope="module")

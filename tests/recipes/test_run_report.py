@@ -86,7 +86,8 @@ def test_what_looks_unhealthy_is_said_once_while_it_trains(monkeypatch, tmp_path
     config = SimpleNamespace(evaluation=None, log_every=1, save_every=1, report="short")
     hooks = reporting.build_hooks(
         config, run=SimpleNamespace(path=tmp_path, save_checkpoint=lambda state: None), identity="", evaluate=None,
-        progress=ProgressReport("", 3, enabled=False), stop_requested=reporting.StopSignals(), info=None,
+        progress=ProgressReport("", 3, enabled=False), advance=lambda step: None, info=None,
+        stop_requested=reporting.StopSignals(),
     )  # fmt: skip
     for step in (1, 2, 3):
         hooks.save(step, {})
