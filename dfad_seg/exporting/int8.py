@@ -64,7 +64,7 @@ def export_int8(onnx_file: Path, path: Path, images: Iterable[Tensor], *, segmen
         # Folds BatchNorm into convolutions and gives every tensor a shape; the symbolic way is for transformers.
         quant_pre_process(onnx_file, prepared, skip_symbolic_shape=True)
 
-        def quantise(batches: Iterable[Tensor], **nodes: list[str]) -> OnnxNetwork:
+        def quantise(batches: Iterable[Tensor], **nodes: list[str]) -> None:
             feed = ({"images": batch.detach().cpu().float().contiguous().numpy()} for batch in batches)
 
             class Reader(CalibrationDataReader):
@@ -83,18 +83,17 @@ def export_int8(onnx_file: Path, path: Path, images: Iterable[Tensor], *, segmen
                 weight_type=QuantType.QInt8,
                 **nodes,
             )
-            return OnnxNetwork(quantised)
 
-        def labels(network: OnnxNetwork) -> Tensor:
-            return labels_of(segmentor.class_logits(network(first)))
+        def labels(file: Path) -> Tensor:
+            return labels_of(segmentor.class_logits(OnnxNetwork(file)(first)))
 
-        expected = labels(OnnxNetwork(onnx_file))
+        expected = labels(onnx_file)
         layers = [node.name for node in onnx.load(str(prepared)).graph.node if node.op_type in OPERATORS]
         kept = []
         with ProgressReport("int8: what each layer alone changes", len(layers), unit="layer") as progress:
             for layer in layers:
-                changed = labels(quantise([first], nodes_to_quantize=[layer])) != expected
-                if changed.double().mean() > TOLERATED:
+                quantise([first], nodes_to_quantize=[layer])
+                if (labels(quantised) != expected).double().mean() > TOLERATED:
                     kept.append(layer)
                 progress.advance()
         quantise(counted(), nodes_to_exclude=kept)

@@ -105,15 +105,18 @@ def build_hooks(
             if config.report == "full":
                 refresh_report(run.path)
 
+    def warn(step: int, path: Path) -> None:
+        with suppress(InputError, OSError):  # neither a record that cannot be read nor a full terminal ends a training
+            for sentence in health_of(Run(path)) or []:
+                kind = re.sub(r"[\d.]+", "", sentence)
+                if kind not in said:
+                    print(f"warning, iteration {step}: {sentence}", file=sys.stderr, flush=True)
+                said.add(kind)
+
     def save(step: int, state: dict) -> None:
         if run is not None:
             run.save_checkpoint(state | {"experiment": identity})
-            with suppress(InputError, OSError):  # a record that cannot be read ends no training
-                for sentence in health_of(Run(run.path)) or []:
-                    kind = re.sub(r"[\d.]+", "", sentence)
-                    if kind not in said:
-                        print(f"warning, iteration {step}: {sentence}", file=sys.stderr, flush=True)
-                    said.add(kind)
+            warn(step, run.path)
 
     def event(step: int, record: dict[str, Any]) -> None:
         if run is not None:
