@@ -58,7 +58,8 @@ def table(name: str) -> str:
         lines.append(cells + [f"{row['method']}, {row['selected']}", f"`{row['command']}`"] * full)
     text = ["| " + " | ".join(cells) + " |" for cells in lines]
     places = "; ".join(sorted({row["device"] for row in chosen}))
-    return "\n".join([text[0], "|---|" + "---:|" * 6 + "---|---|" * full, *text[1:], "", f"Trained on {places}.", ""])
+    trained = [] if page == "../README.md" else ["", f"Trained on {places}."]
+    return "\n".join([text[0], "|---|" + "---:|" * 6 + "---|---|" * full, *text[1:], *trained, ""])
 
 
 def filled(page: str, text: str) -> str:

@@ -30,6 +30,12 @@ def anchors(page):
     return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}
 
 
+def test_files_that_the_architecture_names_are_there():
+    named = re.findall(r"`(\w+/[\w./]+\.(?:py|html))`", (REPOSITORY / "docs" / "architecture.md").read_text("utf-8"))
+    here = ("", "dfad_seg", "docs")
+    assert [name for name in named if not any((REPOSITORY / base / name).is_file() for base in here)] == []
+
+
 @pytest.mark.parametrize(("page", "target"), LINKS)
 def test_link(page, target):
     path, _, anchor = target.partition("#")
