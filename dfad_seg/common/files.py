@@ -22,7 +22,7 @@ TEMPORARY = ".tmp"
 """The end of a temporary name; it begins with a dot."""
 
 
-def check_target(path: str | Path, what: str = "", *, folder: bool = False, within: str | Path | None = None) -> None:
+def check_target(path: str | Path, what: str = "", *, folder: bool = False) -> None:
     """Find out before the work whether its result can be written; writes nothing.
 
     A link to a regular file of the same folder may be replaced, as a file; no other link is.
@@ -30,13 +30,12 @@ def check_target(path: str | Path, what: str = "", *, folder: bool = False, with
     Args:
         path: of the file, or with `folder` of the folder; it and its parents need not exist.
         what: names it in messages, such as `--out`.
-        within: a folder that no link on the way may lead out of.
 
     Raises:
         InputError: it exists and is no regular file (no folder), its name is too long, its parent is no folder, or
             cannot be written into; it begins with `what`.
     """
-    place = _check_kind(Path(path), what, folder, None if within is None else Path(within))
+    place = _check_kind(Path(path), what, folder)
     try:
         with tempfile.TemporaryFile(dir=place):
             pass
@@ -44,7 +43,7 @@ def check_target(path: str | Path, what: str = "", *, folder: bool = False, with
         raise InputError(f"{_begin(what)}cannot write into {printable(place)}: {error.strerror}.") from None
 
 
-def _check_kind(path: Path, what: str, folder: bool, within: Path | None) -> Path:
+def _check_kind(path: Path, what: str, folder: bool) -> Path:
     """The checks of `check_target` that cost nothing; returns the nearest parent that exists."""
     begin = f"{_begin(what)}{printable(path)}"
     try:
@@ -52,8 +51,6 @@ def _check_kind(path: Path, what: str, folder: bool, within: Path | None) -> Pat
         while not os.path.lexists(place):
             missing.append(place.name)
             place = place.parent
-        if within is not None and not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(within)):
-            raise InputError(f"{begin} leads out of {printable(within)}, by a link. Remove the link.")
         if missing or folder:
             if not place.is_dir():
                 raise InputError(f"{begin} cannot be written: {printable(place)} is no folder.")
@@ -94,7 +91,7 @@ def open_whole(path: str | Path) -> Iterator[IO[bytes]]:
         OSError: a fault of the machine, such as a full disk.
     """
     path = Path(path)
-    _check_kind(path, "", False, None)
+    _check_kind(path, "", False)
     with parents_made(path):
         # A short name: the file's own may be as long as names can be.
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:30]}.", suffix=TEMPORARY, dir=path.parent)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dfad_seg.common.errors import InputError
@@ -36,8 +37,8 @@ def train_loader(
     this row, the ranks in turn.  So a loader that starts at iteration k gives exactly what an uninterrupted
     one gives from there, whatever the number of workers, and within an epoch no two ranks see a sample.
 
-    Each batch: {"image": float32 (N, K, H, W), "mask": int64 (N, H, W), "name": list of N, "index": int64
-    (N,), "size": list of (H, W) of the files}.  The transform must give all samples one size (a crop does).
+    Each batch: {"image": float32 (N, K, H, W), "mask": int64 (N, H, W)} and lists of N: "name", "index", "size", the
+    (H, W) of the files.  The transform must give all samples one size (a crop does).
     """
     batches = _TrainBatches(len(dataset), batch_size, iterations, seed, start_iteration, rank, world_size)
     return _Loader(dataset, batch_sampler=batches, collate_fn=_collate_equal, **_workers(num_workers))
@@ -50,17 +51,15 @@ def eval_loader(
     num_workers: int = 2,
     rank: int = 0,
     world_size: int = 1,
-    collate: Callable[[list[dict[str, Any]]], dict[str, Any]] | None = None,
 ) -> DataLoader:
     """Every sample once, in order; rank `r` takes samples r, r + world_size, ...
 
-    Batches are as in `train_loader`, except that where the images of a batch differ in size, "image" and
-    "mask" are lists of (3, H, W) and (H, W) tensors.  The last batch may be smaller; none is padded.
-    `collate` makes batches of samples that hold something else.
+    Tensors of the samples are stacked where they have one shape; otherwise they stay a list, as all else.  The last
+    batch may be smaller; none is padded.
     """
     mine = list(range(rank, len(dataset), world_size))  # type: ignore[arg-type]
     batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
-    return _Loader(dataset, batch_sampler=batches, collate_fn=collate or _collate, **_workers(num_workers))
+    return _Loader(dataset, batch_sampler=batches, collate_fn=_collate, **_workers(num_workers))
 
 
 @dataclass
@@ -112,16 +111,12 @@ class _Loader(DataLoader):
 
 
 def _collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    images = [sample["image"] for sample in samples]
-    masks = [sample["mask"] for sample in samples]
-    same = len({image.shape for image in images}) == 1
-    return {
-        "image": torch.stack(images) if same else images,
-        "mask": torch.stack(masks) if same else masks,
-        "name": [sample["name"] for sample in samples],
-        "index": torch.tensor([sample["index"] for sample in samples]),
-        "size": [sample["size"] for sample in samples],
-    }
+    batch: dict[str, Any] = {}
+    for key, first in samples[0].items():
+        values = [sample[key] for sample in samples]
+        same = isinstance(first, Tensor) and len({value.shape for value in values}) == 1
+        batch[key] = torch.stack(values) if same else values
+    return batch
 
 
 def _collate_equal(samples: list[dict[str, Any]]) -> dict[str, Any]:

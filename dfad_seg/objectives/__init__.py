@@ -11,4 +11,4 @@ from dfad_seg.objectives.generator_objective import GeneratorObjective
 from dfad_seg.objectives.interpolation import Interpolation
 from dfad_seg.objectives.logit_adjustment import LogitAdjustment
 from dfad_seg.objectives.priors import PRIORS, BatchNormPrior, build_priors
-from dfad_seg.objectives.supervised import LabelLoss, focal_loss
+from dfad_seg.objectives.supervised import focal_loss

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch.nn.functional as F
 from torch import Tensor
-
-LabelLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 def focal_loss(logits: Tensor, labels: Tensor, *, gamma: float = 2.0, ignore_index: int = 255) -> Tensor:

@@ -89,20 +89,13 @@ def open_run(
 ) -> RunDirectory:
     """The run directory, new or taken up after the iteration of `state`; locked. What changed goes on record."""
     text = dump_config(config)
+    options: dict[str, Any] = {"keep_checkpoints": config.keep_checkpoints, "tensorboard": config.tensorboard}
     if not (resume and (work_dir / "config.yaml").exists()):
-        return RunDirectory.start(
-            work_dir, text, keep_checkpoints=config.keep_checkpoints, tensorboard=config.tensorboard, spent=spent
-        )
+        return RunDirectory.start(work_dir, text, spent=spent, **options)
     # Without a checkpoint the run had not come to its first one, and begins again.
     iteration = 0 if state is None else state["iteration"]
-    run = RunDirectory.resume(
-        work_dir,
-        text,
-        step=iteration,
-        keep_checkpoints=config.keep_checkpoints,
-        evaluation_pending=state is not None and bool(state.get("evaluation_pending")),
-        tensorboard=config.tensorboard,
-    )
+    pending = state is not None and bool(state.get("evaluation_pending"))
+    run = RunDirectory.resume(work_dir, text, step=iteration, evaluation_pending=pending, **options)
     before = Run(work_dir)
     record = before.provenance
     if record is not None:

@@ -93,19 +93,8 @@ def evaluation_loader(
     if workers < options.num_workers and rank == 0:
         few = f"{len(samples)} images make {workers} batches of {size}"
         warn(f"note: num_workers is {options.num_workers}, and {few}: {workers} are used.")
-    return eval_loader(
-        samples, batch_size=size, num_workers=workers, rank=rank, world_size=world_size, collate=_collate
-    )
+    return eval_loader(samples, batch_size=size, num_workers=workers, rank=rank, world_size=world_size)
 
 
 def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
-
-
-def _collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    batch: dict[str, Any] = {}
-    for key, first in samples[0].items():
-        values = [sample[key] for sample in samples]
-        same = isinstance(first, Tensor) and len({value.shape for value in values}) == 1
-        batch[key] = torch.stack(values) if same else values
-    return batch

@@ -47,7 +47,9 @@ class RunDirectory:
     Create it with `RunDirectory.start` or `RunDirectory.resume`.
     """
 
-    def __init__(self, path: Path, lock: RunLock, *, keep_checkpoints: int, step: int, tensorboard: bool) -> None:
+    def __init__(
+        self, path: Path, lock: RunLock, *, step: int = 0, keep_checkpoints: int = 2, tensorboard: bool = True
+    ) -> None:
         self.path = path
         self.keep_checkpoints = keep_checkpoints
         self._lock = lock
@@ -56,12 +58,11 @@ class RunDirectory:
         self._tensorboard = TensorBoard(path, step) if tensorboard else None
 
     @classmethod
-    def start(
-        cls, path: str | Path, config: str, *, keep_checkpoints: int = 2, tensorboard: bool = True, spent: float = 0.0
-    ) -> RunDirectory:
+    def start(cls, path: str | Path, config: str, *, spent: float = 0.0, **options: Any) -> RunDirectory:
         """A new run in an absent or empty folder, locked; raises InputError as `check_folder`.
 
-        Seconds that were spent on it already, such as by cutting its student, count as its own.
+        Seconds that were spent on it already, such as by cutting its student, count as its own. The options are
+        `keep_checkpoints` and `tensorboard`, as of a config.
         """
         path = Path(path)
         check_folder(path, config, resume=False)
@@ -71,7 +72,7 @@ class RunDirectory:
                 check_folder(path, config, resume=False)  # another run may have come and gone meanwhile
                 remove_temporaries(path)
                 write_text(path / "config.yaml", config)
-                run = cls(path, lock, keep_checkpoints=keep_checkpoints, step=0, tensorboard=tensorboard)
+                run = cls(path, lock, **options)
                 run._started -= spent
                 return run
         except BaseException:
@@ -81,19 +82,12 @@ class RunDirectory:
 
     @classmethod
     def resume(
-        cls,
-        path: str | Path,
-        config: str,
-        *,
-        step: int,
-        keep_checkpoints: int = 2,
-        evaluation_pending: bool = False,
-        tensorboard: bool = True,
+        cls, path: str | Path, config: str, *, step: int, evaluation_pending: bool = False, **options: Any
     ) -> RunDirectory:
         """An existing run, to go on after `step`, locked; `evaluation_pending`: with that step's evaluation.
 
         Later metrics and checkpoints are dropped, as they will be made again, and so is what a killed process left
-        half-written. Raises InputError as `check_folder` does.
+        half-written. Options and errors as of `start`.
         """
         path = Path(path)
         check_folder(path, config, resume=True)
@@ -101,7 +95,7 @@ class RunDirectory:
             for folder in (path, path / "checkpoints", path / "pictures"):
                 remove_temporaries(folder)
             _drop_after(path, step, evaluation_pending=evaluation_pending)
-            return cls(path, lock, keep_checkpoints=keep_checkpoints, step=step, tensorboard=tensorboard)
+            return cls(path, lock, step=step, **options)
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
         """Append one line to `metrics.jsonl` and the same scalars to TensorBoard; NaN becomes null."""

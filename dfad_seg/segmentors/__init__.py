@@ -1,7 +1,7 @@
 """Segmentation networks behind one contract, their sources, and their checkpoints."""
 
 from dfad_seg.segmentors.base import Segmentor, freeze
-from dfad_seg.segmentors.containers import read_state_dict
+from dfad_seg.segmentors.containers import find_state_dict
 from dfad_seg.segmentors.convolutions import restore_convolutions
 from dfad_seg.segmentors.cost import count_flops, count_parameters
 from dfad_seg.segmentors.cut import Cut, CutOptions, cut

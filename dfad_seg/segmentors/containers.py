@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from dfad_seg.common.errors import InputError, printable
-from dfad_seg.common.tensors import read_tensors
 
 # What wrapping modules put before every key: DistributedDataParallel, Lightning and others, Segmentor.
 _WRAPPERS = re.compile(r"((module|model|network)\.)*")
@@ -36,20 +35,16 @@ class Place(NamedTuple):
     """Names of the mapping's other tensors."""
 
 
-def read_state_dict(path: str | Path, key: str | None = None) -> dict[str, Tensor]:
-    """The weights in a checkpoint file by the network's own key names, as far as these are known without the network.
+def find_state_dict(content: Any, path: str | Path, key: str | None = None) -> dict[str, Tensor]:
+    """The weights in a checkpoint by the network's own key names, as far as these are known without the network.
 
     Args:
+        content: of the file, as `read_tensors` gives it; `path` is for messages.
         key: which weights of a file that has several, such as `model_ema`.
 
     Raises:
-        InputError: as `read_tensors`; no weights in the file, or several that `key` does not tell apart.
+        InputError: no weights in the file, or several that `key` does not tell apart.
     """
-    return find_state_dict(read_tensors(path), path, key)
-
-
-def find_state_dict(content: Any, path: str | Path, key: str | None = None) -> dict[str, Tensor]:
-    """As `read_state_dict`, for a file's content that was read already; `path` is for the message."""
     groups = _groups(content)
     places = []
     for name, group in groups.items():

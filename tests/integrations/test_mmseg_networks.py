@@ -10,13 +10,9 @@ import torch
 from PIL import Image
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.tensors import read_tensors
 from dfad_seg.exporting import export
-from dfad_seg.segmentors import (
-    build_segmentor,
-    load_segmentor,
-    read_state_dict,
-    save_segmentor,
-)
+from dfad_seg.segmentors import build_segmentor, find_state_dict, load_segmentor, save_segmentor
 
 
 @pytest.fixture
@@ -86,7 +82,7 @@ def test_nothing_is_downloaded_and_what_serves_training_alone_is_left_out(tiny_c
 def test_classes_and_colours(tiny_config, trained, tmp_path, helpers):
     assert build_segmentor("mmseg", num_classes=4, config=tiny_config).classes == tuple(helpers.classes)
     content = {
-        "state_dict": read_state_dict(trained),
+        "state_dict": find_state_dict(read_tensors(trained), trained),
         "meta": {"CLASSES": list("abcd"), "PALETTE": [[i] * 3 for i in range(4)]},
     }
     torch.save(content, tmp_path / "old.pth")

@@ -12,13 +12,13 @@ from PIL import Image
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.images import read_photo
-from dfad_seg.common.tensors import digest
+from dfad_seg.common.tensors import digest, read_tensors
 from dfad_seg.config import load_config
 from dfad_seg.recipes.sources import open_source
 from dfad_seg.runs import read_checkpoint
 from dfad_seg.runs.checkpoints import FORMAT as CHECKPOINT_FORMAT
 from dfad_seg.runs.checkpoints import VERSION as CHECKPOINT_VERSION
-from dfad_seg.segmentors import load_segmentor, read_state_dict
+from dfad_seg.segmentors import load_segmentor
 
 
 class Attack:
@@ -41,7 +41,7 @@ SPEC = {"format": "dfad_seg/segmentor", "version": 1, "classes": None, "palette"
 SPEC["sha256"] = digest({})
 
 
-@pytest.mark.parametrize("read", [read_checkpoint, read_state_dict, load_segmentor])
+@pytest.mark.parametrize("read", [read_checkpoint, read_tensors, load_segmentor])
 @pytest.mark.parametrize("form", ["bare pickle", "torch file", "resumable checkpoint", "its memory", "network file"])
 def test_a_pickle_with_code_is_refused(tmp_path, read, form):
     attack, path = Attack(tmp_path / "owned"), tmp_path / "file.pt"

@@ -11,7 +11,7 @@ import torch
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.tensors import read_tensors
-from dfad_seg.segmentors import build_segmentor, load_segmentor, read_state_dict, save_segmentor
+from dfad_seg.segmentors import build_segmentor, find_state_dict, load_segmentor, save_segmentor
 from dfad_seg.segmentors.mmseg_files import runs_code
 
 WEIGHTS = {"backbone.conv.weight": torch.arange(4.0), "decode_head.conv_seg.bias": torch.ones(2)}
@@ -49,7 +49,7 @@ def test_a_training_checkpoint_is_read_without_its_log(tmp_path, monkeypatch):
     path = training_checkpoint(tmp_path / "iter_10.pth", monkeypatch)
     with pytest.raises(Exception, match="weights_only|WeightsUnpickler"):
         torch.load(path, weights_only=True)
-    state = read_state_dict(path)
+    state = find_state_dict(read_tensors(path), path)
     assert all(torch.equal(state[key], value) for key, value in WEIGHTS.items()) and state.keys() == WEIGHTS.keys()
     buffer = read_tensors(path)["message_hub"]["log_scalars"]["train/loss"]
     assert type(buffer).__name__ == "Inert" and vars(buffer) == {}

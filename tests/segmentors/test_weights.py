@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.reading import file_hash
-from dfad_seg.common.tensors import digest
+from dfad_seg.common.tensors import digest, read_tensors
 from dfad_seg.segmentors import (
     Segmentor,
     build_segmentor,
+    find_state_dict,
     load_segmentor,
     load_weights,
     read_segmentor_file,
-    read_state_dict,
     save_segmentor,
     state_hash,
 )
@@ -178,11 +178,11 @@ def test_mismatches(segmentor: Segmentor, tmp_path: Path, change: Any, says: lis
 
 def test_other_things_than_checkpoints(tmp_path: Path, opaque: dict[str, Path]) -> None:
     with pytest.raises(InputError, match="source 'torchscript'"):
-        read_state_dict(opaque["script"])
+        read_tensors(opaque["script"])
     for content in ({"epoch": 3, "lr": 0.1}, [1, 2], torch.zeros(3), {}, {1: torch.zeros(1)}):
         torch.save(content, tmp_path / "other.pt")
         with pytest.raises(InputError, match="no state dict"):
-            read_state_dict(tmp_path / "other.pt")
+            find_state_dict(read_tensors(tmp_path / "other.pt"), tmp_path / "other.pt")
 
 
 # ---- the student file ----
@@ -210,7 +210,7 @@ def test_student_file_round_trip(tmp_path: Path) -> None:
     # The same file is a checkpoint for a segmentor built elsewhere, and for the plain network.
     load_weights(build_segmentor(**SMP, num_classes=3, **options), tmp_path / "student.pt")
     plain = copy.deepcopy(student.network)
-    plain.load_state_dict(read_state_dict(tmp_path / "student.pt"), strict=True)
+    plain.load_state_dict(find_state_dict(read_tensors(tmp_path / "student.pt"), "student.pt"), strict=True)
 
 
 def test_the_hash_is_of_names_types_shapes_and_bytes(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from mmengine.runner import BaseLoop
 from mmseg.registry import HOOKS, LOOPS, OPTIM_WRAPPER_CONSTRUCTORS
 from torch import Tensor, nn
 
-from dfad_seg.common.errors import Diverged, InputError, Interrupted
+from dfad_seg.common.errors import EXIT_DIVERGED, Diverged, InputError, Interrupted
 from dfad_seg.common.files import write_text
 from dfad_seg.distill import Hooks, distil
 from dfad_seg.distill.health import all_finite
@@ -32,7 +32,6 @@ from dfad_seg.segmentors import Segmentor, optimize_for_distillation
 
 STATE = "dfad_seg"
 """Where a checkpoint of the runner holds the state of the game."""
-EXIT_DIVERGED = 3
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
