@@ -8,16 +8,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from throughput import report
-from throughput.measure import flops_per_image, matmul_rate, peak_memory, resident_memory, time_steps
-from throughput.ours import ADDED, BF16, CHANGES, our_steps
+from throughput.measure import flops_per_image, matmul_rate, peak_memory, resident_memory, time_steps, warm_up
+from throughput.ours import ADDED, BF16, CHANGES, COMPILED, GRAPHED, our_steps
 from throughput.pairs import PAIRS
 from throughput.plain import plain_steps
 from throughput.recipe import recipe_iteration
@@ -39,13 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=3, metavar="N", help="timed steps of either kind per process")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument(
-        "--rows", action="store_true", help="also ours without each of its speed-ups in turn, and with torch.compile"
+        "--rows",
+        action="store_true",
+        help="also with torch.compile; on a CPU without each speed-up in turn, on a GPU with CUDA graphs",
     )
     parser.add_argument("--recipe", action="store_true", help="also an iteration of the recommended recipe")
     parser.add_argument(
         "--lock",
         metavar="FILE",
-        help="on a GPU: start all processes at once, and let those that name this file take turns",
+        help="on a GPU: start all processes at once, and let those that name this file measure in turns",
     )
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     parser.add_argument(
@@ -80,46 +81,39 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Times and memory of one variant, in this process: `plain`, or `ours` with the speed-ups after `-` left out."""
-    device = torch.device(arguments.device)
-    size = (arguments.size, arguments.size)
-    with turn(arguments.lock):
-        return time_variant(variant, arguments, size, device)
-
-
-@contextmanager
-def turn(lock: str | None) -> Iterator[None]:
-    """Alone among the processes that name this file."""
-    with open(lock or os.devnull, "w") as file:
-        if lock:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def time_variant(
-    variant: str, arguments: argparse.Namespace, size: tuple[int, int], device: torch.device
-) -> dict[str, Any]:
-    if variant.startswith("recipe"):
-        return recipe_iteration(arguments.batch, size, device, bf16=variant.endswith(BF16), iterations=arguments.steps)
-    if variant == "plain":
-        steps = plain_steps(arguments.pair, arguments.batch, size, device)
-    else:
-        off = frozenset(name for name in variant.split("-")[1:])
-        steps = our_steps(arguments.pair, arguments.batch, size, device, off)
-    built = resident_memory()
-    timing = {"warmup": 1, "steps": arguments.steps, "device": device}
-    return {
-        "student": time_steps(steps[0], **timing),
-        "generator": time_steps(steps[1], **timing),
-        "built_memory_bytes": built,
-        "peak_memory_bytes": peak_memory(device),
-    }
+    device, size = torch.device(arguments.device), (arguments.size, arguments.size)
+    # Many may build and compile at once; who measures is alone.
+    with open(arguments.lock or os.devnull, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        if variant.startswith("recipe"):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            bf16 = variant.endswith(BF16)
+            return recipe_iteration(arguments.batch, size, device, bf16=bf16, iterations=arguments.steps)
+        if variant == "plain":
+            steps = plain_steps(arguments.pair, arguments.batch, size, device)
+        else:
+            off = frozenset(name for name in variant.split("-")[1:])
+            steps = our_steps(arguments.pair, arguments.batch, size, device, off)
+        built = resident_memory()
+        for step in steps:
+            warm_up(step, 2, device)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        times = [time_steps(step, steps=arguments.steps, device=device) for step in steps]
+        return {
+            "student": times[0],
+            "generator": times[1],
+            "built_memory_bytes": built,
+            "peak_memory_bytes": peak_memory(device),
+        }
 
 
 def run_all(arguments: argparse.Namespace) -> dict[str, Any]:
     """All variants in turns, each in a process of its own, and what follows from their times."""
     device, batch = torch.device(arguments.device), arguments.batch
     bf16, why = fast_in_bf16(cuda=device.type == "cuda")
-    names = [name for name in CHANGES if bf16 or BF16 not in name] if arguments.rows else []
+    gpu = device.type == "cuda"
+    known = {**(COMPILED if gpu else CHANGES), **(GRAPHED if gpu else {})}
+    names = [name for name in known if bf16 or BF16 not in name] if arguments.rows else []
     variants = ["plain", "ours", *([f"ours-{BF16}"] if bf16 else []), *(f"ours-{name}" for name in names)]
     if arguments.recipe:
         variants += ["recipe", *([f"recipe-{BF16}"] if bf16 else [])]
@@ -160,7 +154,7 @@ def run_all(arguments: argparse.Namespace) -> dict[str, Any]:
         "rows": [
             {
                 "changed": name,
-                "what": CHANGES[name],
+                "what": known[name],
                 "added": ADDED >= set(name.split("-")),
                 **summaries[f"ours-{name}"],
             }

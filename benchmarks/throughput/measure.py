@@ -15,13 +15,18 @@ from throughput.ours import our_steps
 PLAIN = frozenset({"everything"})
 
 
-def time_steps(step: Callable[[], None], *, warmup: int, steps: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each call after `warmup` ones: by the clock, and of processor time (all threads).
+def warm_up(step: Callable[[], None], times: int, device: torch.device) -> None:
+    """Run what is slow at first: kernels are chosen, networks compiled."""
+    for _ in range(times):
+        step()
+    _wait(device)
+
+
+def time_steps(step: Callable[[], None], *, steps: int, device: torch.device) -> dict[str, list[float]]:
+    """Seconds of each call: by the clock, and of processor time (all threads).
 
     Processor time hardly changes when other processes take their share of the cores meanwhile.
     """
-    for _ in range(warmup):
-        step()
     wall, cpu = [], []
     for _ in range(steps):
         _wait(device)
@@ -52,7 +57,8 @@ def matmul_rate(dtype: torch.dtype, device: torch.device) -> float:
     """FLOP/s of a large square matrix product: the best of several."""
     n, repeats = (8192, 10) if device.type == "cuda" else (2048, 5)
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-    seconds = time_steps(lambda: torch.mm(a, b), warmup=2, steps=repeats, device=device)["wall_s"]
+    warm_up(lambda: torch.mm(a, b), 2, device)
+    seconds = time_steps(lambda: torch.mm(a, b), steps=repeats, device=device)["wall_s"]
     return 2 * n**3 / min(seconds)
 
 

@@ -27,9 +27,14 @@ COMPILE = "compile"
 """As a variant, nothing is off but the student's network goes through torch.compile."""
 BF16 = "bf16"
 """As a variant, nothing is off but all networks run under bf16 autocast, as `precision: bf16-mixed` has them."""
-ADDED = {COMPILE, BF16}
-CHANGES = SPEED_UPS | {COMPILE: "with torch.compile of the student", f"{BF16}-{COMPILE}": "with both bf16 and compile"}
+GRAPHS = "graphs"
+"""As a variant, nothing is off but the student's forward and backward passes are CUDA graphs."""
+ADDED = {COMPILE, BF16, GRAPHS}
+COMPILED = {COMPILE: "with torch.compile of the student", f"{BF16}-{COMPILE}": "with both bf16 and compile"}
+CHANGES = SPEED_UPS | COMPILED
 """All rows of the table beside those of the plain loop, ours, and ours in bf16."""
+GRAPHED = {f"{BF16}-{GRAPHS}": "with both bf16 and CUDA graphs of the student"}
+"""Further rows on a GPU, where the launches of small kernels cost the time."""
 
 
 def our_steps(
@@ -37,7 +42,7 @@ def our_steps(
 ) -> tuple[Step, Step]:
     """One student step and one generator step with every speed-up but those in `off`, of which "everything" is one.
 
-    `COMPILE` and `BF16` in `off` take nothing off, but add that.
+    `COMPILE`, `BF16` and `GRAPHS` in `off` take nothing off, but add that.
     """
     torch.set_flush_denormal("flush_denormal" not in off and "everything" not in off)
     teacher, student, generator = (network.to(device) for network in build_pair(pair, size))
@@ -54,11 +59,15 @@ def our_steps(
     fused = on["fused_optimizers"]
     student_optimizer = torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, fused=fused)
     generator_optimizer = torch.optim.Adam(generator.parameters(), lr=1e-3, fused=fused)
-    learner = torch.compile(student) if COMPILE in off else student
     student_loss = weighted_discrepancy({"mae": 1.0})
     objective = GeneratorObjective(weighted_discrepancy({"log_mae": 1.0}))
     rng = torch.Generator(device).manual_seed(0)
     autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=BF16 in off)
+    learner = torch.compile(student) if COMPILE in off else student
+    if GRAPHS in off:
+        example = torch.rand(batch, 3, *size, device=device).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=BF16 in off, cache_enabled=False):
+            learner = torch.cuda.make_graphed_callables(student, (example,))
 
     def train_student() -> None:
         with torch.no_grad(), autocast():
