@@ -121,18 +121,20 @@ def run_all(arguments: argparse.Namespace) -> dict[str, Any]:
     with ThreadPoolExecutor(len(variants) * arguments.repeats if arguments.lock else 1) as pool:
         turns = [variant for _ in range(arguments.repeats) for variant in variants]
         for variant, result in zip(turns, pool.map(lambda variant: run_worker(variant, arguments), turns), strict=True):
-            print(f"{variant}: done", file=sys.stderr, flush=True)
-            runs[variant].append(result)
+            print(f"{variant}: {'done' if result else 'FAILED, left out'}", file=sys.stderr, flush=True)
+            runs[variant] += [result] if result else []
+    names = [name for name in names if runs[f"ours-{name}"]]
+    runs = {variant: of for variant, of in runs.items() if of}
     rates = {"fp32": matmul_rate(torch.float32, device)}
     if bf16:  # elsewhere it takes minutes
         rates["bf16"] = matmul_rate(torch.bfloat16, device)
     flops = flops_per_image(arguments.pair, (arguments.size, arguments.size))
-    recipes = {variant: runs.pop(variant) for variant in variants if variant.startswith("recipe")}
+    recipes = {variant: runs.pop(variant) for variant in variants if variant.startswith("recipe") and variant in runs}
     summaries = {variant: report.summarise(of, batch) for variant, of in runs.items()}
     plain, ours = summaries["plain"], summaries["ours"]
     against = {"flops": flops, "rates": rates, "batch": batch}
     in_bf16 = None
-    if bf16:
+    if f"ours-{BF16}" in summaries:
         found = summaries[f"ours-{BF16}"]
         in_bf16 = {**found, **report.compare(plain, found, **against)}
     return {
@@ -164,12 +166,14 @@ def run_all(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def run_worker(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure one variant in a fresh process, which inherits the cores and the number of threads."""
+def run_worker(variant: str, arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """Measure one variant in a fresh process, which inherits the cores and the number of threads. None: it failed."""
     options = {name: getattr(arguments, name) for name in ("pair", "batch", "size", "steps", "device", "lock")}
     command = [sys.executable, os.path.abspath(__file__), "--worker", variant]
     command += [text for name, value in options.items() if value for text in (f"--{name}", str(value))]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        return None
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 

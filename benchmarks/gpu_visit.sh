@@ -18,10 +18,11 @@ parts=${*:-throughput tests teachers students rows}
 PYTHON=${PYTHON:-python3} SMOKE=${SMOKE:-} SEEDS=${SEEDS:-0 1 2} AT_ONCE=${AT_ONCE:-14} GAME=${GAME:-1000} RECIPE=${RECIPE:-900}
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONUNBUFFERED=1
 mkdir -p "$out"
+foreign="segformer lraspp pspnet small"
 camvid="dataset={type: camvid, root: $data/CamVid}"
 tiny=()
 [ -n "$SMOKE" ] && tiny=(iterations=3)
-[ "$SMOKE" = cpu ] && tiny+=(batch_size=2 "image_size=[64, 64]")
+[ "$SMOKE" = cpu ] && tiny+=(batch_size=8 "image_size=[32, 32]")
 
 # part NAME COMMAND...: once, with its output in OUT/NAME.log
 part() {
@@ -53,10 +54,10 @@ trained() {
     timeout -k 5 120 $PYTHON tools/eval_miou.py "$out/$name" --split test --workers 1
 }
 
-# Two training parts more than the machine shares well do not matter: a teacher's loaders use the cores, students the GPU.
 teacher() {
   local name=$1
   shift
+  slot
   part "$name" trained "$name" "$@" training_data.num_workers=3 evaluation.every=400 save_every=400 ${tiny[@]+"${tiny[@]}"} &
 }
 
@@ -90,8 +91,9 @@ throughput() {
   wait
 }
 
-# The familiar teacher is the one that the recipes were tuned on; the other three see whole images, one of them of 0-255.
+# The familiar teacher is the one that the recipes were tuned on. The others see whole images, one of them of 0-255.
 teachers() {
+  local unscaled="mean: [0, 0, 0], std: [0.00392157, 0.00392157, 0.00392157]"
   local whole=(batch_size=16 iterations=1200 student_optimizer.lr=2.0e-3 "training_data.scale=[0.75, 1.5]")
   [ "$SMOKE" != cpu ] && whole+=("image_size=[256, 320]")
   teacher teacher_familiar camvid/teacher_deeplabv3plus_mobilenetv2 \
@@ -101,7 +103,9 @@ teachers() {
   teacher teacher_segformer camvid/teacher_deeplabv3plus_mobilenetv2 "${whole[@]}" student_optimizer.lr=1.0e-3 \
     "teacher={source: smp, arch: Segformer, encoder_name: mit_b0}"
   teacher teacher_lraspp camvid/teacher_deeplabv3plus_mobilenetv2 "${whole[@]}" \
-    "teacher={source: torchvision, arch: lraspp_mobilenet_v3_large, mean: [0, 0, 0], std: [0.00392157, 0.00392157, 0.00392157]}"
+    "teacher={source: torchvision, arch: lraspp_mobilenet_v3_large}"
+  teacher teacher_small camvid/teacher_deeplabv3plus_mobilenetv2 "${whole[@]}" \
+    "teacher={source: smp, arch: DeepLabV3Plus, encoder_name: tu-test_resnet, decoder_channels: 64, $unscaled}"
   teacher teacher_pspnet camvid/teacher_deeplabv3plus_mobilenetv2 "${whole[@]}" \
     "teacher={source: smp, arch: PSPNet, encoder_name: resnet34}"
 }
@@ -112,8 +116,9 @@ students() {
   [ -n "$SMOKE" ] && cut=(student.rehearsal=2) GAME=3 RECIPE=3
   [ "$SMOKE" = cpu ] && cut+=(student.images=4)
   deep=("${cut[@]}" "image_size=[128, 128]" "progressive_sizes=[[64, 64], [96, 96], [128, 128]]" logit_adjustment=0.5)
+  [ "$SMOKE" = cpu ] && deep+=("progressive_sizes=[[16, 16], [32, 32]]")
   for seed in $SEEDS; do student "random_seed$seed" teacher_familiar $recipe "seed=$seed"; done
-  for of in segformer lraspp pspnet; do student "random_${of}_seed$first" "teacher_$of" $recipe "seed=$first"; done
+  for of in $foreign; do student "random_${of}_seed$first" "teacher_$of" $recipe "seed=$first"; done
   for seed in $SEEDS; do
     student "resnet_cut_50_seed$seed" teacher_resnet camvid/cut_50 "seed=$seed" ${cut[@]+"${cut[@]}"}
     student "resnet_cut_seed$seed" teacher_resnet street_scenes/cut_deep student.macs=0.127 "seed=$seed" ${deep[@]+"${deep[@]}"}
@@ -129,7 +134,7 @@ students() {
     for images in voc scenes; do
       student "${images}_seed$seed" teacher_familiar $recipe "transfer_images=$data/$images" "seed=$seed"
     done
-    for of in segformer lraspp pspnet; do student "random_${of}_seed$seed" "teacher_$of" $recipe "seed=$seed"; done
+    for of in $foreign; do student "random_${of}_seed$seed" "teacher_$of" $recipe "seed=$seed"; done
   done
   wait
 }
@@ -148,7 +153,7 @@ rows() {
   row camvid-random-gpu teacher_familiar random_gpu
   row camvid-transfer-unrelated teacher_familiar voc
   row camvid-transfer-related teacher_familiar scenes
-  for of in segformer lraspp pspnet; do row "foreign-$of" "teacher_$of" "random_$of"; done
+  for of in $foreign; do row "foreign-$of" "teacher_$of" "random_$of"; done
   row camvid-segformer-cut-50 teacher_segformer segformer_cut_50
   row camvid-resnet-cut-50 teacher_resnet resnet_cut_50
   row camvid-resnet-cut teacher_resnet resnet_cut
