@@ -125,9 +125,11 @@ def run_all(arguments: argparse.Namespace) -> dict[str, Any]:
             runs[variant] += [result] if result else []
     names = [name for name in names if runs[f"ours-{name}"]]
     runs = {variant: of for variant, of in runs.items() if of}
-    rates = {"fp32": matmul_rate(torch.float32, device)}
-    if bf16:  # elsewhere it takes minutes
-        rates["bf16"] = matmul_rate(torch.bfloat16, device)
+    with open(arguments.lock or os.devnull, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        rates = {"fp32": matmul_rate(torch.float32, device)}
+        if bf16:  # elsewhere it takes minutes
+            rates["bf16"] = matmul_rate(torch.bfloat16, device)
     flops = flops_per_image(arguments.pair, (arguments.size, arguments.size))
     recipes = {variant: runs.pop(variant) for variant in variants if variant.startswith("recipe") and variant in runs}
     summaries = {variant: report.summarise(of, batch) for variant, of in runs.items()}
