@@ -14,13 +14,20 @@ from torch.optim import Optimizer
 
 
 def check_saved(
-    saved: Any, fresh: Mapping[str, Any], optimizers: Mapping[str, Optimizer], *, iterations: int, capacity: int = 0
+    saved: Any,
+    fresh: Mapping[str, Any],
+    optimizers: Mapping[str, Optimizer],
+    *,
+    iterations: int,
+    capacity: int = 0,
+    channels: int = 3,
 ) -> None:
     """Compare names, shapes and types of a saved state with those of `fresh`, the same training's before it begins.
 
     Args:
         iterations: of the whole training.
         capacity: of the replay memory, in images.
+        channels: of its images.
 
     Raises:
         ValueError: says where they differ.
@@ -42,8 +49,10 @@ def check_saved(
             _require(_is_tensor(value, torch.float32) and value.ndim == dimensions, f"meters.{kind}.{name}")
     _require(all(type(count) is int and count > 0 for count in meters["counts"].values()), "meters.counts")
     _require((saved["memory"] is None) is (fresh["memory"] is None), "memory")
-    if saved["memory"]:
-        _check_memory(saved["memory"], capacity)
+    if saved["memory"] is not None:
+        _require(isinstance(saved["memory"], list) and bool(saved["memory"]), "memory")
+        for memory in saved["memory"]:
+            _check_memory(memory, capacity, channels)
 
 
 def _check_optimizer(saved: Any, optimizer: Optimizer, where: str) -> None:
@@ -83,11 +92,13 @@ def _state_of_one(optimizer: Optimizer) -> dict[str, Any]:
     return dict(made.state[parameter])
 
 
-def _check_memory(rows: Any, capacity: int) -> None:
-    """Images (N, 3, H, W) as bytes, and logits (N, C, ...) in half precision where they are kept."""
+def _check_memory(rows: Any, capacity: int, channels: int) -> None:
+    """Images (N, K, H, W) as bytes, and logits (N, C, ...) in half precision where they are kept; or nothing yet."""
     _require(isinstance(rows, dict) and rows.keys() <= {"images", "logits"}, "memory")
+    if not rows:
+        return
     images = rows.get("images")
-    _require(_is_tensor(images, torch.uint8) and images.ndim == 4 and images.shape[1] == 3, "memory.images")
+    _require(_is_tensor(images, torch.uint8) and images.ndim == 4 and images.shape[1] == channels, "memory.images")
     _require(len(images) <= capacity, "memory.images")
     logits = rows.get("logits", torch.zeros(len(images), 1, 1, 1, dtype=torch.float16))
     _require(_is_tensor(logits, torch.float16) and logits.ndim == 4 and len(logits) == len(images), "memory.logits")

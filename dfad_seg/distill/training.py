@@ -127,7 +127,7 @@ class Progress:
             except Exception:
                 # A broken evaluation image should not cost the training done since the last save.
                 self.evaluation_pending = True
-                self._save()
+                self._save(of_all_ranks=False)  # the others may not come to the same place
                 raise
         if save:
             self._save()
@@ -146,9 +146,9 @@ class Progress:
         if preview is not None:
             preview(kept)
 
-    def _save(self) -> None:
+    def _save(self, *, of_all_ranks: bool = True) -> None:
         """Hand over the state; the student of now is kept in case that training goes wrong later."""
-        self.hooks.save(self.iteration, self.state_dict())
+        self.hooks.save(self.iteration, self.state_dict(of_all_ranks=of_all_ranks))
         self.last_good = (self.iteration, self.kept_student())
 
     def _diverged(self, cause: str) -> Diverged:
@@ -167,8 +167,8 @@ class Progress:
         student = self.networks["student"] if self.average is None else self.average.module
         return copy.deepcopy(student).eval().requires_grad_(False)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain Python only."""
+    def state_dict(self, *, of_all_ranks: bool = False) -> dict[str, Any]:
+        """Tensors and plain Python only. All ranks must call it at once if it is to hold the memories of all."""
         return {
             "iteration": self.iteration,
             "evaluation_pending": self.evaluation_pending,
@@ -176,15 +176,24 @@ class Progress:
             "average": None if self.average is None else self.average.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "meters": self.meters.state_dict(),
-            "memory": None if self.memory is None else self.memory.state_dict(),
+            "memory": self._memories(of_all_ranks and self.fabric.world_size > 1),
         }
+
+    def _memories(self, of_all_ranks: bool) -> list[dict[str, Any]] | None:
+        """What each rank's replay memory holds: of this rank, or of all in their order."""
+        own = None if self.memory is None else self.memory.state_dict()
+        if own is None or not of_all_ranks:
+            return None if own is None else [own]
+        together = {name: self.fabric.all_gather(rows) for name, rows in own.items()}
+        return [{name: rows[rank].clone() for name, rows in together.items()} for rank in range(self.fabric.world_size)]
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what `state_dict` gave."""
         try:
             capacity = 0 if self.memory is None else self.memory.capacity
-            fresh, iterations = self.state_dict(), self.training.iterations
-            check_saved(state, fresh, self.optimizers, iterations=iterations, capacity=capacity)
+            limits = {"iterations": self.training.iterations, "capacity": capacity}
+            channels = getattr(self.networks["student"], "in_channels", 3)
+            check_saved(state, self.state_dict(), self.optimizers, **limits, channels=channels)
             self._load_state_dict(state)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:160]
@@ -205,7 +214,8 @@ class Progress:
         device = next(self.networks["student"].parameters()).device
         self.meters.load_state_dict(state["meters"], device)
         if self.memory is not None:
-            self.memory.load_state_dict(state["memory"], device)
+            memories = state["memory"]
+            self.memory.load_state_dict(memories[self.fabric.global_rank % len(memories)], device)
 
 
 def moving_average(network: nn.Module, decay: float) -> AveragedModel:

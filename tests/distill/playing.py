@@ -17,10 +17,13 @@ PLAYED = {
 }
 
 
-def play(*, state=None, hooks=None, dropout=0.2, teacher=None, student=None, layouts=None, losses=None, **changes):
+def play(
+    *, state=None, hooks=None, dropout=0.2, teacher=None, student=None, layouts=None, losses=None, channels=3, **changes
+):
     """(kept student, generator, records); `layouts` are options of a layout generator, `changes` those of the game."""
-    student = toys.segmentor(0, dropout=dropout) if student is None else student
-    teacher, generator = toys.teacher() if teacher is None else teacher, toys.generator()
+    student = toys.segmentor(0, dropout=dropout, channels=channels) if student is None else student
+    teacher = toys.teacher(channels=channels) if teacher is None else teacher
+    generator = toys.generator(channels=channels)
     if layouts is not None:
         layouts = {"width": 2, "scales": 1, "recalled": 0.5, "class_frequencies": "moments"} | layouts
         generator = build_generator("layout", num_classes=toys.CLASSES, image_size=toys.SIZE, **layouts)

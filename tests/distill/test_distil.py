@@ -45,6 +45,7 @@ GROWING = {"batch_size": 16, "progressive_sizes": [(8, 8), toys.SIZE], "replay":
         EVERYTHING | {"replay": REPLAY},
         {"simultaneous": True, "replay": REPLAY, "logit_pooling": 4},
         {"logit_adjustment": 0.5, "replay": REPLAY, "ema_decay": 0.5},
+        {"channels": 1, "replay": REPLAY},
         {"layouts": {"sub_generators": 3}, "batch_size": 32, "iterations": 6},
         {"layouts": {}, "iterations": 6, "simultaneous": True} | GROWING,
     ],

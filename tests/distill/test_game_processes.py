@@ -10,7 +10,7 @@ import torch
 
 
 @pytest.mark.slow
-def test_two_processes_keep_equal_weights_and_draw_different_noise(tmp_path):
+def test_two_processes_keep_equal_weights_draw_different_noise_and_resume(tmp_path):
     script = Path(__file__).with_name("two_processes.py")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, str(script), str(tmp_path)]
@@ -21,6 +21,9 @@ def test_two_processes_keep_equal_weights_and_draw_different_noise(tmp_path):
         for name in ranks[0][player]:
             assert torch.equal(ranks[0][player][name], ranks[1][player][name]), (player, name)
     assert not torch.equal(ranks[0]["noise"], ranks[1]["noise"])
+    # Each rank goes on with its own replay memory, of which the one file of rank 0 holds all.
+    for name, value in ranks[0]["student"].items():
+        assert torch.equal(ranks[0]["resumed"]["student"][name], value), name
     # The same mathematics: without BatchNorm, two ranks of batch 4 take the step of one process with batch 8.
     for name, value in ranks[0]["one"].items():
         torch.testing.assert_close(ranks[0]["two"][name], value, rtol=0, atol=1e-6)

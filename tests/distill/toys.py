@@ -13,25 +13,26 @@ CLASSES = 3
 SIZE = (16, 16)
 
 
-def segmentor(seed: int, width: int = 6, dropout: float = 0.0) -> Segmentor:
+def segmentor(seed: int, width: int = 6, dropout: float = 0.0, channels: int = 3) -> Segmentor:
     torch.manual_seed(seed)
     network = nn.Sequential(
-        nn.Conv2d(3, width, 3, padding=1),
+        nn.Conv2d(channels, width, 3, padding=1),
         nn.BatchNorm2d(width),
         nn.ReLU(),
         nn.Dropout(dropout),
         nn.Conv2d(width, CLASSES, 3, padding=1),
     )
-    return Segmentor(network, num_classes=CLASSES, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    halves = (0.5,) * channels
+    return Segmentor(network, num_classes=CLASSES, mean=halves, std=halves, in_channels=channels)
 
 
-def teacher(seed: int = 100) -> Segmentor:
-    return freeze(segmentor(seed, width=8))
+def teacher(seed: int = 100, channels: int = 3) -> Segmentor:
+    return freeze(segmentor(seed, width=8, channels=channels))
 
 
-def generator(seed: int = 200) -> DCGANGenerator:
+def generator(seed: int = 200, channels: int = 3) -> DCGANGenerator:
     torch.manual_seed(seed)
-    return DCGANGenerator(DCGANOptions(latent_dim=8), SIZE)
+    return DCGANGenerator(DCGANOptions(latent_dim=8), SIZE, channels)
 
 
 def fabric():

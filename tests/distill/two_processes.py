@@ -36,9 +36,30 @@ game = Game.of(
     interpolation={},
     activation_boundary=0.1,
     ema_decay=0.5,
+    replay={"size": 8, "steps": 2},
 )
-hooks = Hooks(save=lambda step, state: saved.update(state["networks"]))
-distil(teacher, network(2), generator, game, fabric=fabric, hooks=hooks)
+
+
+def save(step, state):
+    if fabric.global_rank == 0 and step == 2:
+        torch.save(state, f"{sys.argv[1]}/state.pt")
+    saved.update(state["networks"])
+
+
+distil(teacher, network(2), generator, game, fabric=fabric, hooks=Hooks(save=save, save_every=2))
+fabric.barrier()
+torch.manual_seed(3)
+generator = build_generator("dcgan", num_classes=3, image_size=(16, 16), latent_dim=8)
+resumed = {}
+distil(
+    teacher,
+    network(2),
+    generator,
+    game,
+    fabric=fabric,
+    state=torch.load(f"{sys.argv[1]}/state.pt", weights_only=True),
+    hooks=Hooks(save=lambda step, state: resumed.update(state["networks"])),
+)
 
 # One step of the student, by two ranks on halves of a batch and by one process on the whole.
 whole = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -54,4 +75,4 @@ for name, images in (("two", whole[fabric.global_rank * 4 :][:4]), ("one", whole
             student=wrapped, teacher=teacher, images=images, optimizer=optimizer, loss_fn=mae, backward=backward
         )
     results[name] = {k: v.clone() for k, v in module.state_dict().items()}
-torch.save({**saved, "noise": torch.stack(noise[:9]), **results}, f"{sys.argv[1]}/rank{fabric.global_rank}.pt")
+torch.save({**saved, "resumed": resumed, "noise": torch.stack(noise[:9]), **results}, f"{sys.argv[1]}/rank{fabric.global_rank}.pt")
