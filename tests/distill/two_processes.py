@@ -75,4 +75,7 @@ for name, images in (("two", whole[fabric.global_rank * 4 :][:4]), ("one", whole
             student=wrapped, teacher=teacher, images=images, optimizer=optimizer, loss_fn=mae, backward=backward
         )
     results[name] = {k: v.clone() for k, v in module.state_dict().items()}
-torch.save({**saved, "resumed": resumed, "noise": torch.stack(noise[:9]), **results}, f"{sys.argv[1]}/rank{fabric.global_rank}.pt")
+torch.save(
+    {**saved, "resumed": resumed, "noise": torch.stack(noise[:9]), **results},
+    f"{sys.argv[1]}/rank{fabric.global_rank}.pt",
+)
