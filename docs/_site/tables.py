@@ -26,7 +26,8 @@ TABLES = {
         "voc",
     ),
     "which-student": ("which_student.md", "camvid-cut", "camvid-imagenet", "camvid-random"),
-    "camvid": ("results.md", "camvid", "foreign"),
+    "camvid": ("results.md", "camvid"),
+    "foreign": ("results.md", "foreign"),
     "street-scenes": ("results.md", "street-scenes", "resnet"),
     "voc": ("results.md", "voc"),
 }
