@@ -21,7 +21,7 @@ from dfad_seg.segmentors.containers import find_state_dict
 from dfad_seg.segmentors.contract import IMAGENET_MEAN, IMAGENET_STD, SIGMOID
 from dfad_seg.segmentors.inspection_smp import GUESSED, Inspected, fits, in_channels, inspect_smp, unusual
 from dfad_seg.segmentors.mmseg_files import recorded_classes
-from dfad_seg.segmentors.saved import FORMAT, read_segmentor_file
+from dfad_seg.segmentors.saved import described, is_segmentor_file, read_segmentor_file
 from dfad_seg.segmentors.settling import smooth_noise
 from dfad_seg.segmentors.sources import SOURCES, build_segmentor, spec_runs_code
 
@@ -46,7 +46,7 @@ def inspect_file(path: str | Path, *, trust: bool = False, key: str | None = Non
     if program is not None:
         return _inspect_program(path, program, trust)
     content = read_tensors(path)
-    if isinstance(content, dict) and content.get("format") == FORMAT:
+    if is_segmentor_file(content):
         return _inspect_own(path)
     return _inspect_weights(path, content, key)
 
@@ -164,10 +164,7 @@ def _answer(network: torch.nn.Module, channels: int) -> Tensor | None:
 def _inspect_own(path: Path) -> Inspected:
     content = read_segmentor_file(path)
     spec = content["spec"]
-    parts = spec.get("of", spec)
-    architecture = " ".join(str(parts[key]) for key in ("arch", "encoder_name", "factory", "path") if key in parts)
-    what = f"{spec['source']} {architecture}" if parts is spec else f"cut out of {parts.get('source')} {architecture}"
-    found = Inspected(f"a file of this program: {printable(what)}", "saved", {"checkpoint": str(path)})
+    found = Inspected(f"a file of this program: {described(spec)}", "saved", {"checkpoint": str(path)})
     found.num_classes = spec["num_classes"]
     found.classes = tuple(content["classes"]) if content["classes"] else None
     _count(found, content["state_dict"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,11 @@ def save_segmentor(
     write_torch(path, content)
 
 
+def is_segmentor_file(content: Any) -> bool:
+    """Whether `save_segmentor` wrote a file of this content."""
+    return isinstance(content, dict) and content.get("format") == FORMAT
+
+
 def read_segmentor_file(path: str | Path) -> dict[str, Any]:
     """The content of a file that `save_segmentor` wrote, its weights compared with their checksum.
 
@@ -96,7 +101,7 @@ def read_segmentor_file(path: str | Path) -> dict[str, Any]:
         InputError: as `read_tensors`; a bare state dict; a file of a later version, or incomplete, or damaged.
     """
     content = read_tensors(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not is_segmentor_file(content):
         raise InputError(
             f"{path} is not a segmentor file: it does not say which network it belongs to. Bare weights need"
             " the network's options: build_segmentor(..., checkpoint=path), or a config."
@@ -117,6 +122,13 @@ def read_segmentor_file(path: str | Path) -> dict[str, Any]:
     if digest(file.state_dict) != file.sha256:
         raise InputError(f"{path} is damaged: its weights are not those that were saved. Take another copy.")
     return content
+
+
+def described(spec: Mapping[str, Any]) -> str:
+    """A stored network in words, such as `cut out of smp Unet resnet18`."""
+    of = spec.get("of", spec)
+    parts = [str(of[key]) for key in ("source", "arch", "encoder_name", "factory", "path") if key in of]
+    return printable(" ".join(parts if of is spec else ["cut out of", *parts]))
 
 
 def state_hash(module: nn.Module) -> str:

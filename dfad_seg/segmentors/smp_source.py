@@ -58,7 +58,7 @@ class SmpOptions(SourceOptions):
     encoder_weights: str | bool | None = None
     """None for random weights. Anything else ("imagenet") is downloaded: needs internet."""
     encoder_checkpoint: FileName | None = None
-    """A local file of the encoder's weights; a classifier in it is ignored."""
+    """A local file of the encoder's weights: a classification network's, or the teacher's, with its normalisation."""
     encoder_options: EncoderOptions | None = None
     """For timm's `create_model`; for `tu-` encoders only."""
     encoder_depth: Depth | None = None
@@ -130,11 +130,11 @@ def build_smp(chosen: SmpOptions, *, num_classes: int) -> Network:
             **more,
         )
     module.unused_weights = ("classification_head.",)
-    if chosen.encoder_checkpoint is not None:
-        load_encoder(module.encoder, chosen.encoder_checkpoint)
+    file = chosen.encoder_checkpoint
+    normalised = {} if file is None else load_encoder(module.encoder, file)
     if folder is not None:
-        file = Path(folder) / "model.safetensors"
-        load_state(module, read_tensors(file), file, num_classes=num_classes)
+        whole = Path(folder) / "model.safetensors"
+        load_state(module, read_tensors(whole), whole, num_classes=num_classes)
     stride = int(module.encoder.output_stride) if getattr(module, "requires_divisible_input_shape", True) else 1
     stride *= _STRIDES.get(arch, 1)
     size = _fixed_size(module)
@@ -143,7 +143,7 @@ def build_smp(chosen: SmpOptions, *, num_classes: int) -> Network:
     )
     return Network(
         module,
-        {"stride": stride, "smallest": stride * _SMALLEST.get(arch, 1)},
+        {"stride": stride, "smallest": stride * _SMALLEST.get(arch, 1)} | normalised,
         spec=None if folder is None else {k: v for k, v in plain(chosen).items() if k not in _COMMON},
         fixed_size=None if size is None else (size, advice),
     )

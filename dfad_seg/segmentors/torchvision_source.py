@@ -29,7 +29,7 @@ class TorchvisionOptions(SourceOptions):
     encoder_weights: Literal["imagenet"] | None = None
     """None for random weights. "imagenet" is downloaded: needs internet."""
     encoder_checkpoint: FileName | None = None
-    """A local file of the backbone's weights (torchvision's classification network); a classifier in it is ignored."""
+    """A local file of the backbone's weights: torchvision's classification network's, or the teacher's, likewise."""
 
 
 def build_torchvision(chosen: TorchvisionOptions, *, num_classes: int) -> Network:
@@ -58,9 +58,8 @@ def build_torchvision(chosen: TorchvisionOptions, *, num_classes: int) -> Networ
         first.in_channels = chosen.in_channels
         first.weight = nn.Parameter(first.weight.new_empty(first.out_channels, chosen.in_channels, *first.kernel_size))
         first.reset_parameters()
-    if chosen.encoder_checkpoint is not None:
-        load_encoder(module.backbone, chosen.encoder_checkpoint)
-    return Network(module)
+    file = chosen.encoder_checkpoint
+    return Network(module, {} if file is None else load_encoder(module.backbone, file))
 
 
 def deeplabv3_mobilenetv2(num_classes: int, *, output_stride: int = 16, backbone_weights: Any = None) -> nn.Module:
