@@ -16,7 +16,7 @@ from dfad_seg.distill import Losses
 from dfad_seg.distill.losses import LogitAdjustment
 from dfad_seg.distill.rehearsal import generated, rehearse
 from dfad_seg.generators import ImageGenerator
-from dfad_seg.runs import checkpoints
+from dfad_seg.runs import START_FILE, checkpoints
 from dfad_seg.segmentors import (
     WEIGHT_OPTIONS,
     Cut,
@@ -27,8 +27,6 @@ from dfad_seg.segmentors import (
     read_segmentor_file,
 )
 
-START_FILE = "student_as_cut.pt"
-"""In a run directory: the student before its training."""
 SAY_EVERY = 20
 BATCH = 16
 

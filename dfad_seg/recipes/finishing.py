@@ -28,9 +28,9 @@ from dfad_seg.recipes.build import Experiment, evaluation_dataset, scored
 from dfad_seg.recipes.pictures import write_generator_sheet
 from dfad_seg.recipes.quality import Unshifted, estimate, held_out_images, labelled_by
 from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader
-from dfad_seg.runs import Run, note_score, update_summary, write_report
+from dfad_seg.runs import START_FILE, Run, note_score, update_summary, write_report
 from dfad_seg.runs.records import Cost, Example, Score, Weights
-from dfad_seg.segmentors import Segmentor, count_flops, count_parameters, state_hash
+from dfad_seg.segmentors import Segmentor, count_flops, count_parameters, load_segmentor, state_hash
 
 LATENCY_SECONDS = 2.0
 EXAMPLES = 3
@@ -170,6 +170,8 @@ def _add_scores(finished: Finished) -> None:
         _scored(finished, role, "last", finished.last)
     if full and role == "student" and "teacher" in finished.networks:
         _scored(finished, "teacher", "last", finished.networks["teacher"])
+    if full and (start := finished.path / START_FILE).exists():
+        _scored(finished, role, "start", load_segmentor(start, trust=True).to(finished.fabric.device))
     if full:
         score = partial(scored, finished.config, finished.fabric, finished.info)
         update_summary(finished.path, examples=tuple(_examples(finished, reached, finished.networks, score)))

@@ -15,7 +15,7 @@ from dfad_seg.common.progress import ProgressReport
 from dfad_seg.config import Config, dump_config, load_config
 from dfad_seg.distill import DataFree, Supervised, WithData, distil, train_with_data
 from dfad_seg.recipes.build import Experiment, build_evaluate, build_experiment, training_batches
-from dfad_seg.recipes.cutting import START_FILE, start_of
+from dfad_seg.recipes.cutting import start_of
 from dfad_seg.recipes.device import explained, say, torch_settings
 from dfad_seg.recipes.finishing import Finished, finish_report, refresh_report, start_report
 from dfad_seg.recipes.lengths import describe, with_largest_batch, with_minutes
@@ -31,7 +31,7 @@ from dfad_seg.recipes.resuming import (
     state_to_resume,
 )
 from dfad_seg.recipes.transfer import transfer_images
-from dfad_seg.runs import RunDirectory
+from dfad_seg.runs import START_FILE, RunDirectory
 from dfad_seg.runs.directory import check_folder
 from dfad_seg.runs.lock import refuse_held
 from dfad_seg.segmentors import Segmentor, optimize_for_distillation, save_segmentor, state_hash

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import check_target, write_csv, write_json, write_text
@@ -17,7 +18,7 @@ from dfad_seg.runs.records import Score
 from dfad_seg.runs.run import Run
 from dfad_seg.runs.tables import percent
 
-COSTS = ("macs", "parameters", "latency")
+COSTS = {"macs_share": "MACs", "parameters_share": "parameters", "latency_share": "latency"}
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,8 @@ def compare(
     rows = []
     for (key, done), changed in zip(finished.items(), changes, strict=True):
         if done:
-            unfinished = len(groups[key]) - len(done)
-            rows.append(_row(done, reference, split, setting, method, unfinished, changed))
+            left_out = len(groups[key]) - len(done)
+            rows.append(_row(done, reference, split, setting, method, unfinished=left_out, changed=changed))
     return rows
 
 
@@ -165,13 +166,13 @@ def curve(rows: Sequence[Row]) -> str:
     for row in rows:
         if row.share is not None:
             lines.setdefault(f"{row.setting.rpartition('-')[0] or row.setting}: {row.method}", []).append(row)
-    shown = [cost for cost in COSTS if any(_cost(row, cost) is not None for row in rows)]
+    shown = [cost for cost in COSTS if any(getattr(row, cost) is not None for row in rows)]
     figure, panels = new_figure(3.8 * max(1, len(shown)), 3.6, columns=max(1, len(shown)))
     for axes, cost in zip(panels, shown, strict=False):
         for place, (label, mine) in enumerate(lines.items()):
             whole = label if len(mine) > 1 else f"{mine[0].setting}: {mine[0].method}"
             colour, name_of_line = LINES[place % len(LINES)], plain_label(whole)
-            points = [(share, row) for row in mine if (share := _cost(row, cost)) is not None]
+            points = [(share, row) for row in mine if (share := getattr(row, cost)) is not None]
             points.sort(key=lambda point: point[0])
             x = [100 * share for share, _ in points]
             y = [100 * row.share for _, row in points]  # type: ignore[operator]
@@ -185,26 +186,15 @@ def curve(rows: Sequence[Row]) -> str:
         axes.margins(0.08)
         axes.set_ylim(bottom=0)
         axes.set_xlim(left=0)
-        axes.set_xlabel(f"{'MACs' if cost == 'macs' else cost}, % of the teacher's", fontsize=10)
+        axes.set_xlabel(f"{COSTS[cost]}, % of the teacher's", fontsize=10)
     panels[0].set_ylabel("mIoU, % of the teacher's", fontsize=10)
     if panels[-1].get_legend_handles_labels()[1]:
         panels[-1].legend(fontsize=9, labelcolor=INK, frameon=False)
     return svg(figure, "mIoU of students against their MACs, parameters and latency", alone=True)
 
 
-def _cost(row: Row, cost: str) -> float | None:
-    share: float | None = getattr(row, f"{cost}_share")
-    return share
-
-
 def _row(
-    runs: list[Run],
-    teacher: Run | None,
-    split: str | None,
-    setting: str | None,
-    method: str | None,
-    unfinished: int,
-    changed: str,
+    runs: list[Run], teacher: Run | None, split: str | None, setting: str | None, method: str | None, **more: Any
 ) -> Row:
     scores = [_score(run, split) for run in runs]
     first, summary, record = runs[0], runs[0].summary, runs[0].provenance
@@ -236,8 +226,7 @@ def _row(
         device="; ".join(sorted({run.provenance.device for run in runs if run.provenance})),
         teacher_sha256=next(iter(teachers), None),
         command="" if record is None else record.command,
-        unfinished=unfinished,
-        changed=changed,
+        **more,
     )
 
 

@@ -21,7 +21,7 @@ from dfad_seg.common.values import plain
 from dfad_seg.runs.checkpoints import checkpoint_iteration, checkpoints, write_checkpoint
 from dfad_seg.runs.lock import NAME as LOCK
 from dfad_seg.runs.lock import RunLock
-from dfad_seg.runs.records import Provenance, Score, Summary
+from dfad_seg.runs.records import Provenance, Score, Summary, Weights
 from dfad_seg.runs.run import Run
 from dfad_seg.runs.tensorboard import TensorBoard
 
@@ -37,6 +37,8 @@ FREE = (
 the teacher is the same are its weights, and not where they lie."""
 RESUMED_WITH = ("precision", "transfer_images", "teacher.pretrained", "teacher.config")
 """Keys that may change in a run that is resumed, and tell two experiments apart all the same."""
+START_FILE = "student_as_cut.pt"
+"""A cut student before its training."""
 SHOWN_KEYS = 8
 """Of the differing keys, so many are named in a message."""
 
@@ -174,9 +176,10 @@ def note_evaluation(file: str | Path, metrics: SegmentationMetrics, *, split: st
     if not (run / "summary.json").is_file() or not (run / "config.yaml").is_file():
         return None
     summary, network = Run(run).summary, Run(run).network
-    if summary is None or network is None or Path(file) not in (run, network):
+    if summary is None or network is None or Path(file) not in (run, network, run / START_FILE):
         return None
-    which = {"network": summary.role, "weights": summary.selected, "split": split, "command": command}
+    weights: Weights = "start" if Path(file).name == START_FILE else summary.selected
+    which = {"network": summary.role, "weights": weights, "split": split, "command": command}
     note_score(run, Score.measured(metrics, **which))
     return run
 

@@ -179,10 +179,10 @@ def find_drops(
     index = 0 if what == "macs" else 1
     whole = costs.total({})[index]
     target = share * whole
-    drops = {width.name: 0 for width in widths}
     if share >= 1:
-        return drops
-    narrowest = costs.total({name: price.counts[-1] for name, price in prices.items()})[index]
+        return {width.name: 0 for width in widths}
+    drops = {name: price.counts[-1] for name, price in prices.items()}
+    narrowest = costs.total(drops)[index]
     if narrowest > target * (1 + TOLERANCE):
         raise InputError(
             f"{what}: {share:g} of the teacher's cannot be reached: with an eighth of all channels that can be dropped,"

@@ -21,7 +21,7 @@ from dfad_seg.segmentors import (
     save_segmentor,
 )
 from dfad_seg.segmentors.cut_compensate import compensate
-from dfad_seg.segmentors.cut_importance import by_agreement
+from dfad_seg.segmentors.cut_importance import by_agreement, by_magnitude
 from dfad_seg.segmentors.cut_narrow import dropped_rows, narrow
 from dfad_seg.segmentors.cut_widths import find_widths
 
@@ -121,6 +121,14 @@ def test_parameters_are_a_budget_too_and_every_importance_meets_it(importance: s
     teacher = blocks()
     made = cut(teacher, CutOptions(parameters=share, importance=importance), SIZE, images(4))
     assert 0.97 * share <= count_parameters(made.student) / count_parameters(teacher) <= share
+
+
+def test_a_budget_that_is_only_just_reached_takes_all_that_can_go() -> None:
+    teacher = blocks()
+    widths, costs = find_widths(teacher, SIZE)
+    least = costs.total({name: price.counts[-1] for name, price in by_magnitude(teacher, widths).items()})
+    share = least[0] / costs.total({})[0]
+    assert cut(teacher, CutOptions(macs=0.98 * share, **PLAIN), SIZE).macs_share == pytest.approx(share)
 
 
 def test_channels_that_others_can_stand_in_for_go_first_and_nothing_is_lost() -> None:
