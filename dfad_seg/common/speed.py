@@ -14,9 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SCATTER = 1.25
-"""Passes scatter where their median is more than this many times the fastest."""
-
 
 @contextmanager
 def denormals_as_zero() -> Iterator[None]:
@@ -62,12 +59,12 @@ class Latency:
     passes: int
 
     @property
-    def scattered(self) -> bool:
-        """Whether the passes differ so much that the figure is to be taken with care."""
-        return self.median > SCATTER * self.fastest
+    def scatter(self) -> float:
+        """By what share the median is slower; above a quarter the figure is to be taken with care."""
+        return self.median / self.fastest - 1
 
     def __str__(self) -> str:
-        note = f" (passes scatter: median {self.median:.1f} ms)" if self.scattered else ""
+        note = f" (passes scatter: median {self.median:.1f} ms)" if self.scatter > 0.25 else ""
         return f"{self.fastest:.1f} ms{note}"
 
 

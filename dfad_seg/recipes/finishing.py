@@ -157,8 +157,7 @@ def _add_latency(finished: Finished) -> None:
         with evaluating(network):
             shape = (getattr(network, "in_channels", 3), *size)
             found = measure_latency(network, shape, device=finished.fabric.device, seconds=LATENCY_SECONDS)
-        scatter = found.median / found.fastest - 1
-        costs[role] = replace(_cost(network, size), latency_s=found.fastest / 1000, scatter=scatter)
+        costs[role] = replace(_cost(network, size), latency_s=found.fastest / 1000, scatter=found.scatter)
     update_summary(finished.path, costs=costs)
 
 

@@ -188,8 +188,9 @@ def curve(rows: Sequence[Row]) -> str:
         axes.set_xlim(left=0)
         axes.set_xlabel(f"{COSTS[cost]}, % of the teacher's", fontsize=10)
     panels[0].set_ylabel("mIoU, % of the teacher's", fontsize=10)
-    if panels[-1].get_legend_handles_labels()[1]:
-        panels[-1].legend(fontsize=9, labelcolor=INK, frameon=False)
+    named = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    look = {"fontsize": 9, "labelcolor": INK, "frameon": False}
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(panels), **look)
     return svg(figure, "mIoU of students against their MACs, parameters and latency", alone=True)
 
 

@@ -173,9 +173,8 @@ def note_evaluation(file: str | Path, metrics: SegmentationMetrics, *, split: st
     Returns the run; None where `file` is of no run, and nothing is written.
     """
     run = Path(file) if Path(file).is_dir() else Path(file).parent
-    if not (run / "summary.json").is_file() or not (run / "config.yaml").is_file():
-        return None
-    summary, network = Run(run).summary, Run(run).network
+    found = Run(run) if (run / "config.yaml").is_file() else None
+    summary, network = (None, None) if found is None else (found.summary, found.network)
     if summary is None or network is None or Path(file) not in (run, network, run / START_FILE):
         return None
     weights: Weights = "start" if Path(file).name == START_FILE else summary.selected

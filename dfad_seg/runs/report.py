@@ -136,13 +136,10 @@ def _claim(method: str, record: Provenance | None) -> tuple[bool, str]:
     if training or record.real_images_used_for_training or not {method, record.method} <= set(DATA_FREE):
         return False, "The records contradict each other about real training images; do not rely on them."
     uses = f"Real images were read for evaluation only: {_uses(record.real_images)}." if record.real_images else ""
-    known, own = record.trained_from, record.teacher and record.teacher.file_sha256
-    began = [
-        f"of the teacher, {file}" if own and known.get(f"{key}_sha256") == own else f"from elsewhere: {file}"
-        for key, file in known.items()
-        if "sha256" not in key
-    ]
-    weights = f" The student began with weights {'; '.join(began)}." if began else ""
+    began = [value for key, value in record.trained_from.items() if "sha256" not in key]
+    files = {value for key, value in record.trained_from.items() if "sha256" in key}
+    whose = "of the teacher" if record.teacher and files == {record.teacher.file_sha256} else "from elsewhere"
+    weights = f" The student began with weights {whose}: {', '.join(began)}." if began else ""
     return True, f"No real image was read for training. {uses or 'None was read at all.'}{weights}"
 
 

@@ -23,8 +23,7 @@ def refittable(module: nn.Module) -> bool:
 def read_inputs(module: nn.Module, inputs: Tensor, rng: torch.Generator) -> Tensor:
     """Inputs of a layer at random output positions, (samples, inputs × taps)."""
     if isinstance(module, nn.Linear):
-        flat = inputs.reshape(-1, inputs.shape[-1])
-        return flat[torch.randperm(len(flat), generator=rng)[: POSITIONS * len(inputs)]]
+        return read_outputs(module, inputs, rng)
     assert isinstance(module, nn.Conv2d) and not isinstance(module.padding, str)
     kernel, dilation, padding, stride = module.kernel_size, module.dilation, module.padding, module.stride
     if kernel == (1, 1) and stride == (1, 1) and not any(padding):
@@ -43,9 +42,8 @@ def read_outputs(module: nn.Module, outputs: Tensor, rng: torch.Generator) -> Te
 
 
 def _some(columns: Tensor, rng: torch.Generator) -> Tensor:
-    count = columns.shape[-1]
-    if count > POSITIONS:
-        columns = columns[..., torch.randperm(count, generator=rng)[:POSITIONS]]
+    if columns.shape[-1] > POSITIONS:
+        columns = columns[..., torch.randperm(columns.shape[-1], generator=rng)[:POSITIONS]]
     return columns.transpose(1, 2).flatten(0, 1)
 
 

@@ -200,13 +200,10 @@ def find_drops(
             for width in widths:
                 name, price = width.name, prices[width.name]
                 best, best_value = found[name], float("inf")
-                others = dict(lost)
-                for layer, side, each in costs.loss[name]:
-                    others[layer, side] -= each * found[name]
                 for count, cost in zip(price.counts, price.costs, strict=True):
-                    trial = dict(others)
+                    trial = dict(lost)
                     for layer, side, each in costs.loss[name]:
-                        trial[layer, side] += each * count
+                        trial[layer, side] += each * (count - found[name])
                     spent = sum(costs.layer(layer, trial)[index] for layer in touched[name])
                     value = cost + rate * spent / whole
                     if value < best_value:

@@ -125,10 +125,10 @@ def read_segmentor_file(path: str | Path) -> dict[str, Any]:
 
 
 def described(spec: Mapping[str, Any]) -> str:
-    """A stored network in words, such as `cut out of smp Unet resnet18`."""
+    """A stored network in words, such as `smp Unet resnet18, with fewer channels`."""
     of = spec.get("of", spec)
-    parts = [str(of[key]) for key in ("source", "arch", "encoder_name", "factory", "path") if key in of]
-    return printable(" ".join(parts if of is spec else ["cut out of", *parts]))
+    parts = (str(of[key]) for key in ("source", "arch", "encoder_name", "factory", "path") if key in of)
+    return printable(" ".join(parts)) + (", with fewer channels" if of is not spec else "")
 
 
 def state_hash(module: nn.Module) -> str:

@@ -15,10 +15,8 @@ from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.tensors import read_tensors
-from dfad_seg.common.values import plain, validated
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.containers import any_prefix, canonical, choose_place, find_places, shared_prefixes
-from dfad_seg.segmentors.contract import Contract
 from dfad_seg.segmentors.saved import described, is_segmentor_file, read_segmentor_file
 
 # Beside a network's own parts, a training module keeps these.
@@ -102,8 +100,7 @@ def load_state(
 
 
 def load_encoder(encoder: nn.Module, path: str | Path) -> dict[str, Any]:
-    """Load the weights of a classification network, or of a segmentor with this encoder, into a segmentation encoder;
-    errors as of `load_weights`.
+    """Load the encoder of a classification network's file, or of a segmentor's; errors as of `load_weights`.
 
     Classifier and decoder, and stages after the encoder's last, are left out; everything else must fit.
 
@@ -112,16 +109,12 @@ def load_encoder(encoder: nn.Module, path: str | Path) -> dict[str, Any]:
     """
     names, content = _Names(encoder), read_tensors(path)
     spec = read_segmentor_file(path)["spec"] if is_segmentor_file(content) else {}
+    what = f"{path}, of a network {described(spec)}," if spec else path
     places = find_places(content, list(names.own), path)
     states = [place._replace(state=names.without_end(names.fitted(place.state)[0])) for place in places]
     fits = [place for place in states if not _mismatch(names.own, place.state, path, None)]
-    try:
-        load_state(encoder, choose_place(fits or states[:1], path, None).state, path)
-    except InputError as error:
-        known = " It has fewer channels: take the whole network's file." if "of" in spec else ""
-        raise InputError(f"{error} The file is of a network {described(spec)}.{known}" if spec else str(error)) from None
-    kept = {name: spec[name] for name in ("in_channels", "mean", "std", "input_scale", "channel_order") if name in spec}
-    return plain(validated(Contract, kept, f"the segmentor file {path}"))
+    load_state(encoder, choose_place(fits or states[:1], path, None).state, what)
+    return {name: spec[name] for name in ("mean", "std", "input_scale", "channel_order") if name in spec}
 
 
 class _Names:

@@ -27,12 +27,12 @@ def test_the_fastest_of_several_passes_counts_and_scatter_is_said():
     found = measure_latency(call, (5, 7), passes=3)
     assert seen == [((1, 3, 5, 7), False, False)] * 5
     assert 10 <= found.fastest < 20 and 30 <= found.median < 40 and found.passes == 3
-    assert found.scattered and "passes scatter: median 3" in str(found)
+    assert found.scatter > 1 and "passes scatter: median 3" in str(found)
 
 
 def test_even_passes_do_not_scatter_and_time_is_bounded():
     call, seen = passes_of(*[50] * 20)
     found = measure_latency(call, (1, 1), seconds=0.2)
-    assert not found.scattered and "scatter" not in str(found)
+    assert found.scatter < 0.25 and "scatter" not in str(found)
     assert 3 <= found.passes <= 5 and len(seen) == found.passes + 2
     assert measure_latency(lambda images: None, (1, 1), seconds=0).passes == 3

@@ -53,7 +53,7 @@ def test_the_last_weights_stand_beside_their_average(tmp_path):
         ({}, {}, True, "evaluation only: folders, val split"),
         ({}, {"real_images": []}, True, "None was read at all"),
         ({}, {"trained_from": {"encoder_checkpoint": "w.pt"}}, True, "elsewhere: w.pt"),
-        ({}, {"trained_from": {"checkpoint": "w.pt", "checkpoint_sha256": "ab"}}, True, "of the teacher, w.pt"),
+        ({}, {"trained_from": {"checkpoint": "w.pt", "checkpoint_sha256": "ab"}}, True, "of the teacher: w.pt"),
         ({"method": "distill_with_data"}, {}, False, "contradict"),
         ({}, {"method": "supervised"}, False, "contradict"),
         ({}, {"real_images_used_for_training": True}, False, "contradict"),

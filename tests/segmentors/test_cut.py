@@ -19,6 +19,7 @@ from dfad_seg.segmentors import (
     freeze,
     load_segmentor,
     save_segmentor,
+    state_hash,
 )
 from dfad_seg.segmentors.cut_compensate import compensate
 from dfad_seg.segmentors.cut_importance import by_agreement, by_magnitude
@@ -110,10 +111,14 @@ def test_the_cut_computes_what_the_teacher_without_those_channels_does_and_meets
     assert all(torch.equal(before[key], value) for key, value in teacher.state_dict().items())
 
 
-def test_nothing_to_cut_is_the_teacher_to_the_last_bit() -> None:
+def test_both_ends_of_a_budget() -> None:
     teacher = blocks()
-    made = cut(teacher, CutOptions(macs=1.0), SIZE)
+    made = cut(teacher, CutOptions(macs=1.0), SIZE)  # nothing to cut: the teacher, to the last bit
     assert torch.equal(made.student(images()), teacher(images())) and not made.rows
+    widths, costs = find_widths(teacher, SIZE)
+    least = costs.total({name: price.counts[-1] for name, price in by_magnitude(teacher, widths).items()})
+    share = least[0] / costs.total({})[0]
+    assert cut(teacher, CutOptions(macs=0.98 * share, **PLAIN), SIZE).macs_share == pytest.approx(share)
 
 
 @pytest.mark.parametrize(("importance", "share"), [("agreement", 0.6), ("magnitude", 0.55)])
@@ -121,14 +126,6 @@ def test_parameters_are_a_budget_too_and_every_importance_meets_it(importance: s
     teacher = blocks()
     made = cut(teacher, CutOptions(parameters=share, importance=importance), SIZE, images(4))
     assert 0.97 * share <= count_parameters(made.student) / count_parameters(teacher) <= share
-
-
-def test_a_budget_that_is_only_just_reached_takes_all_that_can_go() -> None:
-    teacher = blocks()
-    widths, costs = find_widths(teacher, SIZE)
-    least = costs.total({name: price.counts[-1] for name, price in by_magnitude(teacher, widths).items()})
-    share = least[0] / costs.total({})[0]
-    assert cut(teacher, CutOptions(macs=0.98 * share, **PLAIN), SIZE).macs_share == pytest.approx(share)
 
 
 def test_channels_that_others_can_stand_in_for_go_first_and_nothing_is_lost() -> None:
@@ -155,13 +152,11 @@ def test_channels_that_others_can_stand_in_for_go_first_and_nothing_is_lost() ->
 
 
 def test_compensation_brings_the_predictions_nearer() -> None:
-    teacher, shown = blocks(), images(16)
-    found = {}
-    for name, compensated in (("without", False), ("with", True)):
-        options = CutOptions(macs=0.5, importance="magnitude", compensate=compensated)
-        made = cut(teacher, options, SIZE, shown)
-        found[name] = float((made.student(images(4)) - teacher(images(4))).detach().square().mean())
-    assert found["with"] < 0.5 * found["without"]
+    teacher, found = blocks(), []
+    for compensated in (False, True):
+        made = cut(teacher, CutOptions(macs=0.5, importance="magnitude", compensate=compensated), SIZE, images(16))
+        found.append(float((made.student(images(4)) - teacher(images(4))).detach().square().mean()))
+    assert found[1] < 0.5 * found[0]
 
 
 def test_a_cut_student_is_rebuilt_from_its_file(tmp_path: Any) -> None:
@@ -174,6 +169,24 @@ def test_a_cut_student_is_rebuilt_from_its_file(tmp_path: Any) -> None:
         loaded = load_segmentor(tmp_path / f"{number}.pt")
         assert torch.equal(loaded(images()), network(images())) and loaded.classes == tuple("abcde")
     assert count_flops(again, SIZE) == pytest.approx(0.25 * count_flops(teacher, SIZE), rel=0.06)
+
+
+@pytest.mark.parametrize(("encoder", "arch"), [("mobilenet_v2", "Unet"), ("tu-test_resnet", "FPN")])
+def test_a_student_of_another_architecture_takes_the_teachers_encoder(encoder: str, arch: str, tmp_path: Any) -> None:
+    whole = {"num_classes": 3, "arch": "DeepLabV3Plus", "encoder_name": encoder, "mean": [0.1, 0.2, 0.3]}
+    teacher = freeze(build_segmentor("smp", **whole, channel_order="bgr"))
+    for name, network in {"teacher": teacher, "cut": cut(teacher, CutOptions(macs=0.5, **PLAIN), SIZE).student}.items():
+        save_segmentor(tmp_path / name, network)
+    options = {"num_classes": 3, "arch": arch, "encoder_name": encoder, "encoder_checkpoint": tmp_path / "teacher"}
+    student = build_segmentor("smp", **options)
+    assert state_hash(student.network.encoder) == state_hash(teacher.network.encoder)
+    assert torch.equal(student.normalise(images()), teacher.normalise(images()))
+    for change, says in (
+        ({"encoder_name": "resnet18"}, f"of a network smp DeepLabV3Plus {encoder}, does not fit .*missing"),
+        ({"encoder_checkpoint": tmp_path / "cut"}, "with fewer channels, does not fit .* of another shape"),
+    ):
+        with pytest.raises(InputError, match=says):
+            build_segmentor("smp", **options | change)
 
 
 def spec_of(**changes: Any) -> dict[str, Any]:
@@ -195,11 +208,7 @@ def test_a_description_that_does_not_fit_is_refused(spec: dict[str, Any], messag
 
 
 def opaque() -> Segmentor:
-    class Halved(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x[:, :1].expand(-1, 5, -1, -1) * 0.5
-
-    segmentor = Segmentor(torch.jit.trace(Halved(), images()), num_classes=5)  # type: ignore[no-untyped-call]
+    segmentor = Segmentor(torch.jit.trace(nn.Conv2d(3, 5, 1), images()), num_classes=5)  # type: ignore
     segmentor.spec = {"source": "torchscript", "num_classes": 5}
     return segmentor
 
@@ -220,7 +229,5 @@ def test_what_cannot_be_cut_says_why(teacher: Any, options: dict[str, Any], mess
 
 
 def test_group_convolutions_and_shared_layers_keep_their_width() -> None:
-    grouped = {width.name for width in find_widths(blocks(groups=4), SIZE)[0]}
-    assert grouped == {"block.0"}
-    shared = {width.name for width in find_widths(blocks(shared=True), SIZE)[0]}
-    assert shared == {"block.0"}
+    for options in ({"groups": 4}, {"shared": True}):
+        assert {width.name for width in find_widths(blocks(**options), SIZE)[0]} == {"block.0"}

@@ -10,17 +10,7 @@ import segmentation_models_pytorch as smp
 import torch
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.segmentors import (
-    CutOptions,
-    Segmentor,
-    build_segmentor,
-    count_flops,
-    count_parameters,
-    cut,
-    freeze,
-    save_segmentor,
-    state_hash,
-)
+from dfad_seg.segmentors import Segmentor, build_segmentor, count_flops, count_parameters, state_hash
 from dfad_seg.segmentors.torchvision_source import deeplabv3_mobilenetv2
 
 PLAIN = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
@@ -45,34 +35,14 @@ def test_encoder_from_a_classification_network(source: str, tmp_path: Path) -> N
     torch.manual_seed(11)
     classifier = mobilenet_v2()
     torch.save(classifier.state_dict(), tmp_path / "encoder.pth")
-    arch = {"arch": "DeepLabV3Plus", "encoder_name": "mobilenet_v2"}
-    if source == "torchvision":
-        arch = {"arch": "deeplabv3_mobilenetv2"}
+    smp_arch = {"arch": "DeepLabV3Plus", "encoder_name": "mobilenet_v2"}
+    arch = smp_arch if source == "smp" else {"arch": "deeplabv3_mobilenetv2"}
     torch.manual_seed(0)
     network = build_segmentor(source, num_classes=3, encoder_checkpoint=tmp_path / "encoder.pth", **arch).network
     blocks = network.encoder.features if source == "smp" else network.backbone
     stem, last = (blocks[0], blocks[17]) if source == "smp" else (blocks["0"], blocks["17"])
     assert torch.equal(stem[0].weight, classifier.features[0][0].weight)
     assert torch.equal(last.conv[2].weight, classifier.features[17].conv[2].weight)
-
-
-@pytest.mark.parametrize(("encoder", "arch"), [("mobilenet_v2", "Unet"), ("tu-test_resnet", "FPN")])
-def test_a_student_of_another_architecture_takes_the_teachers_encoder(encoder: str, arch: str, tmp_path: Path) -> None:
-    whole = {"num_classes": 3, "arch": "DeepLabV3Plus", "encoder_name": encoder, "mean": [0.1, 0.2, 0.3]}
-    teacher = freeze(build_segmentor("smp", **whole, channel_order="bgr"))
-    halved = cut(teacher, CutOptions(macs=0.5, importance="magnitude", compensate=False), (32, 32)).student
-    for name, network in {"teacher": teacher, "cut": halved}.items():
-        save_segmentor(tmp_path / name, network)
-    options = {"num_classes": 3, "arch": arch, "encoder_name": encoder, "encoder_checkpoint": tmp_path / "teacher"}
-    student, images = build_segmentor("smp", **options), torch.rand(1, 3, 4, 4)
-    assert state_hash(student.network.encoder) == state_hash(teacher.network.encoder)
-    assert torch.equal(student.normalise(images), teacher.normalise(images))
-    for change, says in (
-        ({"encoder_name": "resnet18"}, f"missing.* of a network smp DeepLabV3Plus {encoder}"),
-        ({"encoder_checkpoint": tmp_path / "cut"}, "cut out of smp .* fewer channels: take the whole network's file"),
-    ):
-        with pytest.raises(InputError, match=says):
-            build_segmentor("smp", **options | change)
 
 
 def test_paper_student_output_stride() -> None:

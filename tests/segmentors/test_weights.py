@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,6 +44,7 @@ def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 LEFT_OUT = {"criterion.weight": torch.ones(5), "val_metrics.confmat": torch.ones(5, 5)}
 CONTAINERS: dict[str, Any] = {
     "bare": lambda s: s,
+    "safetensors": lambda s: s,
     "state_dict": lambda s: {"state_dict": s, "epoch": 3},
     "student": lambda s: {"student": s, "generator": {"weight": torch.zeros(2)}},
     "a Lightning module": lambda s: {"state_dict": prefixed(s, "net.") | {"mean": torch.ones(3), **LEFT_OUT}},
@@ -56,19 +56,20 @@ CONTAINERS: dict[str, Any] = {
 }
 
 
-def test_a_wrapper_of_ones_own_takes_its_networks_weights(tmp_path: Path, networks: SimpleNamespace) -> None:
+@pytest.mark.parametrize(("name", "before"), [("body", "network.module._orig_mod."), ("model", "model.")])
+def test_a_wrapper_of_ones_own_takes_its_networks_weights(tmp_path: Path, networks: Any, name: str, before: str):
     network = networks.trained_tiny()
-    torch.save(CONTAINERS["all of them"](network.state_dict()), tmp_path / "weights.pt")
-    wrapped = nn.Sequential(OrderedDict(body=networks.Tiny()))
+    torch.save({"model": prefixed(network.state_dict(), before)}, tmp_path / "weights.pt")
+    wrapped = nn.ModuleDict({name: networks.Tiny()})
     load_weights(Segmentor(wrapped, num_classes=5), tmp_path / "weights.pt")
-    assert state_hash(wrapped.body) == state_hash(network)
+    assert state_hash(wrapped[name]) == state_hash(network)
 
 
 @pytest.mark.parametrize("container", list(CONTAINERS))
 def test_containers_and_prefixes(segmentor: Segmentor, tmp_path: Path, container: str, networks: Any) -> None:
-    trained = networks.trained_tiny()
-    torch.save(CONTAINERS[container](trained.state_dict()), tmp_path / "weights.pt")
-    load_weights(segmentor, tmp_path / "weights.pt")
+    trained, file = networks.trained_tiny(), tmp_path / f"weights.{container}"
+    (save_file if container == "safetensors" else torch.save)(CONTAINERS[container](trained.state_dict()), file)
+    load_weights(segmentor, file)
     images = torch.rand(1, 3, 8, 8)
     torch.testing.assert_close(segmentor.eval().network(images), trained(images), rtol=0, atol=0)
 
@@ -118,21 +119,6 @@ def test_a_longer_network_of_the_family_is_no_encoder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unexpected.*layer1.2"):
         build_segmentor("smp", num_classes=2, arch="Unet", encoder_name="resnet18",
                         encoder_checkpoint=tmp_path / "longer.pth")  # fmt: skip
-
-
-def test_safetensors(segmentor: Segmentor, tmp_path: Path, networks: SimpleNamespace) -> None:
-    trained = networks.trained_tiny()
-    save_file(trained.state_dict(), tmp_path / "weights.safetensors")
-    load_weights(segmentor, tmp_path / "weights.safetensors")
-    assert state_hash(segmentor) == state_hash(trained)
-
-
-def test_a_networks_own_name_may_look_like_a_wrapper(tmp_path: Path) -> None:
-    network = nn.ModuleDict({"model": nn.Conv2d(3, 5, 1)})
-    torch.save(network.state_dict(), tmp_path / "weights.pt")
-    fresh = Segmentor(nn.ModuleDict({"model": nn.Conv2d(3, 5, 1)}), num_classes=5)
-    load_weights(fresh, tmp_path / "weights.pt")
-    assert state_hash(fresh) == state_hash(network)
 
 
 def test_names_that_smp_itself_translates(tmp_path: Path) -> None:
