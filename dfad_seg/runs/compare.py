@@ -160,37 +160,37 @@ def markdown(rows: Sequence[Row]) -> str:
 def curve(rows: Sequence[Row]) -> str:
     """The share of the teacher's mIoU against the shares of its costs that are known, as an SVG file.
 
-    Rows of one method whose settings differ in their last part alone, such as `camvid-cut-50`, are a line.
+    Rows of one method whose settings differ in a number at the end alone, such as `camvid-cut-50`, are a line.
     """
     lines: dict[str, list[Row]] = {}
     for row in rows:
         if row.share is not None:
-            lines.setdefault(f"{row.setting.rpartition('-')[0] or row.setting}: {row.method}", []).append(row)
+            label = f"{re.sub(r'[-_][0-9.]+$', '', row.setting)}: {row.method}"
+            lines.setdefault(plain_label(label), []).append(row)
     shown = [cost for cost in COSTS if any(getattr(row, cost) is not None for row in rows)]
     figure, panels = new_figure(3.8 * max(1, len(shown)), 3.6, columns=max(1, len(shown)))
     for axes, cost in zip(panels, shown, strict=False):
         for place, (label, mine) in enumerate(lines.items()):
-            whole = label if len(mine) > 1 else f"{mine[0].setting}: {mine[0].method}"
-            colour, name_of_line = LINES[place % len(LINES)], plain_label(whole)
+            colour = LINES[place % len(LINES)]
             points = [(share, row) for row in mine if (share := getattr(row, cost)) is not None]
             points.sort(key=lambda point: point[0])
             x = [100 * share for share, _ in points]
             y = [100 * row.share for _, row in points]  # type: ignore[operator]
             spread = [100 * (row.student_miou_sd or 0) / row.teacher_miou for _, row in points]  # type: ignore[operator]
-            axes.errorbar(x, y, spread, color=colour, marker="o", markersize=4, capsize=2, label=name_of_line)
+            axes.errorbar(x, y, spread, color=colour, marker="o", markersize=4, capsize=2, label=label)
             begun = [(share, row) for share, row in points if row.start_miou is not None]
             starts = [100 * row.start_miou / row.teacher_miou for _, row in begun]  # type: ignore[operator]
             style = {"color": colour, "marker": "o", "markersize": 4, "fillstyle": "none", "linestyle": ":"}
             if begun:
-                axes.plot([100 * share for share, _ in begun], starts, label=f"{name_of_line}, untrained", **style)
+                axes.plot([100 * share for share, _ in begun], starts, label=f"{label}, untrained", **style)
         axes.margins(0.08)
         axes.set_ylim(bottom=0)
         axes.set_xlim(left=0)
         axes.set_xlabel(f"{COSTS[cost]}, % of the teacher's", fontsize=10)
     panels[0].set_ylabel("mIoU, % of the teacher's", fontsize=10)
     named = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    look = {"fontsize": 9, "labelcolor": INK, "frameon": False}
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(panels), **look)
+    look: dict[str, Any] = {"fontsize": 9, "labelcolor": INK, "frameon": False, "loc": "outside lower center"}
+    figure.legend([named[label] for label in sorted(named)], sorted(named), ncols=len(panels), **look)
     return svg(figure, "mIoU of students against their MACs, parameters and latency", alone=True)
 
 

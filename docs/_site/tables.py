@@ -75,7 +75,7 @@ def main() -> None:
     for page in {page for page, *_ in TABLES.values()}:
         file = DOCS / page
         file.write_text(filled(page, file.read_text(encoding="utf-8")), encoding="utf-8")
-    shown = [Row(**row, unfinished=0, changed="") for row in rows() if row["setting"].startswith("camvid")]
+    shown = [Row(**row, unfinished=0, changed="") for row in rows() if row["setting"].startswith(("camvid", "resnet"))]
     fp32 = [row for row in shown if row.method not in CONTROLS and "int8" not in row.method]
     CURVE.write_text(curve(fp32), encoding="utf-8")
 
