@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import errno
+import logging
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -108,6 +110,21 @@ def explained(message: str, advice: str = "") -> Iterator[None]:
         raise
     except Exception as error:
         raise InputError(f"{message} ({reason(error)}). {advice}".rstrip()) from error
+
+
+@contextmanager
+def quiet(*loggers: logging.Logger) -> Iterator[None]:
+    """No warnings inside the block, and nothing below errors from these loggers."""
+    levels = {logger: logger.level for logger in loggers}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for logger in levels:
+                logger.setLevel(logging.ERROR)
+            yield
+        finally:
+            for logger, level in levels.items():
+                logger.setLevel(level)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from dfad_seg.common.errors import InputError, printable
+from dfad_seg.common.errors import InputError, printable, quiet
 from dfad_seg.common.palette import Colour, bit_palette
 from dfad_seg.common.reading import open_regular
 
@@ -79,7 +79,8 @@ def read_photo(path: Path, what: str = "image") -> Photo:
     if image.format not in ("JPEG", "MPO"):
         _one_picture(image, path, what)
     turned = _orientation(image) if image.format == "TIFF" else 1
-    pixels = _decode(lambda: image.convert("RGB"), path, what)
+    with decoding(path, what):
+        pixels = np.array(image.convert("RGB"))
     if turned != 1:
         raise InputError(f"{what} {path} is a TIFF file with an orientation tag; save it upright, without the tag.")
     return Photo(pixels, 1 if image.format == "TIFF" else _orientation(image))
@@ -124,7 +125,8 @@ class IndexReader:
                 f"{what} {path} has {_samples(image, data)}; an index mask is needed, 8-bit grey or palette, whose "
                 f"values are the ids. {_PNG_ADVICE}"
             )
-        ids = _decode(lambda: image, path, what).astype(np.uint8)
+        with decoding(path, what):
+            ids = np.array(image).astype(np.uint8)
         if image.mode == "P":
             return self._by_palette(ids, image, path, what)
         # Decoders spread fewer than 8 bits over 0-255 (but for those of one bit, which are false and true).
@@ -181,10 +183,8 @@ def _open_mask(path: Path, what: str) -> tuple[Image.Image, bytes]:
     _one_picture(image, path, what)
     if image.format == "TIFF" and _orientation(image) != 1:
         raise InputError(_turned(path, what))
-    try:
+    with decoding(path, what):
         image.load()
-    except Exception as error:
-        raise InputError(damaged(path, what, error)) from None
     if image.format == "PNG" and _orientation(image) != 1:
         raise InputError(_turned(path, what))
     return image, data
@@ -200,8 +200,7 @@ def _turned(path: Path, what: str) -> str:
 def _open(path: Path, what: str, formats: tuple[str, ...] = PHOTO_FORMATS) -> tuple[Image.Image, bytes]:
     data = read_file(path, what)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             image = Image.open(io.BytesIO(data), formats=formats)
         too_large = image.width * image.height > MAX_PIXELS
     except Image.DecompressionBombError:
@@ -225,10 +224,8 @@ def read_file(path: Path, what: str) -> bytes:
 
 
 def _one_picture(image: Image.Image, path: Path, what: str) -> None:
-    try:
+    with decoding(path, what):
         count = getattr(image, "n_frames", 1)
-    except Exception as error:
-        raise InputError(damaged(path, what, error)) from None
     if count != 1:
         raise InputError(f"{what} {path} holds {count} pictures, and one is needed. Save the right one alone.")
 
@@ -252,13 +249,12 @@ def _samples(image: Image.Image, data: bytes) -> str:
     return f"{_bits(image, data)}-bit samples of type '{image.mode}'"
 
 
-def _decode(load: Callable[[], Any], path: Path, what: str) -> np.ndarray:
+@contextmanager
+def decoding(path: Path, what: str) -> Iterator[None]:
+    """Whatever a decoder raises in the block, and that is many types for damaged data, becomes one `InputError`."""
     try:
-        return np.array(load())
-    except Exception as error:  # Pillow's decoders raise many types for damaged data
-        raise InputError(damaged(path, what, error)) from None
-
-
-def damaged(path: Path, what: str, error: Exception) -> str:
-    """The message for a decoder's error."""
-    return f"{what} {path} is damaged and cannot be decoded: {printable(error)}."
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{what} {path} is damaged and cannot be decoded: {printable(error)}.") from None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dfad_seg.common.errors import InputError
-
 Colour = tuple[int, int, int]
 """Red, green, blue, 0-255."""
 
@@ -14,8 +12,6 @@ def bit_palette(count: int) -> tuple[Colour, ...]:
     The rule of the VOC development kit (`VOClabelcolormap.m`): bits 0, 3, 6 of an index are the highest bits of red,
     1, 4, 7 of green, 2, 5 of blue.
     """
-    if not 0 <= count <= 256:
-        raise InputError(f"a palette of {count} colours was asked for; the rule gives at most 256.")
 
     def level(index: int, first: int) -> int:
         return sum((index >> first + 3 * place & 1) << 7 - place for place in range(3))

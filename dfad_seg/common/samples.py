@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dfad_seg.common.errors import InputError
-from dfad_seg.common.images import MAX_PIXELS, Photo, damaged, read_file, read_photo
+from dfad_seg.common.errors import InputError, quiet
+from dfad_seg.common.images import MAX_PIXELS, Photo, decoding, read_file, read_photo
 
 Range = tuple[float, float]
 
@@ -35,12 +34,8 @@ def read_image(path: Path, channels: int | None = 3, span: Range | None = None, 
     if reader is None and span is None and channels in (1, 3, None):
         photo = read_photo(path, what)
         return photo._replace(pixels=_fitted(photo.pixels, channels, f"{what} {path}"))
-    try:
+    with decoding(path, what):
         samples, black = (reader or _decoded)(read_file(path, what))
-    except InputError:
-        raise
-    except Exception as error:  # decoders raise many types for damaged data
-        raise InputError(damaged(path, what, error)) from None
     if samples.ndim == 2:
         samples = samples[..., None]
     if samples.ndim != 3 or samples.shape[0] * samples.shape[1] > MAX_PIXELS or samples.dtype.kind not in "iuf":
@@ -103,8 +98,7 @@ def _dicom(data: bytes) -> Decoded:
         from pydicom.pixels import apply_modality_lut
     except ImportError:
         raise InputError("DICOM files need pydicom, which is not installed: pip install 'dfad-seg[dicom]'.") from None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         file: Any = pydicom.dcmread(io.BytesIO(data))
         samples = np.asarray(apply_modality_lut(file.pixel_array, file))
     inverted = file.PhotometricInterpretation == "MONOCHROME1"

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
+from annotated_types import GroupedMetadata
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -137,7 +138,7 @@ class Chosen:
 
 
 def section(table: Mapping[str, Kind[Any]], key: str) -> Any:
-    """The type of a config's section that chooses a line of `table` by `key` and takes its options beside that."""
+    """Of a `Chosen` in a config: its section chooses a line of `table` by `key`, and has its options beside that."""
 
     def check(values: Any) -> Chosen:
         if isinstance(values, Chosen):
@@ -159,11 +160,19 @@ def section(table: Mapping[str, Kind[Any]], key: str) -> Any:
     def write(chosen: Chosen) -> dict[str, Any]:
         return {key: chosen.name, **chosen.values()}
 
-    return Annotated[Chosen, PlainValidator(check), PlainSerializer(write, return_type=dict)]
+    return _Together((PlainValidator(check), PlainSerializer(write, return_type=dict)))
 
 
-def weights(table: Collection[str], what: str) -> Any:
-    """The type of a mapping of names of a `table` to weights ≥ 0; `what` is one of them, such as `prior`."""
+@dataclasses.dataclass(frozen=True)
+class _Together(GroupedMetadata):
+    parts: tuple[Any, ...]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.parts)
+
+
+def names_of(table: Collection[str], what: str) -> Any:
+    """Of a mapping by names: each stands in the `table`; `what` is one of them, such as `prior`."""
 
     def known(values: dict[str, float]) -> dict[str, float]:
         for name in values:
@@ -171,7 +180,7 @@ def weights(table: Collection[str], what: str) -> Any:
                 raise ValueError(f"unknown {what} '{name}'.{nearest(name, table)} Known: {', '.join(table)}")
         return values
 
-    return Annotated[dict[str, Weight], AfterValidator(known)]
+    return AfterValidator(known)
 
 
 def _named(problem: ErrorDetails, kind: type) -> InitErrorDetails:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from dfad_seg.common.values import Chosen, FileName, NonNegative, Positive, options, section
 from dfad_seg.datasets import DATASETS, TrainingData
@@ -12,16 +12,10 @@ from dfad_seg.evaluation import EvaluationOptions
 from dfad_seg.generators import GENERATORS
 from dfad_seg.segmentors import SOURCES, STUDENTS
 
-if TYPE_CHECKING:
-    from typing import TypeAlias
-
-    Network: TypeAlias = Chosen
-    Student: TypeAlias = Chosen
-    GeneratorSection: TypeAlias = Chosen
-    DatasetSection: TypeAlias = Chosen
-else:
-    Network, Student = section(SOURCES, "source"), section(STUDENTS, "source")
-    GeneratorSection, DatasetSection = section(GENERATORS, "type"), section(DATASETS, "type")
+Network = Annotated[Chosen, section(SOURCES, "source")]
+Student = Annotated[Chosen, section(STUDENTS, "source")]
+GeneratorSection = Annotated[Chosen, section(GENERATORS, "type")]
+DatasetSection = Annotated[Chosen, section(DATASETS, "type")]
 
 
 @options

@@ -63,8 +63,7 @@ class SegmentationDataset(Dataset):
     `dataset[i]` and `dataset[i, seed]` give a dict:
       "image": float32 (K, H, W) in [0, 1]; RGB, but for other `channels`;
       "mask":  int64 (H, W), labels 0 .. num_classes - 1, `metainfo.ignore_index` where ignored;
-      "name":  the image's name (its file stem);  "index": i;
-      "size":  (H, W) of the mask, before the transform.
+      "name":  the image's name (its file stem);  "index": i.
     `seed` goes to the transform and settles all its random choices; without it they are free.
 
     An image with an orientation tag is turned where its mask has the turned size and not the stored one, read as it is
@@ -196,7 +195,6 @@ class SegmentationDataset(Dataset):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         index, seed = key if isinstance(key, tuple) else (key, None)
         image, mask = self.read(index)
-        size = mask.shape
         if self.transform is not None:
             image, mask = self.transform(image, mask, seed)
         planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
@@ -205,7 +203,6 @@ class SegmentationDataset(Dataset):
             "mask": torch.from_numpy(np.ascontiguousarray(mask)).long(),
             "name": self._pairs[index].name,
             "index": index,
-            "size": size,
         }
 
 

@@ -37,11 +37,11 @@ def train_loader(
     this row, the ranks in turn.  So a loader that starts at iteration k gives exactly what an uninterrupted
     one gives from there, whatever the number of workers, and within an epoch no two ranks see a sample.
 
-    Each batch: {"image": float32 (N, K, H, W), "mask": int64 (N, H, W)} and lists of N: "name", "index", "size", the
-    (H, W) of the files.  The transform must give all samples one size (a crop does).
+    Each batch: {"image": float32 (N, K, H, W), "mask": int64 (N, H, W)} and lists of N: "name", "index".  The
+    transform must give all samples one size (a crop does).
     """
     batches = _TrainBatches(len(dataset), batch_size, iterations, seed, start_iteration, rank, world_size)
-    return _Loader(dataset, batch_sampler=batches, collate_fn=_collate_equal, **_workers(num_workers))
+    return _Loader(dataset, batch_sampler=batches, collate_fn=_collate, **_workers(num_workers))
 
 
 def eval_loader(
@@ -116,14 +116,6 @@ def _collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
         values = [sample[key] for sample in samples]
         same = isinstance(first, Tensor) and len({value.shape for value in values}) == 1
         batch[key] = torch.stack(values) if same else values
-    return batch
-
-
-def _collate_equal(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    batch = _collate(samples)
-    if isinstance(batch["image"], list):
-        sizes = sorted({f"{image.shape[2]}x{image.shape[1]}" for image in batch["image"]})
-        raise InputError(f"a training batch mixes image sizes ({', '.join(sizes)}); set a crop_size.")
     return batch
 
 

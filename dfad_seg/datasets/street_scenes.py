@@ -54,8 +54,6 @@ def draw_scene(seed: int, index: int, size: tuple[int, int]) -> tuple[np.ndarray
     index at another size give the same street (with other noise).
     """
     height, width = _check_size(size)
-    if seed < 0 or index < 0:
-        raise InputError(f"street scene seed {seed}, index {index}: both must be 0 or larger.")
     rng = np.random.default_rng([seed, index])
     grain = np.random.default_rng([seed, index, 1])  # its use depends on the size, the street must not
     canvas = Canvas(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from dfad_seg.common.values import (
     Chosen,
@@ -14,23 +14,19 @@ from dfad_seg.common.values import (
     Rate,
     Size,
     Weight,
+    names_of,
     options,
     section,
     validated,
-    weights,
 )
 from dfad_seg.distill.optimizers import OPTIMIZERS, AdamOptions, SGDOptions
 from dfad_seg.distill.schedules import SCHEDULES, Constant, Schedule
 from dfad_seg.objectives import DISCREPANCIES, PRIORS, TEMPERED, Interpolation
 
-if TYPE_CHECKING:
-    ScheduleSection = Chosen
-    OptimizerSection = Chosen
-    Discrepancies = dict[str, float]
-    Priors = dict[str, float]
-else:
-    ScheduleSection, OptimizerSection = section(SCHEDULES, "type"), section(OPTIMIZERS, "type")
-    Discrepancies, Priors = weights(DISCREPANCIES, "discrepancy"), weights(PRIORS, "prior")
+ScheduleSection = Annotated[Chosen, section(SCHEDULES, "type")]
+OptimizerSection = Annotated[Chosen, section(OPTIMIZERS, "type")]
+Discrepancies = Annotated[dict[str, Weight], names_of(DISCREPANCIES, "discrepancy")]
+Priors = Annotated[dict[str, Weight], names_of(PRIORS, "prior")]
 
 Numbers = TypeVar("Numbers", bound="Training")
 

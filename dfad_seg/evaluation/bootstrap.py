@@ -61,16 +61,12 @@ def resampled_miou(counts: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray
     two models can be compared pair by pair.
 
     Args:
-        counts: int64 (N, 3, C), as for `mious`, by image.
-        resamples: how many sets.
+        counts: int64 (N, 3, C), as for `mious`, by image; N ≥ 1.
+        resamples: how many sets, ≥ 1.
 
     Returns:
         float64 (resamples,); nan for a set in which no class occurs.
     """
-    if counts.ndim != 3 or counts.shape[1] != 3 or not len(counts):
-        raise InputError(f"a bootstrap over images needs counts (N, 3, C) of at least one image, got {counts.shape}.")
-    if resamples < 1:
-        raise InputError(f"a bootstrap of {resamples} resamples: at least 1 is needed.")
     images, _, classes = counts.shape
     rng = np.random.default_rng(SEED)
     # Sums of whole numbers below 2**53: exact in float64, and a product of matrices is fast in it.
@@ -84,7 +80,7 @@ def resampled_miou(counts: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray
 
 
 def miou_interval(counts: np.ndarray, resamples: int = RESAMPLES) -> Interval:
-    """The 95 % interval of mIoU over images; arguments and errors as in `resampled_miou`."""
+    """The 95 % interval of mIoU over images; arguments as in `resampled_miou`."""
     return _interval(resampled_miou(counts, resamples), resamples)
 
 

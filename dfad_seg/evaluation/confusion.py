@@ -27,13 +27,6 @@ class ConfusionMatrix:
     """
 
     def __init__(self, num_classes: int, ignore_index: int = 255, device: torch.device | str = "cpu") -> None:
-        if num_classes < 1:
-            raise InputError(f"num_classes must be at least 1, got {num_classes}.")
-        if 0 <= ignore_index < num_classes:
-            raise InputError(
-                f"ignore_index {ignore_index} is also a class label (0 to {num_classes - 1}); "
-                f"choose a value outside that range, for example 255."
-            )
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         # C*C pairs, then one bin for ignored pixels.

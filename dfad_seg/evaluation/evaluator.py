@@ -69,8 +69,6 @@ def evaluate_miou(
             images and masks do not belong together, or there is no pixel to evaluate.
     """
     classes = tuple(classes) if classes is not None else tuple(str(label) for label in range(num_classes))
-    if len(classes) != num_classes:
-        raise InputError(f"{len(classes)} class names given for {num_classes} classes: {', '.join(classes)}.")
     device = torch.device(device) if device is not None else _device_of(model)
     matrix = ConfusionMatrix(num_classes, ignore_index, device)
     network = None if model is None else _checked(model, num_classes, autocast)

@@ -81,8 +81,6 @@ class BoundaryIoU:
     """
 
     def __init__(self, num_classes: int, ignore_index: int = 255, ratio: float = 0.02) -> None:
-        if num_classes > 255:
-            raise InputError(f"boundary IoU is computed for up to 255 classes, and these are {num_classes}.")
         self.num_classes, self.ignore_index, self.ratio = num_classes, ignore_index, ratio
         self._pairs = ConfusionMatrix(256, ignore_index=-1)
 

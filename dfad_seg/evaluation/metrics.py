@@ -85,13 +85,8 @@ def metrics_from_confusion(matrix: Tensor, classes: Sequence[str], *, ignored: i
         ignored: the number of pixels beside that are not evaluated.
 
     Raises:
-        InputError: the matrix is not `(C, C)`, or it is empty (no evaluated pixel).
+        InputError: the matrix is empty (no evaluated pixel).
     """
-    if matrix.ndim != 2 or tuple(matrix.shape) != (len(classes), len(classes)):
-        raise InputError(
-            f"a confusion matrix of shape {tuple(matrix.shape)} does not fit {len(classes)} class names; "
-            f"it must be ({len(classes)}, {len(classes)})."
-        )
     counts = matrix.to(device="cpu", dtype=torch.int64)
     # Python integers: exact at any size, and divided once.
     hits = counts.diagonal().tolist()

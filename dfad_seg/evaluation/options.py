@@ -36,14 +36,10 @@ class Inference:
             raise ValueError(f"the stride {_pair(self.crop_stride)} needs a window: give crop_size too")
         if self.crop_size is not None:
             windows = f"windows of {_pair(self.crop_size)} pixels every {_pair(self.stride)}"
-            if min(*self.crop_size, *self.stride) < 1:
-                raise ValueError(f"{windows}: 1 is the least for each")
             if any(step > side for step, side in zip(self.stride, self.crop_size, strict=True)):
                 raise ValueError(f"{windows} leave gaps: crop_stride must not exceed crop_size")
         if not self.scales or not all(0 < scale < 100 for scale in self.scales):
             raise ValueError(f"scales are {list(self.scales)}: at least one is needed, each above 0 and below 100")
-        if self.precision not in _TYPES:
-            raise ValueError(f"precision is '{self.precision}'. Known: {', '.join(_TYPES)}")
 
     @property
     def stride(self) -> tuple[int, int]:

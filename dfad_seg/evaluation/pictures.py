@@ -34,7 +34,7 @@ def colourise(mask: ArrayLike | Tensor, palette: Palette) -> Picture:
         mask: integer labels `(H, W)`.
         palette: RGB colour of each class, 0 … 255.
     """
-    labels = _labels(mask).astype(np.int64)
+    labels = _array(mask).astype(np.int64)
     table = np.array([*palette, BLACK], dtype=np.uint8)
     return table[np.where((labels >= 0) & (labels < len(palette)), labels, len(palette))]
 
@@ -65,7 +65,7 @@ def write_comparison_picture(
         heights: lower pictures are enlarged by a whole factor to the first, in pixels, higher ones reduced to the
             second; so the memory does not grow with the image.
     """
-    truth, found = _labels(target), {name: _labels(labels) for name, labels in predictions.items()}
+    truth, found = _array(target), {name: _array(labels) for name, labels in predictions.items()}
     last = list(found)[-1]
     if found[last].shape != truth.shape:
         raise InputError(f"a prediction of size {found[last].shape} has no errors on a truth of size {truth.shape}.")
@@ -104,10 +104,6 @@ def as_picture(image: ArrayLike | Tensor) -> Picture:
     One or two channels are drawn as grey, their mean; of more than three the first three count as red, green, blue.
     """
     array = _array(image)
-    if array.ndim != 3 or not (array.dtype == np.uint8 or np.issubdtype(array.dtype, np.floating)):
-        raise InputError(
-            f"an image must be float (K, H, W) in [0, 1] or uint8 (H, W, K), got {array.dtype} {array.shape}."
-        )
     if array.dtype != np.uint8:
         array = np.nan_to_num(array.astype(np.float32)).clip(0, 1).transpose(1, 2, 0) * 255 + 0.5
     if array.shape[-1] < 3:
@@ -182,10 +178,3 @@ def write_png(path: str | Path, picture: Picture) -> None:
 
 def _array(values: ArrayLike | Tensor) -> NDArray:
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-
-
-def _labels(mask: ArrayLike | Tensor) -> NDArray[Any]:
-    array = _array(mask)
-    if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
-        raise InputError(f"a label map must be integer (H, W), got {array.dtype} {array.shape}.")
-    return array

@@ -6,13 +6,12 @@ import itertools
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from dfad_seg.common.errors import InputError
+from dfad_seg.common.errors import InputError, quiet
 from dfad_seg.common.files import check_target, write_whole
 from dfad_seg.common.labels import labels_of
 from dfad_seg.common.progress import ProgressReport
@@ -59,7 +58,8 @@ def export_int8(onnx_file: Path, path: Path, images: Iterable[Tensor], *, segmen
             counts.append(len(batch))
             yield batch
 
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    # The quantiser recommends, by the root logger, what was done a line before.
+    with tempfile.TemporaryDirectory() as folder, quiet(logging.getLogger()):
         prepared, quantised = (Path(folder) / name for name in ("prepared.onnx", "quantised.onnx"))
         # Folds BatchNorm into convolutions and gives every tensor a shape; the symbolic way is for transformers.
         quant_pre_process(onnx_file, prepared, skip_symbolic_shape=True)
@@ -110,15 +110,3 @@ def export_int8(onnx_file: Path, path: Path, images: Iterable[Tensor], *, segmen
         f"{len(kept)} of {len(layers)} layers stay float32: 8 bits in one change over {TOLERATED:.0%} of the pixels",
     )
     return Exported("onnx int8", path, len(content), (check,), notes)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    # The quantiser recommends, by the root logger, what was done a line before.
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dfad_seg.common.errors import InputError, explained
+from dfad_seg.common.errors import InputError, explained, quiet
 from dfad_seg.exporting.base import Made, Program, advice, as_properties, compare, require
 from dfad_seg.exporting.program import exported_program
 from dfad_seg.segmentors import Segmentor
@@ -26,8 +25,7 @@ def export_onnx(options: Program, *, segmentor: Segmentor, described: dict[str, 
 
     program = exported_program(segmentor, options, guarded=False)
     # An operation may be one that ONNX does not have, at this size or at any.
-    with explained("torch.onnx cannot translate this network", advice(options)), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with explained("torch.onnx cannot translate this network", advice(options)), quiet():
         translated = torch.onnx.export(
             program,
             dynamo=True,

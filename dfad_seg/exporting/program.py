@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from dfad_seg.common.errors import InputError, explained
+from dfad_seg.common.errors import InputError, explained, quiet
 from dfad_seg.exporting.base import LARGEST_SIDE, SMALLEST_SIDE, Program, advice
 from dfad_seg.segmentors import Segmentor, exportable, is_opaque
 
@@ -36,8 +35,7 @@ def exported_program(segmentor: Segmentor, options: Program, *, guarded: bool) -
     channels = segmentor.in_channels
     shape = (2, channels, height, width) if options.dynamic else (1, channels, *options.size)
     dynamic = _dimensions(guarded) if options.dynamic else None
-    with explained("torch.export cannot follow this network", advice(options)), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with explained("torch.export cannot follow this network", advice(options)), quiet():
         program = torch.export.export(module, (torch.zeros(shape),), dynamic_shapes=dynamic)
     for graph in program.graph_module.modules():
         for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import tempfile
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfad_seg.common.errors import InputError, explained
+from dfad_seg.common.errors import InputError, explained, quiet
 from dfad_seg.exporting.base import DESCRIPTION_FILE, Made, Program, as_json, as_properties, compare
 from dfad_seg.exporting.program import exported_program
 from dfad_seg.segmentors import Segmentor, exportable, stored_spec
@@ -26,8 +25,7 @@ def export_torchscript(options: Program, *, segmentor: Segmentor, described: dic
     shape = (2, height + 3, width + 5) if options.dynamic else (1, height, width)
     example = torch.zeros(shape[0], segmentor.in_channels, *shape[1:])
     written = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TorchScript is deprecated, and shape checks are no part of the trace
+    with quiet():  # TorchScript is deprecated, and shape checks are no part of the trace
         with explained("torch.jit.trace cannot follow this network", "Use another format."), torch.no_grad():
             traced = torch.jit.trace(module, example, check_trace=False)
             torch.jit.save(traced, written, _extra_files={DESCRIPTION_FILE: json.dumps(described)})
@@ -52,8 +50,7 @@ def export_torch_export(options: Program, *, segmentor: Segmentor, described: di
     """A .pt2 file for `torch.export.load(path).module()`; the description is its extra file."""
     program = exported_program(segmentor, options, guarded=True)
     written = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         torch.export.save(program, written, extra_files={DESCRIPTION_FILE: json.dumps(described)})
         loaded = torch.export.load(io.BytesIO(written.getvalue())).module()
         checks = compare("torch.export", segmentor, loaded, options)

@@ -77,8 +77,7 @@ class BatchNormPrior:
 
     def __call__(self, scene: Scene) -> Tensor:
         """The prior of the forward pass under `watch()`: a scalar with a graph to the images, ≥ 0."""
-        if self._terms is None:
-            raise RuntimeError("no forward pass of the teacher was watched")
+        assert self._terms is not None, "no forward pass of the teacher was watched"
         if not self._terms:
             raise InputError(
                 "the BatchNorm prior leaves out layers that see a single value per image, and the teacher's "
@@ -139,8 +138,7 @@ class ActivationMagnitude:
         self._value = -inputs[0].float().abs().mean()
 
     def __call__(self, scene: Scene) -> Tensor:
-        if self._value is None:
-            raise RuntimeError("no forward pass of the teacher was watched")
+        assert self._value is not None, "no forward pass of the teacher was watched"
         return self._value
 
 

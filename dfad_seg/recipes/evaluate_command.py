@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import check_target, write_csv, write_json
 from dfad_seg.config import Config, apply_override, load_config, parse_config
-from dfad_seg.evaluation import Comparison, Evaluation, Inference
+from dfad_seg.evaluation import Comparison, Evaluation, EvaluationOptions, Inference
 from dfad_seg.evaluation.bootstrap import RESAMPLES
 from dfad_seg.recipes.build import build_teacher, meta_info
 from dfad_seg.recipes.device import explained
@@ -21,78 +22,60 @@ from dfad_seg.recipes.sources import Source, is_of_a_run, open_predictions, open
 from dfad_seg.runs import note_evaluation
 
 
-def evaluate_from_arguments(
-    *,
-    config: str | None,
-    checkpoint: str | None,
-    predictions: str | None,
-    compare: Sequence[str],
-    cfg_options: Sequence[str],
-    dataset: str | None,
-    dataset_root: str | None,
-    role: str | None,
-    teacher: str | None,
-    out: Sequence[str],
-    subset: str | None,
-    ci: int,
-    boundary_iou: bool,
-    ece: bool,
-    save_predictions: str | None,
-    save_coco: str | None,
-    show_dir: str | None,
-    trust: bool = False,
-    **options: Any,
-) -> int:
-    """Evaluate as the command line says (see its --help), write the files, then print; returns the exit code.
-
-    `options` are keys of `EvaluationOptions` instead of the config's; None: the config's.
+def evaluate_from_arguments(**arguments: Any) -> int:
+    """Evaluate as the command line says (`cli.arguments.evaluate`), write the files, then print; returns the exit code.
 
     Raises:
         InputError: the arguments do not go together, or anything that they name is wrong.
     """
-    if config is not None and checkpoint is None and dataset is not None:
+    given = SimpleNamespace(**arguments)
+    config, checkpoint = given.config, given.checkpoint
+    options = {key.name: arguments[key.name] for key in fields(EvaluationOptions) if key.name in arguments}
+    if config is not None and checkpoint is None and given.dataset is not None:
         config, checkpoint = None, config  # without a config the first path is the network
-    _check_what(config, CHECKPOINT=checkpoint, **{"--predictions": predictions, "--compare": compare or None})
-    files: dict[str, Any] = {"save_predictions": save_predictions, "save_coco": save_coco, "show_dir": show_dir}
-    written = [("--out", path) for path in out]
+    scored = {"CHECKPOINT": checkpoint, "--predictions": given.predictions, "--compare": given.compare or None}
+    _check_what(config, **scored)
+    files: dict[str, Any] = {name: getattr(given, name) for name in ("save_predictions", "save_coco", "show_dir")}
+    written = [("--out", path) for path in given.out]
     written += [(f"--{name.replace('_', '-')}", path) for name, path in files.items() if path is not None]
-    if compare and len(written) > len(out):
+    if given.compare and len(written) > len(given.out):
         raise InputError(f"--compare writes no predictions or pictures ({written[-1][0]}); evaluate each by itself.")
     for name, path in written:
         if name == "--out" and Path(path).suffix.lower() not in (".json", ".csv"):
             raise InputError(f"--out {path}: results are JSON or CSV. Give a name that ends in .json or .csv.")
         check_target(path, name, folder=name in ("--save-predictions", "--show-dir"))
 
-    named = _named(compare)
-    known: dict[str, Any] = {"trust": trust, "own": config is not None and not is_of_a_run(config)}
-    resolved, config = _resolved(config, list(named.values()), cfg_options, dataset, dataset_root)
+    named = _named(given.compare)
+    known: dict[str, Any] = {"trust": given.trust, "own": config is not None and not is_of_a_run(config)}
+    resolved, config = _resolved(config, list(named.values()), given.cfg_options, given.dataset, given.dataset_root)
     settings = evaluation_options(resolved, options)
     record: dict[str, Any] = {}
     wanted: dict[str, Any] = {key.name: getattr(settings, key.name) for key in fields(settings)}
-    wanted |= {"device": resolved.device, "boundary": boundary_iou, "calibration": ece, "resamples": ci}
-    if subset is not None:
-        wanted["subset"] = [name.strip() for name in subset.split(",") if name.strip()]
+    wanted |= {"device": resolved.device, "resamples": given.ci}
+    wanted |= {"boundary": given.boundary_iou, "calibration": given.ece}
+    if given.subset is not None:
+        wanted["subset"] = [name.strip() for name in given.subset.split(",") if name.strip()]
         if not wanted["subset"]:
-            raise InputError(f"--subset '{subset}' names no class. Give names, separated by commas.")
-    if teacher is not None:
+            raise InputError(f"--subset '{given.subset}' names no class. Give names, separated by commas.")
+    if given.teacher is not None:
         # Bare weights of a teacher belong to the teacher's section, if there is one.
-        bare = resolved.teacher is not None and Path(teacher).is_file() and not teacher.endswith(".json")
-        wanted["teacher"] = open_source(resolved, teacher, role="teacher" if bare else None, **known).model
-        record["teacher"] = teacher
+        bare = resolved.teacher is not None and Path(given.teacher).is_file() and not given.teacher.endswith(".json")
+        wanted["teacher"] = open_source(resolved, given.teacher, role="teacher" if bare else None, **known).model
+        record["teacher"] = given.teacher
     result: Evaluation | Comparison
     batch = f"{settings.batch_size} images at once"
     with explained(batch=batch, advice="Lower --batch-size, or predict in windows with --crop"):
-        if compare:
+        if given.compare:
             evaluations, record["sources"] = {}, {}
-            wanted |= {"resamples": ci or RESAMPLES, "keep_counts": True}
+            wanted |= {"resamples": given.ci or RESAMPLES, "keep_counts": True}
             for name, item in named.items():
                 own = item == "teacher" and not Path(item).exists()
-                source = _own_teacher(resolved, named, trust) if own else open_source(resolved, item, **known)
+                source = _own_teacher(resolved, named, given.trust) if own else open_source(resolved, item, **known)
                 evaluations[name] = evaluate(resolved, source.model, title=f"evaluating {name}", **wanted)
                 record["sources"][name] = source.record()
             result, one = Comparison.of(evaluations, wanted["resamples"]), next(iter(evaluations.values()))
         else:
-            source = _source(resolved, config, checkpoint, predictions, role, known)
+            source = _source(resolved, config, checkpoint, given.predictions, given.role, known)
             result = one = evaluate(resolved, source.model, **wanted, **files)
             record |= source.record()
     inference = {key.name: asdict(settings)[key.name] for key in fields(Inference)} | {"precision": one.precision}
@@ -103,16 +86,16 @@ def evaluate_from_arguments(
         "inference": {key: value for key, value in inference.items() if value is not None},
         "command": command_line(),
     }
-    for path in out:
+    for path in given.out:
         if Path(path).suffix.lower() == ".csv":
             write_csv(path, result.to_rows())
         else:
             write_json(path, {**record, **result.to_dict()})
     as_the_run = all(options[key] is None for key in options if key not in ("split", "batch_size", "num_workers"))
-    as_the_run = as_the_run and (checkpoint is not None or role in (None, resolved.trained_role))
-    noted, scored = None, checkpoint or config
-    if as_the_run and scored and not compare and predictions is None and dataset is None:
-        noted = note_evaluation(scored, one.metrics, split=settings.split, command=command_line())
+    as_the_run = as_the_run and (checkpoint is not None or given.role in (None, resolved.trained_role))
+    noted, of = None, checkpoint or config
+    if as_the_run and of and not given.compare and given.predictions is None and given.dataset is None:
+        noted = note_evaluation(of, one.metrics, split=settings.split, command=command_line())
     print(result.report())
     if noted is not None:
         print(f"the run's summary has the score, for dfad-seg compare: {noted / 'summary.json'}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor
@@ -24,57 +25,45 @@ from dfad_seg.recipes.sources import network_file, run_config
 from dfad_seg.runs import checkpoints, read_checkpoint
 from dfad_seg.segmentors import Segmentor, load_segmentor, optimize_for_distillation
 
-CALIBRATION_IMAGES, BATCH = 64, 8
+BATCH = 8
 SECONDS = 2.0
 """For which each network is timed."""
 _PROVENANCE = ("method", "seed", "real_images_used_for_training", "dfad_seg", "git_commit")
 
 
-def export_from_arguments(
-    *,
-    source: str,
-    format: str,
-    out: str | None = None,
-    dynamic: bool = True,
-    size: Sequence[int] | None = None,
-    int8: bool = False,
-    calibration_images: int = CALIBRATION_IMAGES,
-    split: str | None = None,
-    cfg_options: Sequence[str] = (),
-    trust: bool = False,
-    base: str | None = None,
-) -> int:
-    """`dfad-seg export`, whose --help says what each argument is; returns the exit code."""
-    chosen = choose(FORMATS, format, "export format")
-    if int8 and format != "onnx":
-        raise InputError(f"--int8 goes with --format onnx, not {format}.")
-    if base is not None and format != "mmseg":
-        raise InputError(f"--base goes with --format mmseg, not {format}.")
-    if calibration_images < 1:
-        raise InputError(f"--calibration-images {calibration_images}: a number above 0 is needed.")
-    file = network_file(source)
-    path = Path(out) if out is not None else file.parent / chosen.name.replace("student", file.stem)
+def export_from_arguments(**arguments: Any) -> int:
+    """`dfad-seg export`, whose arguments are those of `cli.arguments.export`; returns the exit code."""
+    given = SimpleNamespace(**arguments)
+    chosen = choose(FORMATS, given.format, "export format")
+    if given.int8 and given.format != "onnx":
+        raise InputError(f"--int8 goes with --format onnx, not {given.format}.")
+    if given.base is not None and given.format != "mmseg":
+        raise InputError(f"--base goes with --format mmseg, not {given.format}.")
+    if given.calibration_images < 1:
+        raise InputError(f"--calibration-images {given.calibration_images}: a number above 0 is needed.")
+    file = network_file(given.source)
+    path = Path(given.out) if given.out is not None else file.parent / chosen.name.replace("student", file.stem)
     if not path.name:
-        raise InputError(f"--out '{out}' names no file or folder. Give the path of a new one.")
+        raise InputError(f"--out '{given.out}' names no file or folder. Give the path of a new one.")
     target = path.with_name(f"{path.stem}_int8{path.suffix}")
     check_target(path, "--out", folder=chosen.is_folder)
-    if int8:
+    if given.int8:
         check_target(target, "--int8")
-    network = load_segmentor(file, trust=trust)
-    score = _scoring(file, split, cfg_options, batch_size=None if dynamic else 1)
-    height_width = DEFAULT_SIZE if size is None else (size[0], size[1])
+    network = load_segmentor(file, trust=given.trust)
+    score = _scoring(file, given.split, given.cfg_options, batch_size=None if given.dynamic else 1)
+    height_width = DEFAULT_SIZE if given.size is None else (given.size[0], given.size[1])
     images = None
-    if int8:
+    if given.int8:
         # Before anything is written: a run without a generator ends here.
         images = generated_images(
-            file.parent, calibration_images, network=network, size=None if dynamic else height_width
+            file.parent, given.calibration_images, network=network, size=None if given.dynamic else height_width
         )
-    given: dict[str, Any] = {"dynamic": dynamic, "size": height_width, "base": base}
-    options = {name: value for name, value in given.items() if name in chosen.options.__dataclass_fields__}
-    written = [export(network, path, format=format, origin=_origin(file), **options)]
+    asked = {"dynamic": given.dynamic, "size": height_width, "base": given.base}
+    options: dict[str, Any] = {key: asked[key] for key in asked if key in chosen.options.__dataclass_fields__}
+    written = [export(network, path, format=given.format, origin=_origin(file), **options)]
     print(written[0].report(), flush=True)
     if images is not None:
-        batches = (image[None] for batch in images for image in batch) if not dynamic else images
+        batches = (image[None] for batch in images for image in batch) if not given.dynamic else images
         written.append(export_int8(path, target, batches, segmentor=network))
         print(written[1].report(), flush=True)
     runs: dict[str, Any] = {"the network": optimize_for_distillation(network.eval(), height_width, trainable=False)}

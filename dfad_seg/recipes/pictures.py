@@ -19,10 +19,10 @@ ROW = 6
 """Classes side by side."""
 
 
-def write_generated(
-    path: Path, images: Tensor, teacher_labels: Tensor, student_labels: Tensor, title: str, info: MetaInfo
-) -> None:
-    """Write a PNG of generated images (N, 3, H, W) in [0, 1] above both networks' predictions of them (N, H, W)."""
+def generated_picture(
+    images: Tensor, teacher_labels: Tensor, student_labels: Tensor, title: str, info: MetaInfo
+) -> pictures.Picture:
+    """Generated images (N, 3, H, W) in [0, 1] above both networks' predictions of them (N, H, W), with a legend."""
     classes, palette = info.classes, info.palette
     same = ", ".join(f"{share:.0%}" for share in (teacher_labels == student_labels).flatten(1).float().mean(1))
     rows = {
@@ -38,7 +38,7 @@ def write_generated(
     ]
     found = pictures.present(len(classes), teacher_labels, student_labels)
     entries = [(classes[label], palette[label]) for label in found]
-    pictures.write_png(path, pictures.framed([*strips, pictures.legend(entries, strips[0].shape[1])]))
+    return pictures.framed([*strips, pictures.legend(entries, strips[0].shape[1])])
 
 
 def write_generator_sheet(

@@ -22,8 +22,9 @@ from dfad_seg.config import Config
 from dfad_seg.datasets import MetaInfo
 from dfad_seg.distill import Hooks
 from dfad_seg.distill.hooks import Evaluate
+from dfad_seg.evaluation.pictures import write_png
 from dfad_seg.recipes.finishing import health_of, refresh_report
-from dfad_seg.recipes.pictures import write_generated
+from dfad_seg.recipes.pictures import generated_picture
 from dfad_seg.runs import Run, RunDirectory
 
 SHOWN = {
@@ -100,7 +101,7 @@ def build_hooks(
         if run is not None:
             file = run.path / "pictures" / f"generated_{step:08d}.png"
             title = f"generated images after {step} iterations"
-            write_generated(file, images, teacher_labels, student_labels, title, info)
+            write_png(file, generated_picture(images, teacher_labels, student_labels, title, info))
             run.log_picture("generated", step, file)
             if config.report == "full":
                 refresh_report(run.path)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections import Counter
 
 import torch
 from torch import Tensor, nn
 
-from dfad_seg.common.errors import InputError, explained
+from dfad_seg.common.errors import InputError, explained, quiet
 from dfad_seg.common.modules import hooked
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.cost import count_flops, count_parameters
@@ -80,8 +79,7 @@ def _shared(network: nn.Module) -> set[nn.Module]:
 def _groups(segmentor: Segmentor, traced: nn.Module, example: Tensor) -> list:
     # Imported here: it takes a second, and only cutting needs it.
     what = "Torch-Pruning cannot follow the channels of this network"
-    with warnings.catch_warnings(), explained(what, "Take another student."):
-        warnings.simplefilter("ignore")
+    with quiet(), explained(what, "Take another student."):
         import torch_pruning
 
         graph = torch_pruning.DependencyGraph()

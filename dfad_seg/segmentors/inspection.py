@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfad_seg.common.errors import InputError, printable
+from dfad_seg.common.errors import InputError, printable, quiet
 from dfad_seg.common.reading import open_zip, read_json
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.segmentors.containers import find_state_dict
@@ -272,8 +271,7 @@ def compare(found: Inspected, size: tuple[int, int] = (128, 128)) -> list[tuple[
     first: Tensor | None = None
     for options in found.candidates:
         assert found.source is not None and found.num_classes is not None
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # what is left out of the file is said once, elsewhere
+        with torch.no_grad(), quiet():  # what is left out of the file is said once, elsewhere
             logits = build_segmentor(found.source, num_classes=found.num_classes, **options).eval()(images)
         first = logits if first is None else first
         agreement = float((logits.argmax(1) == first.argmax(1)).float().mean())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfad_seg.common.errors import InputError, explained
+from dfad_seg.common.errors import InputError, explained, quiet
 from dfad_seg.common.values import FileName, options
 from dfad_seg.segmentors.base import NetworkFailed
 from dfad_seg.segmentors.kinds import Network, SourceOptions
@@ -138,15 +137,13 @@ class ExportedNetwork(nn.Module):
 
 
 def _load_script(file: Any, device: torch.device | str = "cpu") -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated; the files remain
+    with quiet():  # TorchScript is deprecated; the files remain
         return torch.jit.load(file, map_location=device)
 
 
 def _reload(script: nn.Module, device: torch.device) -> nn.Module:
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
+    with quiet():
         torch.jit.save(script, buffer)
     buffer.seek(0)
     loaded: nn.Module = _load_script(buffer, device)

@@ -52,17 +52,13 @@ def build_cut(chosen: StoredCut, *, num_classes: int) -> Network:
     return narrowed(whole, chosen.widths)
 
 
-def _always(_: Mapping[str, Any]) -> bool:
-    return True
-
-
 SOURCES: dict[str, Source] = {
     "smp": Source(SmpOptions, build_smp),
     "torchvision": Source(TorchvisionOptions, build_torchvision),
     "transformers": Source(TransformersOptions, build_transformers),
-    "torchscript": Source(ProgramOptions, build_torchscript, _always, knows_range=False),
-    "torch_export": Source(ProgramOptions, build_torch_export, _always, knows_range=False),
-    "factory": Source(FactoryOptions, build_factory, _always, knows_range=False),
+    "torchscript": Source(ProgramOptions, build_torchscript, lambda spec: True, knows_range=False),
+    "torch_export": Source(ProgramOptions, build_torch_export, lambda spec: True, knows_range=False),
+    "factory": Source(FactoryOptions, build_factory, lambda spec: True, knows_range=False),
     "mmseg": Source(MmsegOptions, build_mmseg, runs_code),
     "saved": Source(SavedOptions, build_saved),
     "cut": Source(StoredCut, build_cut, lambda spec: spec_runs_code(spec.get("of"))),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import math
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dfad_seg.common.errors import InputError, explained, printable
+from dfad_seg.common.errors import InputError, explained, printable, quiet
 from dfad_seg.common.values import FileName, options
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.contract import IMAGENET_MEAN, IMAGENET_STD
@@ -138,8 +137,7 @@ def _normalisation(name: str) -> dict[str, Any]:
 
 def _settle(segmentor: Segmentor, chosen: TransformersOptions) -> None:
     """Find the sizes that the network takes; where its logits are smaller than the image, they stay in line with it."""
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), quiet():
         height, width = find_sizes(segmentor, "the network", chosen)
         if segmentor.fixed_size is not None:
             segmentor.fixed_advice = f"Take images of this size (image_size: [{height}, {width}])."
@@ -171,13 +169,11 @@ def _explained(what: str, advice: str) -> Iterator[None]:
     """Errors of the package become an `InputError`; its progress bars and warnings are not shown."""
     from transformers.utils import logging
 
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
+    bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        with explained(f"{what} cannot be built", advice):
+        with quiet(logging.get_logger()), explained(f"{what} cannot be built", advice):
             yield
     finally:
-        logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()

@@ -60,7 +60,7 @@ def test_masks_are_indices_and_255_is_ignored(root: Path) -> None:
         expected = np.asarray(image)
     sample = dataset[0]
     np.testing.assert_array_equal(sample["mask"].numpy(), expected)
-    assert 255 in expected and sample["size"] == (6, 8) and dataset.ids == ["a", "b"]
+    assert 255 in expected and sample["mask"].shape == (6, 8) and dataset.ids == ["a", "b"]
     # The same mask with a palette that a tool made of its colours.
     Image.fromarray(np.array(bit_palette(256), np.uint8)[expected]).quantize(22).save(dataset.mask_path(0))
     np.testing.assert_array_equal(dataset[0]["mask"].numpy(), expected)

@@ -61,9 +61,9 @@ def building(
             canvas.upright(x, near, middle - 0.6, middle + 0.6, low, low + 1.4, tint(glass, light[1]), BUILDING)
 
 
-def tree(canvas: Canvas, rng: Rng, x: float, z: float, *, height: float | None = None) -> None:
+def tree(canvas: Canvas, rng: Rng, x: float, z: float) -> None:
     """A tree, trunk included: a crown of overlapping blobs, lighter above than below."""
-    height = rng.uniform(4.0, 8.0) if height is None else height
+    height = rng.uniform(4.0, 8.0)
     green = pick(rng, GREENS, 14)
     trunk = pick(rng, ((84, 66, 48), (104, 88, 70), (62, 54, 46)), 8)
     stem = rng.uniform(0.14, 0.26)
@@ -141,16 +141,8 @@ def sign(canvas: Canvas, rng: Rng, x: float, z: float) -> None:
         canvas.upright(x, z, -size * 1.5, size * 1.5, high - size * 0.7, high + size * 0.7, white, SIGN)
         canvas.upright(x, z, -size * 1.35, size * 1.35, high - size * 0.55, high + size * 0.55, ground, SIGN)
         for row in (-0.25, 0.2):
-            canvas.upright(
-                x,
-                z,
-                -size * 0.9,
-                size * rng.uniform(0.2, 0.9),
-                high + row * size,
-                high + (row + 0.2) * size,
-                white,
-                SIGN,
-            )
+            low, right = high + row * size, size * rng.uniform(0.2, 0.9)
+            canvas.upright(x, z, -size * 0.9, right, low, low + 0.2 * size, white, SIGN)
     else:  # traffic light
         canvas.upright(x, z, -0.34, 0.34, high - 0.75, high + 0.75, (30, 32, 32), SIGN)
         lit = rng.integers(3)

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
@@ -21,12 +20,14 @@ from torch import Tensor, nn
 
 from dfad_seg.common.errors import EXIT_DIVERGED, Diverged, InputError, Interrupted
 from dfad_seg.common.files import write_text
+from dfad_seg.common.modules import evaluating
 from dfad_seg.distill import Hooks, distil
 from dfad_seg.distill.health import all_finite
 from dfad_seg.exporting import write
 from dfad_seg.exporting.mmseg_format import make
 from dfad_seg.integrations.mmseg.student import DataFreeStudent, student_of
 from dfad_seg.recipes.device import launched, torch_settings
+from dfad_seg.recipes.pictures import generated_picture
 from dfad_seg.recipes.reporting import StopSignals
 from dfad_seg.segmentors import Segmentor, optimize_for_distillation
 
@@ -171,17 +172,9 @@ class DataFreeLoop(BaseLoop):
         write_text(checkpoint.parent / "last_checkpoint", str(checkpoint))
 
     def _preview(self, done: int, images: Tensor, teacher_labels: Tensor, student_labels: Tensor) -> None:
-        random = np.random.default_rng(0).integers(0, 256, (self.student.num_classes, 3))
-        palette = random if self.student.segmentor.palette is None else self.student.segmentor.palette
-        colours = torch.as_tensor(np.asarray(palette), dtype=torch.uint8)
-        shown = images[:, :3] if images.shape[1] > 2 else images.mean(1, True).expand(-1, 3, -1, -1)
-        rows = [
-            (255 * shown).byte().permute(0, 2, 3, 1),
-            colours[teacher_labels.long()],
-            colours[student_labels.long()],
-        ]
-        picture = torch.cat([torch.cat([*row], dim=1) for row in rows])
-        self.runner.visualizer.add_image("generated", picture.numpy(), step=done)
+        labels, info = (teacher_labels, student_labels), self.student.experiment.info
+        picture = generated_picture(images, *labels, f"generated images after {done} iterations", info)
+        self.runner.visualizer.add_image("generated", picture, step=done)
 
 
 class _NoData:
@@ -199,15 +192,13 @@ class _NoData:
 @contextmanager
 def _shown(student: DataFreeStudent, kept: nn.Module) -> Iterator[None]:
     """The student to keep in the place of the trained one, and everything as it was afterwards."""
-    modes = [(module, module.training) for module in student.modules()]
     trained = {name: value.clone() for name, value in student.segmentor.state_dict().items()}
     student.segmentor.load_state_dict(kept.state_dict())
     try:
-        yield
+        with evaluating(student):
+            yield
     finally:
         student.segmentor.load_state_dict(trained)
-        for module, training in modes:
-            module.training = training
 
 
 class _GameState(Hook):
