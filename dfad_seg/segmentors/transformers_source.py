@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -167,13 +168,13 @@ def _is_local(name: str) -> bool:
 @contextmanager
 def _explained(what: str, advice: str) -> Iterator[None]:
     """Errors of the package become an `InputError`; its progress bars and warnings are not shown."""
-    from transformers.utils import logging
+    from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    bars = is_progress_bar_enabled()
+    disable_progress_bar()
     try:
-        with quiet(logging.get_logger()), explained(f"{what} cannot be built", advice):
+        with quiet(logging.getLogger("transformers")), explained(f"{what} cannot be built", advice):
             yield
     finally:
         if bars:
-            logging.enable_progress_bar()
+            enable_progress_bar()
