@@ -2,10 +2,8 @@
 
 import cv2
 import numpy as np
-import pytest
 import torch
 
-from dfad_seg.common.errors import InputError
 from dfad_seg.evaluation.pictures import BLACK, CORRECT, WRONG, write_comparison_picture
 
 CLASSES = ("road", "car", "sky")
@@ -43,5 +41,3 @@ def test_panels_show_image_truth_prediction_and_errors(tmp_path):
     assert [pixel(3, 5, 5), pixel(3, 5, 60), pixel(3, 30, 60), pixel(3, 55, 60)] == [CORRECT, WRONG, WRONG, BLACK]
     # The legend names what occurs.
     assert {*PALETTE, BLACK, WRONG} <= colours(picture[8 + 24 + 240 + 4 :])
-    with pytest.raises(InputError, match="no errors on a truth"):
-        write_comparison_picture(tmp_path / "b.png", image, truth[:9], found, CLASSES, PALETTE)

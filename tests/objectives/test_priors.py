@@ -59,10 +59,9 @@ def test_the_layers_of_the_batch_norm_prior_are_known_and_one_must_be_left():
 
 
 def test_teacher_without_statistics_is_refused():
-    with pytest.raises(InputError, match="needs a teacher with BatchNorm"):
-        BatchNormPrior(nn.Conv2d(3, 3, 1))
-    with pytest.raises(InputError, match="needs a teacher with BatchNorm"):
-        BatchNormPrior(nn.BatchNorm2d(3, track_running_stats=False))
+    for teacher in (nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=False)):
+        with pytest.raises(InputError, match="needs a teacher with BatchNorm"):
+            BatchNormPrior(teacher)
 
 
 def test_layout_consistency_is_the_cross_entropy():

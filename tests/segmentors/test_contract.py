@@ -1,6 +1,7 @@
 """What every segmentor does, whatever its source. A new source is one more entry of `CASES`."""
 
 import copy
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,7 @@ def test_logits_at_the_input_size(segmentor: Segmentor, size: tuple[int, int]) -
     with torch.no_grad():
         logits = segmentor(torch.rand(2, 3, *size))
     assert logits.shape == (2, NUM_CLASSES, *size)
-    assert logits.dtype == torch.float32
-    assert torch.isfinite(logits).all()
+    assert logits.dtype == torch.float32 and torch.isfinite(logits).all()
 
 
 def test_gradients_reach_the_images(segmentor: Segmentor) -> None:
@@ -124,25 +124,17 @@ class Probe(nn.Module):
         return x
 
 
-def test_rgb_normalisation() -> None:
-    segmentor = Segmentor(Probe(), num_classes=3, mean=[0.1, 0.2, 0.3], std=[0.5, 0.25, 2.0])
+@pytest.mark.parametrize(
+    ("order", "scale", "mean", "std"),
+    [("rgb", 1, [0.1, 0.2, 0.3], [0.5, 0.25, 2.0]), ("bgr", 255, [103.5, 116.3, 123.7], [57.4, 57.1, 58.4])],
+)
+def test_normalisation(order: str, scale: int, mean: list[float], std: list[float]) -> None:
+    segmentor = Segmentor(Probe(), num_classes=3, mean=mean, std=std, input_scale=scale, channel_order=order)
     images = torch.rand(2, 3, 5, 7)
-    expected = torch.stack([(images[:, 0] - 0.1) / 0.5, (images[:, 1] - 0.2) / 0.25, (images[:, 2] - 0.3) / 2.0], 1)
-    torch.testing.assert_close(segmentor(images), expected)
-
-
-def test_bgr_on_the_255_scale() -> None:
-    # Mean and std are in the network's order: the first pair belongs to blue.
-    segmentor = Segmentor(
-        Probe(), num_classes=3, mean=[103.5, 116.3, 123.7], std=[57.4, 57.1, 58.4], input_scale=255,
-        channel_order="bgr",
-    )  # fmt: skip
-    images = torch.rand(2, 3, 4, 4)
-    blue = (images[:, 2] * 255 - 103.5) / 57.4
-    red = (images[:, 0] * 255 - 123.7) / 58.4
-    seen = segmentor(images)
-    torch.testing.assert_close(seen[:, 0], blue)
-    torch.testing.assert_close(seen[:, 2], red)
+    # Mean and std are in the network's order: of BGR the first pair belongs to blue.
+    planes = [images[:, "rgb".index(colour)] for colour in order]
+    expected = [(plane * scale - m) / s for plane, m, s in zip(planes, mean, std, strict=True)]
+    torch.testing.assert_close(segmentor(images), torch.stack(expected, 1))
 
 
 def test_low_resolution_logits_are_resized_bilinearly() -> None:
@@ -234,8 +226,5 @@ def test_bad_options(options: dict[str, Any]) -> None:
 )
 def test_a_normalisation_in_the_wrong_unit_is_refused(mean: float, std: float, scale: float, says: str | None) -> None:
     options: dict[str, Any] = {"num_classes": 3, "mean": [mean] * 3, "std": [std] * 3, "input_scale": scale}
-    if says is None:
-        Segmentor(Probe(), **options)
-        return
-    with pytest.raises(InputError, match=says):
+    with nullcontext() if says is None else pytest.raises(InputError, match=says):
         Segmentor(Probe(), **options)

@@ -48,6 +48,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "beit": VIT | {"out_indices": [1, 2, 3, 4], "use_relative_position_bias": True},
     "dpt": VIT | {"backbone_out_indices": [0, 1, 2, 3], "neck_hidden_sizes": [8] * 4, "fusion_hidden_size": 8},
 }  # fmt: skip
+SEGFORMER = {"model_type": "segformer", **MODELS["segformer"]}
 PROCESSOR = {"image_processor_type": "SegformerImageProcessor", "do_resize": False, "image_mean": [0.5, 0.4, 0.3],
              "image_std": [0.2, 0.3, 0.4]}  # fmt: skip
 
@@ -106,15 +107,13 @@ def test_it_answers_as_the_package_does_and_comes_back_from_a_file(kind: str, tm
 
 
 def test_a_student_begins_with_a_configuration_or_with_other_weights(tmp_path: Path) -> None:
-    model = {"model_type": "segformer", **MODELS["segformer"]}
     torch.manual_seed(1)
-    random = build_segmentor("transformers", num_classes=3, model=model)
+    random = build_segmentor("transformers", num_classes=3, model=SEGFORMER)
     folder = written(tmp_path / "folder", processor=PROCESSOR)
     begun = build_segmentor("transformers", num_classes=3, pretrained=str(folder), new_head=True)
     assert random.network.config.num_labels == begun.network.config.num_labels == 3
     given = build_segmentor("transformers", num_classes=5, pretrained=str(folder))
-    encoder = "segformer"
-    assert state_hash(begun.network.get_submodule(encoder)) == state_hash(given.network.get_submodule(encoder))
+    assert state_hash(begun.network.segformer) == state_hash(given.network.segformer)
 
 
 @pytest.mark.parametrize(
@@ -161,8 +160,7 @@ def test_smps_own_folder(tmp_path: Path) -> None:
 
 
 def test_a_segformer_is_cut_but_for_its_attention(tmp_path: Path) -> None:
-    model = {"model_type": "segformer", **MODELS["segformer"]}
-    teacher = build_segmentor("transformers", num_classes=5, model=model).eval()
+    teacher = build_segmentor("transformers", num_classes=5, model=SEGFORMER).eval()
     names = {width.name.split(".")[-1] for width in find_widths(teacher, (64, 64))[0]}
     assert names == {"fc1", "proj", "linear_fuse"}
     options = CutOptions(macs=0.7, importance="magnitude", compensate=False)
@@ -182,7 +180,7 @@ def test_a_run_from_inspection_to_the_hub_form(tmp_path: Path, capsys: pytest.Ca
     assert "source: transformers, pretrained" in capsys.readouterr().out
     tiny = ["iterations=2", "batch_size=4", "image_size=[32,32]", "progressive_sizes=[]", "report=short",
             "replay={size: 8, steps: 1}", "precision=32-true"]  # fmt: skip
-    student = {"source": "transformers", "model": {"model_type": "segformer", **MODELS["segformer"]}}
+    student = {"source": "transformers", "model": SEGFORMER}
     config = load_config(tmp_path / "mine.yaml", [*tiny, f"student={json.dumps(student)}"])
     trained = load_segmentor(train(config, tmp_path / "run"))
     assert trained.classes == NAMES

@@ -219,30 +219,27 @@ def test_student_file_does_not_need_the_first_weights(tmp_path: Path) -> None:
 
 
 def test_student_file_refusals(tmp_path: Path, segmentor: Segmentor) -> None:
-    with pytest.raises(InputError, match="no spec"):
-        save_segmentor(tmp_path / "x.pt", segmentor)
-    spec = {"source": "factory", "factory": "torch.nn:Conv2d", "kwargs": {}}
-    segmentor.spec = {**spec, "thing": prefixed}
-    with pytest.raises(InputError, match="spec.thing is a function"):
-        save_segmentor(tmp_path / "x.pt", segmentor)
-    segmentor.spec = spec
-    with pytest.raises(InputError, match="classes has 1"):
-        save_segmentor(tmp_path / "x.pt", segmentor, classes=["sky"])
-    assert not (tmp_path / "x.pt").exists()
-
-    torch.save(segmentor.network_state_dict(), tmp_path / "bare.pt")
-    with pytest.raises(InputError, match="not a segmentor file"):
-        load_segmentor(tmp_path / "bare.pt")
-    save_segmentor(tmp_path / "code.pt", segmentor)
-    with pytest.raises(InputError, match="trust"):
-        load_segmentor(tmp_path / "code.pt")
-    content = torch.load(tmp_path / "code.pt", weights_only=True)
-    torch.save({**content, "version": 2}, tmp_path / "later.pt")
-    with pytest.raises(InputError, match="version 2"):
-        load_segmentor(tmp_path / "later.pt")
-    torch.save({**content, "spec": {}}, tmp_path / "part.pt")
-    with pytest.raises(InputError, match="incomplete"):
-        load_segmentor(tmp_path / "part.pt")
+    path, spec = tmp_path / "x.pt", {"source": "factory", "factory": "torch.nn:Conv2d", "kwargs": {}}
+    for given, options, says in (
+        (None, {}, "no spec"),
+        ({**spec, "thing": prefixed}, {}, "spec.thing is a function"),
+        (spec, {"classes": ["sky"]}, "classes has 1"),
+    ):
+        segmentor.spec = given
+        with pytest.raises(InputError, match=says):
+            save_segmentor(path, segmentor, **options)
+        assert not path.exists()
+    save_segmentor(path, segmentor)
+    content = torch.load(path, weights_only=True)
+    for written, says in (
+        (segmentor.network_state_dict(), "not a segmentor file"),
+        (content, "trust"),
+        ({**content, "version": 2}, "version 2"),
+        ({**content, "spec": {}}, "incomplete"),
+    ):
+        torch.save(written, path)
+        with pytest.raises(InputError, match=says):
+            load_segmentor(path)
 
 
 def test_a_changed_weight_and_options_of_a_giant_are_refused(tmp_path: Path) -> None:
