@@ -113,13 +113,14 @@ def export(parser: argparse.ArgumentParser) -> None:
 
 
 def inspect(parser: argparse.ArgumentParser) -> None:
-    """Say what a checkpoint looks like: source, classes, parameters, normalisation, predictions on noise; print a
-    config to start from. Nothing in the file is run without --trust."""
+    """Say what a checkpoint looks like: source, classes, parameters, normalisation; print a config to start from.
+    Nothing in the file is run without --trust."""
     add = parser.add_argument
     add("file", metavar="FILE", help=".pt, .pth, .safetensors, TorchScript or torch.export file")
     add("--trust", action="store_true", help="load TorchScript and torch.export files, which are code")
     add("--key", metavar="NAME", help="which weights of a file that has several, such as model_ema")
     add("--num-classes", type=int, metavar="N", help="where the file does not show it")
+    add("--factory", metavar="MODULE:NAME", help="your code that builds the network of these weights; it is run")
     add("--out", metavar="CONFIG", help="write the config to this file")
 
 

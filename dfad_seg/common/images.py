@@ -25,6 +25,10 @@ PHOTO_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 KNOWN_FORMATS = (*PHOTO_FORMATS, "JPEG2000", "AVIF")
 MAX_PIXELS = 80_000_000
 """Larger images are refused before they are decoded: a small file can unpack to gigabytes."""
+STATE_RANGE = (
+    "state which values are black and white as dataset.img_range: [0, 65535] for all of 16 bits, [0, 4095] for 12,"
+    " [0, 1] for floats in it"
+)
 MAX_BYTES = 2**30
 """Larger image files are refused before they are read."""
 
@@ -72,8 +76,7 @@ def read_photo(path: Path, what: str = "image") -> Photo:
     """
     image, data = _open(path, what)
     if image.mode.startswith(("I", "F")) or _bits(image, data) > 8:
-        do = "8-bit images are needed, or a statement of which values are black and white (img_range: [0, 65535])"
-        raise InputError(f"{what} {path} has {_samples(image, data)}; {do}.")
+        raise InputError(f"{what} {path} has {_samples(image, data)}; {STATE_RANGE}.")
     if image.mode in ("CMYK", "LAB"):
         raise InputError(f"{what} {path} has colours of type {image.mode}; convert it to RGB first.")
     if image.format not in ("JPEG", "MPO"):

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from dfad_seg.common.errors import InputError, quiet
-from dfad_seg.common.images import MAX_PIXELS, Photo, decoding, read_file, read_photo
+from dfad_seg.common.images import MAX_PIXELS, STATE_RANGE, Photo, decoding, read_file, read_photo
 
 Range = tuple[float, float]
 
@@ -38,7 +38,12 @@ def read_image(path: Path, channels: int | None = 3, span: Range | None = None, 
         samples, black = (reader or _decoded)(read_file(path, what))
     if samples.ndim == 2:
         samples = samples[..., None]
-    if samples.ndim != 3 or samples.shape[0] * samples.shape[1] > MAX_PIXELS or samples.dtype.kind not in "iuf":
+    if (
+        samples.ndim != 3
+        or 0 in samples.shape
+        or samples.shape[0] * samples.shape[1] > MAX_PIXELS
+        or samples.dtype.kind not in "iuf"
+    ):
         raise InputError(
             f"{what} {path} holds {samples.dtype} {samples.shape}; one image (H, W, channels) of numbers is needed, of"
             f" at most {MAX_PIXELS // 10**6} million pixels."
@@ -48,12 +53,15 @@ def read_image(path: Path, channels: int | None = 3, span: Range | None = None, 
             raise InputError(f"{what} {path} has 8-bit samples, whose range is 0 to 255: leave out img_range.")
         return Photo(_fitted(samples, channels, f"{what} {path}"), 1)
     if span is None:
-        raise InputError(
-            f"{what} {path} has {samples.dtype} samples, and which values are black and white is not stated. Set"
-            " img_range: [0, 65535] for all of 16 bits, [0, 4095] for 12, [0, 1] for floats in it."
-        )
+        raise InputError(f"{what} {path} has {samples.dtype} samples; {STATE_RANGE}.")
     if not np.isfinite(samples).all():
         raise InputError(f"{what} {path} has values that are not finite.")
+    least, most = samples.min(), samples.max()
+    if most < span[0] or least > span[1]:
+        raise InputError(
+            f"{what} {path} has values from {least:g} to {most:g}, all of them outside img_range, {span[0]:g} to"
+            f" {span[1]:g}. Correct the range."
+        )
     low, high = black(span)
     scaled = ((samples.astype(np.float32) - low) / (high - low)).clip(0, 1)
     return Photo(_fitted(scaled, channels, f"{what} {path}"), 1)

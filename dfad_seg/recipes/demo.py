@@ -27,7 +27,6 @@ STAGES = {
     "random_noise": ("random noise", "street_scenes/random_noise"),
 }
 """By folder: the title, and the config."""
-PICTURES = 6
 
 
 def run_demo(work_dir: str | Path, *, cfg_options: Sequence[str] = ()) -> None:
@@ -49,14 +48,7 @@ def run_demo(work_dir: str | Path, *, cfg_options: Sequence[str] = ()) -> None:
         file = train_once(config, work_dir / name, command=f"make demo (stage {name})")
         network, title = load_role(config, config.trained_role, file), STAGES[name][0]
         parameters[name] = count_parameters(network)
-        scores[title] = found = evaluate(
-            config,
-            network,
-            split="test",
-            show_dir=work_dir / "pictures" if name == "student" else None,
-            show_limit=PICTURES,
-            title=f"scoring the {title}",
-        ).metrics
+        scores[title] = found = evaluate(config, network, split="test", title=f"scoring the {title}").metrics
         if Run(work_dir / name).score(config.trained_role, split="test") is None:
             which = {"network": config.trained_role, "weights": "ema" if config.ema_decay else "last", "split": "test"}
             note_score(work_dir / name, Score.measured(found, **which))
@@ -94,9 +86,5 @@ def _tell(work_dir: Path, scores: dict[str, SegmentationMetrics], parameters: di
         f" {parameters['student']:,} parameters\n"
         f"and keeps {student}; distilled on random noise instead, {noise}."
     )
-    for path, what in (
-        (work_dir / "student" / "report.html", "how the distillation went, with what the generator made"),
-        (work_dir / "pictures", "test images: truth, the small student's prediction, its errors"),
-        (work_dir / "results.json", "all numbers"),
-    ):
-        print(f"  {path}: {what}")
+    print(f"  {work_dir / 'student' / 'report.html'}: how the distillation went, with what the generator made")
+    print(f"  {work_dir / 'results.json'}: all numbers")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -65,7 +64,7 @@ def launched(config: Config, decided: str | None = None) -> Fabric:
 
 def say(text: str) -> None:
     """Print a line for the user, once for all processes."""
-    rank_zero_only(print)(text, file=sys.stderr if text.startswith("note: ") else sys.stdout, flush=True)
+    rank_zero_only(print)(text, flush=True)
 
 
 def resolve_precision(config: Config, *, cuda: bool, decided: str | None = None) -> str:

@@ -58,7 +58,6 @@ def evaluate(
     resamples: int = 0,
     keep_counts: bool = False,
     show_dir: str | Path | None = None,
-    show_limit: int | None = None,
     save_predictions: str | Path | None = None,
     save_coco: str | Path | None = None,
     title: str = "evaluating",
@@ -78,7 +77,6 @@ def evaluate(
         resamples: of the bootstrap intervals; 0: none.
         keep_counts: the counts of each image, for a comparison.
         show_dir: a folder for one picture per image: image, truth, prediction, errors.
-        show_limit: pictures of that many images at most.
         save_predictions: a folder for index PNGs.
         save_coco: a JSON file for COCO results.
         title: what the progress shows.
@@ -123,7 +121,7 @@ def evaluate(
     }
     meters = {name: meter for name, meter in meters.items() if meter is not None}
     with ExitStack() as stack:
-        outputs = list(_outputs(dataset, info, stack, save_predictions, save_coco, show_dir, show_limit))
+        outputs = list(_outputs(dataset, info, stack, save_predictions, save_coco, show_dir))
 
         def write(batch: Mapping[str, Any], predictions: list[Tensor]) -> None:
             for place, prediction in enumerate(predictions):
@@ -203,7 +201,6 @@ def _outputs(
     predictions: str | Path | None,
     coco: str | Path | None,
     show_dir: str | Path | None,
-    show_limit: int | None,
 ) -> Iterator[Output]:
     if predictions is not None:
         writer = PredictionWriter(predictions, info.ids(), info.palette)
@@ -215,9 +212,8 @@ def _outputs(
         folder = Path(show_dir)
 
         def show(batch: Mapping[str, Any], place: int, labels: Tensor) -> None:
-            if show_limit is None or batch["index"][place] < show_limit:
-                path, image, truth = folder / f"{batch['name'][place]}.png", batch["image"][place], batch["mask"][place]
-                look = (info.classes, info.palette, info.ignore_index)
-                write_comparison_picture(path, image, truth, {"prediction": labels}, *look, heights=(240, 1080))
+            path, image, truth = folder / f"{batch['name'][place]}.png", batch["image"][place], batch["mask"][place]
+            look = (info.classes, info.palette, info.ignore_index)
+            write_comparison_picture(path, image, truth, {"prediction": labels}, *look, heights=(240, 1080))
 
         yield show

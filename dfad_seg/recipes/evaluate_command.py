@@ -18,7 +18,15 @@ from dfad_seg.recipes.build import build_teacher, meta_info
 from dfad_seg.recipes.device import explained
 from dfad_seg.recipes.evaluate import evaluate, evaluation_options
 from dfad_seg.recipes.provenance import command_line
-from dfad_seg.recipes.sources import Source, is_of_a_run, open_predictions, open_source, refuse_code, run_config
+from dfad_seg.recipes.sources import (
+    Source,
+    is_of_a_run,
+    open_predictions,
+    open_source,
+    refuse_code,
+    role_of,
+    run_config,
+)
 from dfad_seg.runs import note_evaluation
 
 
@@ -161,14 +169,9 @@ def _source(
             raise InputError(f"{config_path} trained a teacher and has no student. Leave --role out.")
         return _own_teacher(config, {role: config_path}, known["trust"])
     # A placeholder section has no architecture to offer; the file must know its own.
-    if role is not None or not Path(checkpoint).is_file() or config_path is None:
-        return open_source(config, checkpoint, role=role, **known)
-    try:
-        return open_source(config, checkpoint, role=config.trained_role, **known)
-    except InputError as error:
-        if config.trained_role == "teacher" or config.teacher is None:
-            raise
-        raise InputError(f"{error} If {checkpoint} is the teacher, say so: --role teacher.") from None
+    if role is None and Path(checkpoint).is_file() and config_path is not None:
+        role = role_of(config, checkpoint)
+    return open_source(config, checkpoint, role=role, **known)
 
 
 def _own_teacher(config: Config, named: dict[str, str], trust: bool) -> Source:

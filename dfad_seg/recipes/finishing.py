@@ -30,7 +30,7 @@ from dfad_seg.recipes.quality import Unshifted, estimate, held_out_images, label
 from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader
 from dfad_seg.runs import START_FILE, Run, note_score, update_summary, write_report
 from dfad_seg.runs.records import Cost, Example, Score, Weights
-from dfad_seg.segmentors import Segmentor, count_flops, count_parameters, load_segmentor, state_hash
+from dfad_seg.segmentors import NetworkFailed, Segmentor, count_flops, count_parameters, load_segmentor, state_hash
 
 LATENCY_SECONDS = 2.0
 EXAMPLES = 3
@@ -75,7 +75,9 @@ def start_report(run: Path, config: Config, networks: dict[str, nn.Module], devi
             size = _evaluation_size(config)
             update_summary(run, size=size, costs={role: _cost(network, size) for role, network in networks.items()})
 
-        _forgiving("what the networks cost is not in the report", costs)
+        _forgiving(
+            "what the networks cost is not in the report", costs, unless=NetworkFailed
+        )  # scoring would fail, too
     refresh_report(run)
 
 
@@ -123,9 +125,11 @@ def finish_report(finished: Finished) -> None:
     refresh_report(finished.path)
 
 
-def _forgiving(what: str, act: Callable[[], object]) -> None:
+def _forgiving(what: str, act: Callable[[], object], unless: type[Exception] | tuple[()] = ()) -> None:
     try:
         act()
+    except unless:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         print(f"warning: {what}: {reason}", file=sys.stderr, flush=True)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from dfad_seg.common.errors import InputError, printable
@@ -19,10 +18,8 @@ from dfad_seg.segmentors import (
     Inspected,
     Segmentor,
     build_segmentor,
-    compare,
     cut,
     inspect_file,
-    smooth_noise,
 )
 
 SIDE = 128
@@ -38,19 +35,19 @@ def inspect_teacher(
     num_classes: int | None = None,
     out: str | Path | None = None,
     key: str | None = None,
+    factory: str | None = None,
 ) -> None:
     """Print what a checkpoint is and, where a source takes it, a config to start from: `dfad-seg inspect`."""
     if out is not None:
         if Path(out).exists():
             raise InputError(f"{out} exists already. Give another name as --out.")
         check_target(out, "--out")
-    found = inspect_file(file, trust=trust, key=key)
+    found = inspect_file(file, trust=trust, key=key, factory=factory)
     found.num_classes = found.num_classes or num_classes
     print(describe(file, found))
     network = None
     if found.exact and found.source is not None and found.num_classes is not None:
         network = build_segmentor(found.source, num_classes=found.num_classes, **found.options).eval()
-        print("\n".join(on_noise(network)))
     config = starting_config(found, network)
     if config is None:
         print("no config: see the remarks above, and docs/bring_your_own.md")
@@ -74,16 +71,6 @@ def describe(file: str | Path, found: Inspected) -> str:
     if found.parameters is not None:
         lines.append(f"  parameters: {found.parameters:,}; BatchNorm layers: {found.batch_norms}")
     lines += [f"  {printable(hint, 400)}" for hint in found.hints]
-    if len(found.candidates) > 1 and found.num_classes is not None:
-        lines.append(
-            "  the file cannot tell these apart: names and shapes are the same, what they compute is not. Take the one"
-            " that it was trained as. Their predictions on two images of smooth noise, against the first's:"
-        )
-        for options, agreement, difference in compare(found, (SIDE, SIDE)):
-            lines.append(
-                f"    {_options(options, '')}: {100 * agreement:.1f} % of pixels the same, logits differ by"
-                f" {difference:.2g} of their standard deviation"
-            )
     return "\n".join(lines)
 
 
@@ -92,27 +79,15 @@ def _options(options: Mapping[str, Any], before: str) -> str:
     return before * bool(shown) + ", ".join(shown)
 
 
-def on_noise(network: Segmentor) -> list[str]:
-    """What the network predicts on smooth noise."""
-    height, width = network.fixed_size or (SIDE, SIDE)
-    with torch.no_grad():
-        logits = network(smooth_noise(2, height, width, network.in_channels))
-    share = logits.argmax(1).flatten().bincount(minlength=network.num_classes).float() / logits[:, 0].numel()
-    largest = int(share.argmax())
-    name = printable(network.classes[largest], 40) if network.classes else f"class_{largest}"
-    line = (
-        f"  on noise of {height}x{width}: logits {logits.min():.2f} to {logits.max():.2f},"
-        f" most often {name} ({100 * share[largest]:.0f} % of pixels)"
-    )
-    return [line] if bool(torch.isfinite(logits).all()) else [line, "  warning: there are logits that are not finite"]
-
-
 def starting_config(found: Inspected, network: Segmentor | None = None) -> str | None:
     """The best measured recipe for this teacher as YAML, without a data set; None where no source takes the file."""
     if found.source is None:
         return None
     half = CutOptions(macs=0.5, importance="magnitude", compensate=False)
-    cuts = network is not None and works(lambda: cut(network, half, network.fixed_size or (SIDE, SIDE)))
+    program = found.source in ("torchscript", "torch_export")
+    cuts = not program  # most can be, and what cannot says so when it is to be
+    if network is not None:
+        cuts = works(lambda: cut(network, half, network.fixed_size or (SIDE, SIDE)))
     name = CUT if cuts else OTHER
     recipe = yaml.safe_load(shipped_configs()[name].read_text(encoding="utf-8"))
     for key in ("method", "teacher", "dataset", "evaluation"):
@@ -121,10 +96,13 @@ def starting_config(found: Inspected, network: Segmentor | None = None) -> str |
     values |= {"num_classes": found.num_classes} if found.num_classes else {}
     values |= {"teacher": {"source": found.source, **found.options}} | recipe
     if "in_channels" in found.options and name == OTHER:
-        values["student"] |= {key: found.options[key] for key in ("in_channels", "mean", "std")}
+        values["student"] |= {"in_channels": found.options["in_channels"]}
+        values["student"] |= {key: [*found.options[key]] for key in ("mean", "std")}  # not the same lists
+    if network is not None and network.out_channels < network.num_classes:
+        values["logit_adjustment"] = 0.0
     if network is not None and network.fixed_size is not None:
         values["image_size"] = list(network.fixed_size)
-    opaque = not found.batch_norms or found.source in ("torchscript", "torch_export")
+    opaque = program or not found.batch_norms
     if opaque:
         del values["priors"]["batch_norm_prior"]
     if opaque or (network is not None and not works(lambda: ClassShares.of(network))):
@@ -138,18 +116,15 @@ def starting_config(found: Inspected, network: Segmentor | None = None) -> str |
         remarks.append("# num_classes: the file does not show it; write the number here.")
     remarks += [f"# {hint}." for hint in found.hints if "guess" in hint or "placeholder" in hint]
     if len(found.candidates) > 1:
-        others = [_options(options, "") for options in found.candidates[1:]]
-        remarks += [
-            "# The weights fit these teachers as well, whose predictions differ:",
-            *(f"#   {o}" for o in others),
-        ]
+        remarks.append("# The file cannot tell its network from these, whose predictions differ; take the one trained:")
+        remarks += [f"#   {_options(options, '')}" for options in found.candidates[1:]]
     dumped = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=110)
-    for key, comment in _choices(name, found).items():
+    for key, comment in _choices(name, found, mask=values["logit_adjustment"] == 0).items():
         dumped = re.sub(rf"^(?={key}:)", f"# {comment}\n", dumped, flags=re.MULTILINE)
     return "\n".join(remarks) + "\n" + dumped
 
 
-def _choices(recipe: str, found: Inspected) -> dict[str, str]:
+def _choices(recipe: str, found: Inspected, mask: bool) -> dict[str, str]:
     """By key, what there is to choose about it, or why it is as it is."""
     told = {
         "student": "The teacher with half of its multiply-accumulates: the best measured choice. macs is the share to\n"
@@ -158,6 +133,8 @@ def _choices(recipe: str, found: Inspected) -> dict[str, str]:
         else "This teacher cannot be cut, so the student is another network. From random weights it keeps less: an\n"
         "# encoder_checkpoint of ImageNet weights, if these are allowed, is the best measured choice."
     }
+    if mask:
+        told["logit_adjustment"] = "The mask's logit means what the teacher's does; 0.5 would favour what is rare."
     if not found.batch_norms:
         told["priors"] = "This teacher shows no BatchNorm, whose statistics are the strongest prior: expect less."
     return told

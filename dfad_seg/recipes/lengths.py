@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import multiprocessing
+import statistics
 import time
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -14,13 +16,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
 from dfad_seg.common.errors import InputError, Interrupted
+from dfad_seg.common.speed import measure_latency
 from dfad_seg.common.values import plain
 from dfad_seg.config import Config, dump_config, load_config, parse_config
-from dfad_seg.distill import DataFree, Hooks, batch_norm_mode, distil
-from dfad_seg.recipes.build import build_experiment
+from dfad_seg.distill import DataFree, Hooks, distil
+from dfad_seg.recipes.build import build_experiment, evaluation_dataset
 from dfad_seg.recipes.cutting import without_rehearsal
 from dfad_seg.recipes.device import launched, say, torch_settings
 from dfad_seg.recipes.provenance import student_steps
@@ -41,7 +44,9 @@ class Probe(NamedTuple):
     peak: int
     """Bytes of memory, of the process since it began."""
     seconds: float
-    """The fastest iteration; of a single one, all of it."""
+    """An iteration after the first; the first is slower."""
+    scoring: float = 0.0
+    """Seconds of all evaluations and the report."""
 
 
 def measured(config: Config, iterations: int) -> Probe:
@@ -60,29 +65,51 @@ def measured(config: Config, iterations: int) -> Probe:
             distil(*players, config, losses=made.losses, transfer=transfer, fabric=fabric, hooks=hooks)
         except Interrupted:
             pass
-    seconds = min(after - before for before, after in itertools.pairwise(times))
+    each = [after - before for before, after in itertools.pairwise(times)]
+    seconds = statistics.mean(each[1:] or each)
+    scoring = _scoring(config, made.networks(made.trained), fabric.device)
     if torch.cuda.is_initialized():
-        return Probe(torch.cuda.max_memory_reserved(), seconds)
+        return Probe(torch.cuda.max_memory_reserved(), seconds, scoring)
     # Not getrusage, whose maximum a new process inherits from the one that started it.
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return Probe(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), seconds)
+    return Probe(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), seconds, scoring)
+
+
+def _scoring(config: Config, networks: Mapping[str, nn.Module], device: torch.device) -> float:
+    """Seconds that a run's evaluations take: of the student on the way, and of both networks for the report."""
+    if config.evaluation is None:
+        return 0.0
+    dataset, every = evaluation_dataset(config, config.evaluation), config.evaluation.every
+    passes = {"teacher": 1, "student": 2 + ((config.iterations - 1) // every if every else 0)}
+    shape, seconds = tuple(dataset[0]["image"].shape), 0.0
+    for role, network in networks.items():
+        seconds += passes[role] * measure_latency(network.eval(), shape, device=device, seconds=0).fastest / 1000
+    return seconds * len(dataset)
 
 
 @dataclass(frozen=True)
 class Price:
-    """What a data-free run takes on this machine: training alone, no evaluation or report."""
+    """What a data-free run takes on this machine."""
 
     seconds: float
-    """Of the game."""
-    cutting: float
-    """Seconds before it, in which a student is cut."""
+    """Of what its lengths decide: the game, and the generator that learns before a student is cut."""
+    choosing: float
+    """Seconds in which a student is cut by images."""
+    scoring: float
+    """Seconds of evaluations."""
     peak: int
     """Bytes of memory."""
 
     def __str__(self) -> str:
-        cut = f", {self.cutting / 60:.1f} of them to cut the student" if self.cutting else ""
-        minutes = (self.seconds + self.cutting) / 60
-        return f"about {minutes:.1f} minutes of training{cut}; {self.peak / 2**30:.1f} GiB of memory"
+        score = f", and {self.scoring / 60:.1f} to score" if self.scoring else ""
+        minutes = (self.seconds + self.choosing) / 60
+        return f"about {minutes:.1f} minutes of training{score}; {self.peak / 2**30:.1f} GiB of memory"
+
+    def factor(self, seconds: float) -> float:
+        """How many times as long the run is to be, to take so many seconds; fewer images decide a shorter one's cut."""
+        left = seconds - self.scoring
+        short = left / (self.seconds + self.choosing)
+        return max(0.01, short if short < 1 else (left - self.choosing) / self.seconds)
 
 
 def price(config: Config) -> Price:
@@ -99,19 +126,23 @@ def price(config: Config) -> Price:
         remembered = max(0.0, measured(longer, ITERATIONS).seconds - each) / MORE
         each -= remembered * replay.steps
     seconds = sum(each + remembered * again for _, again in steps)
-    cutting = 0.0
+    choosing = 0.0
     if config.cuts and config.student is not None and config.student.options.needs_images:
         options = config.student.options
-        cutting = first.seconds * (options.rehearsal + PASSES * options.images / config.batch_size) / 2
-    return Price(seconds, cutting, first.peak)
+        seconds += first.seconds / 2 * options.rehearsal
+        choosing = first.seconds / 2 * PASSES * options.images / config.batch_size
+    return Price(seconds, choosing, first.scoring, first.peak)
 
 
-def with_minutes(config: Config, minutes: float) -> Config:
-    """The config with the lengths that take about so many minutes here; raises InputError as `price`."""
+def with_minutes(config: Config, minutes: float, begun: Path | None = None) -> Config:
+    """The config with the lengths that take about so many minutes here, measuring and scoring included; those of the
+    run in `begun`, if it goes on. Raises InputError as `price`."""
     if not minutes > 0:
         raise InputError(f"--minutes is {minutes:g}; more than 0 is needed.")
-    found = price(config)
-    return scaled(config, 60 * minutes / (found.seconds + found.cutting))
+    if begun is not None and (begun / "config.yaml").exists():
+        return scaled(config, load_config(begun / "config.yaml").iterations / config.iterations)
+    began = time.perf_counter()
+    return scaled(config, price(config).factor(60 * minutes - (time.perf_counter() - began)))  # priced, then asked
 
 
 def scaled(config: Config, factor: float) -> Config:
@@ -132,6 +163,8 @@ def scaled(config: Config, factor: float) -> Config:
         values["ema_decay"] = min(0.9999, max(0.5, 1 - (1 - config.ema_decay) / factor))
     if config.cuts:
         _times(values["student"], ("rehearsal",), factor)
+        least = min(config.batch_size, values["student"]["images"])
+        values["student"]["images"] = max(least, round(values["student"]["images"] * min(1.0, factor)))
     return parse_config(values)
 
 
@@ -196,17 +229,9 @@ def describe(config: Config) -> str:
     """The resolved config as YAML, and the cost of each network and of the run as comments: `--dry-run`."""
     experiment = build_experiment(without_rehearsal(config))
     height, width = config.image_size
-    costs = {
-        role: (network, count_flops(network, config.image_size))
-        for role, network in experiment.networks(experiment.trained).items()
-    }
-    if (generator := experiment.generator) is not None:
-        latents = generator.sample(1, config.image_size, torch.Generator().manual_seed(0))
-        with torch.no_grad(), batch_norm_mode(generator, "running"), FlopCounterMode(display=False) as counter:
-            generator(latents)
-        costs["generator"] = generator, counter.get_total_flops()
     lines = [dump_config(config), f"# cost at {height}x{width}, one image, forward:\n"]
-    for role, (network, flops) in costs.items():
+    for role, network in experiment.networks(experiment.trained).items():
+        flops = count_flops(network, config.image_size)
         lines.append(f"# {role}: {count_parameters(network):,} parameters, {flops / 1e9:.3f} GFLOPs\n")
     if config.data_free:
         lines.append(f"# {price(config)}\n")

@@ -18,10 +18,11 @@ from torch import nn
 from dfad_seg.common.environment import PACKAGES, cpu_name, version
 from dfad_seg.common.reading import file_hash
 from dfad_seg.config import Config, RealImages
-from dfad_seg.datasets.listing import list_images
+from dfad_seg.datasets.listing import list_files
 from dfad_seg.distill import DataFree, build_schedule
 from dfad_seg.recipes.build import Experiment, open_dataset
 from dfad_seg.recipes.resuming import now
+from dfad_seg.recipes.transfer import SUFFIXES
 from dfad_seg.runs.records import Provenance, Teacher, Use
 from dfad_seg.segmentors import count_parameters, state_hash
 
@@ -42,7 +43,7 @@ def real_images(config: Config) -> tuple[Use, ...]:
             listing = listed(open_dataset(config, split, None).names)
             uses.append(Use(**source | {"purpose": purpose, "split": split, "listing": listing}))
     if (folder := getattr(config, "transfer_images", None)) is not None:
-        listing = listed(list_images(Path(folder), "transfer image"))
+        listing = listed(list_files(Path(folder), SUFFIXES, "transfer image"))
         uses.append(Use(purpose="training", split="all", root=folder, listing=listing))
     return tuple(uses)
 

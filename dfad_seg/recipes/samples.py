@@ -90,9 +90,6 @@ def evaluation_loader(
     if len(samples) and size > 1:
         size = min(size, max(1, _PIXELS // samples[0]["mask"].numel()))
     workers = min(options.num_workers, -(-len(samples) // (size * world_size)))
-    if workers < options.num_workers and rank == 0:
-        few = f"{len(samples)} images make {workers} batches of {size}"
-        warn(f"note: num_workers is {options.num_workers}, and {few}: {workers} are used.")
     return eval_loader(samples, batch_size=size, num_workers=workers, rank=rank, world_size=world_size)
 
 

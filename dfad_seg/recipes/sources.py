@@ -57,7 +57,8 @@ def open_source(
         config: says the classes and, for files of bare weights, the architecture.
         item: the path.
         role: `teacher` or `student`: the section of the config that the file belongs to. Without it, a file that
-            knows its own architecture is built by that, and another is the network that the config trains.
+            knows its own architecture is built by that, the file of the config's teacher is the teacher, and another
+            the network that the config trains.
         trust: the file, or the run, may name code.
         own: and so may the config, which is not one of a run that may be anybody's.
 
@@ -73,8 +74,15 @@ def open_source(
         return Source(
             path, build_network("saved", {"checkpoint": str(path), "trust": trust}, str(path), meta_info(config))
         )
-    role = role or config.trained_role
+    role = role or role_of(config, path)
     return Source(path, load_role(config, role, path, own=own or trust), role=role)
+
+
+def role_of(config: Config, path: str | Path) -> str:
+    """`teacher` for the file that the config's teacher names, and the role of the trained network for any other."""
+    theirs = {} if config.teacher is None else config.teacher.values()
+    named = [Path(theirs[key]).resolve() for key in ("checkpoint", "path") if theirs.get(key)]
+    return "teacher" if Path(path).resolve() in named else config.trained_role
 
 
 def open_predictions(config: Config, item: str | Path) -> Source:

@@ -151,13 +151,12 @@ def train_from_arguments(
     """`dfad-seg train`; `keys` are keys of the config, None where they are not given."""
     overrides = [f"{key}={value}" for key, value in keys.items() if value is not None]
     settings = load_config(config, [*cfg_options, *overrides])
-    if settings.dataset is not None and settings.evaluation is None:
-        say("note: dataset is given and evaluation is not, so nothing will be scored. Add evaluation: {split: val}.")
     folder = Path(work_dir or f"runs/{Path(config).stem}")
+    begun = folder if resume is not None else None
     if auto_batch:
-        settings = with_largest_batch(settings, folder if resume is not None else None)
+        settings = with_largest_batch(settings, begun)
     if minutes is not None:
-        settings = with_minutes(settings, minutes)
+        settings = with_minutes(settings, minutes, begun)
         say(f"{minutes:g} minutes are about {settings.iterations} iterations here")
     if dry_run:
         print(describe(settings), end="")

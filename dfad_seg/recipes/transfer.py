@@ -10,36 +10,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfad_seg.common.errors import InputError
-from dfad_seg.common.images import read_photo
+from dfad_seg.common.samples import read_image
 from dfad_seg.config import Config
-from dfad_seg.datasets.listing import list_images
+from dfad_seg.datasets.listing import list_files
 from dfad_seg.recipes.build import image_channels
 
 LARGEST = 1.5
 """Images are scaled to cover a crop 1 to so many times."""
+SUFFIXES = (".png", ".jpg", ".bmp", ".webp", ".tif", ".tiff", ".npy", ".dcm")
 KEPT = 256
 """Decoded images that stay in memory, at most so large that they can be scaled for a crop."""
 
 
 def transfer_images(config: Config) -> Callable[[int, tuple[int, int], torch.Generator], Tensor] | None:
-    """(count, (H, W), rng) → random crops (count, 3, H, W) in [0, 1] of the images in the config's `transfer_images`.
+    """(count, (H, W), rng) → random crops (count, K, H, W) in [0, 1] of the images in the config's `transfer_images`.
 
-    They depend on the rng alone. None where the config names no folder.
+    They depend on the rng alone, and are read as those of the data set: of the networks' channels, with its range. None
+    where the config names no folder.
     """
     folder = getattr(config, "transfer_images", None)
     if folder is None:
         return None
-    if (channels := image_channels(config)) != 3:
-        raise InputError(f"transfer_images are photos of 3 channels, and the networks take {channels}. Leave them out.")
-    files = list(list_images(Path(folder), "transfer image").values())
-    sizes = (config.image_size, *getattr(config, "progressive_sizes", ()))
-    side = int(LARGEST * max(max(size) for size in sizes))
+    files = list(list_files(Path(folder), SUFFIXES, "transfer image").values())
+    channels = image_channels(config)
+    span = None if config.dataset is None else getattr(config.dataset.options, "img_range", None)
+    side = int(LARGEST * max(map(max, (config.image_size, *getattr(config, "progressive_sizes", ())))))
 
     @functools.lru_cache(maxsize=KEPT)
     def read(place: int) -> Tensor:
-        image = torch.from_numpy(read_photo(files[place]).upright()).permute(2, 0, 1)[None]
+        pixels = read_image(files[place], channels, span, "transfer image").upright()
+        image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
         return _covering(image, (side, side)) if min(image.shape[-2:]) > side else image
+
+    read(0)  # what is wrong with all of them is said before anything begins
 
     def draw(count: int, size: tuple[int, int], rng: torch.Generator) -> Tensor:
         places = torch.randint(len(files), (count,), generator=rng, device=rng.device).tolist()
@@ -50,7 +53,7 @@ def transfer_images(config: Config) -> Callable[[int, tuple[int, int], torch.Gen
 
 
 def _covering(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """A byte image (1, 3, H, W), scaled to the least size that covers `size`."""
+    """An image (1, K, H, W) of bytes or floats, scaled to the least size that covers `size`."""
     factor = max(want / have for want, have in zip(size, image.shape[-2:], strict=True))
     scaled = [max(want, round(factor * have)) for want, have in zip(size, image.shape[-2:], strict=True)]
     return F.interpolate(image, scaled, mode="bilinear", antialias=True)
@@ -63,5 +66,6 @@ def _crop(image: Tensor, size: tuple[int, int], scale: float, down: float, right
     top, left = (
         int(die * (have - want + 1)) for die, have, want in zip((down, right), scaled.shape[-2:], size, strict=True)
     )
-    crop = scaled[..., top : top + size[0], left : left + size[1]].float() / 255
+    crop = scaled[..., top : top + size[0], left : left + size[1]]
+    crop = crop.float() / 255 if crop.dtype == torch.uint8 else crop
     return crop.flip(-1) if mirror < 0.5 else crop

@@ -18,6 +18,13 @@ class Table(NamedTuple):
     note: str
 
 
+Totals = dict[str, Callable[[Score], "float | None"]]
+BOTH: Totals = {
+    "mIoU": lambda score: score.mIoU,
+    "mIoU of the best constant prediction": lambda score: score.constant,
+}
+
+
 def headline(summary: Summary | None, trained: Score | None, teacher: Score | None) -> list[tuple[str, str]]:
     """The few numbers that one looks for first: (what, value); without labels, what can be said without them."""
     found = []
@@ -33,6 +40,9 @@ def headline(summary: Summary | None, trained: Score | None, teacher: Score | No
         found.append((f"mIoU of the teacher ({teacher.split})", percent(teacher.mIoU)))
     if trained and teacher and teacher.mIoU:
         found.append(("of the teacher's mIoU", percent(trained.mIoU / teacher.mIoU)))
+        if teacher.constant is not None and teacher.mIoU > teacher.constant:
+            above = (trained.mIoU - teacher.constant) / (teacher.mIoU - teacher.constant)
+            found.append(("recovered above the best constant prediction", percent(above)))
     costs = summary.costs if summary else {}
     if len(costs) == 2:
         for what, key in (("fewer parameters", "parameters"), ("fewer MACs", "macs"), ("faster here", "latency_s")):
@@ -69,9 +79,7 @@ def agreement_table(summary: Summary | None) -> Table | None:
     scores = summary.agreement if summary else ()
     if not summary or not scores:
         return None
-    totals: Totals = {
-        "mIoU": lambda score: score.mIoU,
-        "mIoU of the best constant prediction": lambda score: score.constant,
+    totals = BOTH | {
         "mIoU of random predictions": lambda score: score.by_chance,
         "same class, of all pixels": lambda score: score.aAcc,
     }
@@ -98,8 +106,7 @@ def class_table(trained: Score | None, teacher: Score | None, other: Score | Non
     if not columns:
         return None
     share = trained is not None and teacher is not None  # in the first two columns
-    totals: Totals = {
-        "mIoU": lambda score: score.mIoU,
+    totals = BOTH | {
         "mAcc": lambda score: score.mAcc,
         "aAcc": lambda score: score.aAcc,
     }
@@ -114,9 +121,6 @@ def class_table(trained: Score | None, teacher: Score | None, other: Score | Non
     split = next(iter(columns.values())).split
     note = f"Per cent, on the {split} split." + (" Share: student / teacher." if share else "")
     return Table(["class", *columns, *(["share"] if share else [])], rows, 1, note)
-
-
-Totals = dict[str, Callable[[Score], "float | None"]]
 
 
 def _by_class(scores: Sequence[Score], totals: Totals) -> list[tuple[str, list[float | None]]]:

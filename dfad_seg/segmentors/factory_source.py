@@ -16,6 +16,7 @@ from dfad_seg.common.modules import evaluating
 from dfad_seg.common.values import options
 from dfad_seg.segmentors.base import NetworkFailed, Segmentor
 from dfad_seg.segmentors.kinds import Network, SourceOptions
+from dfad_seg.segmentors.settling import find_sizes
 
 
 @options
@@ -50,10 +51,10 @@ def build_factory(chosen: FactoryOptions, *, num_classes: int) -> Network | Segm
         network = found(**kwargs)
     if not isinstance(network, nn.Module):
         raise InputError(f"factory {factory} returned a {type(network).__name__}; a torch.nn.Module is needed.")
-    return network if isinstance(network, Segmentor) else Network(network, settle=check_form)
+    return network if isinstance(network, Segmentor) else Network(network, settle=lambda made: try_out(made, chosen))
 
 
-def check_form(segmentor: Segmentor) -> None:
-    """Raises InputError for a network whose answer is no logits (N, C, h, w); one that needs another size may fail."""
+def try_out(segmentor: Segmentor, given: FactoryOptions) -> None:
+    """Find the stride of a network, or refuse one whose answer is no logits; one of a single size is left alone."""
     with evaluating(segmentor), torch.no_grad(), torch.random.fork_rng(devices=[]), suppress(NetworkFailed):
-        segmentor(torch.zeros(1, segmentor.in_channels, 64, 96))
+        find_sizes(segmentor, "the network", given)

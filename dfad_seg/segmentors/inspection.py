@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dfad_seg.common.errors import InputError, printable, quiet
+from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.reading import open_zip, read_json
 from dfad_seg.common.tensors import read_tensors
+from dfad_seg.common.values import validated
+from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.containers import find_state_dict
 from dfad_seg.segmentors.contract import IMAGENET_MEAN, IMAGENET_STD, SIGMOID
 from dfad_seg.segmentors.inspection_smp import GUESSED, Inspected, fits, in_channels, inspect_smp, unusual
@@ -27,13 +28,16 @@ from dfad_seg.segmentors.sources import SOURCES, build_segmentor, spec_runs_code
 _MAX_DESCRIPTION = 1 << 20  # bytes; ours have some thousand
 
 
-def inspect_file(path: str | Path, *, trust: bool = False, key: str | None = None) -> Inspected:
+def inspect_file(
+    path: str | Path, *, trust: bool = False, key: str | None = None, factory: str | None = None
+) -> Inspected:
     """Look at a checkpoint, a TorchScript or a torch.export file, a file that `save_segmentor` wrote, or a folder of
     `save_pretrained`.
 
     Args:
         key: which weights of a file that has several; the option `checkpoint_key`.
         trust: load a TorchScript or torch.export file, which is a program, to see more of it.
+        factory: `package.module:callable` that builds the network of the weights; it is called.
 
     Raises:
         InputError: no such file, a damaged one, or one with Python objects inside.
@@ -47,7 +51,7 @@ def inspect_file(path: str | Path, *, trust: bool = False, key: str | None = Non
     content = read_tensors(path)
     if is_segmentor_file(content):
         return _inspect_own(path)
-    return _inspect_weights(path, content, key)
+    return _inspect_weights(path, content, key, factory)
 
 
 def _inspect_folder(path: Path) -> Inspected:
@@ -107,34 +111,45 @@ def _inspect_program(path: Path, source: str, trust: bool) -> Inspected:
     if not trust:
         found.hints.append("it was not loaded, as that runs its code; --trust does, if you trust where it comes from")
         return found
+    _try(found, known=bool(described), mend="take the {} out before you export it")
+    return found
+
+
+def _try(found: Inspected, known: bool, mend: str) -> None:
+    """Build a network whose weights do not say what it answers, and look at its answer.
+
+    Args:
+        known: the channels of its images are among the options.
+        mend: what to do about its last layer, {}, where it makes probabilities.
+    """
+    source = found.source or ""
     kind = SOURCES[source]
-    network = kind.build(kind.options(path=str(path), trust=True), num_classes=1).module
+    built = kind.build(validated(kind.options, found.options, source), num_classes=1)
+    network = (built.network if isinstance(built, Segmentor) else built.module).eval()
     state = network.state_dict()
-    found.parameters = sum(parameter.numel() for parameter in network.parameters())
-    found.batch_norms = sum(name.endswith("running_mean") for name in state)
-    found.options |= {} if described else unusual(in_channels(state))
+    _count(found, state)
+    found.options |= {} if known else unusual(in_channels(state))
     answer = _answer(network, found.options.get("in_channels", 3))
     if answer is None or answer.ndim != 4:
         what = "nothing" if answer is None else f"a tensor of shape {tuple(answer.shape)}"
         found.hints.append(f"it answers images of usual sizes by {what}, and logits (N, C, h, w) are needed")
-        return found
+        return
     found.num_classes, mask = max(2, answer.shape[1]), answer.shape[1] == 1
     if mask:
         found.hints.append("it answers one channel: a mask, of two classes, background and object")
         found.options |= {"output": SIGMOID}
     total = torch.ones_like(answer[:, :1])
     if answer.min() >= 0 and (answer.max() <= 1 if mask else torch.allclose(answer.sum(1, True), total, atol=1e-3)):
-        last = "sigmoid" if mask else "softmax"
-        found.hints.append(f"its answers are probabilities, not logits: take the {last} out before you export it")
+        last = mend.format("sigmoid" if mask else "softmax")
+        found.hints.append(f"its answers are probabilities, not logits: {last}")
     try:
         segmentor = build_segmentor(source, num_classes=found.num_classes, **found.options)
     except InputError as error:
         found.hints.append(str(error).rstrip("."))
-        return found
+        return
     found.exact = True
     if segmentor.fixed_size is not None:
         found.hints.append("it takes images of {}x{} only".format(*segmentor.fixed_size))
-    return found
 
 
 def _description(path: Path) -> dict[str, Any]:
@@ -167,18 +182,19 @@ def _inspect_own(path: Path) -> Inspected:
     found.num_classes = spec["num_classes"]
     found.classes = tuple(content["classes"]) if content["classes"] else None
     _count(found, content["state_dict"])
-    if "mean" in spec:
-        found.hints.append(
-            f"normalisation: mean {_short(spec['mean'])}, std {_short(spec['std'])}, input_scale"
-            f" {spec.get('input_scale', 1):g}, {spec.get('channel_order', 'rgb')}"
-        )
     found.exact = not spec_runs_code(spec)
     return found
 
 
-def _inspect_weights(path: Path, content: Any, key: str | None) -> Inspected:
+def _inspect_weights(path: Path, content: Any, key: str | None, factory: str | None) -> Inspected:
     state = find_state_dict(content, path, key)
+    extra = {"checkpoint": str(path)} | ({} if key is None else {"checkpoint_key": key})
     tops = {name.split(".")[0] for name in state}
+    if factory is not None:
+        found = Inspected(f"weights of {factory}", "factory", {"factory": factory} | extra | _guessed(state))
+        found.hints.append("mean and std are a guess")
+        _try(found, known=True, mend="take the {} out")
+        return found
     if {"encoder", "segmentation_head"} <= tops:
         found = inspect_smp(state)
     elif {"backbone", "decode_head"} <= tops:
@@ -190,10 +206,9 @@ def _inspect_weights(path: Path, content: Any, key: str | None) -> Inspected:
         found.hints.append("a student can begin with it: student.encoder_checkpoint names this file")
     else:
         found = Inspected("weights of a network that is none of the known ones")
-        found.hints.append("build it by your own code: source factory, factory: package.module:callable")
+        found.hints.append("factory is a placeholder: name the code that builds it, --factory package.module:callable")
         found.source = "factory"
-        found.options = {"factory": "my_package.my_module:build_network", **unusual(in_channels(state))}
-    extra = {"checkpoint": str(path)} | ({} if key is None else {"checkpoint_key": key})
+        found.options = {"factory": "my_package.my_module:build_network"} | _guessed(state)
     if found.source is not None:
         found.options |= extra
         found.candidates = [options | extra for options in found.candidates]
@@ -203,6 +218,10 @@ def _inspect_weights(path: Path, content: Any, key: str | None) -> Inspected:
     if "in_channels" in found.options:
         found.hints.append("in_channels is that of its first convolution; mean and std are a guess")
     return found
+
+
+def _guessed(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)} | unusual(in_channels(state))
 
 
 def _torchvision(state: Mapping[str, Tensor]) -> Inspected:
@@ -237,14 +256,8 @@ def _mmseg(state: Mapping[str, Tensor], content: Any) -> Inspected:
     found = Inspected("weights of MMSegmentation")
     head = state.get("decode_head.conv_seg.weight", state.get("decode_head.linear_pred.weight"))
     found.num_classes = None if head is None else max(2, int(head.shape[0]))
-    meta = content.get("meta") if isinstance(content, Mapping) else None
-    meta = meta if isinstance(meta, Mapping) else {}
     names, _ = recorded_classes(content)
     found.classes = None if names is None else tuple(names)
-    for key in ("mean", "std", "bgr_to_rgb", "to_rgb"):
-        match = re.search(rf"\b{key}\s*=\s*(\[[^\]]*\]|True|False)", printable(meta.get("cfg", ""), 2**20))
-        if match:
-            found.hints.append(f"its config says {key} = {match.group(1)}, in units of 0-255")
     found.hints.append("its architecture is in its config file: source mmseg, config: the file")
     return found
 
@@ -253,27 +266,3 @@ def _count(found: Inspected, state: Mapping[str, Tensor]) -> None:
     statistics = ("running_mean", "running_var", "num_batches_tracked")
     found.parameters = sum(value.numel() for key, value in state.items() if not key.endswith(statistics))
     found.batch_norms = sum(key.endswith("running_mean") for key in state)
-
-
-def _short(values: Iterable[float]) -> str:
-    return "[" + ", ".join(f"{value:.4g}" for value in values) + "]"
-
-
-def compare(found: Inspected, size: tuple[int, int] = (128, 128)) -> list[tuple[dict[str, Any], float, float]]:
-    """How far the predictions of all candidates are from the first's, on images of smooth noise.
-
-    Returns:
-        For each candidate: its options, the share of pixels with the first's class, and the mean absolute difference of
-        the logits as a share of the standard deviation of the first's.
-    """
-    images = smooth_noise(2, *size, found.options.get("in_channels", 3))
-    results = []
-    first: Tensor | None = None
-    for options in found.candidates:
-        assert found.source is not None and found.num_classes is not None
-        with torch.no_grad(), quiet():  # what is left out of the file is said once, elsewhere
-            logits = build_segmentor(found.source, num_classes=found.num_classes, **options).eval()(images)
-        first = logits if first is None else first
-        agreement = float((logits.argmax(1) == first.argmax(1)).float().mean())
-        results.append((options, agreement, float((logits - first).abs().mean() / first.std().clamp_min(1e-12))))
-    return results

@@ -1,4 +1,4 @@
-"""A network without its code is tried when it is opened: what it takes, and whether it is what it seems."""
+"""A network whose code says nothing is tried when it is opened: what it takes, and whether it is what it seems."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.segmentors.base import NetworkFailed, Segmentor
-from dfad_seg.segmentors.contract import Contract
+from dfad_seg.segmentors.contract import Contract, pad_to_stride
 
 _SIDES = ((64, 96), (96, 64))
 _STRIDES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -43,7 +43,8 @@ def smooth_noise(count: int, height: int, width: int, channels: int = 3) -> Tens
 def find_sizes(segmentor: Segmentor, what: str, given: Contract) -> tuple[int, int]:
     """A size at which the network answers, after its stride, its smallest or its fixed size were set.
 
-    A network may have `accepts`, the shape of its input, whose numbers are fixed.
+    A network may have `accepts`, the shape of its input, whose numbers are fixed. Raises NetworkFailed where none is
+    found, and InputError for an answer that is no logits.
     """
     failed: list[NetworkFailed | None] = []
     for scale in (1, 2, 4, 0.5, 0.25):
@@ -69,7 +70,7 @@ def find_sizes(segmentor: Segmentor, what: str, given: Contract) -> tuple[int, i
     reason = next(filter(None, failed), None) or "its answer has one size, whatever the image"
     if "training mode" in str(reason):
         raise _made_in_training_mode(what, ["BatchNorm asks for several values per channel"])
-    raise InputError(
+    raise NetworkFailed(
         f"{what} does not answer images of several sizes: {reason}. Where a size is burnt in, make it anew so that it"
         " takes any (no Python numbers taken from a shape; dynamic shapes)."
     )
@@ -113,6 +114,7 @@ def _answer_size(segmentor: Segmentor, size: tuple[int, int]) -> tuple[int, ...]
     """(h, w) of the network's own answer, before it is resized."""
     batch = segmentor.fixed_batch or 1
     images = segmentor.normalise(torch.full((batch, segmentor.in_channels, *size), 0.5))
+    images = pad_to_stride(images, segmentor.stride, segmentor.smallest)
     return tuple(segmentor.take_logits(segmentor.network(images), batch).shape[-2:])
 
 

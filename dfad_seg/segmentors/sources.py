@@ -140,7 +140,7 @@ def load_segmentor(path: str | Path, *, freeze: bool = False, trust: bool = Fals
     if spec_runs_code(spec) and not trust:
         raise InputError(
             f"{path} is rebuilt by the source '{printable(spec['source'], 40)}', which runs code that the file names."
-            " If you trust the file, pass trust=True."
+            " If you trust the file, give --trust (in Python trust=True)."
         )
     with _Budget(4 * sum(value.numel() * value.element_size() for value in state.values()) + _SPARE, path):
         try:

@@ -185,8 +185,8 @@ def test_photos_of_other_kinds(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_photo(file(tmp_path, data)).pixels, np.dstack([grey] * 3))
     for data, message in (
         (saved(Image.new("CMYK", (2, 2)), "JPEG"), "colours of type CMYK; convert it to RGB"),
-        (saved(grey.astype(np.uint16), "PNG"), "8-bit images are needed"),
-        (saved(grey.astype(np.float32), "TIFF"), "8-bit images are needed"),
+        (saved(grey.astype(np.uint16), "PNG"), "dataset.img_range"),
+        (saved(grey.astype(np.float32), "TIFF"), "dataset.img_range"),
         (saved(colour_frames()[0], "GIF", save_all=True, append_images=colour_frames()[1:]), "holds 2 pictures"),
         (saved(np.zeros((2, 2, 3), np.uint8), "TIFF", exif=exif(6)), "TIFF file with an orientation tag"),
         (saved(np.zeros((2, 2, 3), np.uint8), "JPEG2000"), "not a readable image"),

@@ -79,11 +79,13 @@ def test_what_cannot_be_read_so(tmp_path):
     odd = np.full((3, 4), np.nan, np.float32)
     for name, samples, channels, span, message in (
         ("deep.png", DEEP, 1, None, "16-bit samples.*img_range"),
-        ("deep.npy", DEEP, 1, None, "uint16 samples, and which values are black and white is not stated"),
+        ("deep.npy", DEEP, 1, None, "uint16 samples; state which values are black and white"),
         ("deep.png", DEEP, 4, (0, 4095), "has 1 channels, and the network takes 4"),
         ("colour.png", colour, 1, None, "has 3 channels, and the network takes 1"),
         ("grey.png", grey, 1, (0, 4095), "8-bit samples, whose range is 0 to 255: leave out img_range"),
         ("odd.tif", odd, 1, (0, 1), "values that are not finite"),
+        ("wrong.png", DEEP + 9, 1, (0, 1), "from 9 to 3859, all of them outside img_range, 0 to 1"),
+        ("empty.npy", np.zeros((0, 4)), 1, (0, 1), "one image"),
         ("stack.npy", np.zeros((2, 3, 4, 1)), 1, (0, 1), "one image"),
         ("object.npy", np.array([[None]]), 1, (0, 1), "is damaged"),
     ):

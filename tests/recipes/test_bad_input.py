@@ -43,14 +43,13 @@ CUT = {"source": "cut", "macs": 0.6, "rehearsal": 1, "images": 2}
 PLAIN = {"mean": [0, 0, 0], "std": [1, 1, 1]}
 SECTIONS = [
     ("dfad", {"teacher": UNET}, ["no checkpoint", "random"]),
-    ("dfad", {"teacher": {"source": "saved", "checkpoint": "absent.pt"}}, ["absent.pt"]),
     ("dfad", {"student": {"source": "torchscript", "path": "x.ts", **PLAIN}}, ["trust"]),
-    ("dfad", {"generator": {"type": "dcgan", "latent_dim": "many"}}, ["generator.latent_dim", "'many'"]),
     ("dfad", {"generator": {"type": "layout", "sub_generators": 4}}, ["needs batches of 4 images", "Raise batch_size"]),
     ("dfad", {"image_size": [33, 47]}, ["multiples of 16", "33x47"]),
     ("dfad", {"batch_size": 1}, ["batch"]),
+    ("dfad", {"student": UNET | {"arch": "FPN", "stride": 1}, "image_size": [32, 32]}, ["(1, 3, 32, 48)", "stride"]),
     ("dfad", {"num_classes": 5}, ["num_classes is 5", "11 classes"]),
-    ("dfad", {"num_classes": 5, "dataset": ..., "evaluation": ...}, ["teacher", "11 classes", "5"]),
+    ("dfad", {"student": UNET | {"in_channels": 1, "mean": [0], "std": [1]}}, ["Set student.in_channels to 3"]),
     ("dfad", {"dataset": {"type": "camvid", "root": "nowhere"}}, ["nowhere"]),
     ("dfad", {"evaluation": {"split": "vla"}}, ["vla", "Did you mean 'val'"]),
     ("dfad", {"student": CUT | {"macs": 0.01}, "priors": {"batch_norm_prior": 1.0}}, ["cannot be reached"]),
@@ -72,17 +71,12 @@ CHECK = ("prepare", "check", "--root", "DATA", "--type")
 COMMANDS = [
     (("train",), ["CONFIG"]),
     (("train", "absent.yaml", "--work-dir", "run"), ["absent.yaml"]),
-    (("train", "DATA", "--work-dir", "run"), ["is a folder"]),
     (("train", "GOOD", "--work-dir", "file"), ["is a file"]),
     (("train", "GOOD", "--work-dir", "full"), ["is not empty", "--work-dir"]),
     ((*TRAIN, "--wrk"), ["--wrk"]),
     ((*TRAIN, "--devices", "0"), ["devices"]),
-    ((*TRAIN, "--cfg-options", "iterations=1000000000"), ["iterations", "5000000"]),
-    ((*TRAIN, "--precision", "fp8"), ["precision"]),
     ((*TRAIN, "--cfg-options", "seed=[1"), ["--cfg-options", "YAML"]),
     ((*TRAIN, "--resume"), ["no run to resume"]),
-    (("eval", "GOOD", "file"), ["file"]),
-    (("eval", "--dataset", "x", "--dataset-root", "DATA", "--predictions", "DATA"), ["'x'"]),
     (("eval", "OWN"), ["nothing to score"]),
     (("eval", "--predictions", "x"), ["no data set"]),
     (("eval", "--compare", "x"), ["at least two"]),
@@ -91,30 +85,21 @@ COMMANDS = [
     (("eval", "OWN", "DATA"), ["no prediction for 3 of 3"]),
     (("eval", "OWN", "absent.pt", "--out", "m.json"), ["absent.pt"]),
     (("eval", "GOOD", "NETWORK", "--role", "student"), ["missing"]),
-    (("eval", "GOOD", "NETWORK"), ["is the teacher, say so: --role teacher."]),
     ((*SCORE, "--predictions", "x"), ["do not go together"]),
     ((*SCORE, "--out", "x.txt"), ["ends in .json or .csv"]),
     ((*SCORE, "--subset", "raod"), ["Did you mean 'road'"]),
-    ((*SCORE, "--subset", " , "), ["names no class"]),
     (("eval", "OWN", "--predictions", "DATA/test", "--ece"), ["needs probabilities"]),
     ((*SCORE, "--ci", "-3"), ["a bootstrap of -3 resamples"]),
-    ((*SCORE, "--crop", "9", "9", "--stride", "10", "9"), ["leave gaps"]),
     ((*SCORE, "--out", "OWN/x.json"), ["is no folder"]),
-    ((*SCORE, "--out", "folder.json"), ["is a folder"]),
     ((*SCORE, "--split", "tset"), ["Did you mean 'test'"]),
     ((*SCORE, "--cfg-options", "teacher.mean=[0.5, 0.5, 0.5]"), ["was trained with mean"]),
     (("export", "full", "--format", "onnx"), ["no run directory"]),
     (("export", "NETWORK", "--format", "onnx", "--int8"), ["method is supervised"]),
-    (("export", "RUN", "--format", "smp", "--int8"), ["not smp"]),
-    (("export", "RUN", "--format", "onnx", "--int8", "--calibration-images", "0"), ["--calibration-images 0"]),
     (("export", "RUN", "--format", "tflite"), ["Known: mmseg, onnx"]),
     (("export", "RUN", "--format", "torchscript", "--out", "full"), ["is a folder"]),
     (("prepare", "unpack"), ["unpack"]),
     ((*CHECK, "street_scens"), ["Did you mean 'street_scenes'"]),
-    ((*CHECK, "camvid", "--options", "x=1"), ["x"]),
     (("prepare", "camvid", "--root", "run", "--url", "nonsense"), ["http"]),
-    (("prepare", "voc", "--root", "run", "--archive", "file"), ["md5"]),
-    (("prepare", "street-scenes", "--root", "run", "--size", "0", "5"), ["size"]),
 ]
 
 
@@ -123,36 +108,22 @@ def test_command_lines(world, dfad_run, capsys, tmp_path, monkeypatch, arguments
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys.modules["dfad_seg.recipes.evaluate"], "evaluate_miou", lambda *_, **__: pytest.fail("done"))
     (tmp_path / "file").write_text("a text")
-    for folder in ("full", "folder.json"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "thesis.txt").write_text("precious")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("precious")
     names = {"GOOD": world.paths["dfad"], "OWN": world.paths["supervised"], "DATA": world.data, "RUN": dfad_run}
     names["NETWORK"] = world.teacher
     words = [re.sub("^(GOOD|OWN|DATA|RUN|NETWORK)\\b", lambda name: str(names[name[0]]), word) for word in arguments]
     refused(capsys, tmp_path, *words, says=says)
 
 
-def break_label_range(data):
-    for victim in sorted((data / "trainannot").iterdir()):
-        mask = cv2.imread(str(victim), cv2.IMREAD_UNCHANGED)
-        mask[3, 3] = 77
-        cv2.imwrite(str(victim), mask)
-    return ["label 77", ".png"]
-
-
-def break_pairs(data):
-    victim = sorted((data / "trainannot").iterdir())[0]
-    victim.unlink()
-    return [victim.stem, "mask"]
-
-
-@pytest.mark.parametrize("damage", [break_label_range, break_pairs])
-def test_broken_data(world, capsys, tmp_path, damage):
+def test_broken_data(world, capsys, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(world.data, data)
+    for victim in (data / "trainannot").iterdir():
+        cv2.imwrite(str(victim), cv2.imread(str(victim), cv2.IMREAD_UNCHANGED) + 77)
     values = world.configs["distill_with_data"] | {"dataset": {"type": "street_scenes", "root": str(data)}}
-    config, says = write(tmp_path / "broken.yaml", values), damage(data)
-    refused(capsys, tmp_path, "train", config, "--work-dir", tmp_path / "run", says=says)
+    config = write(tmp_path / "broken.yaml", values)
+    refused(capsys, tmp_path, "train", config, "--work-dir", tmp_path / "run", says=["label 77", ".png"])
 
 
 class Attack:

@@ -13,7 +13,7 @@ from conftest_pipeline import STUDENT, call_tool, tiny, write
 
 from dfad_seg import evaluate, load_config
 from dfad_seg.datasets import StreetScenes, build_dataset
-from dfad_seg.recipes.sources import load_role
+from dfad_seg.recipes.sources import load_role, role_of
 from dfad_seg.segmentors import build_segmentor, load_segmentor, save_segmentor
 
 NUMBERS = ("aAcc", "mIoU", "mAcc", "mDice", "fwIoU", "IoU", "Acc", "Dice", "support")
@@ -143,6 +143,8 @@ def test_training_evaluates_by_the_same_keys_and_a_run_is_compared_with_its_teac
     assert record["models"]["run"]["mIoU"] == scored(tmp_path, run, "--role", "student")["mIoU"]
     assert call_tool("eval", "--compare", world.teacher.parent, "teacher") == 2
     assert "teacher: it has no checkpoint" in capsys.readouterr().err  # the run trained it
+    files = world.teacher, run / "student.pt"
+    assert [role_of(load_config(config), file) for file in files] == ["teacher", "student"]
 
 
 def test_several_models_side_by_side(world, stored, tmp_path, capsys):

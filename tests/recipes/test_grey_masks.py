@@ -11,7 +11,6 @@ import yaml
 from conftest_pipeline import call_tool, write
 
 from dfad_seg import load_segmentor
-from dfad_seg.segmentors import build_segmentor
 
 pytestmark = pytest.mark.slow
 MASK = {"in_channels": 1, "output": "sigmoid", "mean": [0.3], "std": [0.2]}
@@ -89,18 +88,3 @@ def test_from_bare_weights_to_a_small_onnx_file(hospital, capsys):
         assert logit.shape == (1, 1, 48, 64)
         assert np.mean((1 / (1 + np.exp(-logit[:, 0])) > 0.5) == predicted) > 0.999
         assert 0 < predicted.mean() < 0.5
-
-
-def test_a_student_of_another_kind_needs_as_many_channels(hospital, tmp_path, capsys):
-    config = {
-        "method": "random_noise", "num_classes": 2, "teacher": {"source": "saved",
-        "checkpoint": str(hospital / "teacher" / "teacher.pt")}, "student": NETWORK, "iterations": 1, "batch_size": 2,
-        "image_size": [32, 48], "student_optimizer": {"type": "sgd", "lr": 0.01}, "report": "short",
-    }  # fmt: skip
-    path = write(tmp_path / "noise.yaml", config)
-    assert call_tool("train", path, "--work-dir", tmp_path / "run") == 2
-    assert "Set student.in_channels to 1" in capsys.readouterr().err
-    config["student"] = NETWORK | {"in_channels": 1, "mean": [0], "std": [1]}  # two channels out: as good
-    assert call_tool("train", write(path, config), "--work-dir", tmp_path / "run") == 0
-    assert load_segmentor(tmp_path / "run" / "student.pt").out_channels == 2
-    assert build_segmentor("saved", num_classes=2, checkpoint=str(tmp_path / "run" / "student.pt")).in_channels == 1

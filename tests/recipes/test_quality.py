@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,10 +10,11 @@ from conftest_pipeline import call_tool, write
 from PIL import Image
 from torch import nn
 
-from dfad_seg.config import parse_config
+from dfad_seg.common.errors import InputError
+from dfad_seg.config import dump_config, parse_config
 from dfad_seg.evaluation import evaluate_miou
 from dfad_seg.recipes import lengths, quality
-from dfad_seg.recipes.lengths import Probe, price, scaled, with_minutes
+from dfad_seg.recipes.lengths import Price, Probe, price, scaled, with_minutes
 from dfad_seg.recipes.quality import POINTS, Unshifted, estimate, held_out_error, labelled_by
 from dfad_seg.recipes.transfer import transfer_images
 from dfad_seg.runs import Run
@@ -73,16 +75,17 @@ def test_what_logit_adjustment_taught_is_no_disagreement():
 
 
 def generated(agreement, support=(4, 3, 1)):
-    return Score(network="student", split="generated", classes=("a", "b", "c"), mIoU=agreement, IoU=(None,) * 3,
-                 support=support)  # fmt: skip
+    classes = tuple("abcdefgh"[: len(support)])
+    iou = (None,) * len(support)
+    return Score(network="student", split="generated", classes=classes, mIoU=agreement, IoU=iou, support=support)
 
 
 def test_the_estimate_lies_between_what_was_measured(monkeypatch):
     monkeypatch.setattr(quality, "POINTS", ((0.2, 0.3), (0.4, 0.7), (0.5, 0.6), (0.8, 1.1)))
-    monkeypatch.setattr(
-        quality, "HELD_OUT", ((0.1, 0.9), (0.3, 0.6), (0.8, 0.9))
-    )  # no estimate, 0.5 and 1 are expected
+    monkeypatch.setattr(quality, "HELD_OUT", ((0.1, 0.9), (0.3, 0.6), (0.8, 0.9)))  # none, 0.5 and 1 are expected
     monkeypatch.setattr(quality, "LEAST", 0.2)
+    assert "only teachers of 8 and more classes" in estimate(generated(0.3), cut=True).reason
+    monkeypatch.setattr(quality, "FEWEST", 3)
     found = estimate(generated(0.3), cut=True)
     assert found.kept == pytest.approx(0.5)
     assert (found.low, found.high) == (pytest.approx(0.5 - 0.164), pytest.approx(0.5 + 0.164))
@@ -96,7 +99,8 @@ def test_the_estimate_lies_between_what_was_measured(monkeypatch):
 def test_the_calibration_in_use():
     assert 0 < held_out_error() < 0.05
     assert [agreed for agreed, _ in POINTS] == sorted(agreed for agreed, _ in POINTS)
-    assert estimate(generated(0.05), cut=True).kept is None and estimate(generated(0.65), cut=True).kept > 0.9
+    seen = [estimate(generated(agreed, (1,) * 8), cut=True).kept for agreed in (0.05, 0.65)]
+    assert seen[0] is None and seen[1] > 0.9
 
 
 @pytest.fixture(scope="module")
@@ -160,11 +164,22 @@ def test_transfer_images_are_trained_on_and_told(world, tmp_path):
 
 
 def test_transfer_images_are_crops_that_the_rng_alone_decides(tmp_path):
-    folder = str(photos(tmp_path / "photos"))
-    draw = transfer_images(SimpleNamespace(transfer_images=folder, image_size=(32, 48), teacher=None, student=None))
+    config = SimpleNamespace(transfer_images=str(photos(tmp_path / "photos")), image_size=(32, 48), student=None)
+    config.dataset = config.teacher = None
+    draw = transfer_images(config)
     first, again, other = (draw(5, (32, 48), torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
     assert first.shape == (5, 3, 32, 48) and torch.equal(first, again) and not torch.equal(first, other)
     assert 0 <= first.min() < first.max() <= 1
+    # A hospital's: grey, 12 bits in 16, in sub-folders.
+    (tmp_path / "grey" / "a").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "grey" / "a" / "scan.tif"), np.full((40, 60), 1024, np.uint16))
+    config.transfer_images = str(tmp_path / "grey")
+    config.teacher = SimpleNamespace(name="smp", options=SimpleNamespace(in_channels=1))
+    with pytest.raises(InputError, match="state which values"):
+        transfer_images(config)
+    config.dataset = SimpleNamespace(options=SimpleNamespace(img_range=(0, 4096)))
+    crops = transfer_images(config)(2, (32, 48), torch.Generator())
+    assert crops.shape == (2, 1, 32, 48) and crops.sub(0.25).abs().max() < 1e-6
 
 
 def long(world, **more):
@@ -185,16 +200,26 @@ def test_all_lengths_follow(world):
     assert short.iterations == 1 and short.replay.size >= short.batch_size
 
 
+def test_lengths_fit_the_time_that_scoring_and_cutting_leave():
+    found = Price(seconds=400, choosing=100, scoring=60, peak=2**30)
+    for seconds, factor in ((560, 1.0), (310, 0.5), (960, 2.0), (10, 0.01)):
+        assert found.factor(seconds) == pytest.approx(factor)
+    assert str(found) == "about 8.3 minutes of training, and 1.0 to score; 1.0 GiB of memory"
+
+
 def test_minutes_and_memory_are_measured(world, monkeypatch, capsys):
     config = long(world)
     found = price(config)
-    assert 0 < found.seconds < 4000 and found.peak > 2**26 and found.cutting == 0
+    assert min(found.seconds, found.scoring) > 0 == found.choosing and found.peak > 2**26
     # Three seconds an iteration with one remembered step, one more each for further ones; these rise from 1 to 3.
     monkeypatch.setattr(lengths, "measured", lambda config, _: Probe(2**30, 2.0 + config.replay.steps))
     steps = [again for _, again in lengths.student_steps(config)]
     assert price(config).seconds == pytest.approx(2 * 400 + sum(steps))
     half = with_minutes(config, price(config).seconds / 60 / 2)
     assert half.iterations == 200
+    (world.folder / "begun").mkdir()
+    (world.folder / "begun" / "config.yaml").write_text(dump_config(half))
+    assert with_minutes(config, 7, world.folder / "begun") == half
     path = write(world.folder / "priced.yaml", world.configs["dfad"])
     monkeypatch.setattr(lengths, "measured", lambda config, _: Probe(2**30, 60.0))
     assert call_tool("train", path, "--minutes", "7", "--dry-run") == 0

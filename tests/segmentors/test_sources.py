@@ -87,6 +87,10 @@ from dfad_seg.segmentors import Segmentor
 def network(classes, width=4):
     return nn.Sequential(nn.Conv2d(3, width, 1), nn.Conv2d(width, classes, 1))
 
+class Halved(nn.Conv2d):  # as a U-Net that halves the image three times
+    def forward(self, images):
+        return super().forward(images).unflatten(-1, (-1, 8)).flatten(-2)
+
 def segmentor(classes):
     return Segmentor(network(classes), num_classes=classes, stride=2)
 
@@ -111,6 +115,8 @@ def test_factory(factory: str) -> None:
     )
     assert built.network[0].out_channels == 7
     assert built(torch.rand(1, 3, 5, 5)).shape == (1, 3, 5, 5)
+    kwargs = {"in_channels": 3, "out_channels": 3, "kernel_size": 1}
+    assert build_segmentor("factory", num_classes=3, factory=f"{factory}:Halved", kwargs=kwargs, **PLAIN).stride == 8
     ready = build_segmentor("factory", num_classes=3, factory=f"{factory}:segmentor", kwargs={"classes": 3})
     assert ready.stride == 2 and not isinstance(ready.network, Segmentor)
     for name, classes, more, says in (
