@@ -38,12 +38,8 @@ def read_image(path: Path, channels: int | None = 3, span: Range | None = None, 
         samples, black = (reader or _decoded)(read_file(path, what))
     if samples.ndim == 2:
         samples = samples[..., None]
-    if (
-        samples.ndim != 3
-        or 0 in samples.shape
-        or samples.shape[0] * samples.shape[1] > MAX_PIXELS
-        or samples.dtype.kind not in "iuf"
-    ):
+    pixels = samples.shape[0] * samples.shape[1] if samples.ndim == 3 and samples.size else 0
+    if not 0 < pixels <= MAX_PIXELS or samples.dtype.kind not in "iuf":
         raise InputError(
             f"{what} {path} holds {samples.dtype} {samples.shape}; one image (H, W, channels) of numbers is needed, of"
             f" at most {MAX_PIXELS // 10**6} million pixels."
