@@ -113,8 +113,7 @@ class IndexReader:
         """The ids in a file, uint8 (H, W).
 
         Args:
-            path: of the file.
-            what: it is, for messages.
+            what: the file is, for messages.
             size: (H, W) that it must have; another is refused before it is decoded.
 
         Raises:

@@ -34,7 +34,7 @@ class FoldersOptions(OwnImages):
     seg_map_suffix: FileName = ".png"
     """The end of the mask files' names."""
     split_file: FileName | None = None
-    """A list of the image names without suffix; default: all images."""
+    """A list of the image names without suffix, one per line, sub-folders included; default: all images."""
     reduce_zero_label: bool = False
     """Value 0 is ignored and the others count from 1."""
     label_map: dict[Byte, Byte] | None = None
@@ -44,11 +44,8 @@ class FoldersOptions(OwnImages):
 class Folders(SegmentationDataset):
     """Images `img_dir/**/NAME<img_suffix>` with index masks `ann_dir/**/NAME<seg_map_suffix>`, both below `root`.
 
-    The semantics are those of MMSegmentation 1.x (`BaseSegDataset`, `LoadAnnotations`):
-      `split_file` lists the NAMEs of a split, one per line, sub-folders included; without it all images count;
-      `reduce_zero_label`: value 0 becomes ignored and the others fall by one (255 stays ignored);
-      `label_map` {old: new} comes after that, so its keys are values already reduced; 255 as new is ignored.
-    Values that end neither below `len(classes)` nor at 255 are an error, where MMSegmentation is silent.
+    The semantics of the options are those of MMSegmentation 1.x (`BaseSegDataset`, `LoadAnnotations`). Values that end
+    neither below `len(classes)` nor at 255 are an error, where MMSegmentation is silent.
 
     Where none of the paths has `<split>`, the set has one split, named `all`.
     """

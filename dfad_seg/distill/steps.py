@@ -141,9 +141,7 @@ def generator_step(
         objective: the generator's loss.
         student_norm: what the student's BatchNorm does here, see `batch_norm_mode`. The paper's code leaves the
             student in training mode, so its running statistics see these images too: `"update"`.
-        clip_norm: as in `student_step`, and the following.
-        backward: likewise.
-        autocast: likewise.
+        clip_norm, backward, autocast: as in `student_step`.
 
     Returns:
         The loss; the objective's terms by name as meters; the images as they were before the step, and the teacher's

@@ -52,7 +52,6 @@ def evaluate_miou(
         batches: dictionaries with "image": float `(N, K, H, W)` in [0, 1], or uint8 `(N, H, W, K)` as files are
             decoded, which is a quarter of the bytes; and "mask": integer `(N, H, W)`, labels in [0, num_classes) or
             `ignore_index`. Either may be a list of N tensors without the first dimension. "name" names the images.
-        num_classes: the number of classes.
         classes: class names for the result; "0", "1", … by default.
         ignore_index: label of pixels that are not evaluated.
         device: where to compute; by default where the model's parameters are.

@@ -28,12 +28,7 @@ _FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.5
 
 
 def colourise(mask: ArrayLike | Tensor, palette: Palette) -> Picture:
-    """The colours of a label map: uint8 RGB `(H, W, 3)`; labels without a colour, as ignored ones, are black.
-
-    Args:
-        mask: integer labels `(H, W)`.
-        palette: RGB colour of each class, 0 … 255.
-    """
+    """Integer labels `(H, W)` → uint8 RGB `(H, W, 3)`; labels without a colour, as ignored ones, are black."""
     labels = _array(mask).astype(np.int64)
     table = np.array([*palette, BLACK], dtype=np.uint8)
     return table[np.where((labels >= 0) & (labels < len(palette)), labels, len(palette))]
@@ -54,13 +49,9 @@ def write_comparison_picture(
     """Write a PNG: image | truth | each prediction | errors of the last, and a legend of the classes that occur.
 
     Args:
-        path: the PNG file, written whole.
         image: float `(K, H, W)` in [0, 1] or uint8 `(H, W, K)`; resized if the label maps are larger.
         target: integer labels `(H, W)`.
         predictions: by name, integer labels `(H, W)`; one at least.
-        classes: class names, in label order.
-        palette: RGB colour of each class.
-        ignore_index: label of pixels that are not evaluated.
         truth_name: what the truth is called.
         heights: lower pictures are enlarged by a whole factor to the first, in pixels, higher ones reduced to the
             second; so the memory does not grow with the image.

@@ -68,10 +68,6 @@ def coco_results_writer(
     The form of COCO's stuff evaluation: each class that occurs in an image has one entry, with pycocotools' compressed
     run-length encoding as text. Entries go to the disk as they come, and the file appears under its name at the end,
     whole, or not at all.
-
-    Args:
-        path: the JSON file.
-        category_ids: of each class.
     """
     separator = b"\n"
     with open_whole(path) as handle:
@@ -154,8 +150,6 @@ class CocoResults:
     data set has a class of that name; otherwise they must be ignored in the truth.
 
     Args:
-        path: the JSON file.
-        category_ids: of each class.
         background: the label of uncovered pixels, or None.
         ignore_index: the label that uncovered pixels get without one.
 

@@ -32,8 +32,6 @@ def export_int8(onnx_file: Path, path: Path, images: Iterable[Tensor], *, segmen
     change more than `TOLERATED` of the first batch's pixels stay in float32: few, early and small ones, as a rule.
 
     Args:
-        onnx_file: the float32 file.
-        path: the int8 file.
         images: batches (N, K, H, W) in [0, 1] to calibrate on; of the file's only shape if it has a fixed one.
         segmentor: what the answers are compared with, on the first of the batches. Rounding moves logits, so the
             comparison is only reported: look at the agreement, and at mIoU.

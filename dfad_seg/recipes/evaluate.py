@@ -71,7 +71,6 @@ def evaluate(
         model: images (N, 3, H, W) in [0, 1] → logits (N, C, H, W); or the predictions.
         device: auto, cpu or cuda.
         subset: class names to average over beside all.
-        boundary: boundary IoU.
         calibration: expected calibration error; needs a network.
         teacher: a network, or its stored predictions, to measure the agreement with.
         resamples: of the bootstrap intervals; 0: none.
@@ -79,7 +78,6 @@ def evaluate(
         show_dir: a folder for one picture per image: image, truth, prediction, errors.
         save_predictions: a folder for index PNGs.
         save_coco: a JSON file for COCO results.
-        title: what the progress shows.
         options: keys of `EvaluationOptions`, instead of the config's: split="test", flip=True, …
 
     Returns:

@@ -50,7 +50,6 @@ def train(
     """Run one experiment in `work_dir` and return the path of the trained network's file.
 
     Args:
-        config: the experiment.
         work_dir: its run directory; must be absent or empty unless resuming.
         resume: None for a new run; `"latest"` for the newest checkpoint of `work_dir`; a checkpoint's path; or
             `"auto"` for the newest checkpoint if there is a run, and a new run if not.

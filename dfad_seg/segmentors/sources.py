@@ -76,7 +76,6 @@ def build_segmentor(source: str, *, num_classes: int, **values: Any) -> Segmento
 
     Args:
         source: a key of `SOURCES`.
-        num_classes: number of classes of the logits.
         values: the options of the source, such as `SmpOptions`.
 
     Raises:
