@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dfad_seg.common.errors import InputError, explained, quiet
 from dfad_seg.common.modules import hooked
 from dfad_seg.segmentors.base import Segmentor
+from dfad_seg.segmentors.contract import pad_to_stride
 from dfad_seg.segmentors.cost import count_flops, count_parameters
 from dfad_seg.segmentors.cut_narrow import MATRICES, Costs, Member, Width, dropped_rows, layers_of, narrow, same_width
 
@@ -30,12 +31,11 @@ def find_widths(segmentor: Segmentor, image_size: tuple[int, int]) -> tuple[list
             " network that it was made from, or take another student."
         )
     traced = copy.deepcopy(segmentor.network).cpu().float().eval().requires_grad_(True)
-    height, width = (side + -side % segmentor.stride for side in image_size)
-    example = torch.rand(1, segmentor.in_channels, height, width, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(1, segmentor.in_channels, *image_size, generator=torch.Generator().manual_seed(0))
+    example = pad_to_stride(image, segmentor.stride, segmentor.smallest)
     calls, positions = _watch(traced, example)
     names = {module: name for name, module in traced.named_modules()}
-    shared = _shared(traced)
-    several = {m for m, count in calls.items() if count > 1} | shared
+    several = {m for m, count in calls.items() if count > 1} | _shared(traced)
     widths: list[Width] = []
     for group in _groups(segmentor, traced, example):
         found = _widths(group, traced, names, several)
