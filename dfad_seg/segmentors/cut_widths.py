@@ -106,6 +106,8 @@ def _widths(group: list, network: nn.Module, names: dict[nn.Module, str], severa
             return []
         # Layers that are as wide in front as behind have one function for both sides.
         side = "in" if dependency.handler.__name__ == "prune_in_channels" and not same_width(module) else "out"
+        if max(rows) >= getattr(dependency.handler.__self__, f"get_{side}_channels")(module):
+            return []  # one map that is multiplied with every channel
         chosen, of = torch.tensor(rows).sort()
         members.setdefault(
             (names[module], side), Member(names[module], side, chosen, torch.tensor(group[index].root_idxs)[of])
@@ -138,14 +140,12 @@ def _widths(group: list, network: nn.Module, names: dict[nn.Module, str], severa
 def _drops_exactly(segmentor: Segmentor, network: nn.Module, example: Tensor, width: Width) -> bool:
     """Whether channels that nobody reads can be dropped: a reshape may put channels apart (the heads of attention)."""
     tried, images = copy.deepcopy(network).double(), example.double()
-    gone = torch.arange(0, width.size, 2)
     with torch.no_grad():
         for member in width.side("in"):
             layer = tried.get_submodule(member.layer)
-            axis = 0 if isinstance(layer, nn.ConvTranspose2d) else 1
-            weight = layer.weight
-            assert isinstance(weight, Tensor)
-            weight.index_fill_(axis, member.rows[torch.isin(member.of, gone)], 0)
+            assert isinstance(layer.weight, Tensor)
+            gone = member.rows[member.of % 2 == 0]
+            layer.weight.index_fill_(int(not isinstance(layer, nn.ConvTranspose2d)), gone, 0)
         before = segmentor.take_logits(tried(images), 1)
         narrow(tried, dropped_rows([width], {width.name: torch.arange(1, width.size, 2)}))
         try:
