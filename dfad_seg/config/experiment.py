@@ -65,7 +65,7 @@ class Config(Training):
         super().__post_init__()
         if self.evaluation is not None and self.dataset is None:
             raise ValueError("evaluation needs dataset")
-        if self.dataset is None and self.num_classes is None:
+        if self.num_classes is None and self.unnamed:
             raise ValueError("num_classes is needed where no dataset says it")
         if self.cuts and not self.data_free:
             raise ValueError("student.source cut needs the images of a generator: use method dfad")
@@ -74,6 +74,11 @@ class Config(Training):
                 "num_classes is 1, and a softmax over one class is constant: for a mask by one channel set it to 2, "
                 "background and object, and output: sigmoid in the network's section"
             )
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether no data set says which classes there are."""
+        return self.dataset is None or getattr(self.dataset.options, "classes", None) == ()
 
     @property
     def cuts(self) -> bool:

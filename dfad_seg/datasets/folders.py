@@ -25,8 +25,8 @@ class FoldersOptions(OwnImages):
     """The images, sub-folders included."""
     ann_dir: FileName | None = None
     """The index masks. Without it no image has labels: a student is compared with its teacher, not with the truth."""
-    classes: tuple[str, ...]
-    """The names of the labels 0, 1, ..."""
+    classes: tuple[str, ...] = ()
+    """The names of the labels 0, 1, ...; needed with `ann_dir`."""
     palette: tuple[Rgb, ...] | None = None
     """One [red, green, blue] per class; default: the colours of Pascal VOC."""
     img_suffix: FileName = ".jpg"
@@ -39,6 +39,11 @@ class FoldersOptions(OwnImages):
     """Value 0 is ignored and the others count from 1."""
     label_map: dict[Byte, Byte] | None = None
     """{old: new}, after reduce_zero_label; 255 is ignored."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ann_dir is not None and not self.classes:
+            raise ValueError("classes: this key is needed with ann_dir")
 
 
 class Folders(SegmentationDataset):
@@ -62,7 +67,8 @@ class Folders(SegmentationDataset):
 
     @classmethod
     def describe(cls, options: FoldersOptions) -> MetaInfo:
-        plain = MetaInfo(classes=options.classes, palette=class_colours(options.palette, options.classes))
+        names = options.classes or ("not named",)  # without labels nothing asks
+        plain = MetaInfo(classes=names, palette=class_colours(options.palette, names))
         table = label_table(options.reduce_zero_label, options.label_map or {})
         values = [np.flatnonzero(table == label) for label in range(plain.num_classes)]
         unreached = [name for name, found in zip(plain.classes, values, strict=True) if not found.size]

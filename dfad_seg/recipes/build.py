@@ -121,7 +121,7 @@ def build_generator(config: Config, network: Segmentor) -> ImageGenerator | None
 
 def meta_info(config: Config) -> MetaInfo:
     """Classes, palette and ignored label of the experiment; numbered classes where no data set names them."""
-    if config.dataset is None:
+    if config.dataset is None or config.unnamed:
         return numbered_classes(config.num_classes or 0)
     kind: Any = DATASETS[config.dataset.name].build  # a class
     info: MetaInfo = kind.describe(config.dataset.options)
@@ -181,7 +181,7 @@ def open_dataset(config: Config, split: str, transform: Transform | None) -> Seg
     assert config.dataset is not None
     dataset = DATASETS[config.dataset.name].build(config.dataset.options, split, transform=transform)
     expected = meta_info(config).classes
-    if dataset.metainfo.classes != expected:
+    if dataset.labelled and dataset.metainfo.classes != expected:
         raise InputError(
             f"split '{split}' of the data set has the classes {', '.join(dataset.metainfo.classes)}, "
             f"and another split has {', '.join(expected)}. All splits need the same classes in the same order."

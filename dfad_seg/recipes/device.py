@@ -13,7 +13,6 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
-from lightning_fabric.accelerators import CUDAAccelerator
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
 from dfad_seg.common.errors import FILES_ADVICE, InputError, machine_fault
@@ -44,9 +43,7 @@ def torch_settings(config: Config) -> Iterator[None]:
 
 def launched(config: Config, decided: str | None = None) -> Fabric:
     """Device, precision and processes of an experiment; `decided` is the precision of a run that is resumed."""
-    if config.device == "cuda" and not CUDAAccelerator.is_available():
-        raise InputError("device is cuda, and no CUDA device can be used here. Use --device cpu or auto.")
-    cuda = config.device != "cpu" and CUDAAccelerator.is_available()
+    cuda = device_of(config.device).type == "cuda"
     if cuda and config.devices > torch.cuda.device_count():
         raise InputError(
             f"devices is {config.devices}, and this machine has {torch.cuda.device_count()}. Lower --devices."
@@ -60,6 +57,14 @@ def launched(config: Config, decided: str | None = None) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def device_of(name: str) -> torch.device:
+    """auto, cpu or cuda; InputError where it is not there."""
+    cuda = torch.cuda.is_available()
+    if name == "cuda" and not cuda:
+        raise InputError("device is cuda, and no CUDA device can be used here. Use --device cpu or auto.")
+    return torch.device("cuda" if cuda and name != "cpu" else "cpu")
 
 
 def say(text: str) -> None:

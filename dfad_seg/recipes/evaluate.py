@@ -36,7 +36,7 @@ from dfad_seg.evaluation import (
 )
 from dfad_seg.evaluation.pictures import write_comparison_picture
 from dfad_seg.recipes.build import evaluation_dataset, meta_info, to_layout
-from dfad_seg.recipes.device import evaluation_mode
+from dfad_seg.recipes.device import device_of, evaluation_mode
 from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader, warn, warn_of_labels
 
 TEACHER = f"{STORED}:teacher"
@@ -164,15 +164,6 @@ def evaluation_options(config: Config | None, changes: Mapping[str, Any]) -> Eva
     base = config.evaluation if config is not None else None
     given = {key: value for key, value in changes.items() if value is not None}
     return validated(EvaluationOptions, plain(base or EvaluationOptions()) | given, "evaluation")
-
-
-def device_of(name: str) -> torch.device:
-    """auto, cpu or cuda; InputError where it is not there."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device is cuda, and no CUDA device can be used here. Use --device cpu or auto.")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
 
 
 def _placed(network: Any, where: torch.device) -> Any:

@@ -96,7 +96,6 @@ class Price:
     choosing: float
     """Seconds in which a student is cut by images."""
     scoring: float
-    """Seconds of evaluations."""
     peak: int
     """Bytes of memory."""
 
@@ -228,8 +227,7 @@ def _with_batch(config: Config, batch: int) -> Config:
 def describe(config: Config) -> str:
     """The resolved config as YAML, and the cost of each network and of the run as comments: `--dry-run`."""
     experiment = build_experiment(without_rehearsal(config))
-    height, width = config.image_size
-    lines = [dump_config(config), f"# cost at {height}x{width}, one image, forward:\n"]
+    lines = [dump_config(config), "# cost at {}x{}, one image, forward:\n".format(*config.image_size)]
     for role, network in experiment.networks(experiment.trained).items():
         flops = count_flops(network, config.image_size)
         lines.append(f"# {role}: {count_parameters(network):,} parameters, {flops / 1e9:.3f} GFLOPs\n")

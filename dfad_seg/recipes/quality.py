@@ -26,7 +26,7 @@ MOST_OF_ONE = 0.9
 MARGIN = 0.05
 """Of agreement, beyond what was measured."""
 FEWEST = 8
-"""Classes in the generated images: the calibrated teachers have 11 and 21, and of two one alone is worth a half."""
+"""Classes in the generated images; the calibrated teachers have 11 and 21."""
 LEAST = 0.6
 """Agreement below which spoilt students of different teachers keep very different shares."""
 # What agreement on generated images has meant: students as they were cut, of checkpoints, and with noise on their

@@ -111,24 +111,19 @@ def _inspect_program(path: Path, source: str, trust: bool) -> Inspected:
     if not trust:
         found.hints.append("it was not loaded, as that runs its code; --trust does, if you trust where it comes from")
         return found
-    _try(found, known=bool(described), mend="take the {} out before you export it")
+    _try(found)
     return found
 
 
-def _try(found: Inspected, known: bool, mend: str) -> None:
-    """Build a network whose weights do not say what it answers, and look at its answer.
-
-    Args:
-        known: the channels of its images are among the options.
-        mend: what to do about its last layer, {}, where it makes probabilities.
-    """
+def _try(found: Inspected) -> None:
+    """Build a network whose weights do not say what it answers, and look at its answer."""
     source = found.source or ""
     kind = SOURCES[source]
     built = kind.build(validated(kind.options, found.options, source), num_classes=1)
     network = (built.network if isinstance(built, Segmentor) else built.module).eval()
     state = network.state_dict()
     _count(found, state)
-    found.options |= {} if known else unusual(in_channels(state))
+    found.options |= {} if "in_channels" in found.options else unusual(in_channels(state))
     answer = _answer(network, found.options.get("in_channels", 3))
     if answer is None or answer.ndim != 4:
         what = "nothing" if answer is None else f"a tensor of shape {tuple(answer.shape)}"
@@ -140,8 +135,8 @@ def _try(found: Inspected, known: bool, mend: str) -> None:
         found.options |= {"output": SIGMOID}
     total = torch.ones_like(answer[:, :1])
     if answer.min() >= 0 and (answer.max() <= 1 if mask else torch.allclose(answer.sum(1, True), total, atol=1e-3)):
-        last = mend.format("sigmoid" if mask else "softmax")
-        found.hints.append(f"its answers are probabilities, not logits: {last}")
+        last = "sigmoid" if mask else "softmax"
+        found.hints.append(f"its answers are probabilities, not logits: take the {last} out of it")
     try:
         segmentor = build_segmentor(source, num_classes=found.num_classes, **found.options)
     except InputError as error:
@@ -193,7 +188,7 @@ def _inspect_weights(path: Path, content: Any, key: str | None, factory: str | N
     if factory is not None:
         found = Inspected(f"weights of {factory}", "factory", {"factory": factory} | extra | _guessed(state))
         found.hints.append("mean and std are a guess")
-        _try(found, known=True, mend="take the {} out")
+        _try(found)
         return found
     if {"encoder", "segmentation_head"} <= tops:
         found = inspect_smp(state)

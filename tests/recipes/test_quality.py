@@ -132,14 +132,13 @@ def photos(folder, count=6):
 
 
 def test_images_without_labels_are_compared_and_drawn(world, tmp_path):
-    folders = {"type": "folders", "root": str(tmp_path), "img_dir": "", "img_suffix": ".png",
-               "classes": [f"c{i}" for i in range(11)]}  # fmt: skip
+    folders = {"type": "folders", "root": str(tmp_path), "img_suffix": ".png"}
     photos(tmp_path / "photos")
     values = world.configs["dfad"] | {"dataset": folders | {"img_dir": "photos"}, "evaluation": {"split": "all"}}
     teacher = build_segmentor("smp", num_classes=11, arch="DeepLabV3Plus", encoder_name="tu-test_resnet")
     save_segmentor(tmp_path / "teacher.pt", teacher)
     saved = {"source": "saved", "checkpoint": str(tmp_path / "teacher.pt")}
-    values |= {"teacher": saved, "iterations": 1, "report": "full"}
+    values |= {"teacher": saved, "iterations": 1, "report": "full", "num_classes": 11}
     run = tmp_path / "run"
     assert call_tool("train", write(tmp_path / "config.yaml", values), "--work-dir", run) == 0
     summary = Run(run).summary
