@@ -22,8 +22,6 @@ from dfad_seg.segmentors import (
     inspect_file,
 )
 
-SIDE = 128
-"""Of the images that candidates and networks are shown."""
 CUT, OTHER = "camvid/cut_50", "camvid/recommended_cpu_30min"
 """The best measured recipe where a student can be cut out of the teacher, and where it cannot."""
 
@@ -87,7 +85,7 @@ def starting_config(found: Inspected, network: Segmentor | None = None) -> str |
     program = found.source in ("torchscript", "torch_export")
     cuts = not program  # most can be, and what cannot says so when it is to be
     if network is not None:
-        cuts = works(lambda: cut(network, half, network.fixed_size or (SIDE, SIDE)))
+        cuts = works(lambda: cut(network, half, network.fixed_size or (128, 128)))
     name = CUT if cuts else OTHER
     recipe = yaml.safe_load(shipped_configs()[name].read_text(encoding="utf-8"))
     for key in ("method", "teacher", "dataset", "evaluation"):
@@ -133,6 +131,8 @@ def _choices(recipe: str, found: Inspected, mask: bool) -> dict[str, str]:
         else "This teacher cannot be cut, so the student is another network. From random weights it keeps less: an\n"
         "# encoder_checkpoint of ImageNet weights, if these are allowed, is the best measured choice."
     }
+    if found.source == "transformers" and recipe == CUT:
+        told["student"] += "\n# A cut one has no save_pretrained; {source: transformers, model: ...} has."
     if mask:
         told["logit_adjustment"] = "The mask's logit means what the teacher's does; 0.5 would favour what is rare."
     if not found.batch_norms:

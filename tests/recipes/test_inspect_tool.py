@@ -12,7 +12,7 @@ from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
 from dfad_seg.config import load_config
 from dfad_seg.recipes.inspect import describe, starting_config
-from dfad_seg.segmentors import build_segmentor, inspect_file
+from dfad_seg.segmentors import Inspected, build_segmentor, inspect_file
 
 
 def smp_file(path, arch="DeepLabV3Plus", encoder="resnet18", classes=11, **options):
@@ -80,8 +80,8 @@ def test_ones_own_code_is_asked_what_it_answers(tmp_path):
     found = inspect_file(tmp_path / "t.pth", factory=f"{__name__}:mine")
     assert found.exact and found.num_classes == 2 and found.options["output"] == "sigmoid" and found.batch_norms == 1
     text = starting_config(found, build_segmentor("factory", num_classes=2, **found.options))
-    config = yaml.safe_load(text)
-    assert config["student"]["source"] == "cut" and config["logit_adjustment"] == 0 and "&" not in text
+    assert yaml.safe_load(text)["student"]["source"] == "cut" and "logit_adjustment: 0.0" in text and "&" not in text
+    assert "no save_pretrained" in starting_config(Inspected("a folder", "transformers", {"pretrained": "x"}, 3))
 
 
 def test_programs_are_loaded_only_if_trusted(tmp_path, monkeypatch):
