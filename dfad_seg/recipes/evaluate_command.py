@@ -100,10 +100,10 @@ def evaluate_from_arguments(**arguments: Any) -> int:
         else:
             write_json(path, {**record, **result.to_dict()})
     as_the_run = all(options[key] is None for key in options if key not in ("split", "batch_size", "num_workers"))
-    as_the_run = as_the_run and (checkpoint is not None or given.role in (None, resolved.trained_role))
     noted, of = None, checkpoint or config
     if as_the_run and of and not given.compare and given.predictions is None and given.dataset is None:
-        noted = note_evaluation(of, one.metrics, split=settings.split, command=command_line())
+        role = given.role if checkpoint is None else None
+        noted = note_evaluation(of, one.metrics, role=role, split=settings.split, command=command_line())
     print(result.report())
     if noted is not None:
         print(f"the run's summary has the score, for dfad-seg compare: {noted / 'summary.json'}")

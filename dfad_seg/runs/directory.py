@@ -21,7 +21,7 @@ from dfad_seg.common.values import plain
 from dfad_seg.runs.checkpoints import checkpoint_iteration, checkpoints, write_checkpoint
 from dfad_seg.runs.lock import NAME as LOCK
 from dfad_seg.runs.lock import RunLock
-from dfad_seg.runs.records import Provenance, Score, Summary, Weights
+from dfad_seg.runs.records import Provenance, Score, Summary
 from dfad_seg.runs.run import Run
 from dfad_seg.runs.tensorboard import TensorBoard
 
@@ -167,19 +167,22 @@ def note_score(run: str | Path, score: Score) -> None:
     update_summary(run, scores=(*others, score))
 
 
-def note_evaluation(file: str | Path, metrics: SegmentationMetrics, *, split: str, command: str) -> Path | None:
+def note_evaluation(
+    file: str | Path, metrics: SegmentationMetrics, *, role: str | None, split: str, command: str
+) -> Path | None:
     """Put what an evaluation found into the summary of the finished run whose folder or network `file` is.
 
-    Returns the run; None where `file` is of no run, and nothing is written.
+    `role` is the network's, `"teacher"` or `"student"`; None: the one that was trained. Returns the run; None where
+    `file` is of no run, and nothing is written.
     """
     run = Path(file) if Path(file).is_dir() else Path(file).parent
     found = Run(run) if (run / "config.yaml").is_file() else None
     summary, network = (None, None) if found is None else (found.summary, found.network)
     if summary is None or network is None or Path(file) not in (run, network, run / START_FILE):
         return None
-    weights: Weights = "start" if Path(file).name == START_FILE else summary.selected
-    which = {"network": summary.role, "weights": weights, "split": split, "command": command}
-    note_score(run, Score.measured(metrics, **which))
+    role, weights = role or summary.role, "start" if Path(file).name == START_FILE else summary.selected
+    which = {"network": role, "weights": weights if role == summary.role else "last", "split": split}
+    note_score(run, Score.measured(metrics, command=command, **which))
     return run
 
 

@@ -14,6 +14,7 @@ from conftest_pipeline import STUDENT, call_tool, tiny, write
 from dfad_seg import evaluate, load_config
 from dfad_seg.datasets import StreetScenes, build_dataset
 from dfad_seg.recipes.sources import load_role, role_of
+from dfad_seg.runs import Run
 from dfad_seg.segmentors import build_segmentor, load_segmentor, save_segmentor
 
 NUMBERS = ("aAcc", "mIoU", "mAcc", "mDice", "fwIoU", "IoU", "Acc", "Dice", "support")
@@ -141,6 +142,8 @@ def test_training_evaluates_by_the_same_keys_and_a_run_is_compared_with_its_teac
     assert record["models"]["teacher"]["mIoU"] == scored(tmp_path, run, world.teacher, "--role", "teacher")["mIoU"]
     assert record["models"]["teacher"]["mIoU"] == scored(tmp_path, run, "--role", "teacher")["mIoU"]
     assert record["models"]["run"]["mIoU"] == scored(tmp_path, run, "--role", "student")["mIoU"]
+    noted = scored(tmp_path, run, "--role", "teacher", "--split", "train")  # where compare finds it
+    assert Run(run).score("teacher", split="train").mIoU == pytest.approx(noted["mIoU"])
     assert call_tool("eval", "--compare", world.teacher.parent, "teacher") == 2
     assert "teacher: it has no checkpoint" in capsys.readouterr().err  # the run trained it
     files = world.teacher, run / "student.pt"
