@@ -168,7 +168,7 @@ def note_score(run: str | Path, score: Score) -> None:
 
 
 def note_evaluation(
-    file: str | Path, metrics: SegmentationMetrics, *, role: str | None, split: str, command: str
+    file: str | Path, metrics: SegmentationMetrics, *, split: str, command: str, role: str | None = None
 ) -> Path | None:
     """Put what an evaluation found into the summary of the finished run whose folder or network `file` is.
 
