@@ -89,6 +89,11 @@ def evaluate(
     """
     settings = evaluation_options(data if isinstance(data, Config) else None, options)
     dataset = evaluation_dataset(data, settings) if isinstance(data, Config) else data
+    if not dataset.labelled:
+        raise InputError(
+            "the data set has no masks (dataset.ann_dir), so there is no mIoU. For the agreement of student and teacher"
+            " on such images, distil with this dataset and an evaluation: the run's report has it."
+        )
     info = meta_info(data) if isinstance(data, Config) else data.metainfo
     warn_of_labels(dataset)
     where = device_of(device)

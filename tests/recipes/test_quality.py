@@ -131,7 +131,7 @@ def photos(folder, count=6):
     return folder
 
 
-def test_images_without_labels_are_compared_and_drawn(world, tmp_path):
+def test_images_without_labels_are_compared_and_drawn_and_have_no_miou(world, tmp_path, capsys):
     folders = {"type": "folders", "root": str(tmp_path), "img_suffix": ".png"}
     photos(tmp_path / "photos")
     values = world.configs["dfad"] | {"dataset": folders | {"img_dir": "photos"}, "evaluation": {"split": "all"}}
@@ -146,6 +146,8 @@ def test_images_without_labels_are_compared_and_drawn(world, tmp_path):
     assert sum(summary.agreement[1].support) == sum((48 + n) * 64 for n in range(6))
     assert len(summary.examples) == 6 and summary.costs["student"].latency_s > 0
     assert "No real image was read for training" in (run / "report.html").read_text()
+    assert call_tool("eval", run) == 2
+    assert "no masks (dataset.ann_dir), so there is no mIoU" in capsys.readouterr().err
 
 
 def test_transfer_images_are_trained_on_and_told(world, tmp_path):
