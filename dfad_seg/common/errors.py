@@ -96,20 +96,23 @@ def printable(text: object, length: int = 200) -> str:
     return shortened("".join(c if c.isprintable() else "\ufffd" for c in str(text)), length)
 
 
-def reason(error: Exception) -> str:
-    """What another program raised, in a line: its type and the first line of its text."""
-    return f"{type(error).__name__}: {printable(next(iter(str(error).strip().splitlines()), 'no details'), 300)}"
-
-
 @contextmanager
 def explained(message: str, advice: str = "") -> Iterator[None]:
-    """Whatever another program raises within the block becomes an `InputError`: the message, the reason, the advice."""
+    """Whatever another program raises within the block, but a full disk and the like, becomes an `InputError`: the
+    message, its type and the first line of its text, the advice."""
     try:
         yield
-    except (InputError, MemoryError):
-        raise
     except Exception as error:
-        raise InputError(f"{message} ({reason(error)}). {advice}".rstrip()) from error
+        if isinstance(error, (InputError, MemoryError)) or (isinstance(error, OSError) and machine_fault(error)):
+            raise
+        first = next(iter(str(error).strip().splitlines()), "no details")
+        raise InputError(f"{message} ({type(error).__name__}: {printable(first, 300)}). {advice}".rstrip()) from error
+
+
+TRUST_ADVICE = (
+    "If you trust it, say so: --trust (eval, export, inspect), trust: true in your config, trust=True in Python."
+)
+"""What everything says that would run a stranger's code."""
 
 
 @contextmanager

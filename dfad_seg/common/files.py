@@ -217,16 +217,12 @@ class _Watched:
 
 def _sync_folder(folder: Path) -> None:
     """Make a rename in the folder last through a power cut, where the system can."""
-    try:
+    with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def umask() -> int:

@@ -7,18 +7,18 @@ picture, not turned, not transparent, its samples not scaled to 8 bits by a deco
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from dfad_seg.common.errors import InputError, printable, quiet
+from dfad_seg.common.errors import InputError, explained, quiet
+from dfad_seg.common.labels import label_counts, mapped
 from dfad_seg.common.palette import Colour, bit_palette
-from dfad_seg.common.reading import open_regular
+from dfad_seg.common.reading import read_bytes
 
 PHOTO_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """What is decoded, whatever a file is called. Pillow knows dozens more, and hands PostScript to another program."""
@@ -47,8 +47,6 @@ _ORIENTATION = 274
 _BITS, _COMPRESSION, _PHOTOMETRIC = 258, 259, 262  # tags of TIFF
 _LOSSLESS_TIFF = (1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000)
 _PNG_ADVICE = "Save the ids as an 8-bit grey PNG, from the original labels."
-
-
 _BY_ID = bit_palette(256)
 
 
@@ -82,8 +80,7 @@ def read_photo(path: Path, what: str = "image") -> Photo:
     if image.format not in ("JPEG", "MPO"):
         _one_picture(image, path, what)
     turned = _orientation(image) if image.format == "TIFF" else 1
-    with decoding(path, what):
-        pixels = np.array(image.convert("RGB"))
+    pixels = _decode(image, path, what, "RGB")
     if turned != 1:
         raise InputError(f"{what} {path} is a TIFF file with an orientation tag; save it upright, without the tag.")
     return Photo(pixels, 1 if image.format == "TIFF" else _orientation(image))
@@ -127,8 +124,7 @@ class IndexReader:
                 f"{what} {path} has {_samples(image, data)}; an index mask is needed, 8-bit grey or palette, whose "
                 f"values are the ids. {_PNG_ADVICE}"
             )
-        with decoding(path, what):
-            ids = np.array(image).astype(np.uint8)
+        ids = _decode(image, path, what, image.mode)
         if image.mode == "P":
             return self._by_palette(ids, image, path, what)
         # Decoders spread fewer than 8 bits over 0-255 (but for those of one bit, which are false and true).
@@ -137,7 +133,7 @@ class IndexReader:
     def _by_palette(self, ids: np.ndarray, image: Image.Image, path: Path, what: str) -> np.ndarray:
         flat = image.getpalette("RGB") or []
         palette: list[Colour] = [tuple(flat[i : i + 3]) for i in range(0, len(flat) - 2, 3)]  # type: ignore[misc]
-        used = np.flatnonzero(np.bincount(ids.ravel(), minlength=len(palette))[: len(palette)]).tolist()
+        used = np.flatnonzero(label_counts(ids)[: len(palette)]).tolist()
         in_order = len(used) > 1 and all(palette[id] in (_BY_ID[id], (id, id, id)) for id in used)
         if not in_order and any(self._elsewhere(palette, id) for id in used):
             known = all(palette[id] in self._ids for id in used)
@@ -145,7 +141,7 @@ class IndexReader:
                 table = np.zeros(256, np.uint8)
                 for id in used:
                     table[id] = self._ids[palette[id]]
-                return table[ids]
+                return mapped(ids, table)
             if self._declared or (known and len(used) > 1):
                 id = next(id for id in used if self._elsewhere(palette, id))
                 raise InputError(
@@ -200,7 +196,7 @@ def _turned(path: Path, what: str) -> str:
 
 
 def _open(path: Path, what: str, formats: tuple[str, ...] = PHOTO_FORMATS) -> tuple[Image.Image, bytes]:
-    data = read_file(path, what)
+    data = read_bytes(path, what, limit=MAX_BYTES)
     try:
         with quiet():
             image = Image.open(io.BytesIO(data), formats=formats)
@@ -212,17 +208,6 @@ def _open(path: Path, what: str, formats: tuple[str, ...] = PHOTO_FORMATS) -> tu
     if too_large:
         raise InputError(f"{what} {path} has more than {MAX_PIXELS // 10**6} million pixels; make it smaller first.")
     return image, data
-
-
-def read_file(path: Path, what: str) -> bytes:
-    """The bytes of a regular file that is not too large; `InputError` otherwise."""
-    try:
-        with open_regular(path) as handle:
-            if os.fstat(handle.fileno()).st_size > MAX_BYTES:
-                raise InputError(f"{what} {path} has more than {MAX_BYTES >> 20} MiB.")
-            return handle.read(MAX_BYTES)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise InputError(f"cannot read {what} {path}: {getattr(error, 'strerror', None) or error}.") from None
 
 
 def _one_picture(image: Image.Image, path: Path, what: str) -> None:
@@ -251,12 +236,16 @@ def _samples(image: Image.Image, data: bytes) -> str:
     return f"{_bits(image, data)}-bit samples of type '{image.mode}'"
 
 
-@contextmanager
-def decoding(path: Path, what: str) -> Iterator[None]:
-    """Whatever a decoder raises in the block, and that is many types for damaged data, becomes one `InputError`."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"{what} {path} is damaged and cannot be decoded: {printable(error)}.") from None
+def _decode(image: Image.Image, path: Path, what: str, mode: str) -> np.ndarray:
+    pixels = np.empty((image.height, image.width, 3) if mode == "RGB" else (image.height, image.width), np.uint8)
+    rows = max(1, 2**20 // image.width)  # at once, as Pillow copies an image three times to convert and hand it over
+    with decoding(path, what):
+        for top in range(0, image.height, rows):
+            part = image.crop((0, top, image.width, min(top + rows, image.height)))
+            pixels[top : top + rows] = np.asarray(part.convert(mode))
+    return pixels
+
+
+def decoding(path: Path, what: str) -> AbstractContextManager:
+    """Whatever a decoder raises for damaged data within the block, which is many types, becomes an `InputError`."""
+    return explained(f"{what} {path} is damaged and cannot be decoded")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -40,6 +41,20 @@ def labels_of(logits: Tensor, names: Sequence[str] | None = None) -> Tensor:
     if not finite:
         _refuse(logits, names)
     return labels
+
+
+def label_counts(mask: np.ndarray) -> np.ndarray:
+    """Pixels of each label of a uint8 mask: int64 (256,)."""
+    counts = np.zeros(256, np.int64)
+    flat = mask.reshape(-1)
+    for start in range(0, flat.size, _STRIP):  # whose copy as int64 is all that the count costs
+        counts += np.bincount(flat[start : start + _STRIP], minlength=256)
+    return counts
+
+
+def mapped(mask: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """`table[mask]` of a uint8 mask and 256 values, without NumPy's copy of the mask as int64."""
+    return np.asarray(cv2.LUT(np.ascontiguousarray(mask, np.uint8), table))
 
 
 def _refuse(logits: Tensor, names: Sequence[str] | None) -> None:

@@ -7,17 +7,15 @@ import hashlib
 import json
 import os
 import stat
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import yaml
 
-from dfad_seg.common.errors import InputError, printable, shortened
+from dfad_seg.common.errors import InputError, explained, printable, shortened
 
 MAX_YAML = 2**20
 """Characters; longer texts are no configs."""
@@ -36,6 +34,13 @@ def open_regular(path: str | Path) -> IO[bytes]:
     return handle
 
 
+def check_inside(name: str, where: str) -> None:
+    """`InputError` unless `name` is a relative path that stays below the folder it is relative to."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or "\0" in name or not path.parts:
+        raise InputError(f"{where} names '{printable(name)}', which is not a file below its folder.")
+
+
 def file_hash(path: str | Path, kind: str = "sha256") -> str:
     """A checksum (sha256, md5) of a file's bytes, in hexadecimal; `InputError` for one that cannot be read."""
     made = hashlib.new(kind, usedforsecurity=False)
@@ -51,29 +56,13 @@ def file_hash(path: str | Path, kind: str = "sha256") -> str:
 @contextmanager
 def open_zip(path: str | Path) -> Iterator[zipfile.ZipFile]:
     """A zip archive; whatever a damaged one makes of its reader is an InputError."""
-    try:
-        with open_regular(path) as handle, zipfile.ZipFile(handle) as archive:
-            yield archive
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        struct.error,
-        OSError,
-        EOFError,
-        RuntimeError,
-        ValueError,
-        LookupError,
-    ) as e:
-        raise InputError(f"{printable(path)} is a damaged archive: {printable(e)}. Copy it again.") from None
+    what = f"{printable(path)} is a damaged archive"
+    with explained(what, "Copy it again."), open_regular(path) as handle, zipfile.ZipFile(handle) as archive:
+        yield archive
 
 
-def read_text(path: str | Path, what: str, *, limit: int) -> str:
-    """A text file of at most `limit` bytes, UTF-8 with or without a byte order mark.
-
-    Raises:
-        InputError: it cannot be read, is no regular file, is longer, or is no text; it begins with `what`.
-    """
-    path = Path(path)
+def read_bytes(path: str | Path, what: str, *, limit: int) -> bytes:
+    """The bytes of a regular file of at most `limit`; an InputError that begins with `what` for all else."""
     try:
         with open_regular(path) as handle:
             data = handle.read(limit + 1)
@@ -84,19 +73,25 @@ def read_text(path: str | Path, what: str, *, limit: int) -> str:
         raise InputError(f"{what}: cannot read {printable(path)}: {reason}.") from None
     if len(data) > limit:
         raise InputError(f"{what}: {printable(path)} has more than {limit} bytes. Is it the right file?")
+    return data
+
+
+def read_text(path: str | Path, what: str, *, limit: int) -> str:
+    """A text file of at most `limit` bytes, UTF-8 with or without a byte order mark.
+
+    Raises:
+        InputError: it cannot be read, is no regular file, is longer, or is no text; it begins with `what`.
+    """
     try:
-        return data.decode("utf-8-sig")
+        return read_bytes(path, what, limit=limit).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{what}: {printable(path)} is no text ({error.reason}). Is it the right file?") from None
 
 
 def read_json(path: str | Path, what: str, *, limit: int = MAX_JSON) -> Any:
     """The plain values of a JSON file; raises InputError as `read_text` does, and for what is no JSON."""
-    text = read_text(path, what, limit=limit)
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{what}: {printable(path)} is no valid JSON ({shortened(str(error), 120)}).") from None
+    with explained(f"{what}: {printable(path)} is no valid JSON"):
+        return json.loads(read_text(path, what, limit=limit))
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -125,7 +120,10 @@ def parse_yaml(text: str, what: str) -> Any:
     if len(text) > MAX_YAML:
         raise InputError(f"{what} has {len(text)} characters, and at most {MAX_YAML} are read. Is it the right file?")
     try:
-        values = yaml.load(text, Loader=_UniqueKeys)
+        loader = _UniqueKeys(text)
+        node = loader.get_single_node()
+        check_values(node, what)  # before merged keys (<<) can repeat what they name
+        values = None if node is None else loader.construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
         # ValueError: a date or a number that is none.
         raise InputError(f"{what} is not valid YAML: {shortened(' '.join(str(error).split()), 300)}") from None
@@ -147,6 +145,7 @@ def check_values(values: Any, what: str, *, limit: int = MAX_VALUES, kind: type 
     while todo:
         node = todo.pop()
         count += 1
+        node = node.value if isinstance(node, yaml.Node) else node
         if isinstance(node, kind):
             found.append(node)
         elif isinstance(node, dict):

@@ -9,9 +9,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image, TiffImagePlugin
 
 from dfad_seg.common.errors import InputError, quiet
-from dfad_seg.common.images import MAX_PIXELS, STATE_RANGE, Photo, decoding, read_file, read_photo
+from dfad_seg.common.images import MAX_BYTES, MAX_PIXELS, PHOTO_FORMATS, STATE_RANGE, Photo, decoding, read_photo
+from dfad_seg.common.reading import read_bytes
 
 Range = tuple[float, float]
 
@@ -35,7 +37,7 @@ def read_image(path: Path, channels: int | None = 3, span: Range | None = None, 
         photo = read_photo(path, what)
         return photo._replace(pixels=_fitted(photo.pixels, channels, f"{what} {path}"))
     with decoding(path, what):
-        samples, black = (reader or _decoded)(read_file(path, what))
+        samples, inverted = (reader or _decoded)(read_bytes(path, what, limit=MAX_BYTES))
     if samples.ndim == 2:
         samples = samples[..., None]
     pixels = samples.shape[0] * samples.shape[1] if samples.ndim == 3 and samples.size else 0
@@ -58,7 +60,7 @@ def read_image(path: Path, channels: int | None = 3, span: Range | None = None, 
             f"{what} {path} has values from {least:g} to {most:g}, all of them outside img_range, {span[0]:g} to"
             f" {span[1]:g}. Correct the range."
         )
-    low, high = black(span)
+    low, high = span[::-1] if inverted else span
     scaled = ((samples.astype(np.float32) - low) / (high - low)).clip(0, 1)
     return Photo(_fitted(scaled, channels, f"{what} {path}"), 1)
 
@@ -74,26 +76,36 @@ def _fitted(samples: np.ndarray, channels: int | None, what: str) -> np.ndarray:
     raise InputError(f"{what} has {have} channels, and the network takes {channels} (in_channels).")
 
 
-Decoded = tuple[np.ndarray, Callable[[Range], Range]]
-"""Samples (H, W) or (H, W, K), and the values that are black and white of a stated range."""
+Decoded = tuple[np.ndarray, bool]
+"""Samples (H, W) or (H, W, K), and whether the highest one is black."""
 
 
-def _as_stated(span: Range) -> Range:
-    return span
+def _judge_size(width: int, height: int, more: int = 1) -> None:
+    """Before anything is decoded, as a small file can unpack to gigabytes; `more`: pictures, or fours of channels."""
+    if width * height * max(1, more) > MAX_PIXELS:
+        raise ValueError(f"it has more than {MAX_PIXELS // 10**6} million pixels")
 
 
 def _decoded(data: bytes) -> Decoded:
+    if data[:2] in (b"II", b"MM"):  # Pillow does not open every kind of TIFF that OpenCV decodes
+        big, handle = 43 in data[2:4], io.BytesIO(data)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if big else 8])
+        handle.seek(tags.next)
+        tags.load(handle)
+        _judge_size(tags[256], tags[257], tags.get(277, 1) // 4)
+    else:
+        _judge_size(*Image.open(io.BytesIO(data), formats=PHOTO_FORMATS).size)
     found, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if not found or len(pages) != 1:
         raise ValueError(f"it holds {len(pages)} pictures that OpenCV reads, and one is needed")
     samples = np.asarray(pages[0])
     if samples.ndim == 3 and samples.shape[2] >= 3:  # OpenCV's order is blue, green, red
         samples = samples[..., [2, 1, 0, *range(3, samples.shape[2])]]
-    return samples, _as_stated
+    return samples, False
 
 
 def _array(data: bytes) -> Decoded:
-    return np.load(io.BytesIO(data), allow_pickle=False), _as_stated
+    return np.load(io.BytesIO(data), allow_pickle=False), False
 
 
 def _dicom(data: bytes) -> Decoded:
@@ -103,10 +115,12 @@ def _dicom(data: bytes) -> Decoded:
     except ImportError:
         raise InputError("DICOM files need pydicom, which is not installed: pip install 'dfad-seg[dicom]'.") from None
     with quiet():
+        if pydicom.uid.DeflatedExplicitVRLittleEndian.encode() in data:
+            raise ValueError("it is deflated as a whole; save it with another transfer syntax")
         file: Any = pydicom.dcmread(io.BytesIO(data))
+        _judge_size(file.Rows, file.Columns, int(file.get("NumberOfFrames") or 1))
         samples = np.asarray(apply_modality_lut(file.pixel_array, file))
-    inverted = file.PhotometricInterpretation == "MONOCHROME1"
-    return samples, (lambda span: span[::-1]) if inverted else _as_stated
+    return samples, file.PhotometricInterpretation == "MONOCHROME1"
 
 
 _READERS: dict[str, Callable[[bytes], Decoded]] = {".npy": _array, ".dcm": _dicom}

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from dfad_seg.common.errors import InputError, nearest
 from dfad_seg.common.files import expanded
 from dfad_seg.common.images import IndexReader, Photo
+from dfad_seg.common.labels import label_counts
 from dfad_seg.common.palette import Colour
 from dfad_seg.common.samples import read_image
 from dfad_seg.common.values import FileName, Number, options
@@ -164,8 +165,7 @@ class SegmentationDataset(Dataset):
         """The sample before the transform: image (H, W, K), uint8 or float32 in [0, 1]; checked labels uint8 (H, W)."""
         mask = self.load_labels(index)
         image = self._placed(self.load_photo(index), mask.shape, index)
-        # A table look-up over 256 values is much faster than np.unique over all pixels.
-        present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+        present = np.flatnonzero(label_counts(mask))
         classes, ignore = self.metainfo.num_classes, self.metainfo.ignore_index
         wrong = [int(label) for label in present if label >= classes and label != ignore]
         if wrong:

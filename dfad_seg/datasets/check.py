@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.labels import label_counts
 from dfad_seg.common.progress import ProgressReport
 from dfad_seg.datasets import MetaInfo, SegmentationDataset, chosen_kind
 
@@ -36,7 +37,7 @@ class Census:
 
     def add(self, mask: np.ndarray) -> None:
         """Count a mask, uint8 (H, W)."""
-        counts = np.bincount(mask.ravel(), minlength=256)
+        counts = label_counts(mask)
         self.masks += 1
         self.pixels += counts
         present, ignored = np.flatnonzero(counts[: self.info.num_classes]).tolist(), counts[self.info.ignore_index] > 0

@@ -14,9 +14,8 @@ import numpy as np
 from dfad_seg.common import rle
 from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.images import MAX_PIXELS
-from dfad_seg.common.reading import read_json
+from dfad_seg.common.reading import check_inside, read_json
 from dfad_seg.common.values import Count, Positive, Text, options, validated
-from dfad_seg.datasets.listing import check_inside
 
 MAX_BYTES = 2 * 1024**3
 """Larger annotation files are refused; the largest of COCO 2017 has half a gigabyte."""

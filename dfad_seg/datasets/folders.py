@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.labels import mapped
 from dfad_seg.common.values import Byte, FileName, options
 from dfad_seg.datasets.base import OwnImages, Pair, SegmentationDataset, Transform, pair_up, require_folder
 from dfad_seg.datasets.listing import fill, found_splits, list_files, read_listing, require_listed
@@ -112,7 +113,7 @@ class Folders(SegmentationDataset):
         return np.full(self.load_photo(index).upright().shape[:2], IGNORE, np.uint8)
 
     def read_labels(self, path: Path) -> np.ndarray:
-        return self._table[super().read_labels(path)]
+        return mapped(super().read_labels(path), self._table)
 
 
 def label_table(reduce_zero_label: bool, label_map: Mapping[int, int]) -> np.ndarray:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from dfad_seg.common.errors import InputError, printable
-from dfad_seg.common.reading import read_text
+from dfad_seg.common.reading import check_inside, read_text
 
 _JPEG = (".jpg", ".jpeg")
 IMAGE_SUFFIXES = (".png", *_JPEG)
@@ -114,13 +114,6 @@ def read_listing(path: Path, *, only_stems: bool = False) -> list[str]:
     if times > 1:
         raise InputError(f"the split file {path} names '{printable(name)}' twice.")
     return names
-
-
-def check_inside(name: str, where: str) -> None:
-    """`InputError` unless `name` is a relative path that stays below the folder it is relative to."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or "\0" in name or not path.parts:
-        raise InputError(f"{where} names '{printable(name)}', which is not a file below the data set's folder.")
 
 
 def require_listed(names: Collection[str], present: Collection[str], listing: Path, folder: Path) -> None:

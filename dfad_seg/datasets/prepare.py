@@ -7,12 +7,11 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfad_seg.common.errors import InputError, printable
+from dfad_seg.common.errors import InputError, explained, printable
 from dfad_seg.common.files import expanded, parents_made
 from dfad_seg.common.reading import file_hash
 from dfad_seg.datasets.check import check_dataset
@@ -129,7 +128,7 @@ def unpack(archive: Path, target: Path) -> None:
             the disk has free; found before anything is written.
     """
     target.mkdir(parents=True, exist_ok=True)
-    try:
+    with explained(f"{archive} is not an intact archive"):  # each kind of compression raises its own types
         free, total = shutil.disk_usage(target).free, 0
         for count, size in enumerate(_sizes(archive), start=1):
             total += size
@@ -140,5 +139,3 @@ def unpack(archive: Path, target: Path) -> None:
             shutil.unpack_archive(archive, target, "zip")
         else:
             shutil.unpack_archive(archive, target, "tar", filter="data")
-    except (shutil.ReadError, zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, ValueError) as error:
-        raise InputError(f"{archive} is not an intact archive: {printable(error)}.") from None

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dfad_seg.common.errors import Diverged, InputError, Interrupted
+from dfad_seg.common.errors import Diverged, Interrupted, explained
 from dfad_seg.distill.game import Training
 from dfad_seg.distill.health import all_finite
 from dfad_seg.distill.hooks import Hooks, is_due
@@ -189,33 +189,25 @@ class Progress:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what `state_dict` gave."""
-        try:
+        advice = "It is damaged, or was written by another program: resume from another checkpoint."
+        with explained("the saved state does not fit this run", advice):
             capacity = 0 if self.memory is None else self.memory.capacity
             limits = {"iterations": self.training.iterations, "capacity": capacity}
             channels = getattr(self.networks["student"], "in_channels", 3)
             check_saved(state, self.state_dict(), self.optimizers, **limits, channels=channels)
-            self._load_state_dict(state)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise InputError(
-                f"the saved state does not fit this run ({type(error).__name__}: {reason}). It is damaged, or was "
-                "written by another program: resume from another checkpoint."
-            ) from error
-
-    def _load_state_dict(self, state: dict[str, Any]) -> None:
-        self.iteration = state["iteration"]
-        self.evaluation_pending = state["evaluation_pending"]
-        for name, network in self.networks.items():
-            network.load_state_dict(state["networks"][name])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
-        device = next(self.networks["student"].parameters()).device
-        self.meters.load_state_dict(state["meters"], device)
-        if self.memory is not None:
-            memories = state["memory"]
-            self.memory.load_state_dict(memories[self.fabric.global_rank % len(memories)], device)
+            self.iteration = state["iteration"]
+            self.evaluation_pending = state["evaluation_pending"]
+            for name, network in self.networks.items():
+                network.load_state_dict(state["networks"][name])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+            for name, optimizer in self.optimizers.items():
+                optimizer.load_state_dict(state["optimizers"][name])
+            device = next(self.networks["student"].parameters()).device
+            self.meters.load_state_dict(state["meters"], device)
+            if self.memory is not None:
+                memories = state["memory"]
+                self.memory.load_state_dict(memories[self.fabric.global_rank % len(memories)], device)
 
 
 def moving_average(network: nn.Module, decay: float) -> AveragedModel:

@@ -13,7 +13,7 @@ from dfad_seg.common.errors import InputError
 from dfad_seg.common.modules import evaluating
 from dfad_seg.common.speed import denormals_as_zero
 from dfad_seg.evaluation.confusion import ConfusionMatrix
-from dfad_seg.evaluation.inference import predict, predict_with_confidence
+from dfad_seg.evaluation.inference import predict
 from dfad_seg.evaluation.meters import CalibrationError, Meter, Predicted
 from dfad_seg.evaluation.metrics import SegmentationMetrics, metrics_from_confusion
 from dfad_seg.evaluation.options import Inference
@@ -68,7 +68,8 @@ def evaluate_miou(
             images and masks do not belong together, or there is no pixel to evaluate.
     """
     classes = tuple(classes) if classes is not None else tuple(str(label) for label in range(num_classes))
-    device = torch.device(device) if device is not None else _device_of(model)
+    tensors = (*model.parameters(), *model.buffers()) if isinstance(model, nn.Module) else ()
+    device = torch.device(device or next((tensor.device for tensor in tensors), "cpu"))
     matrix = ConfusionMatrix(num_classes, ignore_index, device)
     network = None if model is None else _checked(model, num_classes, autocast)
     calibration = any(isinstance(meter, CalibrationError) for meter in meters)
@@ -78,17 +79,16 @@ def evaluate_miou(
             predictions: dict[int, Tensor] = {}
             known = batch.get("name", range(len(_entry(batch, "mask"))))
             for places, truth, images, stored in _equal_sizes(batch, device, needs_images=network is not None):
-                names, confidence = [str(known[place]) for place in places], None
+                names = [str(known[place]) for place in places]
+                confidences: list[Tensor] | None = [] if calibration else None
                 if network is None:
                     labels = stored[STORED]
                 else:
                     assert images is not None
                     size = (truth.shape[-2], truth.shape[-1])
-                    if calibration:
-                        labels, confidence = predict_with_confidence(network, images, size, inference, names=names)
-                    else:
-                        labels = predict(network, images, size, inference, names=names)
+                    labels = predict(network, images, size, inference, names=names, confidences=confidences)
                 matrix.update(labels, truth)
+                confidence = torch.cat(confidences, dim=-2) if confidences else None
                 for meter in meters:
                     meter.update(Predicted(names, labels, truth, images, confidence, stored))
                 predictions |= zip(places, labels, strict=True)
@@ -99,13 +99,6 @@ def evaluate_miou(
     if all_reduce is not None:
         matrix.sync(all_reduce)
     return metrics_from_confusion(matrix.compute(), classes, ignored=matrix.ignored)
-
-
-def _device_of(model: Any) -> torch.device:
-    if isinstance(model, nn.Module):
-        for tensor in (*model.parameters(), *model.buffers()):
-            return tensor.device
-    return torch.device("cpu")
 
 
 def _checked(

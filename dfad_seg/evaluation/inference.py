@@ -12,37 +12,43 @@ from dfad_seg.common.labels import labels_of
 from dfad_seg.evaluation.options import Inference
 
 Network = Callable[[Tensor], Tensor]
+_SCORES = 2**22  # that are averaged and compared at once, so that flips and classes cost no copies of all
 
 
 def predict(
-    network: Network, images: Tensor, size: tuple[int, int], mode: Inference, *, names: Sequence[str] | None = None
+    network: Network,
+    images: Tensor,
+    size: tuple[int, int],
+    mode: Inference,
+    *,
+    names: Sequence[str] | None = None,
+    confidences: list[Tensor] | None = None,
 ) -> Tensor:
     """Label maps of images of one size: uint8 (N, *size) for up to 256 classes, and int64 for more.
 
-    Arguments as for `scores_of`; `names` of the images are for messages. Of sliding windows at the images' own
-    size only a row of windows is held, with flips as without.
+    Arguments as for `scores_of`; `names` of the images are for messages. Of sliding windows only a row of windows is
+    held, whatever the mode. `confidences` takes in each pixel's highest probability, float32 (N, rows, W) from top to
+    bottom.
 
     Raises:
         InputError: logits that are not finite.
     """
-    return _from_rows(network, images, size, mode, lambda scores: labels_of(scores, names))
-
-
-def predict_with_confidence(
-    network: Network, images: Tensor, size: tuple[int, int], mode: Inference, *, names: Sequence[str] | None = None
-) -> tuple[Tensor, Tensor]:
-    """The label maps as of `predict`, and each pixel's highest probability: float32 (N, *size)."""
-    confidences: list[Tensor] = []
 
     def use(scores: Tensor) -> Tensor:
-        probabilities = scores if mode.averages else scores.float().softmax(dim=1)
-        confidences.append(probabilities.amax(dim=1))
+        if confidences is not None:
+            confidences.append((scores if mode.averages else scores.float().softmax(dim=1)).amax(dim=1))
         return labels_of(scores, names)
 
-    return _from_rows(network, images, size, mode, use), torch.cat(confidences, dim=-2)
+    return scores_of(network, images, size, mode, use)
 
 
-def scores_of(network: Network, images: Tensor, size: tuple[int, int], mode: Inference) -> Tensor:
+def scores_of(
+    network: Network,
+    images: Tensor,
+    size: tuple[int, int],
+    mode: Inference,
+    use: Callable[[Tensor], Tensor] = lambda scores: scores,
+) -> Tensor:
     """(N, C, *size): the logits, resized bilinearly; of several scales or flips the mean of each variant's softmax.
 
     Args:
@@ -50,14 +56,8 @@ def scores_of(network: Network, images: Tensor, size: tuple[int, int], mode: Inf
         images: on the network's device, float (N, K, H, W) in [0, 1], or uint8 (N, H, W, K) as decoded.
         size: height and width of the wanted label maps.
         mode: how the network is applied.
+        use: what is made of the scores' rows (N, C, rows, W) as they are done from top to bottom, and put together.
     """
-    return _from_rows(network, images, size, mode, lambda scores: scores)
-
-
-def _from_rows(
-    network: Network, images: Tensor, size: tuple[int, int], mode: Inference, use: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """`use(scores)` of the scores' rows (N, C, rows, W) as they are done from top to bottom, put together."""
     planes = images.permute(0, 3, 1, 2) if images.dtype == torch.uint8 else images
     flips = (False, True) if mode.flip else (False,)
     variants = [(scale, flipped) for scale in mode.scales for flipped in flips]
@@ -75,53 +75,68 @@ def _from_rows(
     return done[0] if len(done) == 1 else torch.cat(done, dim=-2)
 
 
-def as_floats(images: Tensor) -> Tensor:
-    """(N, K, H, W) in [0, 1] of images that may be as decoded, uint8 (N, H, W, K)."""
-    return images.permute(0, 3, 1, 2).float().div_(255) if images.dtype == torch.uint8 else images
-
-
 def _variant(
     network: Network, planes: Tensor, size: tuple[int, int], mode: Inference, scale: float, flipped: bool
 ) -> Iterator[Tensor]:
-    """The logits of one scale, mirrored or not, at the wanted size: row by row of windows where nothing is resized."""
+    """The logits of one scale, mirrored or not, at the wanted size; of sliding windows in strips of the same rows."""
     # Rounded as MMCV rounds, half up.
-    height, width = (max(1, int(side * scale + 0.5)) for side in planes.shape[-2:])
-    if (height, width) != planes.shape[-2:]:
-        planes = resized(_unit(planes), (height, width))
-    if mode.crop_size is not None and set(mode.scales) == {1.0} and (height, width) == tuple(size):
-        yield from (rows.flip(-1) if flipped else rows for rows in _rows(network, planes, mode, flipped))
-    elif mode.crop_size is not None:
-        logits = torch.cat(list(_rows(network, planes, mode, flipped)), dim=-2)
+    scaled = max(1, int(planes.shape[-2] * scale + 0.5)), max(1, int(planes.shape[-1] * scale + 0.5))
+    if mode.crop_size is None:
+        whole = resized(_unit(planes), scaled)
+        logits = network(whole.flip(-1) if flipped else whole)
         yield resized(logits.flip(-1) if flipped else logits, size)
-    else:
-        logits = network(_unit(planes.flip(-1) if flipped else planes))
-        yield resized(logits.flip(-1) if flipped else logits, size)
+        return
+    rows, first = _rows(network, planes, scaled, mode, flipped), 0
+    held = next(rows)
+    strip = max(1, _SCORES // (size[1] * held.shape[1]))
+    for top in range(0, size[0], strip):
+        bottom = min(top + strip, size[0])
+        while first + held.shape[-2] <= min(int(_source(bottom - 1, scaled[0], size[0])) + 1, scaled[0] - 1):
+            done = min(int(_source(top, scaled[0], size[0])) - first, held.shape[-2])
+            held, first = torch.cat([held[..., done:, :], next(rows)], dim=-2), first + done
+        logits = _part(held, first, scaled[0], size, top, bottom)
+        yield logits.flip(-1) if flipped else logits
+
+
+def _source(row: int, have: int, want: int) -> float:
+    """Where a row of an image resized from `have` to `want` rows lies, with half-pixel centres."""
+    return min(max((row + 0.5) * have / want - 0.5, 0.0), have - 1.0)
+
+
+def _part(planes: Tensor, first: int, have: int, size: tuple[int, int], top: int, bottom: int) -> Tensor:
+    """Rows `top` … `bottom` of planes of `have` rows, of which those from `first` on are here, resized to `size`."""
+    if have == size[0]:
+        return resized(_unit(planes[..., top - first : bottom - first, :]), (bottom - top, size[1]))
+    at = torch.tensor([_source(row, have, size[0]) - first for row in range(top, bottom)], dtype=torch.float64)
+    above, low = at.long(), int(at[0])
+    below = (above + 1).clamp_(max=have - 1 - first)
+    part = _unit(planes[..., low : int(below[-1]) + 1, :])
+    part = resized(part, (part.shape[-2], size[1]))
+    one, other = (part.index_select(-2, (rows - low).to(part.device)) for rows in (above, below))
+    return one.lerp(other, (at - above).to(part)[:, None])
 
 
 def _unit(planes: Tensor) -> Tensor:
     return planes.float().div_(255) if planes.dtype == torch.uint8 else planes
 
 
-def slide(network: Network, images: Tensor, mode: Inference) -> Tensor:
-    """Logits (N, C, H, W) of sliding windows, averaged where they overlap, float32: MMSegmentation's `slide_inference`.
+def _rows(network: Network, planes: Tensor, size: tuple[int, int], mode: Inference, flipped: bool) -> Iterator[Tensor]:
+    """Logits (N, C, rows, W), float32, of sliding windows over the image at a size, or over its mirror image: averaged
+    where windows overlap, as MMSegmentation's `slide_inference`, in strips that no window below reaches.
 
     Windows start at multiples of the stride; the last of a row or column is moved back to end at the border, and an
     image smaller than the window is one window.
     """
-    return torch.cat(list(_rows(network, images, mode, False)), dim=-2)
-
-
-def _rows(network: Network, planes: Tensor, mode: Inference, flipped: bool) -> Iterator[Tensor]:
-    """The logits of `slide`, of the mirrored image with `flipped`, in parts of rows as no window below reaches them."""
     assert mode.crop_size is not None
-    height, width = planes.shape[-2:]
+    height, width = size
     tall, wide = min(mode.crop_size[0], height), min(mode.crop_size[1], width)
     tops = _starts(height, tall, mode.stride[0])
     total = count = torch.empty(0)
     for top, following in zip(tops, [*tops[1:], height], strict=True):
+        band = _part(planes, 0, planes.shape[-2], size, top, top + tall)
         for left in _starts(width, wide, mode.stride[1]):
             start = width - left - wide if flipped else left
-            window = _unit(planes[..., top : top + tall, start : start + wide])
+            window = band[..., start : start + wide]
             logits = resized(network(window.flip(-1) if flipped else window), (tall, wide))
             if total.ndim == 1:
                 total = logits.new_zeros(*logits.shape[:2], tall, width, dtype=torch.float32)
@@ -129,9 +144,13 @@ def _rows(network: Network, planes: Tensor, mode: Inference, flipped: bool) -> I
             total[..., left : left + wide] += logits
             count[..., left : left + wide] += 1
         ready = following - top
-        yield total[..., :ready, :] / count[..., :ready, :]
-        # What is left lies at the top of the next row of windows.
-        total, count = (F.pad(sums[..., ready:, :], (0, 0, 0, ready)) for sums in (total, count))
+        strip = max(1, _SCORES // (width * total.shape[1]))
+        for first in range(0, ready, strip):
+            rows = slice(first, min(first + strip, ready))
+            yield total[..., rows, :] / count[..., rows, :]
+        for plane in (*total.flatten(0, 1), count[0, 0]):  # what is left lies at the top of the next row of windows
+            plane[: tall - ready] = plane[ready:].clone()
+            plane[tall - ready :] = 0
 
 
 def _starts(length: int, window: int, stride: int) -> list[int]:

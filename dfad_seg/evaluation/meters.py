@@ -123,12 +123,14 @@ class CalibrationError:
 
     def update(self, seen: Predicted) -> None:
         assert seen.confidence is not None
-        kept = seen.truth != self.ignore_index
-        confidence, right = seen.confidence[kept], (seen.labels == seen.truth)[kept]
-        place = (confidence * self.bins).long().clamp_(max=self.bins - 1)
-        gaps = torch.zeros(self.bins, dtype=torch.float64, device=place.device)
-        self._gaps += gaps.index_add_(0, place, right.double() - confidence).cpu()
-        self._pixels += len(place)
+        parts = (each.reshape(-1).split(2**20) for each in (seen.truth, seen.labels, seen.confidence))
+        for truth, labels, confidences in zip(*parts, strict=True):
+            kept = truth != self.ignore_index
+            confidence, right = confidences[kept], (labels == truth)[kept]
+            place = (confidence * self.bins).long().clamp_(max=self.bins - 1)
+            gaps = torch.zeros(self.bins, dtype=torch.float64, device=place.device)
+            self._gaps += gaps.index_add_(0, place, right.double() - confidence).cpu()
+            self._pixels += len(place)
 
     def compute(self) -> float:
         """The error, a fraction in [0, 1]; nan without pixels."""

@@ -17,7 +17,8 @@ from dfad_seg.common import rle
 from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.files import open_whole, write_whole
 from dfad_seg.common.images import IndexReader
-from dfad_seg.common.reading import read_json
+from dfad_seg.common.labels import mapped
+from dfad_seg.common.reading import check_inside, read_json
 
 Palette = Sequence[tuple[int, int, int]]
 MAX_BYTES = 2**30
@@ -53,9 +54,10 @@ class PredictionWriter:
 
     def write(self, name: str, labels: np.ndarray) -> None:
         """Write the labels (H, W), 0 … C-1, of the image `name`."""
-        picture = Image.fromarray(self._codes[labels], mode="P")
+        picture = Image.fromarray(mapped(labels, self._codes), mode="P")
         picture.putpalette(self._colours)
-        write_whole(_png(self.folder, name), lambda handle: picture.save(handle, format="PNG", compress_level=1))
+        check_inside(name, "the data set")
+        write_whole(self.folder / f"{name}.png", lambda handle: picture.save(handle, format="PNG", compress_level=1))
 
 
 @contextmanager
@@ -131,9 +133,9 @@ class PredictionFolder:
         Raises:
             InputError: the file cannot be read, is no index image, has another size or a value that is no class.
         """
-        path = _png(self.path, name)
+        path = self.path / f"{name}.png"
         codes = self._reader.read(path, "prediction", size=size)
-        labels = self._table[codes]
+        labels = mapped(codes, self._table)
         if labels.min(initial=0) < 0:
             wrong = sorted({int(code) for code in np.unique(codes[labels < 0])})
             raise InputError(
@@ -212,14 +214,6 @@ def _extra(known: Collection[int | str], wanted: Sequence[int | str], where: Pat
         some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         raise InputError(f"{where} has no prediction for {len(missing)} of {len(wanted)} images: {some}.")
     return sorted(map(str, set(known) - set(wanted)))
-
-
-def _png(folder: Path, name: str) -> Path:
-    """`FOLDER/NAME.png`, which must stay inside its folder."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise InputError(f"the image name '{name}' is no path inside a folder.")
-    return folder / f"{path}.png"
 
 
 def _ranges(values: Sequence[int]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dfad_seg.common.errors import InputError, reason
+from dfad_seg.common.errors import InputError, explained
 from dfad_seg.common.labels import labels_of
 from dfad_seg.common.values import Size, options
 from dfad_seg.segmentors import Segmentor, exportable, state_hash
@@ -113,13 +113,9 @@ def compare(format: str, segmentor: Segmentor, run: Run, options: Program) -> tu
     checks = []
     for batch, *size in shapes:
         images = torch.rand(batch, segmentor.in_channels, *size, generator=torch.Generator().manual_seed(0))
-        try:
+        where = f"on {batch} x {size[0]}x{size[1]} pixels, so it was not kept"
+        with explained(f"the {format} file fails {where}", advice(options)):
             check = check_images(segmentor, run, images)
-        except InputError:
-            raise
-        except Exception as error:  # of the file's runtime, or of the network itself at this size
-            where = f"on {batch} x {size[0]}x{size[1]} pixels ({reason(error)})"
-            raise InputError(f"the {format} file fails {where}, so it was not kept. {advice(options)}") from error
         if not check.max_difference <= TOLERANCE * max(check.largest_logit, 1e-6):
             raise InputError(
                 f"the {format} file answers otherwise than the network ({check}), so it was not kept. {advice(options)}"

@@ -44,10 +44,9 @@ def torch_settings(config: Config) -> Iterator[None]:
 def launched(config: Config, decided: str | None = None) -> Fabric:
     """Device, precision and processes of an experiment; `decided` is the precision of a run that is resumed."""
     cuda = device_of(config.device).type == "cuda"
-    if cuda and config.devices > torch.cuda.device_count():
-        raise InputError(
-            f"devices is {config.devices}, and this machine has {torch.cuda.device_count()}. Lower --devices."
-        )
+    most = torch.cuda.device_count() if cuda else max(8, os.cpu_count() or 1)
+    if config.devices > most:
+        raise InputError(f"devices is {config.devices}, and this machine has {most}. Lower --devices.")
     fabric = Fabric(
         accelerator="cuda" if cuda else "cpu",
         devices=config.devices,

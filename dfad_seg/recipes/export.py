@@ -19,8 +19,8 @@ from dfad_seg.config import Config, GameConfig, load_config
 from dfad_seg.distill.rehearsal import generated
 from dfad_seg.exporting import DEFAULT_SIZE, FORMATS, export, export_int8
 from dfad_seg.generators import ImageGenerator
-from dfad_seg.recipes.build import build_generator
-from dfad_seg.recipes.evaluate import evaluate
+from dfad_seg.recipes.build import build_generator, evaluation_dataset
+from dfad_seg.recipes.evaluate import evaluate, evaluation_options
 from dfad_seg.recipes.sources import network_file, run_config
 from dfad_seg.runs import checkpoints, read_checkpoint
 from dfad_seg.segmentors import Segmentor, load_segmentor, optimize_for_distillation
@@ -99,10 +99,10 @@ def _scoring(
     config = None if found is None else load_config(found, list(overrides))
     if config is None or config.dataset is None:
         raise InputError(f"{file.parent} is no run directory with a data set, so there is no split '{split}' to score.")
-    data = config
+    data, how = config, {"split": split, "batch_size": batch_size, "device": "cpu"}
+    evaluation_dataset(data, evaluation_options(data, {"split": split}))  # which is found before the work
 
     def score(network: Any, name: str) -> None:
-        how: dict[str, Any] = {"split": split, "batch_size": batch_size, "device": "cpu"}
         found = evaluate(data, network, title=f"scoring {name}", **how)
         print(f"mIoU on {split}: {100 * found.mIoU:.3f} %, {name}", flush=True)
 

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dfad_seg.common.labels import labels_of
 from dfad_seg.common.modules import evaluating
 from dfad_seg.distill.losses import LogitAdjustment
 from dfad_seg.distill.rehearsal import generated
-from dfad_seg.evaluation.inference import as_floats
+from dfad_seg.evaluation import Inference, predict
 from dfad_seg.generators import ImageGenerator
 from dfad_seg.runs.records import Estimate, Score
 from dfad_seg.segmentors import Segmentor
@@ -48,8 +47,10 @@ def labelled_by(teacher: nn.Module, batches: Iterable[Mapping[str, Any]]) -> Ite
     """Batches to evaluate, whose truth is what the teacher predicts."""
     device = next(teacher.parameters()).device
     for batch in batches:
+        images = batch["image"].to(device)
+        height, width = images.shape[1:3] if images.dtype == torch.uint8 else images.shape[2:]
         with torch.no_grad(), evaluating(teacher):
-            truth = labels_of(teacher(as_floats(batch["image"].to(device))), batch["name"])
+            truth = predict(teacher, images, (height, width), Inference(), names=batch["name"])
         yield {**batch, "mask": truth}
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfad_seg.common.errors import InputError
+from dfad_seg.common.errors import TRUST_ADVICE, InputError
 from dfad_seg.common.reading import file_hash
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.common.values import Chosen
@@ -43,8 +43,7 @@ def refuse_code(section: Chosen | None, role: str, *, trust: bool) -> None:
         return
     if spec_runs_code({"source": section.name, **section.values()}):
         raise InputError(
-            f"the {role} of the run's config is code (source {section.name}), and a run may be anybody's. "
-            "If you trust it, give --trust."
+            f"the run's {role} is code (source {section.name}), and a run may be anybody's. {TRUST_ADVICE}"
         )
 
 

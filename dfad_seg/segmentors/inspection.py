@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfad_seg.common.errors import InputError, printable
+from dfad_seg.common.errors import TRUST_ADVICE, InputError, printable
 from dfad_seg.common.reading import open_zip, read_json
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.common.values import validated
@@ -109,7 +109,7 @@ def _inspect_program(path: Path, source: str, trust: bool) -> Inspected:
         found.options |= {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
         found.hints.append("it does not say how its images were normalised: mean and std are a guess (ImageNet's)")
     if not trust:
-        found.hints.append("it was not loaded, as that runs its code; --trust does, if you trust where it comes from")
+        found.hints.append(f"it was not loaded, as that runs its code. {TRUST_ADVICE}")
         return found
     _try(found)
     return found

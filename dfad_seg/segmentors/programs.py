@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfad_seg.common.errors import InputError, explained, quiet
+from dfad_seg.common.errors import TRUST_ADVICE, InputError, explained, quiet
 from dfad_seg.common.values import FileName, options
 from dfad_seg.segmentors.base import NetworkFailed
 from dfad_seg.segmentors.kinds import Network, SourceOptions
@@ -42,8 +42,7 @@ def _opened(chosen: ProgramOptions, source: str, kind: str, load: Callable[[Path
     path = Path(chosen.path)
     if not chosen.trust:
         raise InputError(
-            f"segmentor source '{source}': {path} is a program, and running it can do anything that you can"
-            " do. If you trust where it comes from, give the option trust: true."
+            f"segmentor source '{source}': {path} is a program, and it can do anything that you can do. {TRUST_ADVICE}"
         )
     if not path.is_file():
         raise InputError(f"segmentor source '{source}': {path} does not exist or is not a file. Check the path.")

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dfad_seg.common.errors import InputError, choose, printable
+from dfad_seg.common.errors import TRUST_ADVICE, InputError, choose, printable
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.common.values import FileName, options, plain, validated
 from dfad_seg.segmentors.base import Segmentor
@@ -139,7 +139,7 @@ def load_segmentor(path: str | Path, *, freeze: bool = False, trust: bool = Fals
     if spec_runs_code(spec) and not trust:
         raise InputError(
             f"{path} is rebuilt by the source '{printable(spec['source'], 40)}', which runs code that the file names."
-            " If you trust the file, give --trust (in Python trust=True)."
+            f" {TRUST_ADVICE}"
         )
     with _Budget(4 * sum(value.numel() * value.element_size() for value in state.values()) + _SPARE, path):
         try:

@@ -119,13 +119,9 @@ def _normalisation(name: str) -> dict[str, Any]:
     """Options of the contract from an image processor's configuration."""
     from transformers.image_processing_base import ImageProcessingMixin
 
-    try:
+    what = f"{printable(name, 200)} has no preprocessor_config.json that says how its images were normalised"
+    with explained(what, "Give mean and std (ImageNet: [0.485, 0.456, 0.406] and [0.229, 0.224, 0.225])."):
         found, _ = ImageProcessingMixin.get_image_processor_dict(name, local_files_only=_is_local(name))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"transformers' network {printable(name, 200)} has no preprocessor_config.json that says how its images"
-            " were normalised. Give mean and std (ImageNet: [0.485, 0.456, 0.406] and [0.229, 0.224, 0.225])."
-        ) from error
     scale = 255 * float(found.get("rescale_factor", 1 / 255)) if found.get("do_rescale", True) else 255.0
     scale = round(scale) if abs(scale - round(scale)) < 1e-6 else scale
     # MobileViT's processor has no normalisation; the others normalise unless they say otherwise.

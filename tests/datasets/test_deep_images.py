@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import cv2
@@ -114,3 +115,17 @@ def test_samples_of_any_channels_are_augmented_and_drawn(channels, dtype, tmp_pa
     values = image.astype(np.float64) * (1 if dtype == np.uint8 else 255)
     shown = values[..., :3] if channels > 2 else values.mean(-1, keepdims=True).repeat(3, -1)
     assert drawn.dtype == np.uint8 and np.abs(drawn - shown).max() <= 1
+
+
+def test_sizes_are_judged_before_anything_is_decoded(tmp_path):
+    import pydicom
+
+    dicom(tmp_path / "a.dcm", DEEP)
+    file = pydicom.dcmread(tmp_path / "a.dcm")
+    file.Rows = file.Columns = 60_000
+    file.save_as(tmp_path / "a.dcm")
+    entries = b"".join(struct.pack("<HHLL", tag, 4, 1, 60_000) for tag in (256, 257))
+    (tmp_path / "a.tif").write_bytes(b"II*\0" + struct.pack("<LH", 8, 2) + entries + bytes(4))
+    for name in ("a.dcm", "a.tif"):
+        with pytest.raises(InputError, match="more than 80 million pixels"):
+            read_image(tmp_path / name, 1, (0, 4095))

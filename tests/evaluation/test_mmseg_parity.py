@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dfad_seg.evaluation import ConfusionMatrix, Inference, metrics_from_confusion
-from dfad_seg.evaluation.inference import slide
+from dfad_seg.evaluation.inference import scores_of
 
 mmseg_metrics = pytest.importorskip("mmseg.evaluation", reason="MMSegmentation is not installed; see make test-mmseg")
 
@@ -74,5 +74,5 @@ def test_windows_are_those_of_slide_inference(crop, stride):
     )
     theirs = EncoderDecoder.slide_inference(model, images, [{}, {}])
     mode = Inference(crop_size=crop, crop_stride=stride)
-    found = slide(network, images, mode)
+    found = scores_of(network, images, images.shape[-2:], mode)
     assert torch.equal(found, theirs)

@@ -151,7 +151,7 @@ def test_unknown_and_missing_images_and_other_files(tmp_path):
         (lambda: PredictionFolder(tmp_path / "none", [0]), "no folder"),
         (lambda: PredictionFolder(tmp_path, [0]), "holds no PNG"),
         (lambda: PredictionWriter(tmp_path, [0, 256], PALETTE[:2]), "--save-coco"),
-        (lambda: PredictionWriter(tmp_path, [0], PALETTE[:1]).write("../a", label_map(0)), "no path inside"),
+        (lambda: PredictionWriter(tmp_path, [0], PALETTE[:1]).write("../a", label_map(0)), "not a file below"),
     ):
         with pytest.raises(InputError, match=message):
             wrong()

@@ -149,7 +149,13 @@ from mmengine.runner import Runner
 torch.distributed.init_process_group("gloo")  # which their launcher does for GPUs alone
 config = Config.fromfile(sys.argv[1])
 config.work_dir = sys.argv[2]
-Runner.from_cfg(config).train()
+runner = Runner.from_cfg(config)
+if sys.argv[3] == str(torch.distributed.get_rank()):
+    import dfad_seg.integrations.mmseg.loop as loop
+    from dfad_seg import InputError
+    def fails(*_, **__): raise InputError("one image is bad")
+    loop.distil = fails
+runner.train()
 """
 
 
@@ -160,8 +166,11 @@ def test_two_processes_train_one_student(tmp_path, tiny_config, trained):
     script.write_text(RANK)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", script, config]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*map(str, command), str(tmp_path / "run")], capture_output=True, text=True, env=environment)
+    how = {"capture_output": True, "text": True, "env": environment, "timeout": 300}
+    done = subprocess.run([*map(str, command), str(tmp_path / "run"), "none"], **how)
     assert done.returncode == 0, done.stderr[-3000:]
+    failed = subprocess.run([*map(str, command), str(tmp_path / "failed"), "1"], **how)
+    assert failed.returncode and failed.stderr.count("Traceback") == failed.stderr.count("Error: one image is bad") == 1
     two = torch.load(tmp_path / "run" / "student" / "student.pth")["state_dict"]
     alone = train(parse_config({"method": "dfad", **keys}), tmp_path / "alone")
     one = {key.removeprefix("model."): value for key, value in load_segmentor(alone).network_state_dict().items()}

@@ -81,6 +81,29 @@ def fill(world):
     Path("coco/val.json").write_text(json.dumps(GOOD_COCO))
     result = {"image_id": 1, "category_id": 1, "score": 1.0, "segmentation": {"size": [32, 48], "counts": [32 * 48]}}
     Path("coco.json").write_text(json.dumps([result]))
+    scans()
+
+
+def scans():
+    import numpy as np
+    import onnx
+    import pydicom
+    from PIL import Image
+
+    Path("scans").mkdir()
+    samples = np.arange(64, dtype=np.uint16).reshape(8, 8)
+    Image.new("L", (8, 8)).save("scans/a.png")
+    Image.fromarray(samples).save("scans/a.tif")
+    np.save("scans/a.npy", samples)
+    file = pydicom.Dataset()
+    file.file_meta = pydicom.dataset.FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    file.SOPClassUID, file.SOPInstanceUID = pydicom.uid.CTImageStorage, "1.2.3"
+    file.set_pixel_data(samples, "MONOCHROME2", 16)
+    file.save_as("scans/a.dcm", enforce_file_format=True)
+    value = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1, 3, 8, 8])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["images"], ["logits"])], "g", [value], [value])
+    onnx.save(onnx.helper.make_model(graph), "a.onnx")
 
 
 def read(path, form):
@@ -169,6 +192,25 @@ def of_kinds(path, outside):
         yield f"link to {to}", lambda to=to: path.symlink_to(to)
 
 
+def vanishing(number, do):
+    """What makes the file or folder that is opened next, after so many others, into something else."""
+
+    def watch(event, arguments):
+        nonlocal number
+        if event not in ("open", "os.scandir", "os.listdir") or not isinstance(arguments[0], (str, os.PathLike)):
+            return
+        path = Path(os.path.abspath(arguments[0]))
+        if path.is_relative_to(Path.cwd()) and path != Path.cwd() and ".tmp" not in path.name:
+            number -= 1
+            if number == 0:
+                whole = Path.cwd() / path.relative_to(Path.cwd()).parts[0]
+                removed(whole if do == "all" else path)
+                if do in ("folder", "text", "link"):
+                    {"folder": path.mkdir, "text": path.touch, "link": lambda: path.symlink_to("nowhere")}[do]()
+
+    return lambda: sys.addaudithook(watch)
+
+
 def attacks(world, outside, rng, share):
     """(kind, what is done, how to do it in a copy of the world, argv)."""
     few = max(1, round(12 * share))
@@ -179,7 +221,12 @@ def attacks(world, outside, rng, share):
     for kind, (place, form, commands) in FILES.items():
         path = Path(place)
         for command in commands.split("; "):
-            argv = " ".join(SHORT.get(part, part) for part in command.split()).split()
+            argv = re.sub("[A-Z]{4,}", lambda word: SHORT.get(word[0], word[0]), command)
+            argv = argv.split()
+            for number in range(1, 25):
+                do = rng.choice(["missing", "all", "folder", "text", "link"])
+                if rng.random() < share:
+                    yield "vanishing", f"{do} at {number}", lambda n=number, do=do: vanishing(n, do), argv
             for name, make in chosen(of_kinds(path, outside)):
                 yield kind, name, lambda make=make, path=path: (removed(path), make()), argv
             if form == "folder":
@@ -216,8 +263,9 @@ def snapshot(folder):
 
 def child(folder, prepare, argv):
     os.chdir(folder / "world")
+    then = None
     with contextlib.suppress(OSError, ValueError):  # not everybody may make a device: then nothing is there
-        prepare()
+        then = prepare()
     (folder / "before.json").write_text(json.dumps(snapshot(folder / "world")))
     handle = os.open(folder / "output", os.O_WRONLY | os.O_CREAT)
     os.dup2(handle, 1)
@@ -225,10 +273,10 @@ def child(folder, prepare, argv):
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder / "tmp")
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
-    end_as_command(argv)
+    end_as_command(argv, then if callable(then) else lambda: None)
 
 
-def attack(world, base, prepare, argv):
+def attack(world, base, prepare, argv, kind=""):
     """(what went wrong, or an empty text; exit code; what was printed)."""
     folder = Path(tempfile.mkdtemp(dir=base))
     shutil.copytree(world, folder / "world")
@@ -262,7 +310,7 @@ def attack(world, base, prepare, argv):
         "forged output": re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", printed) or "\nerror: forged" in printed,
         "a very long line": max(map(len, printed.splitlines()), default=0) > 3000,
         f"temporaries {left}": left,
-        f"leftovers {new} {changed}": code == 2 and "--resume" not in argv and (new or changed),
+        f"leftovers {new} {changed}": code == 2 and "--resume" not in argv and kind != "vanishing" and (new or changed),
         "wrote outside": (base / "outside.txt").read_text() != "outside" or (outside and not named),
     }
     shutil.rmtree(folder, ignore_errors=True)
@@ -287,7 +335,7 @@ def run(seed=0, share=1.0, seconds=3600.0, only=None):
     for kind, name, prepare, argv in tried:
         if time.monotonic() - began > seconds:
             break
-        wrong, code, printed = attack(world, base, prepare, argv)
+        wrong, code, printed = attack(world, base, prepare, argv, kind)
         found.setdefault(kind, Counter())[None if wrong else code] += 1
         if wrong:
             print(

@@ -15,6 +15,7 @@ SHORT = {
     "CHECK": "prepare check --any-count --root",
     "DRAW": "prepare street-scenes --size 32 32 --train 1 --val 1 --test 1 --root",
     "TEACHER": "--role teacher",
+    "SCANS": "scans --type folders --options img_dir=. ann_dir=. classes=[a] img_range=[0,9] img_suffix=",
 }
 # What is attacked: its place in the world, how its content is taken apart, and the commands that read it.
 FILES = {
@@ -44,6 +45,10 @@ FILES = {
     "prediction": ("pngs/street_00000.png", "bytes", "eval config.yaml --predictions pngs; eval --compare run pngs"),
     "list of results": ("results.json", "json", "compare run --results results.json"),
     "archive": ("voc.tar", "bytes", "prepare voc --root new --archive voc.tar"),
+    "DICOM": ("scans/a.dcm", "bytes", "CHECK SCANS.dcm"),
+    "array": ("scans/a.npy", "bytes", "CHECK SCANS.npy"),
+    "image of 16 bits": ("scans/a.tif", "bytes", "CHECK SCANS.tif"),
+    "ONNX": ("a.onnx", "bytes", "inspect a.onnx; eval config.yaml a.onnx TEACHER; export a.onnx --format onnx"),
     "TorchScript": ("a.torchscript", "bytes", "inspect a.torchscript --trust; inspect a.torchscript; "
                     "eval program.yaml a.torchscript"),
     "torch.export": ("a.pt2", "bytes", "inspect a.pt2 --trust; inspect a.pt2"),

@@ -1,14 +1,10 @@
 """Files from strangers: no code of theirs runs, and a small one cannot fill the memory or leave its folder."""
 
-import io
 import pickle
-import struct
-import zlib
 
 import pytest
 import torch
 from harness import tiny_config
-from PIL import Image
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.images import read_photo
@@ -29,11 +25,6 @@ class Attack:
 
     def __reduce__(self):
         return open, (self.path, "w")
-
-
-def test_the_attack_works_where_nothing_guards(tmp_path):
-    pickle.loads(pickle.dumps(Attack(tmp_path / "owned")))
-    assert (tmp_path / "owned").exists()
 
 
 CHECKPOINT = {"format": CHECKPOINT_FORMAT, "version": CHECKPOINT_VERSION, "iteration": 3, "experiment": "x"}
@@ -64,7 +55,7 @@ def test_a_file_that_names_a_factory_needs_trust(tmp_path):
     path = tmp_path / "student.pt"
     spec = {"source": "factory", "num_classes": 2, "factory": "os:mkdir", "kwargs": {"path": str(tmp_path / "owned")}}
     torch.save(SPEC | {"state_dict": {}, "spec": spec}, path)
-    with pytest.raises(InputError, match="runs code that the file names.*trust"):
+    with pytest.raises(InputError, match="runs code that the file names.*--trust"):
         load_segmentor(path)
     assert not (tmp_path / "owned").exists()
 
@@ -75,7 +66,7 @@ def test_scoring_the_run_of_a_stranger_runs_nothing_of_it(tmp_path, tiny_scenes)
     config = tiny_config(tmp_path, tiny_scenes, "config.yaml", student=factory, teacher=factory)
     spec = factory | {"num_classes": 11}
     torch.save(SPEC | {"state_dict": {}, "spec": spec}, tmp_path / "student.pt")
-    with pytest.raises(InputError, match="trust"):
+    with pytest.raises(InputError, match="--trust"):
         open_source(load_config(config), tmp_path)
     assert not (tmp_path / "owned").exists()
 
@@ -84,12 +75,14 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n"
     for before, name in zip("abcdefghi", "bcdefghij", strict=True)
 )
+MERGED = BOMB.replace("[x, x, x, x, x, x, x, x, x, x]", "{x: 1}").replace(" [*", " {<<: [*").replace("]\n", "]}\n")
 
 
 @pytest.mark.parametrize(
     "text, says",
     [
         (BOMB, "more than 100000 values"),
+        (MERGED, "more than 100000 values"),
         ("method: &a [*a]", "repeat without end"),
         ("method: !!python/object/apply:os.mkdir [owned]", "not valid YAML"),
         ("method: !!python/name:os.system", "not valid YAML"),
@@ -101,7 +94,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("method: dfad\nmethod: dfad", "the key 'method' is there twice"),
         ("- method", "must hold a mapping"),
     ],
-    ids=["laughs", "itself", "apply", "name", "deep", "digits", "date", "long", "null", "twice", "list"],
+    ids=["laughs", "merged", "itself", "apply", "name", "deep", "digits", "date", "long", "null", "twice", "list"],
 )
 def test_yaml_is_plain_and_small(tmp_path, monkeypatch, text, says):
     monkeypatch.chdir(tmp_path)
@@ -112,23 +105,6 @@ def test_yaml_is_plain_and_small(tmp_path, monkeypatch, text, says):
     if text.startswith("method: "):
         with pytest.raises(InputError):
             load_config(tiny_config(tmp_path, tmp_path), [text.replace(": ", "=", 1)])
-
-
-def png(width, height, data=b""):
-    def chunk(name, content):
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
-
-
-def jpeg(width, height):
-    handle = io.BytesIO()
-    Image.new("RGB", (16, 16)).save(handle, "JPEG")
-    data = bytearray(handle.getvalue())
-    place = data.index(b"\xff\xc0") + 5
-    data[place : place + 4] = struct.pack(">HH", height, width)
-    return bytes(data)
 
 
 def test_postscript_under_a_false_name_is_not_handed_to_an_interpreter(tmp_path):

@@ -26,7 +26,8 @@ from dfad_seg.distill.health import all_finite
 from dfad_seg.exporting import write
 from dfad_seg.exporting.mmseg_format import make
 from dfad_seg.integrations.mmseg.student import DataFreeStudent, student_of
-from dfad_seg.recipes.device import launched, torch_settings
+from dfad_seg.recipes.device import torch_settings
+from dfad_seg.recipes.peers import together
 from dfad_seg.recipes.pictures import generated_picture
 from dfad_seg.recipes.reporting import StopSignals
 from dfad_seg.segmentors import Segmentor, optimize_for_distillation
@@ -112,25 +113,25 @@ class DataFreeLoop(BaseLoop):
         config = dataclasses.replace(self.config, devices=get_world_size())
         with torch_settings(config):
             self.precision = (self.state or {}).get("precision") if self._iter else None
-            fabric = launched(config, decided=self.precision)
-            self.precision = str(fabric._precision.precision)
-            for name in ("before_train", "before_train_epoch"):
-                runner.call_hook(name)
-            runner.call_hook("before_train_iter", batch_idx=self._iter)
-            optimize_for_distillation(self.student.segmentor, config.image_size, trainable=True)
-            assert experiment.generator is not None
             try:
-                with self.signals:
-                    kept = distil(
-                        experiment.fast_teacher(),
-                        self.student.segmentor,
-                        experiment.generator,
-                        config,
-                        losses=experiment.losses,
-                        fabric=fabric,
-                        state=self.state if self._iter else None,
-                        hooks=self.hooks,
-                    )
+                with together(config, decided=self.precision) as fabric:
+                    self.precision = str(fabric._precision.precision)
+                    for name in ("before_train", "before_train_epoch"):
+                        runner.call_hook(name)
+                    runner.call_hook("before_train_iter", batch_idx=self._iter)
+                    optimize_for_distillation(self.student.segmentor, config.image_size, trainable=True)
+                    assert experiment.generator is not None
+                    with self.signals:
+                        kept = distil(
+                            experiment.fast_teacher(),
+                            self.student.segmentor,
+                            experiment.generator,
+                            config,
+                            losses=experiment.losses,
+                            fabric=fabric,
+                            state=self.state if self._iter else None,
+                            hooks=self.hooks,
+                        )
             except Interrupted as stop:
                 runner.logger.info(f"stopped after iteration {stop.iteration}; resume with --resume")
                 raise SystemExit(128 + (self.signals.number or signal.SIGINT)) from None
