@@ -109,9 +109,7 @@ def explained(message: str, advice: str = "") -> Iterator[None]:
         raise InputError(f"{message} ({type(error).__name__}: {printable(first, 300)}). {advice}".rstrip()) from error
 
 
-TRUST_ADVICE = (
-    "If you trust it, say so: --trust (eval, export, inspect), trust: true in your config, trust=True in Python."
-)
+TRUST_ADVICE = "If you trust it: --trust (eval, export, inspect), trust: true in your config, trust=True in Python."
 """What everything says that would run a stranger's code."""
 
 
