@@ -14,27 +14,20 @@ from torch.optim import Optimizer
 
 
 def check_saved(
-    saved: Any,
-    fresh: Mapping[str, Any],
-    optimizers: Mapping[str, Optimizer],
-    *,
-    iterations: int,
-    capacity: int = 0,
-    channels: int = 3,
+    saved: Any, fresh: Mapping[str, Any], optimizers: Mapping[str, Optimizer], *, length: int, room: int, channels: int
 ) -> None:
     """Compare names, shapes and types of a saved state with those of `fresh`, the same training's before it begins.
 
     Args:
-        iterations: of the whole training.
-        capacity: of the replay memory, in images.
-        channels: of its images.
+        length: iterations of the whole training.
+        room, channels: of the replay memory in images, and of each image.
 
     Raises:
         ValueError: says where they differ.
     """
     _same_keys(saved, fresh.keys(), "the state", more=True)
     _alike(saved["iteration"], 0, "iteration")
-    _require(0 <= saved["iteration"] <= iterations, "iteration")
+    _require(0 <= saved["iteration"] <= length, "iteration")
     _alike(saved["evaluation_pending"], False, "evaluation_pending")
     _alike(saved["networks"], fresh["networks"], "networks")
     _alike(saved["average"], fresh["average"], "average")
@@ -52,7 +45,7 @@ def check_saved(
     if saved["memory"] is not None:
         _require(isinstance(saved["memory"], list) and bool(saved["memory"]), "memory")
         for memory in saved["memory"]:
-            _check_memory(memory, capacity, channels)
+            _check_memory(memory, room, channels)
 
 
 def _check_optimizer(saved: Any, optimizer: Optimizer, where: str) -> None:
@@ -92,14 +85,14 @@ def _state_of_one(optimizer: Optimizer) -> dict[str, Any]:
     return dict(made.state[parameter])
 
 
-def _check_memory(rows: Any, capacity: int, channels: int) -> None:
+def _check_memory(rows: Any, room: int, channels: int) -> None:
     """Images (N, K, H, W) as bytes, and logits (N, C, ...) in half precision where they are kept; or nothing yet."""
     _require(isinstance(rows, dict) and rows.keys() <= {"images", "logits"}, "memory")
     if not rows:
         return
     images = rows.get("images")
     _require(_is_tensor(images, torch.uint8) and images.ndim == 4 and images.shape[1] == channels, "memory.images")
-    _require(len(images) <= capacity, "memory.images")
+    _require(len(images) <= room, "memory.images")
     logits = rows.get("logits", torch.zeros(len(images), 1, 1, 1, dtype=torch.float16))
     _require(_is_tensor(logits, torch.float16) and logits.ndim == 4 and len(logits) == len(images), "memory.logits")
 

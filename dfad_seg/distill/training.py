@@ -191,10 +191,9 @@ class Progress:
         """Take up what `state_dict` gave."""
         advice = "It is damaged, or was written by another program: resume from another checkpoint."
         with explained("the saved state does not fit this run", advice):
-            capacity = 0 if self.memory is None else self.memory.capacity
-            limits = {"iterations": self.training.iterations, "capacity": capacity}
-            channels = getattr(self.networks["student"], "in_channels", 3)
-            check_saved(state, self.state_dict(), self.optimizers, **limits, channels=channels)
+            room, channels = getattr(self.memory, "capacity", 0), getattr(self.networks["student"], "in_channels", 3)
+            limits = {"length": self.training.iterations, "room": room, "channels": channels}
+            check_saved(state, self.state_dict(), self.optimizers, **limits)
             self.iteration = state["iteration"]
             self.evaluation_pending = state["evaluation_pending"]
             for name, network in self.networks.items():

@@ -111,6 +111,11 @@ NESTED = st.recursive(
 )
 
 
+def check_config_text(data):
+    config = in_file(data, "c.yaml", load_config)
+    assert config is None or isinstance(config, Config)
+
+
 def check_keys(content):
     try:
         state = find_state_dict(content, "x.pt")
@@ -157,6 +162,7 @@ PHOTO = bytes_of(lambda h: Image.fromarray(np.zeros((8, 12, 3), np.uint8)).save(
 NETWORK = bytes_of(lambda h: torch.save({"state_dict": {"module.a": torch.arange(9.0)}}, h))
 CASES = {
     "config values": (check_config_values, damaged(GOOD_CONFIG)),
+    "config text": (check_config_text, spoiled(yaml.safe_dump(GOOD_CONFIG).encode()) | st.binary(max_size=60)),
     "keys": (check_keys, NESTED),
     "checkpoint": (check_checkpoint, spoiled(NETWORK)),
     "mask": (check_mask, spoiled(MASK)),
