@@ -99,11 +99,11 @@ def _scoring(
     config = None if found is None else load_config(found, list(overrides))
     if config is None or config.dataset is None:
         raise InputError(f"{file.parent} is no run directory with a data set, so there is no split '{split}' to score.")
-    data, how = config, {"split": split, "batch_size": batch_size, "device": "cpu"}
+    data = config
     evaluation_dataset(data, evaluation_options(data, {"split": split}))  # which is found before the work
 
     def score(network: Any, name: str) -> None:
-        found = evaluate(data, network, title=f"scoring {name}", **how)
+        found = evaluate(data, network, title=f"scoring {name}", device="cpu", split=split, batch_size=batch_size)
         print(f"mIoU on {split}: {100 * found.mIoU:.3f} %, {name}", flush=True)
 
     return score
