@@ -80,15 +80,14 @@ def evaluate_miou(
             known = batch.get("name", range(len(_entry(batch, "mask"))))
             for places, truth, images, stored in _equal_sizes(batch, device, needs_images=network is not None):
                 names = [str(known[place]) for place in places]
-                confidences: list[Tensor] | None = [] if calibration else None
+                confidence = torch.empty(truth.shape, device=truth.device) if calibration else None
                 if network is None:
                     labels = stored[STORED]
                 else:
                     assert images is not None
                     size = (truth.shape[-2], truth.shape[-1])
-                    labels = predict(network, images, size, inference, names=names, confidences=confidences)
+                    labels = predict(network, images, size, inference, names=names, confidences=confidence)
                 matrix.update(labels, truth)
-                confidence = torch.cat(confidences, dim=-2) if confidences else None
                 for meter in meters:
                     meter.update(Predicted(names, labels, truth, images, confidence, stored))
                 predictions |= zip(places, labels, strict=True)

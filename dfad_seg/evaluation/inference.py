@@ -22,21 +22,21 @@ def predict(
     mode: Inference,
     *,
     names: Sequence[str] | None = None,
-    confidences: list[Tensor] | None = None,
+    confidences: Tensor | None = None,
 ) -> Tensor:
     """Label maps of images of one size: uint8 (N, *size) for up to 256 classes, and int64 for more.
 
     Arguments as for `scores_of`; `names` of the images are for messages. Of sliding windows only a row of windows is
-    held, whatever the mode. `confidences` takes in each pixel's highest probability, float32 (N, rows, W) from top to
-    bottom.
+    held, whatever the mode. `confidences`, float32 (N, *size), takes in each pixel's highest probability.
 
     Raises:
         InputError: logits that are not finite.
     """
 
-    def use(scores: Tensor) -> Tensor:
+    def use(scores: Tensor, top: int) -> Tensor:
         if confidences is not None:
-            confidences.append((scores if mode.averages else scores.float().softmax(dim=1)).amax(dim=1))
+            rows = (scores if mode.averages else scores.float().softmax(dim=1)).amax(dim=1)
+            confidences[:, top : top + rows.shape[-2]] = rows
         return labels_of(scores, names)
 
     return scores_of(network, images, size, mode, use)
@@ -47,7 +47,7 @@ def scores_of(
     images: Tensor,
     size: tuple[int, int],
     mode: Inference,
-    use: Callable[[Tensor], Tensor] = lambda scores: scores,
+    use: Callable[[Tensor, int], Tensor] = lambda scores, top: scores,
 ) -> Tensor:
     """(N, C, *size): the logits, resized bilinearly; of several scales or flips the mean of each variant's softmax.
 
@@ -56,12 +56,12 @@ def scores_of(
         images: on the network's device, float (N, K, H, W) in [0, 1], or uint8 (N, H, W, K) as decoded.
         size: height and width of the wanted label maps.
         mode: how the network is applied.
-        use: what is made of the scores' rows (N, C, rows, W) as they are done from top to bottom, and put together.
+        use: what is made of the scores' rows (N, C, rows, W) from `top` on, as they are done, and put together.
     """
     planes = images.permute(0, 3, 1, 2) if images.dtype == torch.uint8 else images
     flips = (False, True) if mode.flip else (False,)
     variants = [(scale, flipped) for scale in mode.scales for flipped in flips]
-    done = []
+    done, top = torch.empty(0), 0
     with mode.autocast(images.device):
         for row in zip(*(_variant(network, planes, size, mode, *variant) for variant in variants), strict=True):
             if not mode.averages:
@@ -71,8 +71,14 @@ def scores_of(
                 for more in row[1:]:
                     scores += more.float().softmax(dim=1)
                 scores.div_(len(variants))
-            done.append(use(scores))
-    return done[0] if len(done) == 1 else torch.cat(done, dim=-2)
+            part = use(scores, top)
+            if part.shape[-2] == size[0]:
+                return part
+            if top == 0:  # room for all at once: pieces kept between large short-lived tensors would split free memory
+                done = part.new_empty(*part.shape[:-2], *size)
+            done[..., top : top + part.shape[-2], :] = part
+            top += part.shape[-2]
+    return done
 
 
 def _variant(
