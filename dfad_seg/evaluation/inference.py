@@ -35,8 +35,8 @@ def predict(
 
     def use(scores: Tensor, top: int) -> Tensor:
         if confidences is not None:
-            rows = (scores if mode.averages else scores.float().softmax(dim=1)).amax(dim=1)
-            confidences[:, top : top + rows.shape[-2]] = rows
+            probabilities = scores if mode.averages else scores.float().softmax(dim=1)
+            torch.amax(probabilities, dim=1, out=confidences[:, top : top + scores.shape[-2]])
         return labels_of(scores, names)
 
     return scores_of(network, images, size, mode, use)
@@ -72,8 +72,6 @@ def scores_of(
                     scores += more.float().softmax(dim=1)
                 scores.div_(len(variants))
             part = use(scores, top)
-            if part.shape[-2] == size[0]:
-                return part
             if top == 0:  # room for all at once: pieces kept between large short-lived tensors would split free memory
                 done = part.new_empty(*part.shape[:-2], *size)
             done[..., top : top + part.shape[-2], :] = part
