@@ -25,6 +25,7 @@ from dfad_seg.evaluation import ImageCounts, evaluate_miou, mious
 from dfad_seg.evaluation.pictures import write_comparison_picture
 from dfad_seg.generators import ImageGenerator
 from dfad_seg.recipes.build import Experiment, evaluation_dataset, scored
+from dfad_seg.recipes.cutting import is_cut_of
 from dfad_seg.recipes.pictures import write_generator_sheet
 from dfad_seg.recipes.quality import Unshifted, estimate, held_out_images, labelled_by
 from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader
@@ -75,9 +76,7 @@ def start_report(run: Path, config: Config, networks: dict[str, nn.Module], devi
             size = _evaluation_size(config)
             update_summary(run, size=size, costs={role: _cost(network, size) for role, network in networks.items()})
 
-        _forgiving(
-            "what the networks cost is not in the report", costs, unless=NetworkFailed
-        )  # scoring would fail, too
+        _forgiving("what the networks cost is not in the report", costs, NetworkFailed)  # scoring would fail, too
     refresh_report(run)
 
 
@@ -173,8 +172,10 @@ def _add_scores(finished: Finished) -> None:
         _scored(finished, role, "last", finished.last)
     if full and role == "student" and "teacher" in finished.networks:
         _scored(finished, "teacher", "last", finished.networks["teacher"])
-    if full and (start := finished.path / START_FILE).exists():
-        _scored(finished, role, "start", load_segmentor(start, trust=True).to(finished.fabric.device))
+    teacher, start = finished.experiment.teacher, finished.path / START_FILE
+    if full and finished.config.cuts and teacher is not None and start.exists():
+        as_cut = load_segmentor(start, trust=is_cut_of(start, teacher))  # a run directory may be anybody's
+        _scored(finished, role, "start", as_cut.to(finished.fabric.device))
     if full:
         score = partial(scored, finished.config, finished.fabric, finished.info)
         update_summary(finished.path, examples=tuple(_examples(finished, reached, finished.networks, score)))

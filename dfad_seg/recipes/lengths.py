@@ -117,11 +117,10 @@ def price(config: Config) -> Price:
         raise InputError(f"only data-free runs are timed beforehand, and method is {config.method}.")
     first = measured(config, ITERATIONS)
     each, remembered = first.seconds, 0.0
-    steps = student_steps(config)
-    replay = config.replay
+    steps, replay = student_steps(config), config.replay
     if replay is not None and len({again for _, again in steps}) > 1:
         more = dataclasses.replace(replay, steps=replay.steps + MORE, final_steps=None)
-        longer = dataclasses.replace(config, replay=more)  # type: ignore[call-arg]
+        longer = dataclasses.replace(config, replay=more, evaluation=None)  # type: ignore[call-arg]
         remembered = max(0.0, measured(longer, ITERATIONS).seconds - each) / MORE
         each -= remembered * replay.steps
     seconds = sum(each + remembered * again for _, again in steps)
@@ -205,7 +204,7 @@ def peak_memory(config: Config, batch: int) -> int | None:
     """Bytes at the peak of the dry run with this batch, in a process of its own; None if they are not there."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         try:
-            return pool.submit(measured, _with_batch(config, batch), ITERATIONS).result().peak
+            return pool.submit(measured, _with_batch(config, batch, evaluation=None), ITERATIONS).result().peak
         except (BrokenProcessPool, torch.OutOfMemoryError):
             return None
 
@@ -220,8 +219,8 @@ def free_memory() -> int:
     return free
 
 
-def _with_batch(config: Config, batch: int) -> Config:
-    return parse_config(plain(config) | {"batch_size": batch})
+def _with_batch(config: Config, batch: int, **changes: None) -> Config:
+    return parse_config(plain(config) | {"batch_size": batch, **changes})
 
 
 def describe(config: Config) -> str:

@@ -45,6 +45,11 @@ def test_a_run_cuts_trains_and_resumes_to_the_same_bits(cut_config, world, tmp_p
         capsys.readouterr()
         assert state_hash(train(cut_config, run, "--resume")) == state_hash(whole)
         assert (f"cut: {share:.1%}" in capsys.readouterr().out) == (left == 0)
+    for config, scored in ((cut_config, True), (world.paths["dfad"], False)):  # there the file is a stranger's
+        train(config, other := tmp_path / f"other_{scored}", "--cfg-options", "report=full")
+        (other / "student.pt").rename(other / "student_as_cut.pt")
+        train(config, other, "--resume", "--cfg-options", "report=full")
+        assert ('"start"' in (other / "summary.json").read_text()) == scored
 
 
 def test_the_adjustment_is_in_the_student_before_it_trains():
