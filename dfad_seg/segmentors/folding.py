@@ -6,99 +6,52 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.nn.utils.parametrize import is_parametrized
 
 from dfad_seg.common.modules import hooked
 
 
 def fold_batch_norm(module: nn.Module, run: Callable[[], Any]) -> int:
-    """Fold, in place, every BatchNorm2d in evaluation mode whose input is the answer of one convolution alone.
+    """Fold, in place, every BatchNorm2d in evaluation mode that is given the very tensor that one convolution made.
 
     y = γ (w ⋆ x + b − μ) / √(σ² + ε) + β is itself a convolution of x, with other weights. Which pairs there are is
-    seen in one forward pass, which `run` makes without gradients: the BatchNorm receives the very tensor that the
-    convolution made, nothing else uses that tensor, and each of the two is called once. Each folded convolution is
-    compared on that pass's input: one that makes its weights anew while it runs stays as it is.
+    seen in one forward pass, which `run` makes without gradients. Not seen is what else uses such a tensor, or makes a
+    convolution's weights anew while it runs: the network's answers are to be compared afterwards.
 
     Returns:
         How many were folded. The BatchNorm layers become identities, or what else they did (timm's have an activation).
     """
-    folded = 0
-    for conv, norm, seen, answer in _find_pairs(module, run):
-        names = {child: name for name, child in module.named_modules()}
-        together = _fused(conv, norm, seen, answer)
-        if together is None:
-            continue
-        module.set_submodule(names[conv], together)
-        module.set_submodule(names[norm], _remainder(norm))
-        folded += 1
-    return folded
-
-
-def _fused(conv: nn.Conv2d, norm: nn.BatchNorm2d, seen: Tensor, answer: Tensor) -> nn.Conv2d | None:
-    """The two as one convolution, in its own class; None where that would make something else of `seen`."""
-    try:
-        if parametrize.is_parametrized(conv):
-            return None
-        together = fuse_conv_bn_eval(conv, norm)
-        statistics = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
-        expected = F.batch_norm(answer, *statistics, False, 0.0, norm.eps)
-        same = (together(seen) - expected).abs().max() <= 1e-3 * expected.abs().max().clamp_min(1e-6)
-    except (AttributeError, RuntimeError, TypeError, ValueError):
-        return None
-    return together if same else None
-
-
-def _find_pairs(module: nn.Module, run: Callable[[], Any]) -> list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor, Tensor]]:
-    calls: Counter[nn.Module] = Counter()
-    # The tensors are kept, so that no identity is used twice.
-    answers: dict[int, tuple[nn.Conv2d, Tensor, Tensor]] = {}
-    found: list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor, Tensor]] = []
+    made: dict[int, tuple[nn.Conv2d, Tensor, int]] = {}  # the tensors are kept, so that no identity is used twice
+    found: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
 
     def after_conv(_: str, conv: nn.Conv2d, inputs: tuple[Tensor, ...], answer: Tensor) -> None:
-        calls[conv] += 1
-        answers[id(answer)] = (conv, inputs[0], answer)
+        made[id(answer)] = (conv, answer, answer._version)
 
     def before_norm(_: str, norm: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
-        calls[norm] += 1
-        if id(inputs[0]) in answers:
-            conv, seen, answer = answers[id(inputs[0])]
-            found.append((conv, norm, seen, answer))
+        if id(inputs[0]) in made:
+            conv, answer, version = made[id(inputs[0])]
+            if answer._version == version:  # else an activation has changed it in place
+                found.append((conv, norm))
 
-    named = dict(module.named_modules())
-    convolutions = {name: part for name, part in named.items() if isinstance(part, nn.Conv2d)}
-    norms = {name: part for name, part in named.items() if isinstance(part, nn.BatchNorm2d)}
-    norms = {name: part for name, part in norms.items() if part.running_mean is not None and not part.training}
-    with hooked(convolutions, after=after_conv), hooked(norms, before=before_norm), _Uses() as uses:
+    names = {part: name for name, part in module.named_modules()}
+    convolutions = [part for part in names if isinstance(part, nn.Conv2d) and not is_parametrized(part)]
+    norms = [part for part in names if isinstance(part, nn.BatchNorm2d) and not part.training]
+    with (
+        hooked({names[conv]: conv for conv in convolutions}, after=after_conv),
+        hooked({names[norm]: norm for norm in norms if norm.running_mean is not None}, before=before_norm),
+    ):
         run()
-    return [pair for pair in found if calls[pair[0]] == calls[pair[1]] == 1 and uses.count[id(pair[3])] == 1]
-
-
-class _Uses(TorchFunctionMode):
-    """Counts how often each tensor is an argument of a computation."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count: Counter[int] = Counter()
-        self.kept: list[Tensor] = []
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        answer = func(*args, **(kwargs or {}))
-        # What answers no tensor, such as a question for the shape, is no computation.
-        if any(isinstance(value, Tensor) for value in tree_leaves(answer)):
-            for value in tree_leaves((args, kwargs or {})):
-                if isinstance(value, Tensor):
-                    self.count[id(value)] += 1
-                    self.kept.append(value)
-        return answer
+    uses = Counter(part for pair in found for part in pair)
+    pairs = [pair for pair in found if uses[pair[0]] == uses[pair[1]] == 1]
+    for conv, norm in pairs:
+        module.set_submodule(names[conv], fuse_conv_bn_eval(conv, norm))
+        module.set_submodule(names[norm], _remainder(norm))
+    return len(pairs)
 
 
 def _remainder(norm: nn.BatchNorm2d) -> nn.Module:
     """What a BatchNorm's module does beside normalising: timm's drop and activate."""
     rest = [part for name in ("drop", "act") if isinstance(part := getattr(norm, name, None), nn.Module)]
-    rest = [part for part in rest if not isinstance(part, nn.Identity)]
-    return rest[0] if len(rest) == 1 else nn.Sequential(*rest) if rest else nn.Identity()
+    return nn.Sequential(*rest)

@@ -63,7 +63,8 @@ def _folded(module: nn.Module, image_size: tuple[int, int]) -> nn.Module:
 
     def answer(network: nn.Module) -> Tensor:
         with torch.no_grad():
-            return _logits(network(images))
+            logits: Tensor = network(images)
+        return logits
 
     try:
         copied = copy.deepcopy(module)
@@ -71,7 +72,7 @@ def _folded(module: nn.Module, image_size: tuple[int, int]) -> nn.Module:
             return module
         expected, found = answer(module), answer(copied)
         deviation = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
-    except (RuntimeError, TypeError, AttributeError, InputError) as error:
+    except (RuntimeError, TypeError, AttributeError, ValueError, InputError) as error:
         warnings.warn(f"BatchNorm of the teacher is not folded: {error}", stacklevel=3)
         return module
     if not deviation <= TOLERANCE:
@@ -81,10 +82,3 @@ def _folded(module: nn.Module, image_size: tuple[int, int]) -> nn.Module:
         )
         return module
     return copied
-
-
-def _logits(answer: object) -> Tensor:
-    if isinstance(answer, dict):
-        answer = next(iter(answer.values()))
-    assert isinstance(answer, Tensor)
-    return answer
