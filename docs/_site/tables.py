@@ -20,7 +20,7 @@ TABLES = {
         "../README.md",
         "camvid-cut-50",
         "camvid-imagenet",
-        "camvid-random",
+        "camvid-random-30min",
         "street-scenes-demo",
         "resnet",
         "voc",
