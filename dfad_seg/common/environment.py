@@ -1,7 +1,5 @@
 """What this installation and this machine are."""
 
-from __future__ import annotations
-
 import os
 import platform
 import sys

@@ -1,7 +1,5 @@
 """The three ways in which a command ends early, and how unknown names are reported."""
 
-from __future__ import annotations
-
 import difflib
 import errno
 import logging

@@ -1,11 +1,10 @@
 """Whole-file writes: a reader sees the old file or the new one, never a part, and nothing but a file is replaced."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -94,17 +93,16 @@ def open_whole(path: str | Path) -> Iterator[IO[bytes]]:
     _check_kind(path, "", False)
     with parents_made(path):
         # A short name: the file's own may be as long as names can be.
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:30]}.", suffix=TEMPORARY, dir=path.parent)
+        temporary = path.with_name(f".{path.name[:30]}.{secrets.token_hex(4)}{TEMPORARY}")
         try:
-            with os.fdopen(descriptor, "wb") as handle:
+            with temporary.open("xb") as handle:
                 yield handle
                 handle.flush()
                 os.fsync(handle.fileno())
-            os.chmod(temporary, 0o666 & ~umask())
             os.replace(temporary, path)
             _sync_folder(path.parent)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
 
 
@@ -188,31 +186,12 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def write_torch(path: str | Path, value: Any) -> None:
     """`torch.save`, whole. An error of the disk is the OSError that it was, and not what torch makes of it."""
     with open_whole(path) as handle:
-        watched = _Watched(handle)
         try:
-            torch.save(value, watched)  # type: ignore[arg-type]
-        except RuntimeError:
-            if watched.error is not None:
-                raise watched.error from None
+            torch.save(value, handle)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
             raise
-
-
-class _Watched:
-    """A handle that remembers why it could not write."""
-
-    def __init__(self, handle: IO[bytes]) -> None:
-        self._handle = handle
-        self.error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        try:
-            return self._handle.write(data)
-        except OSError as error:
-            self.error = self.error or error
-            raise
-
-    def flush(self) -> None:
-        self._handle.flush()
 
 
 def _sync_folder(folder: Path) -> None:
@@ -223,11 +202,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def umask() -> int:
-    """The permissions that this process takes away from new files."""
-    # mkstemp makes files private; a run directory should follow the user's umask like any other file.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

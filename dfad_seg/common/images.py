@@ -4,10 +4,8 @@ An id must be the number that its writer meant. So a mask is read only where tha
 picture, not turned, not transparent, its samples not scaled to 8 bits by a decoder. Everything else is refused.
 """
 
-from __future__ import annotations
-
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,17 +30,6 @@ STATE_RANGE = (
 MAX_BYTES = 2**30
 """Larger image files are refused before they are read."""
 
-# Orientation of EXIF, 1-8, and what turns the stored rows and columns upright.
-_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: a[::-1].swapaxes(0, 1),
-    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-    8: lambda a: a[:, ::-1].swapaxes(0, 1),
-}
 _ORIENTATION = 274
 _BITS, _COMPRESSION, _PHOTOMETRIC = 258, 259, 262  # tags of TIFF
 _LOSSLESS_TIFF = (1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000)
@@ -60,7 +47,10 @@ class Photo(NamedTuple):
 
     def upright(self) -> np.ndarray:
         """The pixels as every viewer shows them."""
-        return np.ascontiguousarray(_TURNS[self.orientation](self.pixels))
+        rows = -1 if self.orientation in (3, 4, 6, 7) else 1
+        columns = -1 if self.orientation in (2, 3, 7, 8) else 1
+        turned = self.pixels[::rows, ::columns]
+        return np.ascontiguousarray(turned.swapaxes(0, 1) if self.orientation > 4 else turned)
 
 
 def read_photo(path: Path, what: str = "image") -> Photo:
@@ -179,20 +169,15 @@ def _open_mask(path: Path, what: str) -> tuple[Image.Image, bytes]:
     ):
         raise InputError(f"{what} {path} is a {image.format} file of an unusual kind. {_PNG_ADVICE}")
     _one_picture(image, path, what)
-    if image.format == "TIFF" and _orientation(image) != 1:
-        raise InputError(_turned(path, what))
+    turned = image.format == "TIFF" and _orientation(image) != 1  # the tag is gone once it is decoded
     with decoding(path, what):
         image.load()
-    if image.format == "PNG" and _orientation(image) != 1:
-        raise InputError(_turned(path, what))
+    if turned or _orientation(image) != 1:
+        raise InputError(
+            f"{what} {path} has an orientation tag, so that viewers show it turned, and nobody can know which way its "
+            "pixels belong to the image. Save it upright, without the tag."
+        )
     return image, data
-
-
-def _turned(path: Path, what: str) -> str:
-    return (
-        f"{what} {path} has an orientation tag, so that viewers show it turned, and nobody can know which way its "
-        "pixels belong to the image. Save it upright, without the tag."
-    )
 
 
 def _open(path: Path, what: str, formats: tuple[str, ...] = PHOTO_FORMATS) -> tuple[Image.Image, bytes]:
@@ -222,7 +207,7 @@ def _orientation(image: Image.Image) -> int:
         found = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # damaged metadata: viewers show such a file as it is stored
         return 1
-    return found if isinstance(found, int) and found in _TURNS else 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
 def _bits(image: Image.Image, data: bytes) -> int:

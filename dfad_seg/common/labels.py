@@ -1,7 +1,5 @@
 """From logits to class labels, in one place: what is not a number has no class, and is never scored as one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

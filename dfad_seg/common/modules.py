@@ -1,7 +1,5 @@
 """Looking into a network, which is afterwards as it was."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial

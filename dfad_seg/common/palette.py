@@ -1,7 +1,5 @@
 """Colours, and the palette that the world uses for label maps."""
 
-from __future__ import annotations
-
 Colour = tuple[int, int, int]
 """Red, green, blue, 0-255."""
 

@@ -1,7 +1,5 @@
 """One bounded reader for each format of text: no tag runs code, no alias fills the memory, no key stands twice."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

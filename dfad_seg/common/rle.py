@@ -1,7 +1,5 @@
 """COCO's run-length encodings, checked before pycocotools sees them: it trusts the runs, and writes where they say."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Images as a network's channels want them: grey or more, and files of more than 8 bits with a stated range."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from pathlib import Path

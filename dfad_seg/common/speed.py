@@ -1,7 +1,5 @@
 """How fast a network is on this machine: the one timer, and the one switch for denormal numbers."""
 
-from __future__ import annotations
-
 import ctypes
 import statistics
 import time

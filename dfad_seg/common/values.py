@@ -11,8 +11,6 @@ A layer declares its numbers in a class under `@options`, one line of documentat
 is not checked again, but for `__post_init__`, which raises `ValueError` where fields do not go together.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping

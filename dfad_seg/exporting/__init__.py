@@ -1,7 +1,5 @@
 """A trained network as a file for others: one function per format, one table."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

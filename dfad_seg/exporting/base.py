@@ -1,7 +1,5 @@
 """What the export formats share: their options, what they make, and the check of it against the segmentor."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Format `mmseg`: a config and a checkpoint that MMSegmentation's own tools read. Needs its packages, imported late."""
 
-from __future__ import annotations
-
 import io
 import pprint
 import tempfile
@@ -19,7 +17,7 @@ from torch import Tensor
 from dfad_seg import __version__
 from dfad_seg.common.errors import InputError
 from dfad_seg.exporting.base import Made
-from dfad_seg.exporting.mmseg_model import PREPROCESSOR
+from dfad_seg.exporting.mmseg_model import PREPROCESSOR, plain
 from dfad_seg.segmentors import Segmentor, exportable, stored_spec
 from dfad_seg.segmentors.mmseg_files import plain_classes
 from dfad_seg.segmentors.mmseg_networks import EncodeDecode, dataset_classes, read_config
@@ -55,7 +53,7 @@ def make(segmentor: Segmentor, base: Config | str | Path | None = None) -> Made:
             " smp, torchvision, factory and mmseg."
         )
     found = base if isinstance(base, Config) or base is None else read_config(base)
-    given = _plain({} if found is None else found.to_dict())
+    given = plain({} if found is None else found.to_dict())
     names, colours = _classes(segmentor, given)
     content = {name: given[name] for name in _KEPT if name in given} if given else _folders()
     _describe_data(content, names, colours)
@@ -104,7 +102,7 @@ def _classes(segmentor: Segmentor, given: Mapping[str, Any]) -> tuple[list[str],
             " Give the config that the teacher was trained with."
         )
     chosen = list(segmentor.classes or named or [f"class_{i}" for i in range(segmentor.num_classes)])
-    names, colours = plain_classes(chosen, _plain(segmentor.palette or coloured))
+    names, colours = plain_classes(chosen, plain(segmentor.palette or coloured))
     if colours is None:
         colours = np.random.default_rng(0).integers(0, 256, (len(chosen), 3)).tolist()
     return names or chosen, colours
@@ -181,11 +179,3 @@ def _check(segmentor: Segmentor, files: Mapping[str, bytes]) -> None:
     difference = reference.class_logits(answer[None])[0] - reference(image[None] / 255)[0]
     if not float(difference.abs().max()) <= 1e-4 * float(answer.abs().max().clamp_min(1e-12)):
         raise InputError("the exported network answers otherwise in MMSegmentation. Please report this.")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_plain(inner) for inner in value) if type(value) in (list, tuple) else list(value)
-    return str(value) if isinstance(value, Path) else value

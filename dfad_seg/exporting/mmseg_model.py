@@ -1,8 +1,7 @@
 """Any segmentor of this package as one of MMSegmentation's."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -100,4 +99,6 @@ def plain(value: Any) -> Any:
     """Entries of their config, which hands out its own kind of dictionary, as plain values."""
     if isinstance(value, Mapping):
         return {key: plain(inner) for key, inner in value.items()}
-    return [plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+    if isinstance(value, (list, tuple)):
+        return (tuple if isinstance(value, tuple) else list)(plain(inner) for inner in value)
+    return str(value) if isinstance(value, Path) else value

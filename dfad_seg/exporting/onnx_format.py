@@ -1,7 +1,5 @@
 """Format `onnx`: normalisation, padding and cropping inside the graph; checked in ONNX Runtime."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

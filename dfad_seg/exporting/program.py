@@ -1,7 +1,5 @@
 """torch.export of a segmentor, which the formats `onnx` and `torch-export` begin with."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Formats `torchscript`, `torch-export`, `safetensors`, `smp`, `transformers`: made and read back, then written."""
 
-from __future__ import annotations
-
 import io
 import json
 import tempfile

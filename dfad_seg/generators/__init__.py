@@ -4,8 +4,6 @@ To add one, write an `ImageGenerator` with these two methods and a class of its 
 to `GENERATORS` and a test.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from dfad_seg.common.values import Kind, build_kind

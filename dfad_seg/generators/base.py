@@ -1,7 +1,5 @@
 """What every image generator is, and the control: noise, nothing to train."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """The papers' generator: a DCGAN decoder of fixed image size."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """A conditional, fully convolutional generator: semantic layout and noise in, an image of any size out."""
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """Random semantic layouts, and the noise inside their regions, drawn on the device, with nothing learnt from data."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,7 +1,5 @@
 """The network of the layout generator: the class of each pixel, a style and noise in, an image out."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

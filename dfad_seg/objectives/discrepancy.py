@@ -5,8 +5,6 @@ The student minimises a discrepancy, the generator maximises one. Logits have sh
 classifier's (N, C). All arithmetic is in float32, whatever precision the networks ran in.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 

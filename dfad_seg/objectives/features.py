@@ -6,8 +6,6 @@ that of the activation boundary transfer of Heo et al. 2019 (AAAI, arXiv 1811.03
 networks, and the labels of nobody. Begin with small weights (0.01 to 0.1): unlikely images can spoil a student.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """The generator's loss: a negated discrepancy plus weighted priors."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any

@@ -5,8 +5,6 @@ which makes "virtual samples and labels in-between decision boundaries": the pap
 is that of mixup (Zhang et al. 2018), applied to the teacher's logits instead of labels.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Rare classes count in the mIoU as frequent ones do: a student whose doubts are resolved for them."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -3,8 +3,6 @@
 To add one, write a function of a `Scene`, or a class that makes one for a teacher, and a line in `PRIORS`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Losses against labels, for teachers and for baselines with data."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 

@@ -146,16 +146,9 @@ class Segmentor(nn.Module):
 
     def preprocessing(self) -> dict[str, Any]:
         """The normalisation and padding as plain values, ready for a checkpoint or `build_segmentor`."""
-        return {
-            "in_channels": self.in_channels,
-            "mean": [float(v) for v in self.mean.flatten().tolist()],
-            "std": [float(v) for v in self.std.flatten().tolist()],
-            "input_scale": self.input_scale,
-            "channel_order": self.channel_order,
-            "stride": self.stride,
-            "smallest": self.smallest,
-            "align_corners": self.align_corners,
-        }
+        names = ("in_channels", "input_scale", "channel_order", "stride", "smallest", "align_corners")
+        normalisation = {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
+        return {name: getattr(self, name) for name in names} | normalisation
 
     def network_state_dict(self) -> dict[str, Tensor]:
         """The wrapped network's state under its own keys: loads into the plain smp or torchvision network."""
@@ -272,19 +265,16 @@ def freeze(segmentor: Segmentor) -> Segmentor:
 
 
 def _check_images(images: Any, channels: int) -> None:
-    kind = " RGB" if channels == 3 else ""
-    needs = f"Needed are float{kind} images of shape (N, {channels}, H, W) with values in [0, 1]."
-    if not isinstance(images, Tensor):
-        raise InputError(f"a segmentor got {type(images).__name__} instead of a tensor. {needs}")
-    if images.ndim != 4 or images.shape[1] != channels or 0 in images.shape:
-        do = ""
-        if images.ndim == 3 and images.shape[0] == channels:
-            do = " Add the batch dimension: images[None]."
-        elif images.ndim == 4 and images.shape[-1] == channels:
-            do = " Move the channels first: images.permute(0, 3, 1, 2)."
-        raise InputError(f"a segmentor got images of shape {tuple(images.shape)}. {needs}{do}")
-    if not images.is_floating_point():
-        raise InputError(f"a segmentor got images of {images.dtype}. {needs} Convert: images.float() / 255.")
+    fits = isinstance(images, Tensor) and images.ndim == 4 and images.shape[1] == channels and 0 not in images.shape
+    if not fits or not images.is_floating_point():
+        found = (
+            f"{images.dtype} of shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        )
+        raise InputError(
+            f"a segmentor got {found}. Needed are float{' RGB' if channels == 3 else ''} images of shape"
+            f" (N, {channels}, H, W) with values in [0, 1]: images[None] adds a batch, images.permute(0, 3, 1, 2) moves"
+            " the channels first, images.float() / 255 converts bytes."
+        )
 
 
 def _describe(answer: Any) -> str:

@@ -1,7 +1,5 @@
 """Where a network's weights are in a file: in which mapping, and behind which prefix of their names."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """What stands around a network, as options: normalisation, sizes, where the logits are."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import torch.nn.functional as F
@@ -57,35 +55,19 @@ class Contract:
             raise ValueError(f"channel_order bgr is for images of 3 channels, and in_channels is {channels}")
         told = channels == 3 or (self.mean and self.std)
         for mean, std in zip(self.mean or IMAGENET_MEAN, self.std or IMAGENET_STD, strict=True) if told else ():
-            problem = _wrong_unit(mean, std, self.input_scale or 1.0)
-            if problem:
-                raise ValueError(problem)
+            scale = self.input_scale or 1.0
+            unscaled_mean = scale > 100 and 0 < abs(mean) <= 1
+            if unscaled_mean or not (0.4 <= scale / std <= 300 and -0.5 <= mean / scale <= 1.5):
+                raise ValueError(
+                    f"with mean {mean:g}, std {std:g} and input_scale {scale:g} the network would see black as"
+                    f" {-mean / std:.4g} and white as {(scale - mean) / std:.4g}, which makes no sense. Mean and std"
+                    " are in units of [0, input_scale]: for numbers such as 123.7 and 58.4 set input_scale to 255, for"
+                    " numbers such as 0.485 and 0.229 set input_scale to 1"
+                )
 
     def out_channels(self, num_classes: int) -> int:
         """Of the network's answer."""
         return 1 if self.output == SIGMOID else num_classes
-
-
-def _wrong_unit(mean: float, std: float, scale: float) -> str | None:
-    """Why the normalised range of black and white makes no sense, and what was meant; None if it does make sense."""
-    if _makes_sense(mean, std, scale):
-        return None
-    black, white = -mean / std, (scale - mean) / std
-    likely = next((s for s in (1.0, 255.0) if _makes_sense(mean, std, s)), None)
-    if likely is not None:
-        do = f"They are in units of [0, {likely:g}]: set input_scale to {likely:g}"
-    elif mean and std == 1 and scale > 100:
-        do = "Multiply the mean by 255"
-    else:
-        do = f"Give both in units of [0, {scale:g}], as the image is multiplied by input_scale first"
-    return (
-        f"with mean {mean:g}, std {std:g} and input_scale {scale:g} the network would see black as {black:.4g} and"
-        f" white as {white:.4g}, which makes no sense. {do}"
-    )
-
-
-def _makes_sense(mean: float, std: float, scale: float) -> bool:
-    return 0.4 <= scale / std <= 300 and -0.5 <= mean / scale <= 1.5 and not (scale > 100 and 0 < abs(mean) <= 1)
 
 
 def pad_to_stride(images: Tensor, stride: int, smallest: int = 1) -> Tensor:

@@ -1,7 +1,5 @@
 """Convolutions that compute the same by a shorter way, without a change of weights, keys or shapes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -28,7 +26,7 @@ class RewrittenConv2d(nn.Conv2d):
     fast_backward: bool
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        padding = _pair(self.padding)
+        padding: Any = self.padding
         if self.skip_dead_taps:
             rows, columns = (
                 live_taps(weight.shape[2 + axis], self.dilation[axis], input.shape[-2 + axis]) for axis in (0, 1)
@@ -112,13 +110,8 @@ def _is_same_convolution(conv: nn.Conv2d) -> bool:
         and max(stride) == 1
         and conv.padding_mode == "zeros"
         and all(k % 2 == 1 for k in kernel)
-        and not isinstance(conv.padding, str)
-        and _pair(conv.padding) == tuple(d * (k // 2) for d, k in zip(dilation, kernel, strict=True))
+        and conv.padding == tuple(d * (k // 2) for d, k in zip(dilation, kernel, strict=True))
     )
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
 
 
 class _LiveTaps(torch.autograd.Function):

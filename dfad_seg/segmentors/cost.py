@@ -1,7 +1,5 @@
 """What a network costs: parameters and floating-point operations."""
 
-from __future__ import annotations
-
 import copy
 
 import torch

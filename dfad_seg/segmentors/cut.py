@@ -1,7 +1,5 @@
 """A student cut out of its teacher: the same network with fewer channels."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple

@@ -1,7 +1,5 @@
 """What dropped channels gave is made up for by those that stay: closed forms on images, before any training."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """What each channel is worth: the price of dropping more and more of a width's channels."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Channels that go together, what they cost, how many of them go, and a network that loses them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 

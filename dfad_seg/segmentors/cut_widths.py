@@ -1,7 +1,5 @@
 """Which channels of a network belong together, and what they cost: the widths that a cut may change."""
 
-from __future__ import annotations
-
 import copy
 from collections import Counter
 

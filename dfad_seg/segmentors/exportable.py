@@ -1,7 +1,5 @@
 """The segmentor contract as tensor operations alone, which the exporters of torch can follow at any image size."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

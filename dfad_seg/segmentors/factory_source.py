@@ -1,7 +1,5 @@
 """Source `factory`: any Python callable that returns a network."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import sys

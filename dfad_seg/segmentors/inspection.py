@@ -1,7 +1,5 @@
 """What a file of weights looks like, without running anything in it: source, classes, normalisation, by its keys."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import zipfile
@@ -19,13 +17,14 @@ from dfad_seg.common.values import validated
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.containers import find_state_dict
 from dfad_seg.segmentors.contract import IMAGENET_MEAN, IMAGENET_STD, SIGMOID
-from dfad_seg.segmentors.inspection_smp import GUESSED, Inspected, fits, in_channels, inspect_smp, unusual
+from dfad_seg.segmentors.inspection_smp import Inspected, fits, in_channels, inspect_smp, unusual
 from dfad_seg.segmentors.mmseg_files import recorded_classes
 from dfad_seg.segmentors.saved import described, is_segmentor_file, read_segmentor_file
 from dfad_seg.segmentors.settling import smooth_noise
 from dfad_seg.segmentors.sources import SOURCES, build_segmentor, spec_runs_code
 
 _MAX_DESCRIPTION = 1 << 20  # bytes; ours have some thousand
+_GUESSED = "mean and std are a guess: ImageNet's for RGB, as encoders mostly have; give your own if they differ"
 
 
 def inspect_file(
@@ -45,9 +44,9 @@ def inspect_file(
     path = Path(path)
     if path.is_dir():
         return _inspect_folder(path)
-    program = _program_kind(path)
+    program = _program(path)
     if program is not None:
-        return _inspect_program(path, program, trust)
+        return _inspect_program(path, *program, trust)
     content = read_tensors(path)
     if is_segmentor_file(content):
         return _inspect_own(path)
@@ -62,7 +61,7 @@ def _inspect_folder(path: Path) -> Inspected:
         found = Inspected(f"a folder of smp: {printable(config['_model_class'])}", "smp")
         classes = 2 if config.get("classes") == 1 else config.get("classes")
         found.options = unusual(config.get("in_channels"), config.get("classes"))
-        found.hints.append(GUESSED)
+        found.hints.append(_GUESSED)
     elif "model_type" in config:
         found = Inspected(f"a folder of transformers: {printable(config['model_type'])}", "transformers")
         classes = len(config["id2label"]) if isinstance(config.get("id2label"), dict) else None
@@ -76,22 +75,24 @@ def _inspect_folder(path: Path) -> Inspected:
     return found
 
 
-def _program_kind(path: Path) -> str | None:
+def _program(path: Path) -> tuple[str, dict[str, Any]] | None:
+    """The source of a program, and what `dfad_seg.exporting` put beside it as plain JSON; None for other files."""
     if not path.is_file() or not zipfile.is_zipfile(path):
         return None
     with open_zip(path) as archive:
-        names = archive.namelist()
-    inner = [name.partition("/")[2] for name in names]
-    if any(name.endswith("constants.pkl") for name in names) and any(name.startswith("code/") for name in inner):
-        return "torchscript"
+        sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+        notes = [name for name in sizes if name.endswith("extra/segmentor.json") and sizes[name] <= _MAX_DESCRIPTION]
+        described = json.loads(archive.read(notes[0])) if notes else {}
+    described = described if isinstance(described, dict) else {}
+    if any(name.endswith("constants.pkl") for name in sizes) and any("/code/" in name for name in sizes):
+        return "torchscript", described
     exported = ("archive_format", "serialized_exported_program.json", "models/model.json")
-    return "torch_export" if any(name.endswith(exported) for name in names) else None
+    return ("torch_export", described) if any(name.endswith(exported) for name in sizes) else None
 
 
-def _inspect_program(path: Path, source: str, trust: bool) -> Inspected:
+def _inspect_program(path: Path, source: str, described: dict[str, Any], trust: bool) -> Inspected:
     what = "TorchScript" if source == "torchscript" else "torch.export"
     found = Inspected(f"a {what} file: a program with its weights", source, {"path": str(path), "trust": True})
-    described = _description(path)
     if described:
         preprocessing = described.get("preprocessing")
         channels = preprocessing.get("in_channels") if isinstance(preprocessing, dict) else 3
@@ -107,7 +108,7 @@ def _inspect_program(path: Path, source: str, trust: bool) -> Inspected:
             found.classes = tuple(classes)
     else:
         found.options |= {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
-        found.hints.append("it does not say how its images were normalised: mean and std are a guess (ImageNet's)")
+        found.hints.append(_GUESSED)
     if not trust:
         found.hints.append(f"it was not loaded, as that runs its code. {TRUST_ADVICE}")
         return found
@@ -147,16 +148,6 @@ def _try(found: Inspected) -> None:
         found.hints.append("it takes images of {}x{} only".format(*segmentor.fixed_size))
 
 
-def _description(path: Path) -> dict[str, Any]:
-    """What `dfad_seg.exporting` put beside a program; it is plain JSON."""
-    with open_zip(path) as archive:
-        for entry in archive.infolist():
-            if entry.filename.endswith("extra/segmentor.json") and entry.file_size <= _MAX_DESCRIPTION:
-                found = json.loads(archive.read(entry))
-                return found if isinstance(found, dict) else {}
-    return {}
-
-
 def _answer(network: torch.nn.Module, channels: int) -> Tensor | None:
     for batch, size in itertools.product((1, 2), ((128, 128), (224, 224), (512, 512))):
         try:
@@ -187,7 +178,7 @@ def _inspect_weights(path: Path, content: Any, key: str | None, factory: str | N
     tops = {name.split(".")[0] for name in state}
     if factory is not None:
         found = Inspected(f"weights of {factory}", "factory", {"factory": factory} | extra | _guessed(state))
-        found.hints.append("mean and std are a guess")
+        found.hints.append(_GUESSED)
         _try(found)
         return found
     if {"encoder", "segmentation_head"} <= tops:
@@ -207,11 +198,10 @@ def _inspect_weights(path: Path, content: Any, key: str | None, factory: str | N
     if found.source is not None:
         found.options |= extra
         found.candidates = [options | extra for options in found.candidates]
+        found.hints.append(_GUESSED)
     _count(found, state)
     if "output" in found.options:
         found.hints.append("its head has one channel: a mask, of two classes, background and object")
-    if "in_channels" in found.options:
-        found.hints.append("in_channels is that of its first convolution; mean and std are a guess")
     return found
 
 
@@ -241,7 +231,6 @@ def _torchvision(state: Mapping[str, Tensor]) -> Inspected:
     ]
     if found.candidates:
         found.options, found.exact = dict(found.candidates[0]), True
-        found.hints.append(GUESSED)
     else:
         found.hints.append("arch is a guess that does not fit exactly: give what it was built with")
     return found

@@ -1,7 +1,5 @@
 """Which network of segmentation_models_pytorch a file's weights belong to, by their names and shapes."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Mapping
@@ -47,9 +45,6 @@ _UNSEEN: dict[str, dict[str, list[Any]]] = {
     "MAnet": _INTERPOLATION,
     "FPN": _INTERPOLATION,
 }
-
-
-GUESSED = "mean and std are a guess: ImageNet's, as encoders mostly have; give your own if they differ"
 
 
 @dataclass
@@ -108,8 +103,6 @@ def inspect_smp(state: Mapping[str, Tensor]) -> Inspected:
         found.hints.append(
             "arch and encoder_name are placeholders: no usual combination fits; give what it was built with"
         )
-    elif "mean" not in contract:
-        found.hints.append(GUESSED)
     return found
 
 
@@ -125,7 +118,7 @@ def fits(source: str, num_classes: int, options: dict[str, Any], state: Mapping[
                 network = build_segmentor(source, num_classes=num_classes, **options).network
         except (InputError, NotImplementedError, RuntimeError):
             continue
-        unused = tuple(getattr(network, "unused_weights", ())) or ("\0",)
+        unused = tuple(getattr(network, "unused_weights", ()))
         theirs = {key: value for key, value in state.items() if not key.startswith(unused)}
         return shapes(network.state_dict()) == shapes(theirs)
     return False

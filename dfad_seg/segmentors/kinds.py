@@ -1,18 +1,14 @@
 """What a source of networks is: a line of the table `SOURCES`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from dfad_seg.common.values import FileName, Kind, options
+from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.contract import Contract
-
-if TYPE_CHECKING:
-    from dfad_seg.segmentors.base import Segmentor
 
 WEIGHT_OPTIONS = ("checkpoint", "checkpoint_key", "encoder_checkpoint", "encoder_weights", "pretrained", "new_head")
 """These name files or downloads that went into the weights; saved weights stand for them."""

@@ -1,7 +1,5 @@
 """What files of MMSegmentation say of a network, read without its packages."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,9 +1,6 @@
 """MMSegmentation's networks under this package's contract. Needs its packages, and is imported when it is asked for."""
 
-from __future__ import annotations
-
 import copy
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +18,7 @@ from mmseg.registry import DATASETS, MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from dfad_seg.common.errors import InputError, explained, nearest
-from dfad_seg.segmentors.base import Segmentor
+from dfad_seg.common.errors import InputError, explained, nearest, quiet
 from dfad_seg.segmentors.contract import SIGMOID
 from dfad_seg.segmentors.kinds import Network
 from dfad_seg.segmentors.mmseg_files import named_types, plain_classes
@@ -45,33 +41,35 @@ def build(chosen: Any, *, num_classes: int) -> Network:
         entry, what = plain_model(found.model), f"the model of the config {chosen.config}"
         classes, palette = dataset_classes(found)
     built = build_model(entry, what)
-    segmentor = as_segmentor(built)
-    if segmentor.num_classes != num_classes:
+    if not callable(getattr(built, "encode_decode", None)):
+        name = type(built).__name__
+        raise InputError(f"{name} has no encode_decode, so it is no segmentor of MMSegmentation. Check model.type.")
+    mask = built.out_channels == 1  # where its sigmoid is above the head's threshold
+    answers = 2 if mask else int(built.num_classes)
+    if answers != num_classes:
         raise InputError(
-            f"{what} answers {segmentor.num_classes} classes, and {num_classes} are needed. Set num_classes of its"
+            f"{what} answers {answers} classes, and {num_classes} are needed. Set num_classes of its"
             f" heads (cfg_options: {{model.decode_head.num_classes: {num_classes}}}), or take another config."
         )
-    contract = segmentor.preprocessing()
-    if segmentor.output is not None:
-        contract |= {"output": segmentor.output, "threshold": segmentor.threshold}
+    preprocessor = built.data_preprocessor
+    contract = normalisation(preprocessor)
+    if mask:
+        threshold = float(getattr(built.decode_head, "threshold", None) or 0.5)
+        contract |= {"output": SIGMOID, "threshold": threshold}
     if classes is not None and len(classes) == num_classes:
         contract["classes"] = classes
     palette = palette if palette is not None and len(palette) == num_classes else None
-    return Network(segmentor.network, contract, palette, {"model": entry})
+    padding, pad_value = getattr(preprocessor, "test_cfg", None), getattr(preprocessor, "pad_val", 0)
+    return Network(EncodeDecode(built, padding, pad_value), contract, palette, {"model": entry})
 
 
 def build_model(entry: Mapping[str, Any], what: str = "the model") -> Any:
     """A segmentor of theirs with its initial weights, drawn from torch's global generator."""
     init_default_scope("mmseg")
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    try:
-        logger.setLevel(logging.WARNING)  # it would list every tensor with how it was initialised
-        with explained(f"MMSegmentation cannot build {what}"):
-            built = MODELS.build(ConfigDict(copy.deepcopy(dict(entry))))
-            built.init_weights()
-    finally:
-        logger.setLevel(level)
+    # Its logger would list every tensor with how it was initialised.
+    with quiet(MMLogger.get_current_instance()), explained(f"MMSegmentation cannot build {what}"):
+        built = MODELS.build(ConfigDict(copy.deepcopy(dict(entry))))
+        built.init_weights()
     return built
 
 
@@ -162,22 +160,6 @@ class EncodeDecode(nn.Module):
             return max(rows - height, 0), max(columns - width, 0)
         divisor = self.padding.get("size_divisor") or 1
         return -height % divisor, -width % divisor
-
-
-def as_segmentor(model: Any) -> Segmentor:
-    """A segmentor of theirs as one of ours: RGB images in [0, 1] → logits."""
-    name = type(model).__name__
-    if not callable(getattr(model, "encode_decode", None)):
-        raise InputError(f"{name} has no encode_decode, so it is no segmentor of MMSegmentation. Check model.type.")
-    mask: dict[str, Any] = {}
-    num_classes = int(model.num_classes)
-    if model.out_channels == 1:  # theirs is a mask where its sigmoid is above the head's threshold
-        num_classes = 2
-        mask = {"output": SIGMOID, "threshold": float(getattr(model.decode_head, "threshold", None) or 0.5)}
-    preprocessor = model.data_preprocessor
-    padding, pad_value = getattr(preprocessor, "test_cfg", None), getattr(preprocessor, "pad_val", 0)
-    network = EncodeDecode(model, padding, pad_value)
-    return Segmentor(network, num_classes=num_classes, **mask, **normalisation(preprocessor))
 
 
 def normalisation(preprocessor: Any) -> dict[str, Any]:

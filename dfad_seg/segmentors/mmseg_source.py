@@ -1,7 +1,5 @@
 """Source `mmseg`: networks of MMSegmentation. What needs its packages is in `mmseg_networks`, imported late."""
 
-from __future__ import annotations
-
 import importlib
 from typing import Any
 

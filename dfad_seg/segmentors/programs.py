@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from dfad_seg.common.errors import TRUST_ADVICE, InputError, explained, quiet
 from dfad_seg.common.values import FileName, options
-from dfad_seg.segmentors.base import NetworkFailed
 from dfad_seg.segmentors.kinds import Network, SourceOptions
 from dfad_seg.segmentors.settling import settle
 
@@ -35,7 +34,7 @@ def build_torchscript(chosen: ProgramOptions, *, num_classes: int) -> Network:
 
 def build_torch_export(chosen: ProgramOptions, *, num_classes: int) -> Network:
     """A network from a `torch.export` file, exported in evaluation mode, with dynamic or fixed sizes."""
-    return _opened(chosen, "torch_export", "torch.export", lambda path: ExportedNetwork(torch.export.load(path), path))
+    return _opened(chosen, "torch_export", "torch.export", lambda path: ExportedNetwork(torch.export.load(path)))
 
 
 def _opened(chosen: ProgramOptions, source: str, kind: str, load: Callable[[Path], nn.Module]) -> Network:
@@ -81,29 +80,17 @@ class ScriptedNetwork(nn.Module):
 
 
 class ExportedNetwork(nn.Module):
-    """An exported program as a module: fixed in evaluation mode, with readable errors for sizes."""
+    """An exported program as a module, fixed in the mode of its export."""
 
-    def __init__(self, program: torch.export.ExportedProgram, path: Path) -> None:
+    def __init__(self, program: torch.export.ExportedProgram) -> None:
         super().__init__()
-        self.path = str(path)
-        self.accepts = _input_shape(program, path)
-        _refuse_training_mode(program, path)
+        self.accepts = _input_shape(program)
         self.program = program.module()
         _drop_assertions(self.program)
         self.train(False)
 
     def forward(self, images: Tensor) -> Any:
-        got = tuple(images.shape)
-        fixed = [(want, have) for want, have in zip(self.accepts, got, strict=True) if isinstance(want, int)]
-        if any(want != have for want, have in fixed):
-            raise NetworkFailed(self._refusal(got))
-        try:
-            return self.program(images)
-        except (AssertionError, RuntimeError) as error:
-            # Guards on dynamic sizes (a range, a divisor) raise either; anything else is not about the input.
-            if "Guard failed" not in str(error) and "Expected input" not in str(error):
-                raise
-            raise NetworkFailed(f"{self._refusal(got)} ({str(error).strip().splitlines()[0]})") from error
+        return self.program(images)
 
     def train(self, mode: bool = True) -> ExportedNetwork:
         """No effect: the mode is fixed at export, and torch's own `train` and `eval` raise here."""
@@ -126,14 +113,6 @@ class ExportedNetwork(nn.Module):
         self.program.recompile()
         return self
 
-    def _refusal(self, got: tuple[int, ...]) -> str:
-        wants = ", ".join(str(size) for size in self.accepts)
-        return (
-            f"the exported program {self.path} takes inputs of shape ({wants}) and got {got}. Use that batch"
-            " and image size, or the option stride if it needs multiples of a number; or export it again"
-            " with dynamic batch, height and width (torch.export.export(..., dynamic_shapes=...))."
-        )
-
 
 def _load_script(file: Any, device: torch.device | str = "cpu") -> Any:
     with quiet():  # TorchScript is deprecated; the files remain
@@ -151,12 +130,12 @@ def _reload(script: nn.Module, device: torch.device) -> nn.Module:
     return loaded.train(script.training)
 
 
-def _input_shape(program: torch.export.ExportedProgram, path: Path) -> tuple[int | str, ...]:
+def _input_shape(program: torch.export.ExportedProgram) -> tuple[int | str, ...]:
     # Per dimension: the only size accepted, or the name (or expression) of a dynamic one.
     inputs = program.graph_signature.user_inputs
     shapes = [n.meta["val"].shape for n in program.graph.nodes if n.op == "placeholder" and n.name in inputs]
     if len(inputs) != 1 or len(shapes) != 1 or len(shapes[0]) != 4:
-        raise InputError(f"the exported program {path} has {len(inputs)} inputs; needed is one, of shape (N, K, H, W).")
+        raise InputError(f"the exported program has {len(inputs)} inputs; needed is one, of shape (N, K, H, W).")
     return tuple(size if isinstance(size, int) else str(size) for size in shapes[0])
 
 
@@ -170,16 +149,3 @@ def _drop_assertions(program: torch.fx.GraphModule) -> None:
         if str(node.target).startswith("aten._assert_tensor_metadata"):
             program.graph.erase_node(node)
     program.recompile()
-
-
-def _refuse_training_mode(program: torch.export.ExportedProgram, path: Path) -> None:
-    for node in program.graph.nodes:
-        name = str(node.target)
-        trains = (name.startswith("aten.batch_norm.") and node.args[5] is True) or (
-            name.startswith("aten.dropout.") and node.args[2] is True
-        )
-        if trains:
-            raise InputError(
-                f"the exported program {path} was exported in training mode: its BatchNorm and dropout"
-                " cannot be switched off any more. Call model.eval() before torch.export.export."
-            )

@@ -1,7 +1,5 @@
 """Segmentor files: a network with what is needed to rebuild it, and hashes that identify weights."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

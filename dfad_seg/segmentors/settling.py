@@ -1,7 +1,5 @@
 """A network whose code says nothing is tried when it is opened: what it takes, and whether it is what it seems."""
 
-from __future__ import annotations
-
 import itertools
 import re
 

@@ -1,7 +1,5 @@
 """Source `smp`: any architecture of segmentation_models_pytorch, with its own or timm's encoders."""
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 import warnings
@@ -187,10 +185,9 @@ def _known_encoder(name: str) -> str:
 
     if is_equivalent_to_timm_universal(name):
         # smp's own translation of encoders that it dropped in favour of timm's.
-        base = name[len("timm-") :]
-        name = f"tu-tf_{base}" if base.startswith("mobilenetv3") else f"tu-{base}"
-        if base.startswith("mobilenetv3") and not timm.is_model(f"tf_{base}"):
-            name = f"tu-{base}"
+        base = name.removeprefix("timm-")
+        tf = base.startswith("mobilenetv3") and timm.is_model(f"tf_{base}")
+        name = f"tu-tf_{base}" if tf else f"tu-{base}"
     known = get_encoder_names()
     # `tu-NAME.TAG` names pretrained weights of timm's NAME.
     if name in known or (name.startswith("tu-") and timm.is_model(name[3:].split(".")[0])):

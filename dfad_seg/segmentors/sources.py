@@ -1,7 +1,5 @@
 """Where networks come from: one builder per source, one table; networks and files that name a line of it."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -177,13 +175,11 @@ def _given(options: Any) -> dict[str, Any]:
 
 
 def _wrapped(built: Network, source: str, kind: Source, num_classes: int, options: SourceOptions) -> Segmentor:
-    missing = [name for name in ("mean", "std") if getattr(options, name) is None]
-    if missing and not kind.knows_range:
+    if not kind.knows_range and not (options.mean and options.std):
         raise InputError(
-            f"segmentor source '{source}' needs the option{'s' if len(missing) > 1 else ''}"
-            f" {' and '.join(missing)}: the network itself does not say how its images were normalised. Give"
-            " what it was trained with (ImageNet: mean [0.485, 0.456, 0.406], std [0.229, 0.224, 0.225]), or"
-            " mean [0, 0, 0] and std [1, 1, 1] if it takes RGB in [0, 1]."
+            f"segmentor source '{source}' needs the options mean and std: the network itself does not say how its"
+            " images were normalised. Give what it was trained with (ImageNet: mean [0.485, 0.456, 0.406], std [0.229,"
+            " 0.224, 0.225]), or mean [0, 0, 0] and std [1, 1, 1] if it takes RGB in [0, 1]."
         )
     contract = {name: value for name, value in _given(options).items() if name in _CONTRACT}
     segmentor = Segmentor(built.module, num_classes=num_classes, **{**built.contract, **contract})

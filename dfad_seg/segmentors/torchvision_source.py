@@ -1,7 +1,5 @@
 """Source `torchvision`: its segmentation networks, and DeepLabV3 on MobileNetV2."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from torch import nn
@@ -42,8 +40,10 @@ def build_torchvision(chosen: TorchvisionOptions, *, num_classes: int) -> Networ
     builders: dict[str, Any] = {name: models.get_model_builder(name) for name in models.list_models(segmentation)}
     build = choose({**builders, DEEPLABV3_MOBILENETV2: None}, arch, "torchvision architecture")
     ours, extra = arch == DEEPLABV3_MOBILENETV2, {"aux_loss": True} if chosen.aux_loss else {}
-    _refuse(arch, aux_loss=chosen.aux_loss and (ours or arch.startswith("lraspp")))
-    _refuse(arch, output_stride=chosen.output_stride and not ours)
+    refused = {"aux_loss": chosen.aux_loss and (ours or arch.startswith("lraspp"))}
+    refused |= {"output_stride": chosen.output_stride is not None and not ours}
+    for name in (name for name, given in refused.items() if given):
+        raise InputError(f"the torchvision network {arch} has no option '{name}'. Leave it out.")
     weights = None if chosen.encoder_weights is None else "IMAGENET1K_V1"
     with explained(f"torchvision cannot build {arch}", DOWNLOADED if weights else ""):
         if ours:
@@ -88,9 +88,3 @@ def deeplabv3_mobilenetv2(num_classes: int, *, output_stride: int = 16, backbone
             stride *= block.stride
     backbone = IntermediateLayerGetter(features, {str(len(features) - 1): "out"})
     return DeepLabV3(backbone, DeepLabHead(320, num_classes), None)
-
-
-def _refuse(arch: str, **options: Any) -> None:
-    for name, value in options.items():
-        if value:
-            raise InputError(f"the torchvision network {arch} has no option '{name}'. Leave it out.")

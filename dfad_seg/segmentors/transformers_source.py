@@ -1,7 +1,5 @@
 """Source `transformers`: Hugging Face's networks for semantic segmentation. Their package is imported late."""
 
-from __future__ import annotations
-
 import importlib.util
 import logging
 import math
@@ -89,16 +87,14 @@ def _pretrained(name: str, num_classes: int, new_head: bool) -> tuple[Any, nn.Mo
     where: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local}
     with _explained(what, advice):
         config = AutoConfig.from_pretrained(name, **where)
-    if config.num_labels != num_classes:
-        if not new_head:
+        if config.num_labels != num_classes and not new_head:
             raise InputError(
                 f"{what} answers {config.num_labels} classes, and num_classes is {num_classes}. For a student,"
                 " new_head: true gives it a head for these."
             )
         config.num_labels = num_classes
-    if getattr(config, "use_auxiliary_head", False):
-        config.use_auxiliary_head = False  # it only serves training on labels
-    with _explained(what, advice):
+        if getattr(config, "use_auxiliary_head", False):
+            config.use_auxiliary_head = False  # it only serves training on labels
         network, found = AutoModelForSemanticSegmentation.from_pretrained(
             name, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True,
             ignore_mismatched_sizes=new_head, **where,

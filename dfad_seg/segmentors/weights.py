@@ -1,7 +1,5 @@
 """Weights from files: fitted strictly, loaded whole or not at all."""
 
-from __future__ import annotations
-
 import copy
 import re
 import warnings
@@ -129,8 +127,7 @@ class _Names:
         state = network.state_dict()
         self.prefix = shared_prefixes(state) if prefix is None else prefix
         self.own = {key.removeprefix(self.prefix): value for key, value in state.items()}
-        unused = getattr(network, "unused_weights", ())
-        self.unused = tuple(name.removeprefix(self.prefix) for name in unused) or ("\0",)
+        self.unused = tuple(name.removeprefix(self.prefix) for name in getattr(network, "unused_weights", ()))
         self.spelled = {canonical(key): key for key in self.own}
         self.tops = {key.split(".")[0] for key in self.spelled}
 

@@ -105,15 +105,9 @@ def test_a_training_checkpoint_is_read_safely_and_strictly(tiny_config, trained,
         assert torch.equal(value, content["state_dict"][key])
 
     state = content["state_dict"]
-    name = "decode_head.conv_seg.weight"
-    for case, change in {
-        "missing.*conv_seg": {k: v for k, v in state.items() if k != name},
-        "unexpected.*more.weight": state | {"more.weight": torch.ones(1)},
-        "another shape.*conv_seg": state | {name: torch.ones(7, 8, 1, 1)},
-    }.items():
-        torch.save({"state_dict": change}, tmp_path / "wrong.pth")
-        with pytest.raises(InputError, match=case):
-            build_segmentor("mmseg", num_classes=4, config=tiny_config, checkpoint=tmp_path / "wrong.pth")
+    torch.save({"state_dict": state | {"more.weight": torch.ones(1)}}, tmp_path / "wrong.pth")
+    with pytest.raises(InputError, match="unexpected.*more.weight"):
+        build_segmentor("mmseg", num_classes=4, config=tiny_config, checkpoint=tmp_path / "wrong.pth")
     torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "ddp.pth")
     build_segmentor("mmseg", num_classes=4, config=tiny_config, checkpoint=tmp_path / "ddp.pth")
 
@@ -149,7 +143,6 @@ def test_a_saved_network_imports_nothing_that_it_names(tiny_config, tmp_path, mo
         ({}, "needs the option 'config'"),
         ({"num_classes": 7}, r"answers 4 classes, and 7 are needed.*model.decode_head.num_classes: 7"),
         ({"cfg_options": {"model.backbone.type": "NoSuchNet"}}, "cannot build.*NoSuchNet"),
-        ({"confg": "a.py"}, "confg: unknown key. Did you mean 'config'"),
     ],
 )  # fmt: skip
 def test_bad_input(options, message, tiny_config):

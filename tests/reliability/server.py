@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -93,18 +94,21 @@ def inject(kill_in_write=None, kill_at_rename=None, file_bytes=None, memory_byte
     import dfad_seg.common.files as files
 
     if kill_in_write is not None:
-        write, count = files._Watched.write, [0]
+        save, count = files.torch.save, [0]
 
-        def half(self, data):
-            count[0] += 1
-            if count[0] == kill_in_write:
-                view = memoryview(data).cast("B")
-                write(self, view[: len(view) // 2])
-                self.flush()
-                os.kill(os.getpid(), signal.SIGKILL)
-            return write(self, data)
+        def dying_save(value, handle):
+            def half(data):
+                count[0] += 1
+                if count[0] == kill_in_write:
+                    view = memoryview(data).cast("B")
+                    handle.write(view[: len(view) // 2])
+                    handle.flush()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return handle.write(data)
 
-        files._Watched.write = half
+            save(value, SimpleNamespace(write=half, flush=handle.flush))
+
+        files.torch.save = dying_save
     if kill_at_rename is not None:
         rename, renames = os.replace, [0]
 

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.generators import GENERATORS, build_generator
 from dfad_seg.objectives import ClassShares
 from dfad_seg.objectives.class_shares import last_layers
 from dfad_seg.segmentors import Segmentor, build_segmentor, load_segmentor, optimize_for_distillation, save_segmentor
@@ -78,13 +77,6 @@ def test_a_mask_is_cut_and_its_shares_are_those_of_two_classes():
     images = torch.rand(1, 2, 32, 48)
     assert fast is not shallow
     torch.testing.assert_close(fast(images), shallow(images), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("type", GENERATORS)
-def test_generators_make_images_of_as_many_channels(type):
-    generator = build_generator(type, num_classes=2, image_size=(32, 48), in_channels=5, width=4)
-    images = generator(generator.sample(2, (32, 48), torch.Generator().manual_seed(0)))
-    assert images.shape == (2, 5, 32, 48)
 
 
 @pytest.mark.parametrize(
