@@ -3,9 +3,12 @@
 import difflib
 import errno
 import logging
+import os
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 
@@ -130,6 +133,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A suggestion for a misspelt `name`: `" Did you mean 'x'?"`, or the empty string if nothing is near."""
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" Did you mean '{match[0]}'?" if match else ""
+
+
+def instead_of(path: str | Path) -> str:
+    """What is there in place of a path that is not: the nearest name, or the first ones; nothing if that is hidden."""
+    path = Path(path).absolute()
+    with suppress(OSError):
+        names = sorted(name for name in islice(os.listdir(path.parent), 1000) if name[0] != "." and name != path.name)
+        shown = ", ".join(map(printable, names[:5])) + (", ..." if names[5:] else "")
+        return nearest(path.name, names) or f" {printable(path.parent)} holds {shown or 'nothing'}."
+    return f" There is no {printable(path.parent)} either."
 
 
 def choose(table: dict, name: str, what: str):

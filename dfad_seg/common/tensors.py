@@ -17,7 +17,7 @@ from typing import IO, Any, ClassVar
 import torch
 from torch import Tensor
 
-from dfad_seg.common.errors import InputError, printable
+from dfad_seg.common.errors import InputError, instead_of, printable
 from dfad_seg.common.reading import check_values
 
 MAX_PICKLE = 2**26
@@ -68,7 +68,7 @@ def read_tensors(path: str | Path, what: str = "checkpoint") -> Any:
     path, name = Path(path), f"{what} {printable(path)}"
     try:
         if not path.exists():
-            raise _Refused("does not exist. Check the path.")
+            raise _Refused(f"does not exist.{instead_of(path)}")
         if not path.is_file():
             raise _Refused("is not a file. Give the path of a .pt, .pth or .safetensors file.")
         size = path.stat().st_size

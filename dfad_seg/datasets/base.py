@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from dfad_seg.common.errors import InputError, nearest
+from dfad_seg.common.errors import InputError, instead_of, nearest
 from dfad_seg.common.files import expanded
 from dfad_seg.common.images import IndexReader, Photo
 from dfad_seg.common.labels import label_counts
@@ -210,7 +210,7 @@ def require_folder(root: str | Path) -> Path:
     """The folder of a data set; `InputError` unless there is one."""
     folder = expanded(root)
     if not folder.is_dir():
-        raise InputError(f"no data set folder at {folder}; give the folder that holds the images.")
+        raise InputError(f"no data set folder at {folder}.{instead_of(folder)}")
     return folder
 
 

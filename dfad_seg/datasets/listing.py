@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
-from dfad_seg.common.errors import InputError, printable
+from dfad_seg.common.errors import InputError, instead_of, printable
 from dfad_seg.common.reading import check_inside, read_text
 
 _JPEG = (".jpg", ".jpeg")
@@ -47,7 +47,7 @@ def list_files(
         By name, sorted: the path below the folder, with `/`, without the suffix.
     """
     if not folder.is_dir():
-        raise InputError(f"no {what} folder at {folder}.")
+        raise InputError(f"no {what} folder at {folder}.{instead_of(folder)}")
     ends = [suffix.lower() for suffix in suffixes]
     ends += [end[: end.rindex(".")] + alike for end in ends if end.endswith((".jpg", ".jpeg")) for alike in _JPEG]
     found: dict[str, Path] = {}

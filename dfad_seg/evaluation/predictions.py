@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from dfad_seg.common import rle
-from dfad_seg.common.errors import InputError, printable
+from dfad_seg.common.errors import InputError, instead_of, printable
 from dfad_seg.common.files import open_whole, write_whole
 from dfad_seg.common.images import IndexReader
 from dfad_seg.common.labels import mapped
@@ -107,7 +107,7 @@ class PredictionFolder:
     ) -> None:
         self.path = Path(folder)
         if not self.path.is_dir():
-            raise InputError(f"there is no folder of predictions at {folder}.")
+            raise InputError(f"there is no folder of predictions at {folder}.{instead_of(folder)}")
         self.names = {
             str(PurePosixPath(path.relative_to(self.path).with_suffix("")))
             for path in self.path.rglob("*.png")

@@ -82,6 +82,8 @@ def build_experiment(
     A student that is to be cut is cut here, which takes minutes on `device`, or read from the file `student_as_cut`.
     """
     info = meta_info(config)
+    if config.evaluation is not None:
+        evaluation_dataset(config, config.evaluation)  # what is wrong with it is said before minutes of cutting
     torch.manual_seed(derived_seed(config.seed, 0, 0, "initialisation"))
     section = config.teacher if config.trained_role == "teacher" else config.student
     assert section is not None

@@ -10,8 +10,9 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,7 +54,7 @@ def measured(config: Config, iterations: int) -> Probe:
     """Train for some iterations and keep nothing: what is wanted is what they cost; raises InputError as `train`."""
     assert isinstance(config, DataFree)
     times = [time.perf_counter()]
-    with torch_settings(config):
+    with torch_settings(config), redirect_stdout(StringIO()):  # the run itself says how it is made
         fabric, made = launched(config), build_experiment(without_rehearsal(config))
         assert made.generator is not None
         hooks = Hooks(

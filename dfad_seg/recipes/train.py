@@ -155,8 +155,8 @@ def train_from_arguments(
     if auto_batch:
         settings = with_largest_batch(settings, begun)
     if minutes is not None:
-        settings = with_minutes(settings, minutes, begun)
-        say(f"{minutes:g} minutes are about {settings.iterations} iterations here")
+        whole, settings = settings, with_minutes(settings, minutes, begun)
+        say(f"{minutes:g} minutes: iterations {settings.iterations}, where the config has {whole.iterations}")
     if dry_run:
         print(describe(settings), end="")
     else:

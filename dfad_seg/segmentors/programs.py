@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfad_seg.common.errors import TRUST_ADVICE, InputError, explained, quiet
+from dfad_seg.common.errors import TRUST_ADVICE, InputError, explained, instead_of, quiet
 from dfad_seg.common.values import FileName, options
 from dfad_seg.segmentors.kinds import Network, SourceOptions
 from dfad_seg.segmentors.settling import settle
@@ -44,7 +44,7 @@ def _opened(chosen: ProgramOptions, source: str, kind: str, load: Callable[[Path
             f"segmentor source '{source}': {path} is a program, and it can do anything that you can do. {TRUST_ADVICE}"
         )
     if not path.is_file():
-        raise InputError(f"segmentor source '{source}': {path} does not exist or is not a file. Check the path.")
+        raise InputError(f"segmentor source '{source}': {path} is no file.{instead_of(path)}")
     advice = "It is damaged, of another kind, or written by a later version of torch."
     with explained(f"{path} cannot be loaded as a {kind} file", advice):
         network = load(path)

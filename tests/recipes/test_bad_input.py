@@ -28,8 +28,9 @@ def refused(capsys, place, tool, *arguments, says):
         code = call_tool(tool, *arguments)
     except SystemExit as end:  # argparse's own way out
         code = end.code
-    printed = capsys.readouterr().err
+    said, printed = capsys.readouterr()
     assert code == 2 and "Traceback" not in printed, printed
+    assert "cut:" not in said, "work of minutes came first"
     errors = [line for line in printed.splitlines() if line.startswith("error: ") or ": error: " in line]
     assert len(errors) == 1 and 20 < len(errors[0]) < 1200, printed
     assert [part for part in says if part not in printed] == [], printed
@@ -49,7 +50,7 @@ SECTIONS = [
     ("dfad", {"num_classes": 5}, ["num_classes is 5", "11 classes"]),
     ("dfad", {"student": UNET | {"in_channels": 1, "mean": [0], "std": [1]}}, ["Set student.in_channels to 3"]),
     ("dfad", {"dataset": {"type": "camvid", "root": "nowhere"}}, ["nowhere"]),
-    ("dfad", {"evaluation": {"split": "vla"}}, ["vla", "Did you mean 'val'"]),
+    ("dfad", {"student": CUT, "priors": {"batch_norm_prior": 1.0}, "evaluation": {"split": "vla"}}, ["mean 'val'"]),
     ("dfad", {"student": CUT | {"macs": 0.01}, "priors": {"batch_norm_prior": 1.0}}, ["cannot be reached"]),
     ("dfad", {"student": CUT}, ["give it priors"]),
     ("random_noise", {"student": CUT}, ["needs the images of a generator"]),

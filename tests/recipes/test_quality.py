@@ -212,6 +212,7 @@ def test_minutes_and_memory_are_measured(world, monkeypatch, capsys):
     config = long(world)
     found = price(config)
     assert min(found.seconds, found.scoring) > 0 == found.choosing and found.peak > 2**26
+    assert capsys.readouterr().out == ""  # the run itself says it
     # Three seconds an iteration with one remembered step, one more each for further ones; these rise from 1 to 3.
     monkeypatch.setattr(lengths, "measured", lambda config, _: Probe(2**30, 2.0 + config.replay.steps))
     steps = [again for _, again in lengths.student_steps(config)]
