@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -12,47 +13,38 @@ from dfad_seg.objectives.logit_adjustment import LogitAdjustment
 from dfad_seg.objectives.priors import Prior, Scene
 
 
+@dataclass
 class GeneratorObjective:
     """loss_G = −w_a · discrepancy(student, teacher) + Σ w_p · prior_p.
 
-    With the defaults and `discrepancy=log_mae` this is DFAD's −log(1 + MAE) (Fang et al. 2019). What has a weight of 0
-    is not computed at all.
-
-    Args:
-        discrepancy: what the generator maximises.
-        adversarial_weight: w_a, ≥ 0.
-        priors: by name, each with its weight ≥ 0; see `build_priors`.
-        class_shares: estimates the class shares of the teacher's training data on the way, for the generator's layouts.
-        adjustment: of the student's logits, as in its own loss; see `student_step`.
+    With the defaults and `discrepancy=log_mae` this is DFAD's −log(1 + MAE) (Fang et al. 2019).
     """
 
-    def __init__(
-        self,
-        discrepancy: Discrepancy,
-        *,
-        adversarial_weight: float = 1.0,
-        priors: Mapping[str, tuple[Prior, float]] | None = None,
-        class_shares: ClassShares | None = None,
-        adjustment: LogitAdjustment | None = None,
-    ) -> None:
-        self.discrepancy = discrepancy
-        self.adversarial_weight = adversarial_weight
-        self.priors = {name: (prior, weight) for name, (prior, weight) in (priors or {}).items() if weight}
-        self.class_shares = class_shares
-        self.adjustment = adjustment
-        parts: list[Any] = [class_shares, *(prior for prior, _ in self.priors.values())]
-        self._watching = [part for part in parts if hasattr(part, "watch")]
+    discrepancy: Discrepancy
+    """What the generator maximises."""
+    adversarial_weight: float = 1.0
+    """w_a, ≥ 0; with 0 the student is not asked."""
+    priors: Mapping[str, tuple[Prior, float]] = field(default_factory=dict)
+    """By name, each with its weight; see `build_priors`."""
+    class_shares: ClassShares | None = None
+    """Estimates the class shares of the teacher's training data on the way, for the generator's layouts."""
+    adjustment: LogitAdjustment | None = None
+    """Of the student's logits, as in its own loss; see `student_step`."""
 
     @property
     def watches_teacher(self) -> bool:
         """Whether something here looks into the teacher, whose layers must then stay as they are."""
-        return bool(self._watching)
+        return bool(self._watching())
+
+    def _watching(self) -> list[Any]:
+        parts: list[Any] = [self.class_shares, *(prior for prior, _ in self.priors.values())]
+        return [part for part in parts if hasattr(part, "watch")]
 
     @contextmanager
     def watch_teacher(self) -> Iterator[None]:
         """Wrap the teacher's forward pass, into which some of it looks."""
         with ExitStack() as stack:
-            for part in self._watching:
+            for part in self._watching():
                 stack.enter_context(part.watch())
             yield
 

@@ -131,8 +131,6 @@ def _groups(content: Any) -> dict[str, dict[str, Tensor]]:
             continue
         named = {key: value for key, value in node.items() if isinstance(key, str)}
         tensors = {key.replace(_COMPILED, ""): value for key, value in named.items() if isinstance(value, Tensor)}
-        if len(tensors) < sum(isinstance(value, Tensor) for value in named.values()):
-            raise InputError(f"a state dict has keys that are the same but for '{_COMPILED}'. Save it anew.")
         if tensors:
             found[".".join(place)] = tensors
         if len(place) < 3:

@@ -12,6 +12,7 @@ from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.contract import pad_to_stride
 from dfad_seg.segmentors.cost import count_flops, count_parameters
 from dfad_seg.segmentors.cut_narrow import MATRICES, Costs, Member, Width, dropped_rows, layers_of, narrow, same_width
+from dfad_seg.segmentors.exportable import is_opaque
 
 _RESHAPE = 14
 """Torch-Pruning's `ops.OPTYPE.RESHAPE`, which is imported late."""
@@ -23,7 +24,7 @@ def find_widths(segmentor: Segmentor, image_size: tuple[int, int]) -> tuple[list
     Left out are the classes, and channels that a layer touches which cannot be made narrower without changing what it
     computes (group convolutions, the heads of attention, normalisation over channels) or that is used several times.
     """
-    if any(isinstance(m, (torch.jit.ScriptModule, torch.fx.GraphModule)) for m in segmentor.modules()):
+    if is_opaque(segmentor):
         raise InputError(
             "this network has no Python layers whose channels could be dropped (TorchScript, torch.export). Cut the"
             " network that it was made from, or take another student."

@@ -14,6 +14,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.modules import hooked
 from dfad_seg.segmentors.convolutions import rewrite_convolutions
+from dfad_seg.segmentors.exportable import is_opaque
 
 TOLERANCE = 1e-3
 """Largest deviation of a rewritten network's logits, of the largest logit's magnitude; typical is 1e-6 to 1e-5."""
@@ -24,7 +25,7 @@ def optimize_for_distillation(
     image_size: tuple[int, int],
     *,
     trainable: bool,
-    fold_batch_norm: bool | None = None,
+    fold_batch_norm: bool = True,
     dead_taps: bool = True,
     depthwise_backward: bool = True,
 ) -> nn.Module:
@@ -40,15 +41,13 @@ def optimize_for_distillation(
         image_size: (H, W) of the images that are compared.
         trainable: whether its parameters will be trained.
         fold_batch_norm: fold BatchNorm into the convolutions of a frozen network; not where something needs these
-            layers, as the BatchNorm prior does. Default: if frozen.
+            layers, as the BatchNorm prior does.
         dead_taps: leave out the taps of dilated convolutions that only read padding.
         depthwise_backward: another way to the gradients of dilated depthwise convolutions, on CPUs.
     """
-    if trainable and fold_batch_norm:
-        raise ValueError("a trainable network's BatchNorm cannot be folded")
-    if any(isinstance(m, torch.jit.ScriptModule) for m in module.modules()):
+    if is_opaque(module):
         return module
-    if not trainable and fold_batch_norm is not False:
+    if fold_batch_norm and not trainable:
         module = _folded(module, image_size)
     rewrite_convolutions(module, dead_taps=dead_taps, depthwise_backward=depthwise_backward)
     return module

@@ -109,11 +109,3 @@ def test_supported_families(source, options, strides):
     student = build_segmentor(source, num_classes=3, **options).train()
     features = FeatureMatching(1.0, teacher=teacher, student=student, image_size=(64, 64))
     assert len(features.pairs) == strides
-    images = torch.rand(2, 3, 64, 64)
-    with features.watch():
-        with torch.no_grad():
-            teacher(images)
-        student(images)
-    loss = features.loss()
-    loss.backward()
-    assert torch.isfinite(loss) and loss > 0

@@ -34,19 +34,14 @@ def test_batch_norm_prior_by_hand():
     assert watched(teacher, x).item() == pytest.approx(abs(3 - 1) / 2 + abs(1 - 2) / 2, rel=1e-4)
 
 
-def test_dead_channels_and_pooled_layers_are_left_out():
+def test_dead_channels_are_left_out():
     x = torch.randn(8, 4, 4, 4)
     var = x.var((0, 2, 3), correction=0).tolist()
     with_dead = teacher_with(x.mean((0, 2, 3)).tolist(), [*var[:3], 1e-10])
     assert watched(with_dead, x).item() < 1e-2  # the dead channel alone would give ~1e5
-    pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4), nn.Upsample(4), nn.BatchNorm2d(4)).eval()
-    pooled[1].running_mean += 1000.0
-    alone = nn.Sequential(nn.AdaptiveAvgPool2d(1), pooled[1], nn.Upsample(4)).eval()
-    only_last = watched(nn.Sequential(pooled[3]).eval(), alone(x))
-    assert watched(pooled, x).item() == pytest.approx(only_last.item())
 
 
-def test_the_layers_of_the_batch_norm_prior_are_known_and_one_must_be_left():
+def test_pooled_layers_are_left_out_and_one_must_be_left():
     pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3), nn.Upsample(4), nn.BatchNorm2d(3)).eval()
     prior = BatchNormPrior(pooled)
     for _ in range(2):
