@@ -136,7 +136,7 @@ BUDGETS: dict[str, tuple[int, Callable[[], int]]] = {
 }
 
 
-CEILINGS = {"lines of the library": 20_011, "lines of tests": 12_863}
+CEILINGS = {"lines of the library": 20_011, "lines of tests": 12_854}
 """Where a budget is not met yet: what it may not exceed meanwhile. These numbers only fall."""
 
 
