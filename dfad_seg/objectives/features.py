@@ -120,24 +120,20 @@ def watch_layers(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str,
 @torch.no_grad()
 def _deepest_by_stride(network: nn.Module, role: str, image_size: tuple[int, int]) -> dict[int, tuple[str, Tensor]]:
     """By output stride the last activation layer and what a grey image gives it; the network is left as it was."""
-    scripted = any(isinstance(m, torch.jit.ScriptModule) for m in network.modules())
-    if scripted or not any(isinstance(m, (nn.Conv2d, nn.Linear)) for m in network.modules()):
-        raise InputError(
-            f"activation_boundary compares hidden layers of the {role}, and this one is opaque (TorchScript, "
-            "torch.export). Leave it out, or load the network from its Python class."
-        )
     names = [name for name, layer in network.named_modules() if isinstance(layer, ACTIVATIONS)]
     inside = [name for name in names if any(part in ENCODERS for part in name.split("."))]
-    with evaluating(network), watch_layers(network, inside or names) as seen:
-        shape = (1, getattr(network, "in_channels", 3), *image_size)
-        network(torch.full(shape, 0.5, device=next(network.parameters()).device))
+    seen: dict[str, Tensor] = {}
+    if names:
+        with evaluating(network), watch_layers(network, inside or names) as seen:
+            shape = (1, getattr(network, "in_channels", 3), *image_size)
+            network(torch.full(shape, 0.5, device=next(network.parameters()).device))
     # In the order of the calls, so that the last one of a stride stays.
     wide = {name: given for name, given in seen.items() if given.dim() == 4 and min(given.shape[2:]) > 1}
     if not wide:
         raise InputError(
-            f"no layer of the {role} was found whose features could be compared: it has no activations that are "
-            f"modules and see more than one position at image_size {image_size[0]}x{image_size[1]}. Leave out "
-            "activation_boundary."
+            f"activation_boundary compares hidden layers of the {role}, and none was found: it has no activations that"
+            " are modules (TorchScript and torch.export files hide theirs) and see more than one position at image_size"
+            f" {image_size[0]}x{image_size[1]}. Leave it out, or load the network from its Python class."
         )
     return {round(image_size[0] / given.shape[2]): (name, given) for name, given in wide.items()}
 

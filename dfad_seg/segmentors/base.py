@@ -218,34 +218,31 @@ class Segmentor(nn.Module):
 
     def network_logits(self, answer: Any, batch: int) -> Tensor:
         """The network's own logits `(batch, out_channels, h, w)` in what it returned."""
+        found = answer
         if callable(self.output):
-            answer = self.output(answer)
+            found = self.output(answer)
         elif self.output not in (None, SIGMOID):
             try:
-                answer = answer[self.output]
+                found = answer[self.output]
             except (KeyError, IndexError, TypeError):
-                raise InputError(
-                    f"option output = {self.output!r} does not select anything from what the network returns"
-                    f" ({_describe(answer)})."
-                ) from None
+                found = None
         elif isinstance(answer, Mapping):
-            found = [key for key in _LOGITS_KEYS if key in answer]
-            answer = answer[found[0]] if found else answer
-        if not isinstance(answer, Tensor):
+            found = next((answer[key] for key in _LOGITS_KEYS if key in answer), None)
+        if not isinstance(found, Tensor):
             raise InputError(
-                f"the network returns {_describe(answer)}; needed are logits (N, {self.out_channels}, h, w)."
-                " Give the option output: the key or index of the logits."
+                f"the network returns {_describe(answer)}, in which output = {self.output!r} selects no logits"
+                f" (N, {self.out_channels}, h, w). Give the option output: the key or index of the logits."
             )
-        if answer.ndim != 4 or answer.shape[0] != batch or answer.shape[1] != self.out_channels:
+        if found.ndim != 4 or found.shape[0] != batch or found.shape[1] != self.out_channels:
             # Another batch is what numbers that were burnt in make of an image of another size.
-            kind = NetworkFailed if answer.ndim == 4 and answer.shape[0] != batch else InputError
+            kind = NetworkFailed if found.ndim == 4 and found.shape[0] != batch else InputError
             raise kind(
-                f"the network returns logits of shape {tuple(answer.shape)}; needed is"
+                f"the network returns logits of shape {tuple(found.shape)}; needed is"
                 f" ({batch}, {self.out_channels}, h, w): batch, classes, height, width."
                 " Check num_classes, or give another network or the option output"
                 " (sigmoid for a mask by one channel)."
             )
-        return answer
+        return found
 
 
 def freeze(segmentor: Segmentor) -> Segmentor:

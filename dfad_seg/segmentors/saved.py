@@ -110,13 +110,12 @@ def read_segmentor_file(path: str | Path) -> dict[str, Any]:
             f" {VERSION}. Install the release that wrote it, or a later one."
         )
     file = validated(_File, content, f"{path} is an incomplete segmentor file")
-    if not {"source", "num_classes"} <= set(file.spec) or not isinstance(file.spec["source"], str):
+    described = {"source", "num_classes"} <= set(file.spec) and isinstance(file.spec["source"], str)
+    if not described or not all(isinstance(value, Tensor) for value in file.state_dict.values()):
         raise InputError(
-            f"{path} is an incomplete segmentor file: its spec lacks source or num_classes. Write it again."
+            f"{path} is an incomplete segmentor file: its spec lacks source or num_classes, or its state_dict holds"
+            " something else than tensors. Write it again."
         )
-    odd = [key for key, value in file.state_dict.items() if not isinstance(value, Tensor)]
-    if odd:
-        raise InputError(f"{path}: {printable(odd[0], 80)} in its state_dict is no tensor. Write it again.")
     if digest(file.state_dict) != file.sha256:
         raise InputError(f"{path} is damaged: its weights are not those that were saved. Take another copy.")
     return content

@@ -175,31 +175,29 @@ def _mismatch(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: str 
     common = [key for key in own if key in state]
     shapes = [key for key in common if own[key].shape != state[key].shape]
     kinds = [key for key in common if own[key].is_floating_point() != state[key].is_floating_point()]
-    if not (missing or unexpected or shapes or kinds):
+    told = {
+        f"missing, {len(missing)} of {len(own)}": missing,
+        f"unexpected, {len(unexpected)}": unexpected,
+        f"of another shape, {len(shapes)}": [
+            f"{key} is {tuple(state[key].shape)}, needed {tuple(own[key].shape)}" for key in shapes
+        ],
+        f"of another number type, {len(kinds)}": [
+            f"{key} is {state[key].dtype}, needed {own[key].dtype}" for key in kinds
+        ],
+    }
+    lines = [f"{what}: {_some(items, '; ')}" for what, items in told.items() if items]
+    if not lines:
         return ""
-    lines = [f"checkpoint {path} does not fit the network"]
-    if missing:
-        lines.append(f"missing, {len(missing)} of {len(own)}: {_some(missing)}")
-    if unexpected:
-        lines.append(f"unexpected, {len(unexpected)}: {_some(unexpected)}")
-    if shapes:
-        told = [f"{key} is {tuple(state[key].shape)}, needed {tuple(own[key].shape)}" for key in shapes]
-        lines.append(f"of another shape, {len(shapes)}: {_some(told, '; ')}")
-    if kinds:
-        told = [f"{key} is {state[key].dtype}, needed {own[key].dtype}" for key in kinds]
-        lines.append(f"of another number type, {len(kinds)}: {_some(told, '; ')}")
+    lines.insert(0, f"checkpoint {path} does not fit the network")
     heads = [key for key in shapes if own[key].shape == (num_classes, *state[key].shape[1:])]
     if len(lines) > 2 or not heads or heads != shapes:
         return ". ".join([*lines, "It belongs to another architecture or to other options: check them."])
     theirs = len(state[heads[0]])
+    do = f"Only the class count differs: the checkpoint has {theirs} classes, num_classes is {num_classes}."
     if 1 in (theirs, num_classes):
-        do = "give" if theirs == 1 else "leave out"
-        return ". ".join(
-            [*lines, f"The checkpoint's head has {theirs} channels: {do} output: sigmoid, which is for a mask by one."]
-        )
-    return ". ".join(
-        [*lines, f"Only the class count differs: the checkpoint has {theirs} classes, num_classes is {num_classes}."]
-    )
+        change = "give" if theirs == 1 else "leave out"
+        do = f"The checkpoint's head has {theirs} channels: {change} output: sigmoid, which is for a mask by one."
+    return ". ".join([*lines, do])
 
 
 def _some(items: list[str], separator: str = ", ") -> str:

@@ -90,11 +90,10 @@ def test_only_the_samples_that_both_saw_are_compared():
 
 def test_networks_that_hide_their_layers_are_refused():
     opaque = torch.jit.trace(Toy().eval(), torch.rand(1, 3, *SIZE))
-    with pytest.raises(InputError, match="hidden layers of the teacher, and this one is opaque"):
-        FeatureMatching(1.0, teacher=opaque, student=Toy(), image_size=SIZE)
     plain = nn.Sequential(nn.Conv2d(3, 4, 3))
-    with pytest.raises(InputError, match="no layer of the student was found"):
-        FeatureMatching(1.0, teacher=Toy(), student=plain, image_size=SIZE)
+    for role, networks in (("teacher", (opaque, Toy())), ("student", (Toy(), plain))):
+        with pytest.raises(InputError, match=f"hidden layers of the {role}, and none was found"):
+            FeatureMatching(1.0, teacher=networks[0], student=networks[1], image_size=SIZE)
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ def test_output_forms(answer: Any, output: Any) -> None:
     [
         (lambda x: (x, x), None, "a tuple of 2"),
         (lambda x: {"masks": x}, None, "'masks'"),
-        (lambda x: {"masks": x}, "mask", "does not select"),
+        (lambda x: {"masks": x}, "mask", "output = 'mask' selects no logits"),
         (lambda x: x[:, :2], None, r"\(1, 2, 4, 4\)"),
         (lambda x: x[:, 0], None, r"\(1, 4, 4\)"),
     ],

@@ -1,7 +1,5 @@
 """Masks by one channel, and images of other channels than three, from every source."""
 
-from __future__ import annotations
-
 import warnings
 
 import pytest
