@@ -45,7 +45,7 @@ class Segmentor(nn.Module):
     Attributes:
         spec: plain options from which `build_segmentor(**spec)` rebuilds it; None if built by hand.
         palette: one RGB triple (0-255) per class, where the network's origin says so; else None.
-        fixed_size: (H, W) where the network takes no other; `fixed_advice` says what to do about it.
+        fixed_size: (H, W) where the network takes no other.
         fixed_batch: how many images the network takes at once, where that is fixed; any number can be given.
     """
 
@@ -79,7 +79,6 @@ class Segmentor(nn.Module):
         self.spec: dict[str, Any] | None = None
         self.palette: Sequence[Sequence[int]] | None = None
         self.fixed_size: tuple[int, int] | None = None
-        self.fixed_advice = ""
         self.fixed_batch: int | None = None
         self._frozen = False
         if output == SIGMOID and num_classes != 2:
@@ -121,7 +120,9 @@ class Segmentor(nn.Module):
         if self.fixed_size not in (None, (height, width)):
             wanted = "{}x{}".format(*self.fixed_size)
             raise InputError(
-                f"this network takes images of {wanted} only, and got {height}x{width}. {self.fixed_advice}"
+                f"this network takes images of {wanted} only, and got {height}x{width}. Take images of that size"
+                f" (image_size: {list(self.fixed_size)}), or make it anew so that it takes any: a trace or an export by"
+                " dynamic shapes, a transformer of timm by encoder_options: {dynamic_img_size: true}."
             )
         padded = pad_to_stride(self.normalise(images), self.stride, self.smallest)
         if self.fixed_batch is None:

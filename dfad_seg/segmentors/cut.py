@@ -124,8 +124,7 @@ def narrowed(whole: Segmentor, widths: Mapping[str, tuple[int, int]]) -> Network
     narrow(whole.network, gone)
     contract = {**whole.preprocessing(), "output": whole.output, "classes": whole.classes}
     contract |= {"threshold": whole.threshold} if whole.out_channels != whole.num_classes else {}
-    fixed = None if whole.fixed_size is None else (whole.fixed_size, whole.fixed_advice)
-    return Network(whole.network, contract, whole.palette, fixed_size=fixed)
+    return Network(whole.network, contract, whole.palette, fixed_size=whole.fixed_size)
 
 
 def _spec(teacher: dict[str, Any], network: nn.Module, rows: Rows) -> dict[str, Any]:

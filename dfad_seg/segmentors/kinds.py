@@ -39,7 +39,7 @@ class Network:
         palette: one RGB triple (0-255) per class, where the source knows it.
         spec: what a saved network stores in place of the source's own options, where those name files.
         settle: looks at the finished segmentor before anybody uses it; raises InputError if it is not usable.
-        fixed_size: (H, W) where the network takes no other, and what to do about it.
+        fixed_size: (H, W) where the network takes no other.
     """
 
     module: nn.Module
@@ -47,7 +47,7 @@ class Network:
     palette: Sequence[Sequence[int]] | None = None
     spec: dict[str, Any] | None = None
     settle: Callable[[Segmentor], None] | None = None
-    fixed_size: tuple[tuple[int, int], str] | None = None
+    fixed_size: tuple[int, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

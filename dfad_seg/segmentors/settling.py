@@ -60,10 +60,6 @@ def find_sizes(segmentor: Segmentor, what: str, given: Contract) -> tuple[int, i
     height, width = _accepted(segmentor)[2:]
     if isinstance(height, int) and isinstance(width, int) and _failure(segmentor, (height, width)) is None:
         segmentor.fixed_size = (height, width)
-        segmentor.fixed_advice = (
-            f"That size is burnt into {what}. Make it anew so that it takes any size (dynamic shapes), or take images"
-            f" of this size (image_size: [{height}, {width}])."
-        )
         return height, width
     reason = next(filter(None, failed), None) or "its answer has one size, whatever the image"
     if "training mode" in str(reason):

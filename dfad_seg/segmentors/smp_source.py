@@ -135,15 +135,11 @@ def build_smp(chosen: SmpOptions, *, num_classes: int) -> Network:
         load_state(module, read_tensors(whole), whole, num_classes=num_classes)
     stride = int(module.encoder.output_stride) if getattr(module, "requires_divisible_input_shape", True) else 1
     stride *= _STRIDES.get(arch, 1)
-    size = _fixed_size(module)
-    advice = (
-        "Let the encoder take any size (encoder_options: {dynamic_img_size: true}), or give encoder_options.img_size."
-    )
     return Network(
         module,
         {"stride": stride, "smallest": stride * _SMALLEST.get(arch, 1)} | normalised,
         spec=None if folder is None else {k: v for k, v in plain(chosen).items() if k not in _COMMON},
-        fixed_size=None if size is None else (size, advice),
+        fixed_size=_fixed_size(module),
     )
 
 

@@ -184,8 +184,7 @@ def _wrapped(built: Network, source: str, kind: Source, num_classes: int, option
     contract = {name: value for name, value in _given(options).items() if name in _CONTRACT}
     segmentor = Segmentor(built.module, num_classes=num_classes, **{**built.contract, **contract})
     segmentor.palette = built.palette
-    if built.fixed_size is not None:
-        segmentor.fixed_size, segmentor.fixed_advice = built.fixed_size
+    segmentor.fixed_size = built.fixed_size
     return segmentor
 
 

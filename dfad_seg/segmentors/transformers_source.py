@@ -132,9 +132,7 @@ def _settle(segmentor: Segmentor, chosen: TransformersOptions) -> None:
     """Find the sizes that the network takes; where its logits are smaller than the image, they stay in line with it."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]), quiet():
         height, width = find_sizes(segmentor, "the network", chosen)
-        if segmentor.fixed_size is not None:
-            segmentor.fixed_advice = f"Take images of this size (image_size: [{height}, {width}])."
-        elif chosen.stride is None:
+        if segmentor.fixed_size is None and chosen.stride is None:
             images = segmentor.normalise(torch.full((1, segmentor.in_channels, height, width), 0.5))
             answer = segmentor.take_logits(segmentor.network(images), 1)
             segmentor.stride = math.lcm(segmentor.stride, max(1, round(height / answer.shape[-2])))
