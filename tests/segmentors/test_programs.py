@@ -118,7 +118,7 @@ def test_programs_need_trust_and_a_normalisation(opaque: dict[str, Path], source
     (tmp_path / "wrong").write_bytes(b"no program")
     for options, says in (
         ({"path": path, **PLAIN}, "trust: true"),
-        ({"path": tmp_path / "none", "trust": True, **PLAIN}, "does not exist"),
+        ({"path": tmp_path / "none", "trust": True, **PLAIN}, "none is no file"),
         ({"path": tmp_path / "wrong", "trust": True, **PLAIN}, "cannot be loaded"),
         ({"path": path, "trust": True}, "mean and std"),
     ):
