@@ -121,6 +121,7 @@ def inspect(parser: argparse.ArgumentParser) -> None:
     add("--key", metavar="NAME", help="which weights of a file that has several, such as model_ema")
     add("--num-classes", type=int, metavar="N", help="where the file does not show it")
     add("--factory", metavar="MODULE:NAME", help="your code that builds the network of these weights; it is run")
+    add("--student", choices=("cut", "other"), default="cut", help="which kind of student the config is for")
     add("--out", metavar="CONFIG", help="write the config to this file")
 
 

@@ -26,6 +26,7 @@ from dfad_seg.recipes.sources import (
     refuse_code,
     role_of,
     run_config,
+    weights_of,
 )
 from dfad_seg.runs import note_evaluation
 
@@ -182,7 +183,7 @@ def _own_teacher(config: Config, named: dict[str, str], trust: bool) -> Source:
     if theirs is None or section is None:
         raise InputError("no run is named whose config has a teacher. Give the path of the teacher itself.")
     refuse_code(section, "teacher", trust=trust)
-    return Source(Path(section.values().get("checkpoint", "")), build_teacher(theirs, meta_info(config)), "teacher")
+    return Source(weights_of(section), build_teacher(theirs, meta_info(config)), "teacher")
 
 
 def _config_of_first(items: Iterable[str]) -> Path | None:

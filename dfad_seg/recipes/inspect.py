@@ -34,8 +34,12 @@ def inspect_teacher(
     out: str | Path | None = None,
     key: str | None = None,
     factory: str | None = None,
+    student: str = "cut",
 ) -> None:
-    """Print what a checkpoint is and, where a source takes it, a config to start from: `dfad-seg inspect`."""
+    """Print what a checkpoint is and, where a source takes it, a config to start from: `dfad-seg inspect`.
+
+    student: `cut` out of the teacher, where that can be, or `other`, which has another recipe.
+    """
     if out is not None:
         if Path(out).exists():
             raise InputError(f"{out} exists already. Give another name as --out.")
@@ -46,7 +50,7 @@ def inspect_teacher(
     network = None
     if found.exact and found.source is not None and found.num_classes is not None:
         network = build_segmentor(found.source, num_classes=found.num_classes, **found.options).eval()
-    config = starting_config(found, network)
+    config = starting_config(found, network, student)
     if config is None:
         print("no config: see the remarks above, and docs/bring_your_own.md")
     elif out is None:
@@ -77,14 +81,14 @@ def _options(options: Mapping[str, Any], before: str) -> str:
     return before * bool(shown) + ", ".join(shown)
 
 
-def starting_config(found: Inspected, network: Segmentor | None = None) -> str | None:
+def starting_config(found: Inspected, network: Segmentor | None = None, student: str = "cut") -> str | None:
     """The best measured recipe for this teacher as YAML, without a data set; None where no source takes the file."""
     if found.source is None:
         return None
     half = CutOptions(macs=0.5, importance="magnitude", compensate=False)
     program = found.source in ("torchscript", "torch_export")
-    cuts = not program  # most can be, and what cannot says so when it is to be
-    if network is not None:
+    cuts = student == "cut" and not program  # most can be, and what cannot says so when it is to be
+    if cuts and network is not None:
         cuts = works(lambda: cut(network, half, network.fixed_size or (128, 128)))
     name = CUT if cuts else OTHER
     recipe = yaml.safe_load(shipped_configs()[name].read_text(encoding="utf-8"))
@@ -117,21 +121,22 @@ def starting_config(found: Inspected, network: Segmentor | None = None) -> str |
         remarks.append("# The file cannot tell its network from these, whose predictions differ; take the one trained:")
         remarks += [f"#   {_options(options, '')}" for options in found.candidates[1:]]
     dumped = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=110)
-    for key, comment in _choices(name, found, mask=values["logit_adjustment"] == 0).items():
+    for key, comment in _choices(name, found, student, mask=values["logit_adjustment"] == 0).items():
         dumped = re.sub(rf"^(?={key}:)", f"# {comment}\n", dumped, flags=re.MULTILINE)
     return "\n".join(remarks) + "\n" + dumped
 
 
-def _choices(recipe: str, found: Inspected, mask: bool) -> dict[str, str]:
+def _choices(recipe: str, found: Inspected, student: str, mask: bool) -> dict[str, str]:
     """By key, what there is to choose about it, or why it is as it is."""
     told = {
         "student": "The teacher with half of its multiply-accumulates: the best measured choice. macs is the share to\n"
-        "# keep. Another network is a choice, too, best with an encoder_checkpoint of ImageNet weights."
+        "# keep. Another network needs another recipe, with longer training: inspect --student other writes it."
         if recipe == CUT
-        else "This teacher cannot be cut, so the student is another network. From random weights it keeps less: an\n"
+        else ("This teacher cannot be cut, so the" if student == "cut" else "The")
+        + " student is another network. From random weights it keeps less: an\n"
         "# encoder_checkpoint of ImageNet weights, if these are allowed, is the best measured choice."
     }
-    if found.source == "transformers" and recipe == CUT:
+    if found.source == "transformers":
         told["student"] += "\n# A cut one has no save_pretrained; {source: transformers, model: ...} has."
     if mask:
         told["logit_adjustment"] = "The mask's logit means what the teacher's does; 0.5 would favour what is rare."

@@ -33,7 +33,9 @@ class Source:
         """What results say about their origin."""
         if isinstance(self.model, Stored):
             return {"predictions": str(self.path)}
-        file = {"checkpoint": str(self.path), "checkpoint_sha256": file_hash(self.path)}
+        weights = self.path / "model.safetensors" if self.path.is_dir() else self.path
+        found = file_hash(weights) if weights.is_file() else None  # not of a name on a hub, or of many files
+        file = {"checkpoint": str(self.path), "checkpoint_sha256": found}
         return ({"role": self.role} if self.role else {}) | file | {"parameters": count_parameters(self.model)}
 
 
@@ -66,7 +68,8 @@ def open_source(
     """
     path = Path(item)
     is_run = path.is_dir() and (path / "config.yaml").is_file()
-    if (path.is_dir() and not is_run) or path.suffix.lower() == ".json":
+    of_weights = (path / "config.json").is_file()  # of save_pretrained
+    if (path.is_dir() and not is_run and not of_weights) or path.suffix.lower() == ".json":
         return open_predictions(config, path)
     if is_run or (role is None and _spec_in(path) is not None):
         path = network_file(path)
@@ -79,9 +82,13 @@ def open_source(
 
 def role_of(config: Config, path: str | Path) -> str:
     """`teacher` for the file that the config's teacher names, and the role of the trained network for any other."""
-    theirs = {} if config.teacher is None else config.teacher.values()
-    named = [Path(theirs[key]).resolve() for key in ("checkpoint", "path") if theirs.get(key)]
-    return "teacher" if Path(path).resolve() in named else config.trained_role
+    return "teacher" if Path(path).resolve() == weights_of(config.teacher).resolve() else config.trained_role
+
+
+def weights_of(section: Chosen | None) -> Path:
+    """The file, folder or name with the weights of a network of a config; an empty path where it names none."""
+    values = {} if section is None else section.values()
+    return Path(next((values[key] for key in ("checkpoint", "path", "pretrained") if values.get(key)), ""))
 
 
 def open_predictions(config: Config, item: str | Path) -> Source:
@@ -143,6 +150,7 @@ def load_role(config: Config, role: str, checkpoint: str | Path, *, own: bool = 
     refuse_code(section, role, trust=own)
     options = {k: v for k, v in section.values().items() if k not in WEIGHT_OPTIONS}
     key = "path" if section.name in ("torchscript", "torch_export") else "checkpoint"
+    key = "pretrained" if Path(checkpoint).is_dir() else key
     options[key] = str(checkpoint)
     network = build_network(section.name, options, role, info)
     if key == "checkpoint":

@@ -68,9 +68,10 @@ def report_content(run: Run, judge: Judge | None = None) -> dict[str, Any]:
     warnings = read(lambda: judge(run), None) if judge and whole else None
     trained = read(lambda: run.score(summary.role), None) if summary and lines else None
     teacher = run.score("teacher") if summary and summary.role == "student" else None
-    other = None
-    if summary and summary.selected == "ema":
-        other = run.score(summary.role, weights="last")
+    others = {}
+    if summary:
+        kinds = {"as cut": "start"} | ({"last weights": "last"} if summary.selected == "ema" else {})
+        others = {name: run.score(summary.role, weights=weights) for name, weights in kinds.items()}
     told = _told(run.events if lines else [])
     facts = flat(plain(record)) if record else {}
     facts = {key: value for key, value in facts.items() if value not in ("", "[]") and len(str(value)) < 2000}
@@ -86,13 +87,13 @@ def report_content(run: Run, judge: Judge | None = None) -> dict[str, Any]:
         "warnings": [*(warnings or []), *told],
         "healthy": "Nothing looks unhealthy." if warnings is not None and not told else "",
         "networks": network_table(summary),
-        "classes": class_table(trained, teacher, other),
+        "classes": class_table(trained, teacher, others),
         "agreement": agreement_table(summary),
         "generated": _embedded((file, f"after {step:,} iterations") for step, file in grids),
         "sheet": _embedded(_sheet(run, summary)),
         "examples": _embedded(_examples(run, summary)),
         "charts": _charts(run, summary) if lines else [],
-        "next": _next(run),
+        "next": _next(run, summary),
         "provenance": facts,
         "config": run.config_text,
         "problems": problems,
@@ -215,12 +216,12 @@ def _curves(records: Sequence[Mapping[str, Any]]) -> dict[str, Curve]:
     return {key: ([step for step, _ in pairs], [value for _, value in pairs]) for key, pairs in ordered.items()}
 
 
-def _next(run: Run) -> list[tuple[str, str]]:
+def _next(run: Run, summary: Summary | None) -> list[tuple[str, str]]:
     folder = shlex.quote(str(run.path))
-    config = f"{folder}/config.yaml"
     if run.network is None:
-        return [("go on with it", f"dfad-seg train {config} --work-dir {folder} --resume")]
-    file = f"{folder}/{run.network.name}"
-    steps = [("score it on the test split", f"dfad-seg eval {config} {file} --split test")]
-    steps += [("write it as ONNX", f"dfad-seg export {file} --format onnx")]
+        return [("go on with it", f"dfad-seg train {folder}/config.yaml --work-dir {folder} --resume")]
+    steps = [("write it as ONNX", f"dfad-seg export {folder} --format onnx")]
+    if summary and summary.scores:
+        split = "all" if summary.split == "all" else "test"  # all: there is no other
+        steps.insert(0, (f"score it on the {split} split", f"dfad-seg eval {folder} --split {split}"))
     return [*steps, ("use it in Python", f"dfad_seg.load_segmentor({str(run.network)!r})(images)")]

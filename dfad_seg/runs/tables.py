@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from dfad_seg.runs.records import Score, Summary
@@ -96,13 +96,12 @@ def agreement_table(summary: Summary | None) -> Table | None:
     return Table(["class", *(score.split for score in scores)], rows, 1, note)
 
 
-def class_table(trained: Score | None, teacher: Score | None, other: Score | None) -> Table | None:
-    """IoU of each class: the teacher, the kept weights, the last ones where the average is kept, the share."""
+def class_table(trained: Score | None, teacher: Score | None, others: Mapping[str, Score | None]) -> Table | None:
+    """IoU of each class: the teacher, the kept weights, others of the trained network by name, the share."""
     columns: dict[str, Score] = {"teacher": teacher} if teacher else {}
     if trained:
-        columns[f"{trained.network}, averaged" if other else trained.network] = trained
-    if other:
-        columns[f"{other.network}, last weights"] = other
+        columns[f"{trained.network}, averaged" if others.get("last weights") else trained.network] = trained
+    columns |= {f"{score.network}, {name}": score for name, score in others.items() if score}
     if not columns:
         return None
     share = trained is not None and teacher is not None  # in the first two columns

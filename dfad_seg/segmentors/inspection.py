@@ -42,6 +42,8 @@ def inspect_file(
         InputError: no such file, a damaged one, or one with Python objects inside.
     """
     path = Path(path)
+    if path.name == "model.safetensors" and (path.parent / "config.json").is_file():
+        path = path.parent  # which says what the weights are of
     if path.is_dir():
         return _inspect_folder(path)
     program = _program(path)

@@ -40,11 +40,14 @@ TRAINING = [{"purpose": "training", "split": "train", "dataset": "voc"}]
 SUPERVISED = {"method": "supervised"}
 
 
-def test_the_last_weights_stand_beside_their_average(tmp_path):
+def test_other_weights_stand_beside_those_that_are_kept(tmp_path):
     scores = [score("teacher", iou=(0.8, 0.6, 0.1)), score(weights="ema", iou=(0.3, 0.2, 0.1)), score()]
+    scores.append(score(weights="start", iou=(0.2, 0.1, 0.0)))
     found = content(make_run(tmp_path / "run", summary={"selected": "ema", "scores": scores}))
-    assert found["classes"].heads == ["class", "teacher", "student, averaged", "student, last weights", "share"]
-    assert dict((row[0], row[1:]) for row, _ in found["classes"].rows)["mIoU"] == ["50.00", "20.00", "30.00", "40.0 %"]
+    heads = ["student, averaged", "student, as cut", "student, last weights"]
+    assert found["classes"].heads == ["class", "teacher", *heads, "share"]
+    miou = dict((row[0], row[1:]) for row, _ in found["classes"].rows)["mIoU"]
+    assert miou == ["50.00", "20.00", "10.00", "30.00", "40.0 %"]
     assert dict(found["tiles"])["mIoU of the student (val)"] == "20.0 %"
 
 
@@ -85,7 +88,7 @@ def test_the_page_is_escaped_whole_and_alone(tmp_path):
     assert "<b>x" not in page and "<i>img" not in page and "passwd" not in page
     assert page.count('src="data:image/webp') == 3 and page.count("<svg") == 6
     assert "http:" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", page) and "https:" not in page
-    assert "dfad-seg eval" in page and "file_sha256" in page
+    assert "dfad-seg eval" in page and "--split test" in page and "file_sha256" in page
     assert "c0" in page and "#0102" not in page  # the page's colours for the stand-ins
     with pytest.raises(InputError, match="not a run directory"):
         write_report(tmp_path)
@@ -100,6 +103,11 @@ def test_an_unfinished_run_and_one_without_evaluation(tmp_path):
     for name in ("summary.json", "provenance.json", "metrics.jsonl"):
         (run / name).unlink()
     assert "nothing can be said" in content(run)["claim"] and "Not finished" in write_report(run).read_text()
+
+
+@pytest.mark.parametrize(("summary", "says"), [({"split": "all"}, "--split all"), ({"scores": []}, "--format onnx")])
+def test_the_next_command_is_one_that_the_data_allow(tmp_path, summary, says):
+    assert content(make_run(tmp_path / "run", summary=summary))["next"][0][1].endswith(says)
 
 
 def test_pictures_that_are_none_of_ours_are_left_out(tmp_path):

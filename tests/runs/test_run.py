@@ -22,7 +22,7 @@ def everything(run):
     student, teacher = run.score("student"), run.score("teacher")
     if student:
         _ = student.largest_prediction
-    _ = headline(run.summary, student, teacher), class_table(student, teacher, None), network_table(run.summary)
+    _ = headline(run.summary, student, teacher), class_table(student, teacher, {}), network_table(run.summary)
     return run.provenance, run.summary, run.records, run.events, run.seconds, run.generated
 
 

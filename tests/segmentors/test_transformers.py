@@ -155,8 +155,9 @@ def test_smps_own_folder(tmp_path: Path) -> None:
     torch.testing.assert_close(load_segmentor(tmp_path / "x.pt")(image), segmentor(image))
     with pytest.raises(InputError, match="has classes 4, and 5 are needed"):
         build_segmentor("smp", num_classes=5, pretrained=str(tmp_path / "folder"))
-    found = inspect_file(tmp_path / "folder")
-    assert (found.source, found.num_classes, found.exact) == ("smp", 4, True)
+    for place in (tmp_path / "folder", tmp_path / "folder" / "model.safetensors"):
+        found = inspect_file(place)
+        assert (found.source, found.num_classes, found.exact) == ("smp", 4, True)
 
 
 def test_a_segformer_is_cut_but_for_its_attention(tmp_path: Path) -> None:
