@@ -22,12 +22,11 @@ from dfad_seg.cli.arguments import COMMANDS
 from dfad_seg.common.environment import good_neighbour
 from dfad_seg.common.errors import (
     EXIT_BAD_INPUT,
-    InputError,
     Interrupted,
     Stopped,
+    choose,
     exit_code,
     machine_fault,
-    nearest,
     printable,
 )
 
@@ -61,11 +60,10 @@ def main(argv: Sequence[str] | None = None, *, program: str | None = None) -> in
 
 def parser_of(command: str, program: str | None = None) -> argparse.ArgumentParser:
     """The parser of a command; raises InputError if there is none of this name."""
-    if command not in COMMANDS:
-        raise InputError(f"unknown command '{command}'.{nearest(command, COMMANDS)} Known: {', '.join(COMMANDS)}.")
+    arguments = choose(COMMANDS, command, "command").arguments
     parser = argparse.ArgumentParser(
         prog=program or f"dfad-seg {command}",
-        description=inspect.getdoc(COMMANDS[command].arguments),
+        description=inspect.getdoc(arguments),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     COMMANDS[command].arguments(parser)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from dfad_seg.common.errors import InputError, instead_of, nearest
+from dfad_seg.common.errors import InputError, choose, instead_of
 from dfad_seg.common.files import expanded
 from dfad_seg.common.images import IndexReader, Photo
 from dfad_seg.common.labels import label_counts
@@ -92,11 +92,7 @@ class SegmentationDataset(Dataset):
         self.split, self.options, self.transform = split, options, transform
         self.notes: list[str] = []
         """What was left out, and why; for warnings."""
-        if split not in self.splits:
-            raise InputError(
-                f"unknown split '{split}' of {type(self).__name__}.{nearest(split, self.splits)} "
-                f"Known: {', '.join(self.splits)}."
-            )
+        choose(dict.fromkeys(self.splits), split, f"{type(self).__name__} split")
         self._reader: IndexReader | None = None
         self._pairs = self.find_pairs()
         if not self._pairs:

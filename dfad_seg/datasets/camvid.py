@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from dfad_seg.common.errors import InputError
 from dfad_seg.datasets.base import Pair, SegmentationDataset, pair_up
 from dfad_seg.datasets.listing import list_images
 from dfad_seg.datasets.metainfo import CAMVID
@@ -25,8 +24,6 @@ class CamVid(SegmentationDataset):
     published = {"train": 367, "val": 101, "test": 233}
 
     def find_pairs(self) -> list[Pair]:
-        if not (self.root / self.split).is_dir():
-            raise InputError(f"no CamVid at {self.root}: it holds no '{self.split}/' with '{self.split}annot/'.")
         annotations = self.root / f"{self.split}annot"
         images = list_images(self.root / self.split, "image", self.notes)
         return pair_up(images, list_images(annotations, "mask"), annotations)

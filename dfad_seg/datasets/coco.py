@@ -14,7 +14,7 @@ from dfad_seg.common.values import FileName, options
 from dfad_seg.datasets.base import OwnImages, Pair, SegmentationDataset, Transform, require_folder
 from dfad_seg.datasets.coco_file import Annotation, CocoFile, CocoImage, read_coco
 from dfad_seg.datasets.folders import Rgb
-from dfad_seg.datasets.listing import fill, found_splits, list_files, require_listed
+from dfad_seg.datasets.listing import SPLIT, found_splits, list_files, require_listed
 from dfad_seg.datasets.metainfo import MetaInfo, class_colours
 
 BACKGROUND = "background"
@@ -63,7 +63,7 @@ class Coco(SegmentationDataset):
     @classmethod
     def describe(cls, options: CocoOptions) -> MetaInfo:
         folder = require_folder(options.root)
-        files = [folder / fill(options.annotation_file, split) for split in cls.present_splits(options)]
+        files = [folder / options.annotation_file.replace(SPLIT, split) for split in cls.present_splits(options)]
         # The splits have the same categories, which is checked when they are used, and the smallest file is read fast.
         smallest = min((path for path in files if path.is_file()), key=lambda p: p.stat().st_size, default=files[0])
         return map_categories(read_coco(smallest), options)[0]
@@ -73,10 +73,10 @@ class Coco(SegmentationDataset):
         return found_splits(require_folder(options.root), [options.annotation_file, options.image_dir])
 
     def find_pairs(self) -> list[Pair]:
-        self._file = read_coco(self.root / fill(self.options.annotation_file, self.split))
+        self._file = read_coco(self.root / self.options.annotation_file.replace(SPLIT, self.split))
         self.metainfo, self._labels = map_categories(self._file, self.options)
         self.notes += self._file.notes(groups=self.options.classes is None)
-        folder = self.root / fill(self.options.image_dir, self.split)
+        folder = self.root / self.options.image_dir.replace(SPLIT, self.split)
         present = list_files(folder, ("",), "image")
         files = [
             name if name in present else name.replace("\\", "/")

@@ -11,7 +11,7 @@ from dfad_seg.common.errors import InputError
 from dfad_seg.common.labels import mapped
 from dfad_seg.common.values import Byte, FileName, options
 from dfad_seg.datasets.base import OwnImages, Pair, SegmentationDataset, Transform, pair_up, require_folder
-from dfad_seg.datasets.listing import fill, found_splits, list_files, read_listing, require_listed
+from dfad_seg.datasets.listing import SPLIT, found_splits, list_files, read_listing, require_listed
 from dfad_seg.datasets.metainfo import MetaInfo, class_colours
 
 IGNORE = 255
@@ -87,10 +87,10 @@ class Folders(SegmentationDataset):
 
     def find_pairs(self) -> list[Pair]:
         chosen = self.options
-        image_folder = self.root / fill(chosen.img_dir, self.split)
+        image_folder = self.root / chosen.img_dir.replace(SPLIT, self.split)
         mask_folder, masks = image_folder, None
         if chosen.ann_dir is not None:
-            mask_folder = self.root / fill(chosen.ann_dir, self.split)
+            mask_folder = self.root / chosen.ann_dir.replace(SPLIT, self.split)
             masks = list_files(mask_folder, (chosen.seg_map_suffix,), "mask", option="seg_map_suffix")
         images = list_files(
             image_folder,
@@ -101,7 +101,7 @@ class Folders(SegmentationDataset):
             option="img_suffix",
         )
         if chosen.split_file is not None:
-            listing = self.root / fill(chosen.split_file, self.split)
+            listing = self.root / chosen.split_file.replace(SPLIT, self.split)
             names = read_listing(listing)
             require_listed(names, images, listing, image_folder)
             images = {name: images[name] for name in names}

@@ -123,11 +123,6 @@ def require_listed(names: Collection[str], present: Collection[str], listing: Pa
         raise InputError(f"{listing} names '{printable(absent[0])}' ({len(absent)} such), which is not in {folder}.")
 
 
-def fill(template: str, split: str) -> str:
-    """`template` with the split's name put in."""
-    return template.replace(SPLIT, split)
-
-
 def found_splits(root: Path, templates: list[str]) -> tuple[str, ...]:
     """The splits for which a file or folder exists: what `<split>` can stand for in the first of `templates` (paths,
     relative to `root`) that contains it; `("all",)` if none does."""

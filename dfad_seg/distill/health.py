@@ -74,7 +74,7 @@ def judge_records(records: Sequence[Record], score: str | None = None) -> list[s
     if agreement is not None and largest is not None and agreement <= largest < UNDECIDED_SHARE:
         found.append(
             f"The student is dead: it agrees with the teacher on {100 * agreement:.1f} % of the generated pixels, and "
-            f"a constant prediction would on {100 * largest:.1f} %. Lower its learning rate, or set clip_norm."
+            f"a constant prediction would on {100 * largest:.1f} %. Train longer, or with another learning rate."
         )
     if agreement is not None and agreement >= SATURATED_AGREEMENT:
         found.append(

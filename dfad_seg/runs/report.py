@@ -16,7 +16,7 @@ from dfad_seg.common.files import write_text
 from dfad_seg.common.values import plain
 from dfad_seg.runs.charts import DARK, LIGHT, Curve, curves_svg, style
 from dfad_seg.runs.directory import flat
-from dfad_seg.runs.records import Provenance, Summary
+from dfad_seg.runs.records import Provenance, Summary, Weights
 from dfad_seg.runs.run import DATA_FREE, Run
 from dfad_seg.runs.tables import agreement_table, class_table, headline, network_table, percent
 
@@ -68,10 +68,8 @@ def report_content(run: Run, judge: Judge | None = None) -> dict[str, Any]:
     warnings = read(lambda: judge(run), None) if judge and whole else None
     trained = read(lambda: run.score(summary.role), None) if summary and lines else None
     teacher = run.score("teacher") if summary and summary.role == "student" else None
-    others = {}
-    if summary:
-        kinds = {"as cut": "start"} | ({"last weights": "last"} if summary.selected == "ema" else {})
-        others = {name: run.score(summary.role, weights=weights) for name, weights in kinds.items()}
+    beside: dict[str, Weights] = {"as cut": "start", "last weights": "last"}
+    others = {k: run.score(summary.role, weights=w) for k, w in beside.items() if summary and w != summary.selected}
     told = _told(run.events if lines else [])
     facts = flat(plain(record)) if record else {}
     facts = {key: value for key, value in facts.items() if value not in ("", "[]") and len(str(value)) < 2000}

@@ -34,10 +34,8 @@ def headline(summary: Summary | None, trained: Score | None, teacher: Score | No
             about = f"{percent(guess.kept, 0)} ({percent(guess.low, 0)} to {percent(guess.high, 0)})"
             found.append(("of the teacher's mIoU: an estimate without labels", about))
         found += [(f"agreement (mIoU), {score.split} images", percent(score.mIoU)) for score in summary.agreement]
-    if trained:
-        found.append((f"mIoU of the {trained.network} ({trained.split})", percent(trained.mIoU)))
-    if teacher:
-        found.append((f"mIoU of the teacher ({teacher.split})", percent(teacher.mIoU)))
+    scores = [score for score in (trained, teacher) if score]
+    found += [(f"mIoU of the {score.network} ({score.split})", percent(score.mIoU)) for score in scores]
     if trained and teacher and teacher.mIoU:
         found.append(("of the teacher's mIoU", percent(trained.mIoU / teacher.mIoU)))
         if teacher.constant is not None and teacher.mIoU > teacher.constant:
@@ -46,8 +44,10 @@ def headline(summary: Summary | None, trained: Score | None, teacher: Score | No
     costs = summary.costs if summary else {}
     if len(costs) == 2:
         for what, key in (("fewer parameters", "parameters"), ("fewer MACs", "macs"), ("faster here", "latency_s")):
-            ratio = _ratio(getattr(costs["teacher"], key), getattr(costs["student"], key))
-            found += [(what, ratio)] if ratio != "–" else []
+            ours, theirs = (getattr(costs[role], key) for role in ("student", "teacher"))
+            unsure = max(cost.scatter or 0 for cost in costs.values()) if key == "latency_s" else 0
+            if ours and theirs and abs(math.log(theirs / ours)) > math.log1p(unsure):
+                found.append((what, _ratio(theirs, ours)))
     return found
 
 

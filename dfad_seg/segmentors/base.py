@@ -155,11 +155,6 @@ class Segmentor(nn.Module):
         """The wrapped network's state under its own keys: loads into the plain smp or torchvision network."""
         return self.network.state_dict()
 
-    @property
-    def is_frozen(self) -> bool:
-        """Whether `freeze` was called."""
-        return self._frozen
-
     def train(self, mode: bool = True) -> Segmentor:
         """As in `nn.Module`, except that a frozen segmentor stays in evaluation mode."""
         super().train(mode and not self._frozen)

@@ -5,12 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_prepare import MASK, VOC, voc_files
+from test_prepare import VOC, voc_files
 
 from dfad_seg.cli import main
-from dfad_seg.common.errors import InputError
-from dfad_seg.datasets import CamVid
-from dfad_seg.datasets.check import check_dataset, inspect_dataset
+from dfad_seg.datasets.check import inspect_dataset
 
 
 @pytest.fixture
@@ -51,15 +49,3 @@ def test_all_faults_are_reported_together(voc: Path, capsys: pytest.CaptureFixtu
         assert part in error
     (lists / "val.txt").unlink()
     assert any("val.txt" in problem for problem in inspect_dataset("voc", voc, any_count=True).problems)
-
-
-def test_counts(tmp_path: Path) -> None:
-    for split in CamVid.splits:
-        for folder in (split, f"{split}annot"):
-            (tmp_path / folder).mkdir()
-            for number in range(2):
-                path = tmp_path / folder / f"{number}.png"
-                path.write_bytes(MASK)
-    assert check_dataset("camvid", tmp_path, any_count=True) == {"train": 2, "val": 2, "test": 2}
-    with pytest.raises(InputError, match="split 'train' has 2 images; 367"):
-        check_dataset("camvid", tmp_path)

@@ -8,13 +8,12 @@ import sys
 import cv2
 import numpy as np
 import pytest
-import segmentation_models_pytorch as smp
 import torch
 from conftest_pipeline import STUDENT, call_tool, tiny, write
 
 from dfad_seg import evaluate, load_config
 from dfad_seg.datasets import StreetScenes, build_dataset
-from dfad_seg.recipes.sources import load_role, open_source, role_of, weights_of
+from dfad_seg.recipes.sources import load_role, role_of
 from dfad_seg.runs import Run
 from dfad_seg.segmentors import build_segmentor, load_segmentor, save_segmentor
 
@@ -149,15 +148,6 @@ def test_training_evaluates_by_the_same_keys_and_a_run_is_compared_with_its_teac
     assert "teacher: it has no checkpoint" in capsys.readouterr().err  # the run trained it
     files = world.teacher, run / "student.pt"
     assert [role_of(load_config(config), file) for file in files] == ["teacher", "student"]
-
-
-def test_a_folder_of_save_pretrained_is_a_network(world, tmp_path):
-    smp.FPN("resnet18", encoder_weights=None, classes=11).save_pretrained(str(tmp_path / "folder"))
-    teacher = {"source": "smp", "pretrained": str(tmp_path / "folder")}
-    config = load_config(write(tmp_path / "c.yaml", world.configs["dfad"] | {"teacher": teacher}))
-    found = open_source(config, tmp_path / "folder").record()
-    assert found["role"] == "teacher" and len(found["checkpoint_sha256"]) == 64
-    assert weights_of(config.teacher) == tmp_path / "folder"  # what `teacher` stands for
 
 
 def test_several_models_side_by_side(world, stored, tmp_path, capsys):

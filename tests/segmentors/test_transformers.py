@@ -13,6 +13,7 @@ from torch import Tensor
 from dfad_seg.common.errors import InputError
 from dfad_seg.exporting import export
 from dfad_seg.recipes import inspect_teacher, load_config, train
+from dfad_seg.recipes.sources import open_source
 from dfad_seg.segmentors import (
     CutOptions,
     build_segmentor,
@@ -177,12 +178,14 @@ def test_a_segformer_is_cut_but_for_its_attention(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_run_from_inspection_to_the_hub_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = written(tmp_path / "folder", processor=PROCESSOR)
-    inspect_teacher(folder, out=tmp_path / "mine.yaml")
+    inspect_teacher(folder, out=tmp_path / "mine.yaml", student="other")
     assert "source: transformers, pretrained" in capsys.readouterr().out
     tiny = ["iterations=2", "batch_size=4", "image_size=[32,32]", "progressive_sizes=[]", "report=short",
             "replay={size: 8, steps: 1}", "precision=32-true"]  # fmt: skip
     student = {"source": "transformers", "model": SEGFORMER}
     config = load_config(tmp_path / "mine.yaml", [*tiny, f"student={json.dumps(student)}"])
+    teacher = open_source(config, folder).record()  # no folder of predictions
+    assert teacher["role"] == "teacher" and len(teacher["checkpoint_sha256"]) == 64
     trained = load_segmentor(train(config, tmp_path / "run"))
     assert trained.classes == NAMES
     back = export(trained, tmp_path / "back", format="transformers").path
