@@ -46,6 +46,7 @@ class Segmentor(nn.Module):
         spec: plain options from which `build_segmentor(**spec)` rebuilds it; None if built by hand.
         palette: one RGB triple (0-255) per class, where the network's origin says so; else None.
         fixed_size: (H, W) where the network takes no other.
+        is_frozen: whether `freeze` was called.
         fixed_batch: how many images the network takes at once, where that is fixed; any number can be given.
     """
 
@@ -80,7 +81,7 @@ class Segmentor(nn.Module):
         self.palette: Sequence[Sequence[int]] | None = None
         self.fixed_size: tuple[int, int] | None = None
         self.fixed_batch: int | None = None
-        self._frozen = False
+        self.is_frozen = False
         if output == SIGMOID and num_classes != 2:
             raise InputError(
                 f"output: sigmoid is a mask by one channel, of two classes, background and object; num_classes is"
@@ -114,7 +115,7 @@ class Segmentor(nn.Module):
                 `(N, C, h, w)`.
         """
         _check_images(images, self.in_channels)
-        if self._frozen:
+        if self.is_frozen:
             self._stay_frozen()
         height, width = images.shape[-2:]
         if self.fixed_size not in (None, (height, width)):
@@ -157,12 +158,12 @@ class Segmentor(nn.Module):
 
     def train(self, mode: bool = True) -> Segmentor:
         """As in `nn.Module`, except that a frozen segmentor stays in evaluation mode."""
-        super().train(mode and not self._frozen)
+        super().train(mode and not self.is_frozen)
         return self
 
     def requires_grad_(self, requires_grad: bool = True) -> Segmentor:
         """As in `nn.Module`, except that a frozen segmentor never requires gradients."""
-        super().requires_grad_(requires_grad and not self._frozen)
+        super().requires_grad_(requires_grad and not self.is_frozen)
         return self
 
     def _stay_frozen(self) -> None:
@@ -226,7 +227,7 @@ class Segmentor(nn.Module):
             found = next((answer[key] for key in _LOGITS_KEYS if key in answer), None)
         if not isinstance(found, Tensor):
             raise InputError(
-                f"the network returns {_describe(answer)}, in which output = {self.output!r} selects no logits"
+                f"the network returns {in_words(answer)}, in which output = {self.output!r} selects no logits"
                 f" (N, {self.out_channels}, h, w). Give the option output: the key or index of the logits."
             )
         if found.ndim != 4 or found.shape[0] != batch or found.shape[1] != self.out_channels:
@@ -252,7 +253,7 @@ def freeze(segmentor: Segmentor) -> Segmentor:
     """
     segmentor.eval()
     segmentor.requires_grad_(False)
-    segmentor._frozen = True
+    segmentor.is_frozen = True
     segmentor._stay_frozen()
     return segmentor
 
@@ -270,11 +271,12 @@ def _check_images(images: Any, channels: int) -> None:
         )
 
 
-def _describe(answer: Any) -> str:
+def in_words(answer: Any) -> str:
+    """What a network returned, or a file holds, for a message."""
     if isinstance(answer, Tensor):
-        return f"a tensor of shape {tuple(answer.shape)}"
+        return f"a Tensor of shape {tuple(answer.shape)}"
     if isinstance(answer, Mapping):
-        return f"a mapping with the keys {', '.join(map(repr, answer))}"
+        return f"a mapping with the keys {', '.join(printable(repr(key), 40) for key in list(answer)[:5])}"
     if isinstance(answer, (list, tuple)):
         return f"a {type(answer).__name__} of {len(answer)}"
     return type(answer).__name__

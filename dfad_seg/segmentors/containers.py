@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dfad_seg.common.errors import InputError, printable
+from dfad_seg.segmentors.base import in_words
 
 # What wrapping modules put before every key: DistributedDataParallel, Lightning and others, Segmentor.
 _WRAPPERS = re.compile(r"((module|model|network)\.)*")
@@ -55,14 +56,9 @@ def find_state_dict(content: Any, path: str | Path, key: str | None = None) -> d
         largest = max((len(place.state) for place in places), default=0)
         places = [place for place in places if len(place.state) == largest or (key and _under(place, key))]
     if not places:
-        what = f"a {type(content).__name__}"
-        if isinstance(content, Mapping):
-            names = [printable(name, 40) for name in list(content)[:_SHOWN]]
-            more = ", ..." if len(content) > _SHOWN else ""
-            what = f"a mapping with {', '.join(names) or 'nothing in it'}{more}"
         raise InputError(
-            f"checkpoint {path} holds no state dict: it is {what}. Needed is a mapping of names to tensors, bare or in"
-            " other mappings."
+            f"checkpoint {path} holds no state dict: it is {in_words(content)}. Needed is a mapping of names to"
+            " tensors, bare or in other mappings."
         )
     return choose_place(places, path, key).state
 

@@ -150,6 +150,6 @@ def _needed(images: Tensor | None) -> Tensor:
 def _plain_copy(teacher: Segmentor) -> Segmentor:
     """A copy that can be trained, without the rewrites that make a fixed network faster."""
     copied = copy.deepcopy(teacher)
-    copied._frozen = False
+    copied.is_frozen = False
     restore_convolutions(copied)
     return copied.requires_grad_(True).eval()

@@ -144,7 +144,7 @@ def test_channels_that_others_can_stand_in_for_go_first_and_nothing_is_lost() ->
     assert price.costs[half] < 1e-6 * price.costs[-1]
     plain = (cut(teacher, CutOptions(macs=0.75, **PLAIN), SIZE).student(shown) - teacher(shown)).abs().mean()
     copied = copy.deepcopy(teacher)
-    copied._frozen = False
+    copied.is_frozen = False
     rows = narrow(copied.network, dropped_rows(widths, {"block.0": price.order[32:].sort().values}))
     compensate(copied.network, teacher.network, rows, teacher.normalise(shown), ridge=1e-9)
     assert (copied(shown) - teacher(shown)).abs().max() < 1e-3
