@@ -22,8 +22,10 @@ def settle(segmentor: Segmentor, what: str, given: Contract) -> None:
     segmentor.eval()
     batch = _accepted(segmentor)[0]
     segmentor.fixed_batch = batch if isinstance(batch, int) else None
+    values = itertools.chain(segmentor.network.parameters(), segmentor.network.buffers())
+    if any(value.dtype in (torch.half, torch.bfloat16) for value in values):
+        segmentor.network.float()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        _take_float32(segmentor, what)
         size = find_sizes(segmentor, what, given)
         _refuse_training_mode(segmentor, what, size)
 
@@ -53,7 +55,10 @@ def find_sizes(segmentor: Segmentor, what: str, given: Contract) -> tuple[int, i
                 segmentor.smallest = min(sizes[0])
             if given.stride is None:
                 odd = (sizes[0][0] + 1, sizes[0][1] + 1)
-                segmentor.stride = next((s for s in _STRIDES if _works_at(segmentor, odd, s)), segmentor.stride)
+                for stride in (*_STRIDES, segmentor.stride):
+                    segmentor.stride = stride
+                    if _failure(segmentor, odd) is None:
+                        break
             return sizes[0]
         if any(error is None for error in failed):
             break  # it answers, and always at one size: a size is burnt in
@@ -64,6 +69,11 @@ def find_sizes(segmentor: Segmentor, what: str, given: Contract) -> tuple[int, i
     reason = next(filter(None, failed), None) or "its answer has one size, whatever the image"
     if "training mode" in str(reason):
         raise _made_in_training_mode(what, ["BatchNorm asks for several values per channel"])
+    if _HALF.search(str(reason)):
+        raise InputError(
+            f"{what} computes in half precision and cannot take float32 images ({reason}). Make it anew in float32:"
+            " model.float() before it is traced, scripted or exported."
+        )
     raise NetworkFailed(
         f"{what} does not answer images of several sizes: {reason}. Where a size is burnt in, make it anew so that it"
         " takes any (no Python numbers taken from a shape; dynamic shapes)."
@@ -73,26 +83,6 @@ def find_sizes(segmentor: Segmentor, what: str, given: Contract) -> tuple[int, i
 def _accepted(segmentor: Segmentor) -> tuple[object, ...]:
     accepted: tuple[object, ...] = getattr(segmentor.network, "accepts", (None,) * 4)
     return accepted
-
-
-def _take_float32(segmentor: Segmentor, what: str) -> None:
-    """Weights of half precision become float32; a program that insists on half precision is refused."""
-    network = segmentor.network
-    if any(t.dtype in (torch.half, torch.bfloat16) for t in itertools.chain(network.parameters(), network.buffers())):
-        network.float()
-    failed = [_failure(segmentor, size) for size in _SIDES]
-    if all(error is not None and _HALF.search(str(error)) for error in failed):
-        raise InputError(
-            f"{what} computes in half precision and cannot take float32 images ({failed[0]}). Make it anew in float32:"
-            " model.float() before it is traced, scripted or exported."
-        )
-
-
-def _works_at(segmentor: Segmentor, size: tuple[int, int], stride: int) -> bool:
-    before, segmentor.stride = segmentor.stride, stride
-    failed = _failure(segmentor, size)
-    segmentor.stride = before
-    return failed is None
 
 
 def _failure(segmentor: Segmentor, size: tuple[int, int], batch: int = 1) -> NetworkFailed | None:
