@@ -20,7 +20,7 @@ from dfad_seg.distill.norm import batch_norm_mode
 from dfad_seg.distill.optimizers import build_optimizer
 from dfad_seg.distill.seeds import iteration_rng
 from dfad_seg.distill.steps import Step, generator_step, pooled, student_step
-from dfad_seg.distill.training import Progress, launched, unwrap
+from dfad_seg.distill.training import Progress
 from dfad_seg.generators import ImageGenerator
 
 PREVIEW_IMAGES = 8
@@ -60,18 +60,17 @@ def distil(
     """
     losses = losses or losses_of(game, teacher=teacher, student=student, generator=generator)
     objective, adjustment, features = losses.objective, losses.adjustment, losses.features
-    fabric, hooks = launched(fabric), hooks or Hooks()
+    fabric, hooks = fabric or Fabric(accelerator="auto", devices=1), hooks or Hooks()
     teacher = teacher.to(fabric.device)
     # The connectors of the regularisers learn with the student, though they are no part of it. The wrapped networks are
     # for the steps that train them; everything else uses the plain ones.
     learning = student if features is None else nn.ModuleList([student, features.connectors])
     wrapped, student_optimizer = fabric.setup(student, build_optimizer(game.student_optimizer, learning))
-    student = unwrap(wrapped)
     networks: dict[str, nn.Module] = {"student": student, "generator": generator}
     optimizers = {"student": student_optimizer}
     if features is not None:
+        networks["connectors"] = features.connectors
         features.connectors = fabric.setup_module(features.connectors)
-        networks["connectors"] = unwrap(features.connectors)
     if adjustment is not None:
         networks["adjustment"] = adjustment.to(fabric.device)
     generator = generator.to(fabric.device).train()

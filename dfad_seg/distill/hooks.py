@@ -11,12 +11,7 @@ from torch import Tensor, nn
 Evaluate = Callable[[nn.Module], dict[str, float]]
 
 
-def _nothing(*_: Any, **__: Any) -> None:
-    return None
-
-
-def _never() -> bool:
-    return False
+_nothing: Callable[..., None] = lambda *_: None  # noqa: E731
 
 
 @dataclass
@@ -38,7 +33,7 @@ class Hooks:
     """(iteration, images, teacher's labels, student's labels) of some generated images."""
     advance: Callable[[int], None] = _nothing
     """(iteration): after every iteration."""
-    stop_requested: Callable[[], bool] = _never
+    stop_requested: Callable[[], bool] = lambda: False
     """Asked after every iteration; True saves the state and raises `Interrupted`."""
     state: Callable[[], dict[str, Any]] = dict
     """Set by the loop: its resumable state of now, for who wants it in `log`, before an evaluation."""

@@ -46,23 +46,15 @@ class Cosine(Constant):
     """The last factor."""
 
 
-def _step(options: Step, iterations: int) -> Schedule:
-    return lambda iteration: options.gamma ** (iteration // options.every)
-
-
-def _poly(options: Poly, iterations: int) -> Schedule:
-    return lambda i: options.end + (1 - options.end) * max(0.0, 1 - i / iterations) ** options.power
-
-
-def _cosine(options: Cosine, iterations: int) -> Schedule:
-    return lambda i: options.end + (1 - options.end) * 0.5 * (1 + math.cos(math.pi * min(1.0, i / iterations)))
+def _half_cosine(done: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
 SCHEDULES: dict[str, Kind[Schedule]] = {
-    "constant": Kind(Constant, lambda options, iterations: lambda iteration: 1.0),
-    "step": Kind(Step, _step),
-    "poly": Kind(Poly, _poly),
-    "cosine": Kind(Cosine, _cosine),
+    "constant": Kind(Constant, lambda o, iterations: lambda i: 1.0),
+    "step": Kind(Step, lambda o, iterations: lambda i: o.gamma ** (i // o.every)),
+    "poly": Kind(Poly, lambda o, iterations: lambda i: o.end + (1 - o.end) * max(0.0, 1 - i / iterations) ** o.power),
+    "cosine": Kind(Cosine, lambda o, iterations: lambda i: o.end + (1 - o.end) * _half_cosine(i / iterations)),
 }
 """By `schedule.type`; `build(options, iterations=N)`."""
 

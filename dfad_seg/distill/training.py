@@ -222,20 +222,6 @@ def moving_average(network: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(network, multi_avg_fn=update, use_buffers=True)
 
 
-def launched(fabric: Fabric | None) -> Fabric:
-    """A launched Fabric as it is; for None, one process on the best device."""
-    if fabric is None:
-        fabric = Fabric(accelerator="auto", devices=1)
-        fabric.launch()
-    return fabric
-
-
-def unwrap(network: nn.Module) -> nn.Module:
-    """The network inside Fabric's wrapper (and the data-parallel one), or the network itself."""
-    inner = getattr(network, "module", None)
-    return inner if isinstance(inner, nn.Module) else network
-
-
 def broadcast_buffers(fabric: Fabric, *networks: nn.Module) -> None:
     """Give every rank the running statistics (and other buffers) of rank 0.
 

@@ -14,7 +14,7 @@ from dfad_seg.distill.hooks import Hooks
 from dfad_seg.distill.losses import Losses, losses_of
 from dfad_seg.distill.optimizers import build_optimizer
 from dfad_seg.distill.steps import student_step, supervised_step
-from dfad_seg.distill.training import Progress, launched, unwrap
+from dfad_seg.distill.training import Progress
 from dfad_seg.objectives import focal_loss
 
 
@@ -40,19 +40,15 @@ def train_with_data(
         teacher, losses, fabric, state, hooks: as in `distil`, whose errors it raises.
         ignore_index: the label that takes no part.
     """
-    if isinstance(training, WithData):
-        assert teacher is not None, "a distillation needs a teacher"
-        losses = losses or losses_of(training, teacher=teacher, student=network)
-    fabric = launched(fabric)
+    fabric = fabric or Fabric(accelerator="auto", devices=1)
     wrapped, optimizer = fabric.setup(network, build_optimizer(training.student_optimizer, network))
     shared: dict[str, Any] = {"optimizer": optimizer, "clip_norm": training.clip_norm}
     shared |= {"backward": fabric.backward, "autocast": fabric.autocast}
-    networks = {"student": unwrap(wrapped)}
-    adjustment = None if losses is None else losses.adjustment
-    if adjustment is not None:
-        networks["adjustment"] = adjustment.to(fabric.device)
+    networks, adjustment = {"student": network}, None
     if isinstance(training, WithData):
-        assert teacher is not None and losses is not None
+        assert teacher is not None, "a distillation needs a teacher"
+        losses = losses or losses_of(training, teacher=teacher, student=network)
+        adjustment = losses.adjustment
         teach = partial(
             student_step,
             student=wrapped,
@@ -63,6 +59,8 @@ def train_with_data(
         )
     else:
         focal = partial(focal_loss, gamma=training.focal_gamma, ignore_index=ignore_index)
+    if adjustment is not None:
+        networks["adjustment"] = adjustment.to(fabric.device)
     progress = Progress(training, fabric=fabric, networks=networks, optimizers={"student": optimizer}, hooks=hooks)
     batches = None
     for _ in progress.iterate(state):
