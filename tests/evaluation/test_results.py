@@ -11,7 +11,7 @@ from dfad_seg.common.files import write_csv
 from dfad_seg.evaluation import Comparison, Difference, Evaluation, Interval, metrics_from_confusion
 
 MATRIX = torch.tensor([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
-METRICS = metrics_from_confusion(MATRIX, ("road", "sky", "tree"))
+METRICS = metrics_from_confusion(MATRIX, ("road", "sky", "tree"), ignored=7)
 INTERVAL = Interval(0.4, 0.7, 50)
 FULL = Evaluation(
     METRICS,
@@ -55,6 +55,7 @@ def test_the_report_has_every_number():
 def test_json_and_csv_have_every_number(tmp_path):
     record = json.loads(json.dumps(FULL.to_dict(), allow_nan=False))
     assert record["IoU"] == [pytest.approx(6 / 9), 0.5, None] and record["mIoU"] == METRICS.mIoU
+    assert record["support"] == [8, 4, 0] and record["ignored"] == 7
     assert record["boundary_IoU"] == [0.5, 0.25, None] and record["boundary_mIoU"] == 0.375
     assert record["mIoU_interval"]["high"] == 0.7 and record["class_agreement"] == [1.0, 0.5, None]
     assert (record["subset"], record["subset_mIoU"], record["subset_mIoU_interval"]["low"]) == (["sky"], 0.5, 0.3)

@@ -1,4 +1,4 @@
-"""Every type of data set through the pipeline: its classes, training batches, evaluation, and the tools."""
+"""Data sets that a config describes, through the pipeline: classes, training batches, evaluation, and the tools."""
 
 import json
 import sys
@@ -14,7 +14,6 @@ from PIL import Image
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.config import parse_config
-from dfad_seg.datasets import NYUV2_13, VOC
 from dfad_seg.recipes.build import meta_info, training_batches
 from dfad_seg.recipes.evaluate import evaluate
 from dfad_seg.recipes.provenance import real_images
@@ -35,28 +34,9 @@ def save(path, pixels):
     Image.fromarray(np.asarray(pixels, np.uint8)).save(path)
 
 
-def images(folder, suffix=".jpg", names=("a", "b")):
-    for name in names:
-        save(folder / f"{name}{suffix}", np.random.default_rng(0).integers(0, 256, (*SIZE, 3)))
-
-
-def voc(root):
-    images(root / "JPEGImages")
+def images(folder):
     for name in "ab":
-        save(root / "SegmentationClass" / f"{name}.png", LABELS)
-    (root / "ImageSets" / "Segmentation").mkdir(parents=True)
-    for split, name in (("train", "a"), ("val", "b")):
-        (root / "ImageSets" / "Segmentation" / f"{split}.txt").write_text(name)
-    return {"type": "voc"}, VOC.classes
-
-
-def nyuv2(root):
-    for split in ("train", "test"):
-        images(root / split, ".png")
-        for name in "ab":
-            (root / split / f"{name}.png").rename(root / split / f"rgb_{ord(name)}.png")
-            save(root / f"{split}_labels_13" / f"label_{ord(name)}.png", np.where(LABELS == 255, 0, LABELS + 1))
-    return {"type": "nyuv2"}, NYUV2_13.classes
+        save(folder / f"{name}.jpg", np.random.default_rng(0).integers(0, 256, (*SIZE, 3)))
 
 
 def folders(root):
@@ -85,7 +65,7 @@ def coco(root):
     return {"type": "coco", **options}, ("background", "left")
 
 
-TYPES = {"voc": voc, "nyuv2": nyuv2, "folders": folders, "coco": coco}
+TYPES = {"folders": folders, "coco": coco}
 
 
 class Left(torch.nn.Module):
@@ -105,9 +85,8 @@ class Left(torch.nn.Module):
 @pytest.mark.parametrize("kind", TYPES)
 def test_a_type_trains_and_evaluates(tmp_path, kind):
     section, classes = TYPES[kind](tmp_path)
-    split = "test" if kind == "nyuv2" else "val"
     values = tiny("supervised", tmp_path, student=STUDENT, training_data={"num_workers": 0, "hflip": False})
-    values |= {"dataset": {**section, "root": str(tmp_path)}, "evaluation": {"split": split, "num_workers": 0}}
+    values |= {"dataset": {**section, "root": str(tmp_path)}, "evaluation": {"split": "val", "num_workers": 0}}
     config = parse_config(values)
     info = meta_info(config)
     assert info.classes == classes

@@ -19,7 +19,7 @@ from dfad_seg.recipes.quality import POINTS, Unshifted, estimate, held_out_error
 from dfad_seg.recipes.transfer import transfer_images
 from dfad_seg.runs import Run
 from dfad_seg.runs.records import Score
-from dfad_seg.segmentors import build_segmentor, save_segmentor
+from dfad_seg.segmentors import build_segmentor, load_segmentor, save_segmentor
 
 
 class Answer(nn.Module):
@@ -111,6 +111,14 @@ def unlabelled_run(world):
     path = world.folder / "unlabelled_run"
     assert call_tool("train", write(world.folder / "unlabelled.yaml", values), "--work-dir", path) == 0
     return path
+
+
+def test_without_any_real_image(world, unlabelled_run):
+    assert Run(unlabelled_run).provenance.real_images == ()
+    assert load_segmentor(unlabelled_run / "student.pt").classes[-1] == "bicyclist"  # from the teacher
+    dataset = ["dataset.type=street_scenes", f"dataset.root={world.data}", "evaluation.num_workers=0"]
+    config, student = world.folder / "unlabelled.yaml", unlabelled_run / "student.pt"
+    assert call_tool("eval", config, student, "--cfg-options", *dataset) == 0
 
 
 def test_a_run_without_labels_reports_its_agreement(unlabelled_run):

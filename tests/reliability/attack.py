@@ -26,7 +26,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from attack_tables import FILES, FORGED, NAMES, NASTY, SHORT, TARGETS
+from attack_tables import FILES, FORGED, GOOD_COCO, NAMES, NASTY, SHORT, TARGETS
 from server import end_as_command
 
 SECONDS, MEMORY = 300, 3 * 2**30
@@ -37,7 +37,6 @@ def fill(world):
     """The good files; in a process of its own, as after a backward pass no other may be forked."""
     import torch
     import yaml
-    from bad_files import GOOD_COCO
     from PIL import Image
     from safetensors.torch import save_file
 

@@ -1,4 +1,4 @@
-"""What `attack.py` attacks, and what it puts in the place of the good."""
+"""What is attacked, and what is put in the place of the good."""
 
 FORGED = "a\x1b[31m\x07\nerror: forged\r\u202e"
 NASTY = [
@@ -77,4 +77,11 @@ NAMES = {
     "empty": "",
     "of no user": "~nobody_such/x",
     "in /proc": "/proc/nothing/x",
+}
+GOOD_COCO = {
+    "images": [{"id": 1, "file_name": "a.png", "height": 32, "width": 48}],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "segmentation": [[1, 1, 9, 1, 9, 9, 1, 9]]}
+    ],
+    "categories": [{"id": 1, "name": "cat"}],
 }

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from attack import of_bytes, places, put
-from bad_files import GOOD_COCO
+from attack_tables import GOOD_COCO
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
