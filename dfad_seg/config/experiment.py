@@ -139,11 +139,6 @@ class GameConfig(Game, _WithoutData):
     generator: GeneratorSection
     """What makes the images."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if "layout_consistency" in self.priors and self.generator.name != "layout":
-            raise ValueError("the prior layout_consistency needs generator.type: layout")
-
 
 @options
 class NoiseConfig(DataFree, _WithoutData):

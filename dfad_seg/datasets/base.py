@@ -108,11 +108,6 @@ class SegmentationDataset(Dataset):
         """The splits that a check of the whole data set goes through."""
         return cls.splits
 
-    @classmethod
-    def expected_counts(cls, options: Any) -> Mapping[str, int] | None:
-        """Images per split that a check asks for, where anything says so."""
-        return cls.published
-
     def find_pairs(self) -> list[Pair]:
         """The files of `self.split` under `self.root`, in a fixed order."""
         raise TypeError(f"{type(self).__name__} must define find_pairs().")

@@ -125,14 +125,14 @@ def inspect_dataset(
     """Read every image and mask of the data set `DATASETS[type]` at `root`, and collect all faults.
 
     Faults are a missing folder, an image without a mask, an unreadable file, differing sizes, a wrong label, values
-    that look like a class and are ignored; and, unless `any_count`, splits that have not the published number of images
-    or (street scenes) the recorded one.  `options` are those of the type.  `sample`: read so many images per split at
+    that look like a class and are ignored; and, unless `any_count`, splits that have not the published number of
+    images.  `options` are those of the type.  `sample`: read so many images per split at
     most, evenly spread.
 
     Raises `InputError` only if the type or its options are wrong, or the folder is not a data set of the type.
     """
     kind, values = chosen_kind(type, root, options or {})
-    expected = None if any_count else kind.expected_counts(values)
+    expected = None if any_count else kind.published
     found = Inspection()
     chosen = {}
     for split in kind.present_splits(values):

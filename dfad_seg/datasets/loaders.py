@@ -6,7 +6,6 @@ import functools
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -30,7 +29,7 @@ def train_loader(
     rank: int = 0,
     world_size: int = 1,
 ) -> DataLoader:
-    """`iterations - start_iteration` training batches of `batch_size` samples per rank.
+    """`iterations - start_iteration` training batches of `batch_size` samples per rank, to be gone through once.
 
     The samples follow an endless row of shuffled epochs; epoch `e` is shuffled, and its samples' seeds
     drawn, from `(seed, e)` alone.  Iteration `i` takes the places `i * batch_size * world_size` onwards of
@@ -40,7 +39,8 @@ def train_loader(
     Each batch: {"image": float32 (N, K, H, W), "mask": int64 (N, H, W)} and lists of N: "name", "index".  The
     transform must give all samples one size (a crop does).
     """
-    batches = _TrainBatches(len(dataset), batch_size, iterations, seed, start_iteration, rank, world_size)
+    iterated = range(start_iteration, iterations)
+    batches = _train_batches(len(dataset), batch_size, iterated, seed, rank, world_size)
     return _Loader(dataset, batch_sampler=batches, collate_fn=_collate, **_workers(num_workers))
 
 
@@ -62,30 +62,18 @@ def eval_loader(
     return _Loader(dataset, batch_sampler=batches, collate_fn=_collate, **_workers(num_workers))
 
 
-@dataclass
-class _TrainBatches:
+def _train_batches(
+    samples: int, batch_size: int, iterations: range, seed: int, rank: int, world_size: int
+) -> Iterator[list[tuple[int, int]]]:
     """The batches of one rank as lists of `(index, seed)` keys."""
-
-    samples: int
-    batch_size: int
-    iterations: int
-    seed: int
-    start: int
-    rank: int
-    world_size: int
-
-    def __len__(self) -> int:
-        return max(0, self.iterations - self.start)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for iteration in range(self.start, self.iterations):
-            first = iteration * self.batch_size * self.world_size + self.rank
-            places = range(first, first + self.batch_size * self.world_size, self.world_size)
-            keys = []
-            for epoch, offset in (divmod(place, self.samples) for place in places):
-                order, seeds = _epoch(self.seed, epoch, self.samples)
-                keys.append((int(order[offset]), int(seeds[offset])))
-            yield keys
+    for iteration in iterations:
+        first = iteration * batch_size * world_size + rank
+        keys = []
+        for place in range(first, first + batch_size * world_size, world_size):
+            epoch, offset = divmod(place, samples)
+            order, seeds = _epoch(seed, epoch, samples)
+            keys.append((int(order[offset]), int(seeds[offset])))
+        yield keys
 
 
 @functools.lru_cache(maxsize=2)

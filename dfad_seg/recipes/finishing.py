@@ -23,7 +23,6 @@ from dfad_seg.datasets import MetaInfo, SegmentationDataset
 from dfad_seg.distill.health import judge_average, judge_predictions, judge_records
 from dfad_seg.evaluation import ImageCounts, evaluate_miou, mious
 from dfad_seg.evaluation.pictures import write_comparison_picture
-from dfad_seg.generators import ImageGenerator
 from dfad_seg.recipes.build import Experiment, evaluation_dataset, scored
 from dfad_seg.recipes.cutting import is_cut_of
 from dfad_seg.recipes.pictures import write_generator_sheet
@@ -38,31 +37,6 @@ EXAMPLES = 3
 """Best and worst images to show, of each."""
 UNLIKE_SCORES = {"every", "batch_size", "num_workers"}
 """Keys of an evaluation that do not change its scores."""
-
-
-@dataclass
-class Finished:
-    """A run that has come to its end, for its report; `networks` by role, the trained one as it is kept."""
-
-    path: Path
-    experiment: Experiment
-    networks: dict[str, nn.Module]
-    fabric: Fabric
-
-    def __post_init__(self) -> None:
-        self.config: Config = self.experiment.config
-        self.info: MetaInfo = self.experiment.info
-        self.selected: Weights = "ema" if self.config.ema_decay else "last"
-        self.last: nn.Module | None = self.experiment.trained if self.config.ema_decay else None
-        """The trained network as it was after the last step, where its average is kept."""
-        self.generator: ImageGenerator | None = (
-            self.experiment.generator if isinstance(self.config, GameConfig) else None
-        )
-
-    @cached_property
-    def dataset(self) -> SegmentationDataset | None:
-        """The images that are scored, or without labels compared."""
-        return evaluation_dataset(self.config, self.config.evaluation) if self.config.evaluation else None
 
 
 def start_report(run: Path, config: Config, networks: dict[str, nn.Module], device: str) -> None:
@@ -108,22 +82,6 @@ def health_of(run: Run) -> list[str] | None:
     return [*(found or []), *(sentence for sentence in told if sentence)]
 
 
-def finish_report(finished: Finished) -> None:
-    """Measure, score and draw what needs the trained network, and write the report; never raises."""
-    networks, both = finished.networks, {"teacher", "student"} <= finished.networks.keys()
-    for network in (*networks.values(), *filter(None, [finished.last, finished.generator])):
-        network.to(finished.fabric.device)
-    if finished.config.report == "full":
-        _forgiving("the latency is not in the report", lambda: _add_latency(finished))
-    if finished.dataset is not None and finished.dataset.labelled:
-        _forgiving("the scores are not in the report", lambda: _add_scores(finished))
-    if finished.generator is not None and "teacher" in networks:
-        _forgiving("what the generator makes is not in the report", lambda: _add_sheet(finished))
-    if both:
-        _forgiving("the agreement is not in the report", lambda: _add_agreement(finished))
-    refresh_report(finished.path)
-
-
 def _forgiving(what: str, act: Callable[[], object], unless: type[Exception] | tuple[()] = ()) -> None:
     try:
         act()
@@ -152,55 +110,157 @@ def _cost(network: nn.Module, size: tuple[int, int]) -> Cost:
     return Cost(name=name, parameters=count_parameters(network), macs=count_flops(network, size) // 2)
 
 
-def _add_latency(finished: Finished) -> None:
-    summary = Run(finished.path).summary
-    assert summary is not None
-    size, costs = summary.size or finished.config.image_size, {}
-    for role, network in finished.networks.items():
-        with evaluating(network):
-            shape = (getattr(network, "in_channels", 3), *size)
-            found = measure_latency(network, shape, device=finished.fabric.device, seconds=LATENCY_SECONDS)
-        costs[role] = replace(_cost(network, size), latency_s=found.fastest / 1000, scatter=found.scatter)
-    update_summary(finished.path, costs=costs)
+@dataclass
+class Finished:
+    """A run that has come to its end, and its report; `networks` by role, the trained one as it is kept."""
 
+    path: Path
+    experiment: Experiment
+    networks: dict[str, nn.Module]
+    fabric: Fabric
 
-def _add_scores(finished: Finished) -> None:
-    """Score what is kept, the weights of the last step beside an average, and the teacher; draw best and worst."""
-    role, full = finished.config.trained_role, finished.config.report == "full"
-    reached = _scored(finished, role, finished.selected, finished.networks[role])
-    if finished.last is not None:
-        _scored(finished, role, "last", finished.last)
-    if full and role == "student" and "teacher" in finished.networks:
-        _scored(finished, "teacher", "last", finished.networks["teacher"])
-    teacher, start = finished.experiment.teacher, finished.path / START_FILE
-    if full and finished.config.cuts and teacher is not None and start.exists():
-        as_cut = load_segmentor(start, trust=is_cut_of(start, teacher))  # a run directory may be anybody's
-        _scored(finished, role, "start", as_cut.to(finished.fabric.device))
-    if full:
-        score = partial(scored, finished.config, finished.fabric, finished.info)
-        update_summary(finished.path, examples=tuple(_examples(finished, reached, finished.networks, score)))
+    def __post_init__(self) -> None:
+        self.config: Config = self.experiment.config
+        self.info: MetaInfo = self.experiment.info
+        self.selected: Weights = "ema" if self.config.ema_decay else "last"
 
+    @cached_property
+    def dataset(self) -> SegmentationDataset | None:
+        """The images that are scored, or without labels compared."""
+        return evaluation_dataset(self.config, self.config.evaluation) if self.config.evaluation else None
 
-def _scored(finished: Finished, role: str, weights: Weights, network: nn.Module) -> dict[str, float]:
-    """Note a network's score on the evaluation split, unless it is known; returns the mIoU of each image, by name."""
-    config, info, section = finished.config, finished.info, finished.config.evaluation
-    assert config.dataset is not None and section is not None and finished.dataset is not None
-    way = {
-        "state": state_hash(network),
-        "dataset": [config.dataset.name, config.dataset.values()],
-        "evaluation": {key: value for key, value in plain(section).items() if key not in UNLIKE_SCORES},
-    }
-    digest = hashlib.sha256(json.dumps(way, sort_keys=True).encode()).hexdigest()
-    known = Run(finished.path).score(role, weights=weights)
-    if role == "teacher" and known is not None and known.digest == digest:
-        return {}
-    counts = ImageCounts(info.num_classes, info.ignore_index)
-    with ProgressReport(f"report: scoring the {role}", len(finished.dataset), unit="image") as progress:
-        batches = evaluation_loader(EvaluationSamples(finished.dataset), section)
-        metrics = scored(config, finished.fabric, info, network, batches, meters=[counts], progress=progress.advance)
-    score = Score.measured(metrics, network=role, weights=weights, split=section.split, digest=digest)
-    note_score(finished.path, score)
-    return _by_name(counts)
+    def report(self) -> None:
+        """Measure, score and draw what needs the trained network, and write the report; never raises."""
+        config, generator = self.config, self.experiment.generator
+        for network in filter(None, [*self.networks.values(), self.experiment.trained, generator]):
+            network.to(self.fabric.device)
+        if config.report == "full":
+            _forgiving("the latency is not in the report", self.add_latency)
+        if self.dataset is not None and self.dataset.labelled:
+            _forgiving("the scores are not in the report", self.add_scores)
+        if isinstance(config, GameConfig):
+            _forgiving("what the generator makes is not in the report", self.add_sheet)
+        if {"teacher", "student"} <= self.networks.keys():
+            _forgiving("the agreement is not in the report", self.add_agreement)
+        refresh_report(self.path)
+
+    def add_latency(self) -> None:
+        summary = Run(self.path).summary
+        assert summary is not None
+        size, costs = summary.size or self.config.image_size, {}
+        for role, network in self.networks.items():
+            with evaluating(network):
+                shape = (getattr(network, "in_channels", 3), *size)
+                found = measure_latency(network, shape, device=self.fabric.device, seconds=LATENCY_SECONDS)
+            costs[role] = replace(_cost(network, size), latency_s=found.fastest / 1000, scatter=found.scatter)
+        update_summary(self.path, costs=costs)
+
+    def add_scores(self) -> None:
+        """Score what is kept, the last weights beside an average, the teacher, and the start; draw best and worst."""
+        config, role, teacher = self.config, self.config.trained_role, self.experiment.teacher
+        full, start = config.report == "full", self.path / START_FILE
+        reached = self._scored(role, self.selected, self.networks[role])
+        if self.selected == "ema":
+            self._scored(role, "last", self.experiment.trained)
+        if not full:
+            return
+        if teacher is not None:
+            self._scored("teacher", "last", teacher)
+            if config.cuts and start.exists():
+                as_cut = load_segmentor(start, trust=is_cut_of(start, teacher))  # a run directory may be anybody's
+                self._scored(role, "start", as_cut.to(self.fabric.device))
+        score = partial(scored, config, self.fabric, self.info)
+        update_summary(self.path, examples=tuple(self._examples(reached, self.networks, score)))
+
+    def _scored(self, role: str, weights: Weights, network: nn.Module) -> dict[str, float]:
+        """Note a network's score on the evaluation split, unless it is the teacher's and known; returns the mIoU of
+        each image, by name."""
+        config, section = self.config, self.config.evaluation
+        assert config.dataset is not None and section is not None and self.dataset is not None
+        way = {
+            "state": state_hash(network),
+            "dataset": [config.dataset.name, config.dataset.values()],
+            "evaluation": {key: value for key, value in plain(section).items() if key not in UNLIKE_SCORES},
+        }
+        digest = hashlib.sha256(json.dumps(way, sort_keys=True).encode()).hexdigest()
+        known = Run(self.path).score(role, weights=weights)
+        if role == "teacher" and known is not None and known.digest == digest:
+            return {}
+        counts = ImageCounts(self.info.num_classes, self.info.ignore_index)
+        with ProgressReport(f"report: scoring the {role}", len(self.dataset), unit="image") as progress:
+            batches = evaluation_loader(EvaluationSamples(self.dataset), section)
+            more = {"meters": [counts], "progress": progress.advance}
+            metrics = scored(config, self.fabric, self.info, network, batches, **more)
+        score = Score.measured(metrics, network=role, weights=weights, split=section.split, digest=digest)
+        note_score(self.path, score)
+        return _by_name(counts)
+
+    def _examples(
+        self,
+        scores: dict[str, float],
+        networks: Mapping[str, nn.Module],
+        score: Callable[..., object],
+        truth_by: nn.Module | None = None,
+    ) -> Iterator[Example]:
+        """Draw the images on which the trained network does best and worst, with the predictions of `networks`.
+
+        Args:
+            scores: mIoU by image.
+            score: applies a network to batches, as `evaluate_miou` does.
+            truth_by: whose predictions stand for the truth, where there are no labels.
+        """
+        info, dataset = self.info, self.dataset
+        assert dataset is not None
+        for number, (kind, name) in enumerate(best_and_worst(scores, EXAMPLES), start=1):
+            sample = EvaluationSamples(dataset)[dataset.names.index(name)]
+            batch = {"image": sample["image"][None], "mask": sample["mask"][None], "name": [name]}
+            if truth_by is not None:
+                [batch] = labelled_by(truth_by, [batch])
+            predictions: dict[str, Tensor] = {}
+            reached: dict[str, float | None] = {}
+            for role, network in sorted(networks.items(), reverse=True):  # the teacher before the student
+                counts = ImageCounts(info.num_classes, info.ignore_index)
+                keep = lambda _, labels: predictions.update({role: labels[0].cpu()})  # noqa: E731, B023
+                score(network, [batch], meters=[counts], on_batch=keep)
+                reached[role] = _by_name(counts).get(name)
+            file = f"pictures/examples/{number:02d}_{kind}.png"
+            look: dict[str, Any] = {"classes": info.classes, "palette": info.palette, "ignore_index": info.ignore_index}
+            look["truth_name"] = "truth" if truth_by is None else "teacher"
+            write_comparison_picture(self.path / file, sample["image"], batch["mask"][0], predictions, **look)
+            teacher = reached.get("teacher") if self.config.trained_role == "student" else None
+            yield Example(kind=kind, name=name, file=file, miou=scores[name], teacher_miou=teacher)
+
+    def add_agreement(self) -> None:
+        """How far the student predicts what its teacher does, on images that nobody trained on, and what that says."""
+        config, info, dataset = self.config, self.info, self.dataset
+        teacher, student = self.networks["teacher"], self.networks["student"]
+        assert isinstance(teacher, Segmentor) and isinstance(student, Segmentor)
+        classes = {"num_classes": info.num_classes, "classes": info.classes, "ignore_index": info.ignore_index}
+        score = partial(evaluate_miou, **classes)  # type: ignore[arg-type]
+        scores, guess = [], None
+        if isinstance(config, GameConfig) and self.experiment.generator is not None:
+            images = list(held_out_images(self.experiment.generator, config.image_size, seed=config.seed))
+            seen = Unshifted(student, teacher, images, config.logit_adjustment)
+            which = {"network": "student", "weights": self.selected, "split": "generated"}
+            scores.append(Score.measured(score(seen, labelled_by(teacher, images)), **which))
+            guess = estimate(scores[0], cut=(student.spec or {}).get("source") == "cut")
+        if config.evaluation is not None and dataset is not None and not dataset.labelled:
+            counts = ImageCounts(info.num_classes, info.ignore_index)
+            loader = evaluation_loader(EvaluationSamples(dataset), replace(config.evaluation, batch_size=1))
+            metrics = score(student, labelled_by(teacher, loader), meters=[counts])
+            which = {"network": "student", "weights": self.selected, "split": config.evaluation.split}
+            scores.append(Score.measured(metrics, **which))
+            drawn = self._examples(_by_name(counts), {"student": student}, score, truth_by=teacher)
+            update_summary(self.path, examples=tuple(drawn))
+        update_summary(self.path, agreement=tuple(scores), estimate=guess)
+
+    def add_sheet(self) -> None:
+        file, config, teacher = self.path / "pictures" / "generator.png", self.config, self.networks["teacher"]
+        assert self.experiment.generator is not None
+        seen = write_generator_sheet(
+            file, self.experiment.generator, teacher, config.image_size, config.seed, self.info
+        )
+        update_summary(self.path, seen=seen)
 
 
 def _by_name(counts: ImageCounts) -> dict[str, float]:
@@ -209,83 +269,9 @@ def _by_name(counts: ImageCounts) -> dict[str, float]:
     return {name: miou for name, miou in found if miou == miou}
 
 
-def _examples(
-    finished: Finished,
-    scores: dict[str, float],
-    networks: Mapping[str, nn.Module],
-    score: Callable[..., object],
-    truth_by: nn.Module | None = None,
-) -> Iterator[Example]:
-    """Draw the images on which the trained network does best and worst, with the predictions of `networks`.
-
-    Args:
-        scores: mIoU by image.
-        score: applies a network to batches, as `evaluate_miou` does.
-        truth_by: whose predictions stand for the truth, where there are no labels.
-    """
-    info, dataset = finished.info, finished.dataset
-    assert dataset is not None
-    places = {name: place for place, name in enumerate(dataset.names)}
-    for number, (kind, name) in enumerate(best_and_worst(scores, EXAMPLES), start=1):
-        sample = EvaluationSamples(dataset)[places[name]]
-        batch = {"image": sample["image"][None], "mask": sample["mask"][None], "name": [name]}
-        if truth_by is not None:
-            [batch] = labelled_by(truth_by, [batch])
-        predictions: dict[str, Tensor] = {}
-        reached: dict[str, float | None] = {}
-        for role, network in sorted(networks.items(), reverse=True):  # the teacher before the student
-            counts = ImageCounts(info.num_classes, info.ignore_index)
-            keep = lambda _, labels: predictions.update({role: labels[0].cpu()})  # noqa: E731, B023
-            score(network, [batch], meters=[counts], on_batch=keep)
-            reached[role] = _by_name(counts).get(name)
-        file = f"pictures/examples/{number:02d}_{kind}.png"
-        look: dict[str, Any] = {"classes": info.classes, "palette": info.palette, "ignore_index": info.ignore_index}
-        called = "truth" if truth_by is None else "teacher"
-        picture = finished.path / file
-        write_comparison_picture(picture, sample["image"], batch["mask"][0], predictions, truth_name=called, **look)
-        teacher = reached.get("teacher") if finished.config.trained_role == "student" else None
-        yield Example(kind=kind, name=name, file=file, miou=scores[name], teacher_miou=teacher)
-
-
 def best_and_worst(scores: dict[str, float], count: int) -> list[tuple[Literal["worst", "best"], str]]:
     """(kind, name): the worst images first, then the best; none twice, `count` of each at most."""
     order = sorted(scores, key=lambda name: (scores[name], name))
     half = min(count, (len(order) + 1) // 2)
     best = order[half:][-count:][::-1]
     return [("worst", name) for name in order[:half]] + [("best", name) for name in best]
-
-
-def _add_agreement(finished: Finished) -> None:
-    """How far the student predicts what its teacher does, on images that nobody trained on, and what that says."""
-    config, info, dataset = finished.config, finished.info, finished.dataset
-    teacher, student = finished.networks["teacher"], finished.networks["student"]
-    assert isinstance(teacher, Segmentor) and isinstance(student, Segmentor)
-    batches: dict[str, Any] = {}
-    if finished.generator is not None:
-        batches["generated"] = list(held_out_images(finished.generator, config.image_size, seed=config.seed))
-    if config.evaluation is not None and dataset is not None and not dataset.labelled:
-        samples = EvaluationSamples(dataset)
-        batches[config.evaluation.split] = evaluation_loader(samples, replace(config.evaluation, batch_size=1))
-    score = partial(evaluate_miou, num_classes=info.num_classes, classes=info.classes, ignore_index=info.ignore_index)
-    scores = []
-    for split, images in batches.items():
-        counts = ImageCounts(info.num_classes, info.ignore_index)
-        seen: nn.Module = student
-        if split == "generated" and isinstance(config, GameConfig):
-            seen = Unshifted(student, teacher, images, config.logit_adjustment)
-        metrics = score(seen, labelled_by(teacher, images), meters=[counts])
-        scores.append(Score.measured(metrics, network="student", weights=finished.selected, split=split))
-        if split != "generated":
-            drawn = _examples(finished, _by_name(counts), {"student": student}, score, truth_by=teacher)
-            update_summary(finished.path, examples=tuple(drawn))
-    generated = next((score for score in scores if score.split == "generated"), None)
-    spec = getattr(student, "spec", None) or {}
-    guess = None if generated is None else estimate(generated, cut=spec.get("source") == "cut")
-    update_summary(finished.path, agreement=tuple(scores), estimate=guess)
-
-
-def _add_sheet(finished: Finished) -> None:
-    assert finished.generator is not None
-    file, config, teacher = finished.path / "pictures" / "generator.png", finished.config, finished.networks["teacher"]
-    seen = write_generator_sheet(file, finished.generator, teacher, config.image_size, config.seed, finished.info)
-    update_summary(finished.path, seen=seen)

@@ -17,7 +17,7 @@ from dfad_seg.distill import DataFree, Supervised, WithData, distil, train_with_
 from dfad_seg.recipes.build import Experiment, build_evaluate, build_experiment, training_batches
 from dfad_seg.recipes.cutting import start_of
 from dfad_seg.recipes.device import explained, say, torch_settings
-from dfad_seg.recipes.finishing import Finished, finish_report, refresh_report, start_report
+from dfad_seg.recipes.finishing import Finished, refresh_report, start_report
 from dfad_seg.recipes.lengths import describe, with_largest_batch, with_minutes
 from dfad_seg.recipes.peers import together
 from dfad_seg.recipes.provenance import command_line, device_name, provenance, real_images
@@ -131,7 +131,7 @@ def train(
                 raise Interrupted(config.iterations)
         fabric.barrier()
         if run is not None:  # the other processes need not wait for this
-            finish_report(Finished(work_dir, experiment, experiment.networks(kept), fabric))
+            Finished(work_dir, experiment, experiment.networks(kept), fabric).report()
     return work_dir / f"{config.trained_role}.pt"
 
 

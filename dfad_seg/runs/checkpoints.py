@@ -37,37 +37,6 @@ def write_checkpoint(run: Path, state: dict[str, Any], keep: int) -> Path:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The state in a checkpoint, on the CPU; nothing in it can run code, and every byte is what was written."""
     path = Path(path)
-    try:
-        return _read(path)
-    except InputError as error:
-        older = (other for other in reversed(checkpoints(path.parent.parent)) if other.name < path.name)
-        whole = next((other for other in older if _is_whole(other)), None)
-        advice = "" if whole is None else f" An older one is whole: --resume {whole}."
-        raise InputError(f"{error}{advice}") from None
-
-
-def newest_whole(run: str | Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """The state of the newest checkpoint that is whole, and what was wrong with newer ones; None if there is none."""
-    faults: list[str] = []
-    for path in reversed(checkpoints(run)):
-        try:
-            return _read(path), faults
-        except InputError as error:
-            faults.append(str(error))
-    if faults:
-        raise InputError(f"none of the checkpoints in {run} is whole: {faults[0]} Start anew in another --work-dir.")
-    return None, []
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        _read(path)
-    except InputError:
-        return False
-    return True
-
-
-def _read(path: Path) -> dict[str, Any]:
     state = read_tensors(path, "the checkpoint")
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise InputError(f"{path} is not a resumable checkpoint of dfad_seg. Those are in checkpoints/ of a run.")
@@ -80,3 +49,16 @@ def _read(path: Path) -> dict[str, Any]:
     if _NAME.fullmatch(path.name) and checkpoint_iteration(path) != iteration:
         raise InputError(f"the checkpoint {path} is not what its name says: it is of iteration {iteration}.")
     return state
+
+
+def newest_whole(run: str | Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """The state of the newest checkpoint that is whole, and what was wrong with newer ones; None if there is none."""
+    faults: list[str] = []
+    for path in reversed(checkpoints(run)):
+        try:
+            return read_checkpoint(path), faults
+        except InputError as error:
+            faults.append(str(error))
+    if faults:
+        raise InputError(f"none of the checkpoints in {run} is whole: {faults[0]} Start anew in another --work-dir.")
+    return None, []

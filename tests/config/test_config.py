@@ -59,7 +59,6 @@ WRONG = [
     ({"num_classes": 1}, "num_classes is 1, and a softmax over one class is constant"),
     ({"focal_gamma": 2.0}, "method dfad does not use focal_gamma; remove"),
     ({"training_data": {"split": "train"}, "iterations": 0}, "(?s)greater than 0.*does not use training_data"),
-    ({"priors": {"layout_consistency": 1.0}}, "layout_consistency needs generator.type: layout"),
     ({"evaluation": {"split": "val"}}, "evaluation needs dataset"),
     ({"temperature": 2}, "temperature has no effect without one of jensen_shannon, kl"),
     ({"temperature": 2, "adversarial_loss": {"kl": 1}, "adversarial_weight": 0}, "temperature has no effect"),

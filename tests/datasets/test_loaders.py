@@ -44,22 +44,20 @@ def same(one: dict, two: dict) -> bool:
 
 
 def test_train_batches(train: StreetScenes) -> None:
-    loader = train_loader(train, batch_size=4, iterations=5, seed=0, num_workers=0)
-    batches = list(loader)
-    assert len(batches) == len(loader) == 5
+    batches = list(train_loader(train, batch_size=4, iterations=5, seed=0, num_workers=0))
+    assert len(batches) == 5
     assert batches[0]["image"].shape == (4, 3, 24, 24) and batches[0]["mask"].shape == (4, 24, 24)
     assert batches[0]["name"] == [train.names[i] for i in batches[0]["index"]]
     # Two epochs of ten samples: each sample once in each, in another order.
     row = [index for batch in batches for index in batch["index"]]
     assert sorted(row[:10]) == sorted(row[10:]) == list(range(10)) and row[:10] != row[10:]
-    other = train_loader(train, batch_size=4, iterations=5, seed=1, num_workers=0)
-    assert indices(other) != indices(loader)
+    other = indices(train_loader(train, batch_size=4, iterations=5, seed=1, num_workers=0))
+    assert other != [batch["index"] for batch in batches]
 
 
 def test_resumed_is_uninterrupted_with_any_number_of_workers(train: StreetScenes) -> None:
     whole = list(train_loader(train, batch_size=3, iterations=8, seed=5, num_workers=0))
     rest = train_loader(train, batch_size=3, iterations=8, seed=5, start_iteration=5, num_workers=2)
-    assert len(rest) == 3
     for one, two in zip(whole[5:], rest, strict=True):
         assert same(one, two)
     assert list(train_loader(train, batch_size=3, iterations=8, seed=5, start_iteration=8)) == []

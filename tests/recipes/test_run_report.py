@@ -58,7 +58,7 @@ def test_no_run_fails_for_its_report(world, tmp_path, monkeypatch, capsys):
     def broken(*_, **__):
         raise RuntimeError("report\nbroken")
 
-    for name in ("write_report", "measure_latency", "_scored", "_cost"):
+    for name in ("write_report", "measure_latency", "scored", "_cost"):
         monkeypatch.setattr(finishing, name, broken)
     values = world.configs["dfad"] | {"iterations": 1, "report": "full"}
     run = tmp_path / "run"

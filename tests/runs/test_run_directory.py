@@ -116,7 +116,7 @@ def test_a_flipped_bit_costs_the_way_back_to_the_checkpoint_before(tmp_path):
     damaged = bytearray(newer.read_bytes())
     damaged[damaged.index(torch.full((2,), 20.0).numpy().tobytes()) + 3] ^= 1  # an exponent's bit
     newer.write_bytes(damaged)
-    with pytest.raises(InputError, match=f"An older one is whole: --resume {older}"):
+    with pytest.raises(InputError, match="the checksum of .* is another"):
         read_checkpoint(newer)
     found, faults = newest_whole(tmp_path / "run")
     assert found["iteration"] == 10 and len(faults) == 1 and newer.name in faults[0]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -154,10 +152,17 @@ class DataFreeLoop(BaseLoop):
             self.runner.call_hook("before_train_iter", batch_idx=done)
 
     def _validate(self, kept: nn.Module) -> dict[str, float]:
+        """The student to keep in the place of the trained one, and everything as it was afterwards."""
+        segmentor = self.student.segmentor
+        trained = {name: value.clone() for name, value in segmentor.state_dict().items()}
+        segmentor.load_state_dict(kept.state_dict())
         self.validating = True
-        with _shown(self.student, kept):
-            self.runner.val_loop.run()
-        self.validating = False
+        try:
+            with evaluating(self.student):
+                self.runner.val_loop.run()
+        finally:
+            segmentor.load_state_dict(trained)
+            self.validating = False
         return {}
 
     def _save(self, done: int, state: dict[str, Any]) -> None:
@@ -188,18 +193,6 @@ class _NoData:
 
     def __len__(self) -> int:
         return self.iterations
-
-
-@contextmanager
-def _shown(student: DataFreeStudent, kept: nn.Module) -> Iterator[None]:
-    """The student to keep in the place of the trained one, and everything as it was afterwards."""
-    trained = {name: value.clone() for name, value in student.segmentor.state_dict().items()}
-    student.segmentor.load_state_dict(kept.state_dict())
-    try:
-        with evaluating(student):
-            yield
-    finally:
-        student.segmentor.load_state_dict(trained)
 
 
 class _GameState(Hook):
