@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +15,6 @@ from torch import Tensor, nn
 from dfad_seg.common.modules import evaluating
 from dfad_seg.common.progress import ProgressReport
 from dfad_seg.common.speed import measure_latency
-from dfad_seg.common.values import plain
 from dfad_seg.config import Config, GameConfig
 from dfad_seg.datasets import MetaInfo, SegmentationDataset
 from dfad_seg.distill.health import judge_average, judge_predictions, judge_records
@@ -35,8 +32,6 @@ from dfad_seg.segmentors import NetworkFailed, Segmentor, count_flops, count_par
 LATENCY_SECONDS = 2.0
 EXAMPLES = 3
 """Best and worst images to show, of each."""
-UNLIKE_SCORES = {"every", "batch_size", "num_workers"}
-"""Keys of an evaluation that do not change its scores."""
 
 
 def start_report(run: Path, config: Config, networks: dict[str, nn.Module], device: str) -> None:
@@ -173,26 +168,16 @@ class Finished:
         update_summary(self.path, examples=tuple(self._examples(reached, self.networks, score)))
 
     def _scored(self, role: str, weights: Weights, network: nn.Module) -> dict[str, float]:
-        """Note a network's score on the evaluation split, unless it is the teacher's and known; returns the mIoU of
-        each image, by name."""
+        """Note a network's score on the evaluation split; returns the mIoU of each image, by name."""
         config, section = self.config, self.config.evaluation
-        assert config.dataset is not None and section is not None and self.dataset is not None
-        way = {
-            "state": state_hash(network),
-            "dataset": [config.dataset.name, config.dataset.values()],
-            "evaluation": {key: value for key, value in plain(section).items() if key not in UNLIKE_SCORES},
-        }
-        digest = hashlib.sha256(json.dumps(way, sort_keys=True).encode()).hexdigest()
-        known = Run(self.path).score(role, weights=weights)
-        if role == "teacher" and known is not None and known.digest == digest:
-            return {}
+        assert section is not None and self.dataset is not None
         counts = ImageCounts(self.info.num_classes, self.info.ignore_index)
         with ProgressReport(f"report: scoring the {role}", len(self.dataset), unit="image") as progress:
             batches = evaluation_loader(EvaluationSamples(self.dataset), section)
             more = {"meters": [counts], "progress": progress.advance}
             metrics = scored(config, self.fabric, self.info, network, batches, **more)
-        score = Score.measured(metrics, network=role, weights=weights, split=section.split, digest=digest)
-        note_score(self.path, score)
+        which = {"network": role, "weights": weights, "split": section.split, "digest": state_hash(network)}
+        note_score(self.path, Score.measured(metrics, **which))
         return _by_name(counts)
 
     def _examples(

@@ -46,7 +46,7 @@ class Score:
     support: tuple[Count, ...] = ()
     """Pixels of each class in the truth."""
     digest: str = ""
-    """Of weights, data and way of scoring: the same again need not be scored again."""
+    """Of the weights."""
     command: str = ""
 
     def __post_init__(self) -> None:
