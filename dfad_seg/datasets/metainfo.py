@@ -1,4 +1,4 @@
-"""Class names, colours and the ignored label of a data set, each written down in one place."""
+"""Class names, colours and the ignored label of a data set, checked."""
 
 from __future__ import annotations
 
@@ -71,36 +71,3 @@ def numbered_classes(count: int) -> MetaInfo:
     """Classes that no data set names."""
     classes = tuple(f"class_{i}" for i in range(count))
     return MetaInfo(classes=classes, palette=class_colours(None, classes), named=False)
-
-
-_CAMVID = {
-    "sky": (128, 128, 128),
-    "building": (128, 0, 0),
-    "pole": (192, 192, 128),
-    "road": (128, 64, 128),
-    "pavement": (60, 40, 222),
-    "tree": (128, 128, 0),
-    "sign": (192, 128, 128),
-    "fence": (64, 64, 128),
-    "car": (64, 0, 128),
-    "pedestrian": (64, 64, 0),
-    "bicyclist": (0, 128, 192),
-}
-
-CAMVID = MetaInfo(classes=tuple(_CAMVID), palette=tuple(_CAMVID.values()))
-"""The 11 classes of CamVid in the order of the SegNet tutorial's label files."""
-
-_VOC = (
-    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
-    "pottedplant sheep sofa train tvmonitor"
-)
-
-VOC = MetaInfo(classes=tuple(_VOC.split()), palette=bit_palette(21))
-"""The 20 classes of Pascal VOC 2012 and the background, in the order and colours of its label files."""
-
-NYUV2_13 = MetaInfo(
-    classes=tuple("bed books ceiling chair floor furniture objects picture sofa table tv wall window".split()),
-    palette=bit_palette(14)[1:],
-    file_ids=tuple(range(1, 14)),
-)
-"""The 13 classes of NYUv2 (Couprie et al. 2013); in label files they are 1-13, and 0 is unlabelled."""

@@ -8,8 +8,6 @@ from dfad_seg.distill.game import DataFree, Game, Replay, Supervised, Training, 
 from dfad_seg.distill.hooks import Hooks
 from dfad_seg.distill.losses import Losses, losses_of
 from dfad_seg.distill.memory import ReplayMemory
-from dfad_seg.distill.norm import batch_norm_mode
-from dfad_seg.distill.optimizers import OPTIMIZERS, build_optimizer
-from dfad_seg.distill.schedules import SCHEDULES, build_schedule
-from dfad_seg.distill.steps import Step, generator_step, student_step, supervised_step
+from dfad_seg.distill.optimizers import OPTIMIZERS, SCHEDULES, build_optimizer, build_schedule
+from dfad_seg.distill.steps import Step, batch_norm_mode, generator_step, student_step, supervised_step
 from dfad_seg.distill.with_data import train_with_data

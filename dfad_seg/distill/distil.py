@@ -16,10 +16,9 @@ from dfad_seg.distill.game import DataFree, Game
 from dfad_seg.distill.hooks import Hooks
 from dfad_seg.distill.losses import Losses, losses_of
 from dfad_seg.distill.memory import ReplayMemory
-from dfad_seg.distill.norm import batch_norm_mode
 from dfad_seg.distill.optimizers import build_optimizer
 from dfad_seg.distill.seeds import iteration_rng
-from dfad_seg.distill.steps import Step, generator_step, pooled, student_step
+from dfad_seg.distill.steps import Step, batch_norm_mode, generator_step, pooled, student_step
 from dfad_seg.distill.training import Progress
 from dfad_seg.generators import ImageGenerator
 

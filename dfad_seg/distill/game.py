@@ -19,8 +19,7 @@ from dfad_seg.common.values import (
     section,
     validated,
 )
-from dfad_seg.distill.optimizers import OPTIMIZERS, AdamOptions, SGDOptions
-from dfad_seg.distill.schedules import SCHEDULES, Constant, Schedule
+from dfad_seg.distill.optimizers import OPTIMIZERS, SCHEDULES, AdamOptions, Constant, Schedule, SGDOptions
 from dfad_seg.objectives import DISCREPANCIES, PRIORS, TEMPERED, Interpolation
 
 ScheduleSection = Annotated[Chosen, section(SCHEDULES, "type")]

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.distill.game import Game
-from dfad_seg.distill.norm import batch_norm_mode
 from dfad_seg.distill.optimizers import build_optimizer
 from dfad_seg.distill.seeds import iteration_rng
-from dfad_seg.distill.steps import generator_step
+from dfad_seg.distill.steps import batch_norm_mode, generator_step
 from dfad_seg.generators import ImageGenerator
 from dfad_seg.objectives import GeneratorObjective
 

@@ -20,8 +20,8 @@ from dfad_seg.distill.health import all_finite
 from dfad_seg.distill.hooks import Hooks, is_due
 from dfad_seg.distill.memory import ReplayMemory
 from dfad_seg.distill.meters import Meters
+from dfad_seg.distill.optimizers import Schedule, build_schedule
 from dfad_seg.distill.saved_states import check_saved
-from dfad_seg.distill.schedules import Schedule, build_schedule
 from dfad_seg.distill.seeds import iteration_rng
 
 

@@ -12,11 +12,9 @@ from torch import Tensor, nn
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.modules import evaluating
 from dfad_seg.common.speed import denormals_as_zero
-from dfad_seg.evaluation.confusion import ConfusionMatrix
-from dfad_seg.evaluation.inference import predict
+from dfad_seg.evaluation.inference import Inference, predict
 from dfad_seg.evaluation.meters import CalibrationError, Meter, Predicted
-from dfad_seg.evaluation.metrics import SegmentationMetrics, metrics_from_confusion
-from dfad_seg.evaluation.options import Inference
+from dfad_seg.evaluation.metrics import ConfusionMatrix, SegmentationMetrics, metrics_from_confusion
 
 STORED = "prediction"
 """The key of a batch under which a data set delivers label maps that were predicted before."""

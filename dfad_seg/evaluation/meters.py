@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.evaluation.confusion import ConfusionMatrix
+from dfad_seg.evaluation.metrics import ConfusionMatrix
 
 _NOTHING = 255  # in 8-bit label maps: a pixel without a class
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.evaluation import ConfusionMatrix, confusion
+from dfad_seg.evaluation import ConfusionMatrix, metrics
 
 
 def counted_by_hand(prediction, target, num_classes, ignore_index=255):
@@ -73,7 +73,7 @@ def test_batching_changes_nothing(pixels, cut, at_once):
     target = torch.tensor([t for _, t in pixels], dtype=torch.int64)
     matrix = ConfusionMatrix(4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(confusion, "_AT_ONCE", at_once)
+        patch.setattr(metrics, "_AT_ONCE", at_once)
         matrix.update(prediction[:cut], target[:cut])
         matrix.update(prediction[cut:], target[cut:])
     assert np.array_equal(matrix.compute().numpy(), counted_by_hand(prediction, target, 4))

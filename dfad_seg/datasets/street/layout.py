@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dfad_seg.datasets.street import objects, traffic
+from dfad_seg.datasets.street import objects
 from dfad_seg.datasets.street.canvas import BUILDING, PAVEMENT, ROAD, TREE, VOID, Canvas, Colour, pick, tint
 from dfad_seg.datasets.street.light import Weather
 
@@ -33,19 +33,19 @@ def draw_street(canvas: Canvas, rng: np.random.Generator, weather: Weather) -> N
     for lane in (-1, 1):
         if rng.random() < 0.55:
             z = rng.uniform(8, 30)
-            put(z, traffic.car, lane * half * 0.45, z, oncoming=lane < 0)
+            put(z, objects.car, lane * half * 0.45, z, oncoming=lane < 0)
     for _ in range(rng.integers(1, 3)):
         z = rng.uniform(5, 12)
-        put(z, traffic.bicyclist, rng.uniform(-0.85, 0.85) * half, z)
+        put(z, objects.bicyclist, rng.uniform(-0.85, 0.85) * half, z)
     if rng.random() < 0.35:  # someone crosses the road
         z = rng.uniform(7, 14)
-        put(z, traffic.pedestrian, rng.uniform(-0.8, 0.8) * half, z)
+        put(z, objects.pedestrian, rng.uniform(-0.8, 0.8) * half, z)
     things.sort(key=lambda thing: -thing[0])
     for _, draw in things:
         draw()
     if rng.random() < 0.3:  # the bonnet of the camera's own car
         radius = (canvas.width * rng.uniform(0.45, 0.7), canvas.height * rng.uniform(0.05, 0.11))
-        colour = tint(pick(rng, traffic.PAINTS), 0.5)
+        colour = tint(pick(rng, objects.PAINTS), 0.5)
         canvas.oval(canvas.width * rng.uniform(0.4, 0.6), canvas.height, radius, colour, VOID)
 
 
@@ -64,7 +64,7 @@ def _pavement_things(rng: np.random.Generator, side: int, half: float, walk: flo
         put(z, objects.tree, side * (half + walk - 0.7), z)
     for _ in range(rng.integers(1, 4)):
         z = rng.uniform(4.5, 12)
-        put(z, traffic.pedestrian, side * (half + rng.uniform(0.6, walk - 0.4)), z)
+        put(z, objects.pedestrian, side * (half + rng.uniform(0.6, walk - 0.4)), z)
     if rng.random() < 0.2:
         z = rng.uniform(4, 9)
         put(z, objects.bin_or_box, side * (half + rng.uniform(0.6, 1.6)), z)
@@ -75,7 +75,7 @@ def _pavement_things(rng: np.random.Generator, side: int, half: float, walk: flo
     if rng.random() < 0.6:  # parked cars
         z = rng.uniform(6, 14)
         for _ in range(rng.integers(1, 4)):
-            put(z, traffic.car, side * (half - 1.1), z, oncoming=rng.random() < 0.5)
+            put(z, objects.car, side * (half - 1.1), z, oncoming=rng.random() < 0.5)
             z += rng.uniform(5.5, 9)
 
 
