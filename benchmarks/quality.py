@@ -63,7 +63,7 @@ def main(runs: list[str]) -> None:
             {"image": one["image"][None], "mask": one["mask"][None], "name": [one["name"]]}
             for one in (samples[place] for place in range(0, len(samples), EVERY))
         ]
-        score = partial(evaluate_miou, batches=labelled, num_classes=info.num_classes, ignore_index=info.ignore_index)
+        score = partial(evaluate_miou, batches=labelled, num_classes=info.num_classes)
         name = str(config.teacher and config.teacher.values())
         if name not in teachers:
             teachers[name] = score(teacher).mIoU

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from dfad_seg.common.errors import InputError, printable
 
+IGNORED = 255
+"""The label of pixels that take no part in anything."""
 _STRIP = 2**16  # pixels of a plane that are worked on at once, so that they stay in the processor's cache
 
 

@@ -93,6 +93,13 @@ class Inspection:
     """What was left out, and why; no fault."""
     problems: list[str] = field(default_factory=list)
 
+    def in_order(self) -> dict[str, int]:
+        """The counts; raises InputError with every fault, if there is one."""
+        if self.problems:
+            several = [f"{len(self.problems)} problems:"] if len(self.problems) > 1 else []
+            raise InputError("\n  ".join([*several, *self.problems]))
+        return self.counts
+
     def lines(self) -> list[str]:
         """The sizes, the share of each class and the notes, as text."""
         if self.census is None or not self.sizes:
@@ -104,14 +111,6 @@ class Inspection:
         names = [*info.classes, "ignored"]
         listed = ", ".join(f"{name} {share:.2%}" for name, share in zip(names, shares, strict=True))
         return [f"images read: {common}{others}", f"pixels: {listed}", *self.notes]
-
-
-def check_dataset(type: str, root: str | Path, *, any_count: bool = False) -> dict[str, int]:
-    """Images per split of a data set in order; raises `InputError` for the first fault of `inspect_dataset`."""
-    found = inspect_dataset(type, root, any_count=any_count)
-    if found.problems:
-        raise InputError(found.problems[0])
-    return found.counts
 
 
 def inspect_dataset(

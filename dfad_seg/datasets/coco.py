@@ -10,6 +10,7 @@ import numpy as np
 from pycocotools import mask as rle
 
 from dfad_seg.common.errors import InputError, nearest, printable
+from dfad_seg.common.labels import IGNORED
 from dfad_seg.common.values import FileName, options
 from dfad_seg.datasets.base import OwnImages, Pair, SegmentationDataset, Transform, require_folder
 from dfad_seg.datasets.coco_file import Annotation, CocoFile, CocoImage, read_coco
@@ -18,7 +19,6 @@ from dfad_seg.datasets.listing import SPLIT, found_splits, list_files, require_l
 from dfad_seg.datasets.metainfo import MetaInfo, class_colours
 
 BACKGROUND = "background"
-IGNORE = 255
 
 
 @options
@@ -94,7 +94,7 @@ class Coco(SegmentationDataset):
         return [image.id for image in self._file.images]
 
     def load_labels(self, index: int) -> np.ndarray:
-        uncovered = self.metainfo.classes.index(BACKGROUND) if BACKGROUND in self.metainfo.classes else IGNORE
+        uncovered = self.metainfo.classes.index(BACKGROUND) if BACKGROUND in self.metainfo.classes else IGNORED
         return render(self._file.images[index], self._labels, uncovered=uncovered)
 
     def mask_name(self, index: int) -> str:
@@ -112,7 +112,7 @@ def render(image: CocoImage, labels: Mapping[int, int], *, uncovered: int) -> np
     order = sorted(range(len(painted)), key=lambda i: (not painted[i].crowd, -areas[i]))
     mask = np.full(image.size, uncovered, np.uint8)
     for i in order:
-        mask[rle.decode(encoded[i]).view(bool)] = IGNORE if painted[i].crowd else labels[painted[i].category]
+        mask[rle.decode(encoded[i]).view(bool)] = IGNORED if painted[i].crowd else labels[painted[i].category]
     return mask
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.labels import mapped
+from dfad_seg.common.labels import IGNORED, mapped
 from dfad_seg.common.values import Byte, FileName, options
 from dfad_seg.datasets.base import OwnImages, Pair, SegmentationDataset, Transform, pair_up, require_folder
 from dfad_seg.datasets.listing import SPLIT, found_splits, list_files, read_listing, require_listed
 from dfad_seg.datasets.metainfo import MetaInfo, class_colours
 
-IGNORE = 255
 Rgb = tuple[Byte, Byte, Byte]
 
 
@@ -110,7 +109,7 @@ class Folders(SegmentationDataset):
     def load_labels(self, index: int) -> np.ndarray:
         if self.labelled:
             return super().load_labels(index)
-        return np.full(self.load_photo(index).upright().shape[:2], IGNORE, np.uint8)
+        return np.full(self.load_photo(index).upright().shape[:2], IGNORED, np.uint8)
 
     def read_labels(self, path: Path) -> np.ndarray:
         return mapped(super().read_labels(path), self._table)
@@ -120,5 +119,5 @@ def label_table(reduce_zero_label: bool, label_map: Mapping[int, int]) -> np.nda
     """The label of each of the 256 values of a mask file, uint8 (256,), by MMSegmentation 1.x's rules."""
     table = np.arange(256)
     if reduce_zero_label:
-        table = np.where((table == 0) | (table == 255), IGNORE, table - 1)
+        table = np.where((table == 0) | (table == 255), IGNORED, table - 1)
     return np.array([label_map.get(int(value), int(value)) for value in table], np.uint8)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dfad_seg.common.errors import InputError, printable
+from dfad_seg.common.labels import IGNORED
 from dfad_seg.common.palette import Colour, bit_palette
 
 MAX_NAME = 200
@@ -25,7 +26,7 @@ class MetaInfo:
     palette: tuple[Colour, ...]
     named: bool = True
     """False where `classes` are placeholders, as for a teacher of which only the class count is known."""
-    ignore_index: ClassVar[int] = 255
+    ignore_index: ClassVar[int] = IGNORED
     file_ids: tuple[int, ...] | None = None
     """The value that class `i` has in the label files (in COCO files: its category id); None: `i` itself.
     Predictions are written with these values, so that they can be compared with the files by any tool."""

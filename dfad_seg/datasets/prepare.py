@@ -14,7 +14,7 @@ from pathlib import Path
 from dfad_seg.common.errors import InputError, explained, printable
 from dfad_seg.common.files import expanded, parents_made
 from dfad_seg.common.reading import file_hash
-from dfad_seg.datasets.check import check_dataset
+from dfad_seg.datasets.check import inspect_dataset
 
 MAX_MEMBERS = 1_000_000
 """Files in an archive."""
@@ -69,7 +69,7 @@ def prepare_dataset(
     md5 = md5 or source.md5
     if any((root / name).exists() for name in source.names):
         try:
-            return check_dataset(type, root, any_count=any_count)
+            return inspect_dataset(type, root, any_count=any_count).in_order()
         except InputError as error:
             raise InputError(f"{error} Nothing was changed: mend {root}, move it away, or choose another.") from None
     with parents_made(root / source.names[0]), tempfile.TemporaryDirectory(prefix=".unpacked_", dir=root) as folder:
@@ -83,7 +83,7 @@ def prepare_dataset(
         place = next(unpacked.glob(source.inside), None) if source.inside else unpacked
         if place is None:
             raise InputError(f"{archive} holds nothing of the data set {type}.")
-        counts = check_dataset(type, place, any_count=any_count)
+        counts = inspect_dataset(type, place, any_count=any_count).in_order()
         for name in source.names:
             shutil.move(place / name, root / name)
     return counts

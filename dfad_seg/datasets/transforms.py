@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from dfad_seg.common.labels import IGNORED
 from dfad_seg.common.values import Fraction, NonNegative, Positive, Rate, options
 
 
@@ -35,10 +36,6 @@ class TrainingData:
     def __post_init__(self) -> None:
         if self.scale[0] > self.scale[1]:
             raise ValueError(f"scale is {list(self.scale)}; a range [low, high] is needed")
-
-
-IGNORE = 255
-"""Label of the border that padding adds; every data set here ignores 255."""
 
 
 class TrainTransform:
@@ -70,7 +67,7 @@ class TrainTransform:
         if (low, high) != (1, 1):
             steps.append(albumentations.RandomScale(scale_limit=(low - 1, high - 1), p=1, **resize))
         steps += [
-            albumentations.PadIfNeeded(min_height=height, min_width=width, fill=0, fill_mask=IGNORE),
+            albumentations.PadIfNeeded(min_height=height, min_width=width, fill=0, fill_mask=IGNORED),
             albumentations.RandomCrop(height=height, width=width),
         ]
         if options.hflip:

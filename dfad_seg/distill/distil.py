@@ -159,7 +159,6 @@ def distil(
                 memory.add(taught.images if memory.keep_logits else images, taught.logits, rng)
             meters.add("train/student_", {"loss": taught.loss, **taught.meters})
             meters.add_classes("train/student_", taught.logits)
-            meters.add("train/image_", {"mean": images.mean(), "sd": images.std()})
         turns = 0
         if memory is not None and replay is not None:
             turns = replay.steps_at(progress.iteration, progress.schedule, warmup) if len(memory) >= batch else 0

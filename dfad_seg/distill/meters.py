@@ -42,8 +42,8 @@ class Meters:
     def flush(self, reduce_mean: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """The means over all ranks, as floats; and start anew.
 
-        Of predicted classes, under their prefix: `class_share/0`, `class_share/1` and so on, `largest_class`, the
-        largest share, and `class_entropy`, normalised (1: uniform, 0: one class only), which shows a collapse.
+        Of predicted classes, under their prefix: `largest_class`, the largest share, and `class_entropy`, normalised
+        (1: uniform, 0: one class only), which shows a collapse.
         """
         scalars = {name: float(reduce_mean(self._sums[name] / self._counts[name])) for name in sorted(self._sums)}
         for prefix, total in sorted(self._shares.items()):
@@ -51,7 +51,6 @@ class Meters:
             safe = shares.clamp_min(1e-12)
             scalars[f"{prefix}class_entropy"] = max(0.0, float(-(safe * safe.log()).sum()) / math.log(len(shares)))
             scalars[f"{prefix}largest_class"] = float(shares.max())
-            scalars |= {f"{prefix}class_share/{i}": float(share) for i, share in enumerate(shares)}
         self._sums, self._counts, self._shares = {}, {}, {}
         return scalars
 

@@ -25,7 +25,6 @@ def train_with_data(
     *,
     teacher: nn.Module | None = None,
     losses: Losses | None = None,
-    ignore_index: int = 255,
     fabric: Fabric | None = None,
     state: dict[str, Any] | None = None,
     hooks: Hooks | None = None,
@@ -38,7 +37,6 @@ def train_with_data(
             (N, 3, H, W) in [0, 1] and, for `Supervised`, `mask` (N, H, W).
         training: numbers; those of `WithData` need a teacher, and take the student's step of `distil`.
         teacher, losses, fabric, state, hooks: as in `distil`, whose errors it raises.
-        ignore_index: the label that takes no part.
     """
     fabric = fabric or Fabric(accelerator="auto", devices=1)
     wrapped, optimizer = fabric.setup(network, build_optimizer(training.student_optimizer, network))
@@ -58,7 +56,7 @@ def train_with_data(
             pooling=training.logit_pooling,
         )
     else:
-        focal = partial(focal_loss, gamma=training.focal_gamma, ignore_index=ignore_index)
+        focal = partial(focal_loss, gamma=training.focal_gamma)
     if adjustment is not None:
         networks["adjustment"] = adjustment.to(fabric.device)
     progress = Progress(training, fabric=fabric, networks=networks, optimizers={"student": optimizer}, hooks=hooks)

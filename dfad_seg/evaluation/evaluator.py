@@ -28,7 +28,6 @@ def evaluate_miou(
     *,
     num_classes: int,
     classes: Sequence[str] | None = None,
-    ignore_index: int = 255,
     device: torch.device | str | None = None,
     autocast: Callable[[], AbstractContextManager] = nullcontext,
     inference: Inference = Inference(),  # noqa: B008
@@ -49,9 +48,9 @@ def evaluate_miou(
             label maps to evaluate under "prediction", integers in [0, num_classes) as the masks.
         batches: dictionaries with "image": float `(N, K, H, W)` in [0, 1], or uint8 `(N, H, W, K)` as files are
             decoded, which is a quarter of the bytes; and "mask": integer `(N, H, W)`, labels in [0, num_classes) or
-            `ignore_index`. Either may be a list of N tensors without the first dimension. "name" names the images.
+            255, which is not evaluated. Either may be a list of N tensors without the first dimension. "name" names
+            the images.
         classes: class names for the result; "0", "1", … by default.
-        ignore_index: label of pixels that are not evaluated.
         device: where to compute; by default where the model's parameters are.
         autocast: gives a context for each forward pass, such as `lambda: torch.autocast("cpu", torch.bfloat16)`.
         inference: how the model is applied; whole images, once, by default.
@@ -68,7 +67,7 @@ def evaluate_miou(
     classes = tuple(classes) if classes is not None else tuple(str(label) for label in range(num_classes))
     tensors = (*model.parameters(), *model.buffers()) if isinstance(model, nn.Module) else ()
     device = torch.device(device or next((tensor.device for tensor in tensors), "cpu"))
-    matrix = ConfusionMatrix(num_classes, ignore_index, device)
+    matrix = ConfusionMatrix(num_classes, device=device)
     network = None if model is None else _checked(model, num_classes, autocast)
     calibration = any(isinstance(meter, CalibrationError) for meter in meters)
 

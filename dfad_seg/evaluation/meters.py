@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.labels import IGNORED
 from dfad_seg.evaluation.metrics import ConfusionMatrix
 
 _NOTHING = 255  # in 8-bit label maps: a pixel without a class
@@ -46,15 +47,15 @@ class Meter(Protocol):
 class ImageCounts:
     """Per image and class the pixels of intersection, truth and prediction: what a bootstrap over images needs."""
 
-    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
-        self.num_classes, self.ignore_index = num_classes, ignore_index
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
         self._counts: dict[str, np.ndarray] = {}
 
     def update(self, seen: Predicted) -> None:
         for name, labels, truth in zip(seen.names, seen.labels, seen.truth, strict=True):
             if name in self._counts:
                 raise InputError(f"the image '{name}' was evaluated twice; images need different names here.")
-            matrix = ConfusionMatrix(self.num_classes, self.ignore_index, labels.device)
+            matrix = ConfusionMatrix(self.num_classes, device=labels.device)
             matrix.update(labels, truth)
             counts = matrix.compute()
             self._counts[name] = torch.stack([counts.diagonal(), counts.sum(1), counts.sum(0)]).numpy()
@@ -80,13 +81,13 @@ class BoundaryIoU:
     prediction, so both have a boundary along them.
     """
 
-    def __init__(self, num_classes: int, ignore_index: int = 255, ratio: float = 0.02) -> None:
-        self.num_classes, self.ignore_index, self.ratio = num_classes, ignore_index, ratio
+    def __init__(self, num_classes: int, ratio: float = 0.02) -> None:
+        self.num_classes, self.ratio = num_classes, ratio
         self._pairs = ConfusionMatrix(256, ignore_index=-1)
 
     def update(self, seen: Predicted) -> None:
         for labels, truth in zip(seen.labels.cpu().numpy(), seen.truth.cpu().numpy(), strict=True):
-            ignored = truth == self.ignore_index
+            ignored = truth == IGNORED
             regions = [self._region(np.where(ignored, _NOTHING, part).astype(np.uint8)) for part in (truth, labels)]
             self._pairs.update(*(torch.from_numpy(region) for region in reversed(regions)))
 
@@ -117,15 +118,15 @@ class CalibrationError:
     above it. Ignored pixels do not count.
     """
 
-    def __init__(self, ignore_index: int = 255, bins: int = 15) -> None:
-        self.ignore_index, self.bins = ignore_index, bins
+    def __init__(self, bins: int = 15) -> None:
+        self.bins = bins
         self._gaps, self._pixels = torch.zeros(bins, dtype=torch.float64), 0
 
     def update(self, seen: Predicted) -> None:
         assert seen.confidence is not None
         parts = (each.reshape(-1).split(2**20) for each in (seen.truth, seen.labels, seen.confidence))
         for truth, labels, confidences in zip(*parts, strict=True):
-            kept = truth != self.ignore_index
+            kept = truth != IGNORED
             confidence, right = confidences[kept], (labels == truth)[kept]
             place = (confidence * self.bins).long().clamp_(max=self.bins - 1)
             gaps = torch.zeros(self.bins, dtype=torch.float64, device=place.device)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dfad_seg.common.errors import InputError, choose
+from dfad_seg.common.labels import IGNORED
 
 _AT_ONCE = 2**22  # pixels, so that a large image needs no more memory than a small one
 
@@ -29,7 +30,7 @@ class ConfusionMatrix:
         ignored: pixels with the ignored label so far.
     """
 
-    def __init__(self, num_classes: int, ignore_index: int = 255, device: torch.device | str = "cpu") -> None:
+    def __init__(self, num_classes: int, ignore_index: int = IGNORED, device: torch.device | str = "cpu") -> None:
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         # C*C pairs, then one bin for ignored pixels.

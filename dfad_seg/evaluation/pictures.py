@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import write_whole
+from dfad_seg.common.labels import IGNORED
 
 Palette = Sequence[tuple[int, int, int]]
 Picture = NDArray[np.uint8]
@@ -41,7 +42,6 @@ def write_comparison_picture(
     predictions: Mapping[str, ArrayLike | Tensor],
     classes: Sequence[str],
     palette: Palette,
-    ignore_index: int = 255,
     *,
     truth_name: str = "truth",
     heights: tuple[int, int] = (160, 240),
@@ -58,8 +58,8 @@ def write_comparison_picture(
     """
     truth, found = _array(target), {name: _array(labels) for name, labels in predictions.items()}
     last = list(found)[-1]
-    evaluated = np.count_nonzero(truth != ignore_index)
-    wrong = np.count_nonzero((found[last] != truth) & (truth != ignore_index))
+    evaluated = np.count_nonzero(truth != IGNORED)
+    wrong = np.count_nonzero((found[last] != truth) & (truth != IGNORED))
     size = min(len(truth), heights[1]), max(1, round(truth.shape[1] * min(1, heights[1] / len(truth))))
     shown = np.ix_(*(np.arange(kept) * side // kept for kept, side in zip(size, truth.shape, strict=True)))
     truth, found = truth[shown], {name: labels[shown] for name, labels in found.items()}
@@ -70,20 +70,20 @@ def write_comparison_picture(
     panels = {"image": picture, truth_name: colourise(truth, palette)}
     panels |= {name: colourise(labels, palette) for name, labels in found.items()}
     share = f"{100 * wrong / evaluated:.1f} %" if evaluated else "-"
-    panels[f"{last}'s errors: {share}"] = _errors(found[last], truth, ignore_index)
+    panels[f"{last}'s errors: {share}"] = _errors(found[last], truth)
     body = beside([captioned(enlarge(panel, heights[0]), name) for name, panel in panels.items()])
     entries = [(classes[label], palette[label]) for label in present(len(classes), truth, *found.values())]
-    entries += [("ignored", BLACK)] if (truth == ignore_index).any() else []
+    entries += [("ignored", BLACK)] if (truth == IGNORED).any() else []
     entries += [("wrong", WRONG)] if wrong else []
     write_png(path, framed([body, legend(entries, body.shape[1])]))
 
 
-def _errors(predicted: NDArray[Any], truth: NDArray[Any], ignore_index: int) -> Picture:
+def _errors(predicted: NDArray[Any], truth: NDArray[Any]) -> Picture:
     """Where a prediction is wrong: `WRONG` red, `CORRECT` light grey, ignored black."""
     picture = np.empty((*truth.shape, 3), dtype=np.uint8)
     picture[:] = CORRECT
     picture[predicted != truth] = WRONG
-    picture[truth == ignore_index] = BLACK
+    picture[truth == IGNORED] = BLACK
     return picture
 
 

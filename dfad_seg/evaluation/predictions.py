@@ -17,7 +17,7 @@ from dfad_seg.common import rle
 from dfad_seg.common.errors import InputError, instead_of, printable
 from dfad_seg.common.files import open_whole, write_whole
 from dfad_seg.common.images import IndexReader
-from dfad_seg.common.labels import mapped
+from dfad_seg.common.labels import IGNORED, mapped
 from dfad_seg.common.reading import check_inside, read_json
 
 Palette = Sequence[tuple[int, int, int]]
@@ -91,20 +91,18 @@ def coco_results_writer(
 class PredictionFolder:
     """Label maps in `FOLDER/NAME.png`, whatever wrote them; picklable, for reader processes.
 
+    Value 255, where no class has it, is no prediction: it is allowed where the truth is ignored.
+
     Args:
         folder: of the files, sub-folders included.
         file_ids: the value that each class has in the files.
-        ignore_index: the label for value 255 where no class has it: not evaluated where the truth is not either, and
-            an error elsewhere.
         palette: colour of each class, by which a file with another order of palette is understood or refused.
 
     Raises:
         InputError: no such folder, or no PNG in it.
     """
 
-    def __init__(
-        self, folder: str | Path, file_ids: Sequence[int], ignore_index: int = 255, palette: Palette | None = None
-    ) -> None:
+    def __init__(self, folder: str | Path, file_ids: Sequence[int], palette: Palette | None = None) -> None:
         self.path = Path(folder)
         if not self.path.is_dir():
             raise InputError(f"there is no folder of predictions at {folder}.{instead_of(folder)}")
@@ -116,7 +114,7 @@ class PredictionFolder:
         if not self.names:
             raise InputError(f"{folder} holds no PNG files; a prediction is FOLDER/NAME.png, NAME being the image's.")
         self._table = np.full(256, -1, dtype=np.int16)
-        self._table[255] = ignore_index
+        self._table[255] = IGNORED
         for label, code in enumerate(file_ids):
             if code < 256:
                 self._table[code] = label
@@ -152,18 +150,15 @@ class CocoResults:
     data set has a class of that name; otherwise they must be ignored in the truth.
 
     Args:
-        background: the label of uncovered pixels, or None.
-        ignore_index: the label that uncovered pixels get without one.
+        background: the label of uncovered pixels.
 
     Raises:
         InputError: the file cannot be read, an entry is malformed, or its category is unknown.
     """
 
-    def __init__(
-        self, path: str | Path, category_ids: Sequence[int], *, background: int | None = None, ignore_index: int = 255
-    ) -> None:
+    def __init__(self, path: str | Path, category_ids: Sequence[int], *, background: int = IGNORED) -> None:
         self.path = Path(path)
-        self._rest = ignore_index if background is None else background
+        self._rest = background
         label_of = {code: label for label, code in enumerate(category_ids)}
         masks: dict[int | str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
         entries = read_json(self.path, "COCO results", limit=MAX_BYTES)

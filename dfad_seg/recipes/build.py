@@ -243,7 +243,6 @@ def scored(
         batches,
         num_classes=info.num_classes,
         classes=info.classes,
-        ignore_index=info.ignore_index,
         device=fabric.device,
         autocast=fabric.autocast if config.evaluation.precision == "auto" else nullcontext,
         inference=config.evaluation,

@@ -115,12 +115,11 @@ def evaluate(
     images = network is not None or show_dir is not None or isinstance(teacher, nn.Module)
     samples = EvaluationSamples(dataset, stored, images=images)
 
-    size = (info.num_classes, info.ignore_index)
     meters: dict[str, Any] = {
-        "boundary": BoundaryIoU(*size) if boundary else None,
-        "calibration": CalibrationError(info.ignore_index) if calibration else None,
-        "counts": ImageCounts(*size) if resamples or keep_counts else None,
-        "agreement": None if teacher is None else Agreement(size[0], _labels_by(teacher, inference, where)),
+        "boundary": BoundaryIoU(info.num_classes) if boundary else None,
+        "calibration": CalibrationError() if calibration else None,
+        "counts": ImageCounts(info.num_classes) if resamples or keep_counts else None,
+        "agreement": None if teacher is None else Agreement(info.num_classes, _labels_by(teacher, inference, where)),
     }
     meters = {name: meter for name, meter in meters.items() if meter is not None}
     with ExitStack() as stack:
@@ -138,7 +137,6 @@ def evaluate(
             evaluation_loader(samples, settings),
             num_classes=info.num_classes,
             classes=info.classes,
-            ignore_index=info.ignore_index,
             device=where,
             inference=inference,
             meters=list(meters.values()),
@@ -207,7 +205,7 @@ def _outputs(
 
         def show(batch: Mapping[str, Any], place: int, labels: Tensor) -> None:
             path, image, truth = folder / f"{batch['name'][place]}.png", batch["image"][place], batch["mask"][place]
-            look = (info.classes, info.palette, info.ignore_index)
-            write_comparison_picture(path, image, truth, {"prediction": labels}, *look, heights=(240, 1080))
+            found = {"prediction": labels}
+            write_comparison_picture(path, image, truth, found, info.classes, info.palette, heights=(240, 1080))
 
         yield show

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from dfad_seg.common.environment import cpu_name
-from dfad_seg.common.errors import InputError, choose
+from dfad_seg.common.errors import InputError, choose, explained
 from dfad_seg.common.files import check_target
 from dfad_seg.common.reading import file_hash, read_json
 from dfad_seg.common.speed import measure_latency
@@ -137,11 +137,8 @@ def load_generator(run: str | Path, network: Segmentor) -> tuple[Config, ImageGe
         )
     generator = build_generator(config, network)
     assert generator is not None
-    try:
+    with explained(
+        f"the generator in {newest} does not fit the run's config", "Another version of this program wrote it."
+    ):
         generator.load_state_dict(state["networks"]["generator"])
-    except RuntimeError as error:
-        raise InputError(
-            f"the generator in {newest} does not fit the run's config ({str(error).splitlines()[0]}): another"
-            " version of this program wrote it."
-        ) from None
     return config, generator.train()

@@ -171,7 +171,7 @@ class Finished:
         """Note a network's score on the evaluation split; returns the mIoU of each image, by name."""
         config, section = self.config, self.config.evaluation
         assert section is not None and self.dataset is not None
-        counts = ImageCounts(self.info.num_classes, self.info.ignore_index)
+        counts = ImageCounts(self.info.num_classes)
         with ProgressReport(f"report: scoring the {role}", len(self.dataset), unit="image") as progress:
             batches = evaluation_loader(EvaluationSamples(self.dataset), section)
             more = {"meters": [counts], "progress": progress.advance}
@@ -204,12 +204,12 @@ class Finished:
             predictions: dict[str, Tensor] = {}
             reached: dict[str, float | None] = {}
             for role, network in sorted(networks.items(), reverse=True):  # the teacher before the student
-                counts = ImageCounts(info.num_classes, info.ignore_index)
+                counts = ImageCounts(info.num_classes)
                 keep = lambda _, labels: predictions.update({role: labels[0].cpu()})  # noqa: E731, B023
                 score(network, [batch], meters=[counts], on_batch=keep)
                 reached[role] = _by_name(counts).get(name)
             file = f"pictures/examples/{number:02d}_{kind}.png"
-            look: dict[str, Any] = {"classes": info.classes, "palette": info.palette, "ignore_index": info.ignore_index}
+            look: dict[str, Any] = {"classes": info.classes, "palette": info.palette}
             look["truth_name"] = "truth" if truth_by is None else "teacher"
             write_comparison_picture(self.path / file, sample["image"], batch["mask"][0], predictions, **look)
             teacher = reached.get("teacher") if self.config.trained_role == "student" else None
@@ -220,7 +220,7 @@ class Finished:
         config, info, dataset = self.config, self.info, self.dataset
         teacher, student = self.networks["teacher"], self.networks["student"]
         assert isinstance(teacher, Segmentor) and isinstance(student, Segmentor)
-        classes = {"num_classes": info.num_classes, "classes": info.classes, "ignore_index": info.ignore_index}
+        classes = {"num_classes": info.num_classes, "classes": info.classes}
         score = partial(evaluate_miou, **classes)  # type: ignore[arg-type]
         scores, guess = [], None
         if isinstance(config, GameConfig) and self.experiment.generator is not None:
@@ -230,7 +230,7 @@ class Finished:
             scores.append(Score.measured(score(seen, labelled_by(teacher, images)), **which))
             guess = estimate(scores[0], cut=(student.spec or {}).get("source") == "cut")
         if config.evaluation is not None and dataset is not None and not dataset.labelled:
-            counts = ImageCounts(info.num_classes, info.ignore_index)
+            counts = ImageCounts(info.num_classes)
             loader = evaluation_loader(EvaluationSamples(dataset), replace(config.evaluation, batch_size=1))
             metrics = score(student, labelled_by(teacher, loader), meters=[counts])
             which = {"network": "student", "weights": self.selected, "split": config.evaluation.split}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dfad_seg.common.errors import InputError
 from dfad_seg.config import apply_override
 from dfad_seg.datasets import write_street_scenes
 from dfad_seg.datasets.check import inspect_dataset
@@ -32,9 +31,7 @@ def check(kind: str, root: str, *, options: Sequence[str], any_count: bool, samp
     found = inspect_dataset(kind, root, any_count=any_count, options=values, sample=sample)
     _print_counts(root, found.counts)
     print("".join(f"  {line}\n" for line in found.lines()), end="")
-    if found.problems:
-        shown = "\n  ".join([f"{len(found.problems)} problems:", *found.problems])
-        raise InputError(shown if len(found.problems) > 1 else found.problems[0])
+    found.in_order()
 
 
 def _print_counts(root: str, counts: dict[str, int]) -> None:

@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -91,7 +91,7 @@ def build_hooks(
     def log(step: int, scalars: dict[str, float]) -> None:
         if run is None:
             return
-        run.log(step, {_with_class_name(name, info.classes): value for name, value in scalars.items()})
+        run.log(step, scalars)
         latest.update({name.replace(split, "split/"): value for name, value in scalars.items()})
         progress.note(", ".join(f"{SHOWN[name]} {value:.3f}" for name, value in latest.items() if name in SHOWN))
         if config.report == "full" and any(name.endswith("/mIoU") for name in scalars):
@@ -163,9 +163,3 @@ def profiled(path: Path, iterations: int, advance: Callable[[int], None]) -> Ite
             recorder.step()
 
         yield both
-
-
-def _with_class_name(name: str, classes: Sequence[str]) -> str:
-    """`…class_share/3` with the name of class 3 for its number."""
-    head, found, number = name.rpartition("class_share/")
-    return f"{head}{found}{classes[int(number)]}" if found else name

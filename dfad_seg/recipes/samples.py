@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.labels import IGNORED
 from dfad_seg.datasets import SegmentationDataset, eval_loader
 from dfad_seg.datasets.check import label_warnings
 from dfad_seg.evaluation import EvaluationOptions, Stored
@@ -55,9 +56,8 @@ class EvaluationSamples(Dataset):
 
     def _without_gaps(self, labels: np.ndarray, mask: np.ndarray, name: str) -> np.ndarray:
         """Stored labels with class 0 where they have none; that is allowed on ignored pixels, which do not count."""
-        ignore = self.dataset.metainfo.ignore_index
-        missing = labels == ignore
-        gaps = int(np.count_nonzero(missing & (mask != ignore)))
+        missing = labels == IGNORED
+        gaps = int(np.count_nonzero(missing & (mask != IGNORED)))
         if gaps:
             raise InputError(
                 f"the prediction of image '{name}' has no class on {gaps} pixels that the truth has one for. "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dfad_seg.common.errors import TRUST_ADVICE, InputError
+from dfad_seg.common.labels import IGNORED
 from dfad_seg.common.reading import file_hash
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.common.values import Chosen
@@ -96,11 +97,11 @@ def open_predictions(config: Config, item: str | Path) -> Source:
     path, info = Path(item), meta_info(config)
     ids = info.ids()
     if path.is_dir():
-        return Source(path, PredictionFolder(path, ids, info.ignore_index, info.palette))
+        return Source(path, PredictionFolder(path, ids, info.palette))
     if path.suffix.lower() != ".json":
         raise InputError(f"{path} holds no predictions: a folder of PNGs or a .json file of COCO results is needed.")
-    background = info.classes.index("background") if "background" in info.classes else None
-    return Source(path, CocoResults(path, ids, background=background, ignore_index=info.ignore_index))
+    background = info.classes.index("background") if "background" in info.classes else IGNORED
+    return Source(path, CocoResults(path, ids, background=background))
 
 
 def run_config(item: str | Path) -> Path | None:

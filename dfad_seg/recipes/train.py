@@ -66,7 +66,12 @@ def train(
     """
     if profile < 0 or (profile and config.iterations <= WARM_UP):
         raise InputError(f"--profile {profile}: it begins after {WARM_UP} of {config.iterations} iterations.")
-    work_dir, resume = _before_anything(config, Path(work_dir), resume)
+    work_dir = Path(work_dir)
+    if resume == "auto":
+        resume = "latest" if (work_dir / "config.yaml").exists() else None
+    # What several processes would find alike, before they meet: all of them end alike.
+    check_folder(work_dir, dump_config(config), resume=resume is not None)
+    refuse_held(work_dir)
     decided = decided_precision(work_dir) if resume is not None else None
     with torch_settings(config), together(config, decided) as fabric, _faults(config, work_dir):
         began = time.monotonic()
@@ -121,7 +126,7 @@ def train(
                     assert isinstance(config, (Supervised, WithData))
                     kept = train_with_data(
                         trained, batches, config, teacher=experiment.fast_teacher() if losses else None, losses=losses,
-                        ignore_index=experiment.info.ignore_index, fabric=fabric, state=state, hooks=hooks,
+                        fabric=fabric, state=state, hooks=hooks,
                     )  # fmt: skip
                 if run is not None:
                     # Signals are still put off: in the midst of writing one can come out as any error of a library.
@@ -162,15 +167,6 @@ def train_from_arguments(
     else:
         path = train(settings, folder, resume=resume, command=command_line(), profile=profile)
         say(f"trained network: {path}")
-
-
-def _before_anything(config: Config, work_dir: Path, resume: str | Path | None) -> tuple[Path, str | Path | None]:
-    """What several processes would find alike, before they meet: all of them end alike."""
-    if resume == "auto":
-        resume = "latest" if (work_dir / "config.yaml").exists() else None
-    check_folder(work_dir, dump_config(config), resume=resume is not None)
-    refuse_held(work_dir)
-    return work_dir, resume
 
 
 @contextmanager

@@ -58,20 +58,20 @@ def network_table(summary: Summary | None) -> Table | None:
     costs, rows = summary.costs, []
     for name in sorted(costs, reverse=True):  # the teacher first
         cost = costs[name]
-        macs = [f"{factor * cost.macs / 1e9:.3f}" if cost.macs is not None else "–" for factor in (1, 2)]
+        macs = "–" if cost.macs is None else f"{cost.macs / 1e9:.3f}"
         slower = f" (+{cost.scatter:.0%})" if cost.scatter and cost.scatter > 0.25 else ""
         latency = "–" if cost.latency_s is None else f"{1000 * cost.latency_s:.1f}{slower}"
-        rows.append(([name, cost.name or "–", f"{cost.parameters:,}", *macs, latency], None))
+        rows.append(([name, cost.name or "–", f"{cost.parameters:,}", macs, latency], None))
     if len(costs) == 2:
-        keys = ("parameters", "macs", "macs", "latency_s")
+        keys = ("parameters", "macs", "latency_s")
         ratios = [_ratio(getattr(costs["teacher"], key), getattr(costs["student"], key)) for key in keys]
         rows.append((["teacher / student", "", *ratios], None))
     size = "" if summary.size is None else f" of {summary.size[0]}×{summary.size[1]}"
-    note = f"One image{size}, forward; one MAC is two FLOPs."
+    note = f"One image{size}, forward."
     if any(cost.latency_s is not None for cost in costs.values()):
         note += f" Latency: fp32, the fastest of several passes on {summary.device or 'this machine'}"
         note += ", and by how much the median was slower." if any("(+" in row[-1] for row, _ in rows) else "."
-    return Table(["network", "architecture", "parameters", "GMACs", "GFLOPs", "latency, ms"], rows, 2, note)
+    return Table(["network", "architecture", "parameters", "GMACs", "latency, ms"], rows, 2, note)
 
 
 def agreement_table(summary: Summary | None) -> Table | None:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import NYUV2_13, build_dataset
-from dfad_seg.datasets.check import check_dataset
+from dfad_seg.datasets.check import inspect_dataset
 
 
 def write(root: Path, split: str, number: int, code: int = 1) -> None:
@@ -28,7 +28,7 @@ def test_folders_are_paired_by_number(tmp_path: Path) -> None:
     assert dataset.names == ["0001", "0003", "0005"] and NYUV2_13.file_ids == tuple(range(1, 14))
     image, mask = dataset.read(1)
     assert image[0, 0, 0] == 3 and mask[0, 0] == 0 and mask[1].tolist() == [255, *range(13)]
-    assert check_dataset("nyuv2", tmp_path, any_count=True) == {"train": 3, "test": 2}
+    assert inspect_dataset("nyuv2", tmp_path, any_count=True).counts == {"train": 3, "test": 2}
 
     (tmp_path / "train" / "nyu_rgb_0001.png").rename(tmp_path / "train" / "first.png")
     with pytest.raises(InputError, match="first.png: the files of NYUv2 end with different image numbers"):

@@ -32,7 +32,7 @@ def test_png_round_trip_codes_colours_and_sub_folders(tmp_path):
             assert picture.mode == "P"
             assert np.array_equal(np.array(picture), np.array(IDS, np.uint8)[labels])
             assert np.array_equal(np.array(picture.convert("RGB")), np.array(PALETTE, np.uint8)[labels])
-    folder = PredictionFolder(tmp_path, IDS, ignore_index=255)
+    folder = PredictionFolder(tmp_path, IDS)
     assert folder.check(maps, maps) == []
     for name, labels in maps.items():
         assert np.array_equal(folder.read(name, name, labels.shape), labels)
