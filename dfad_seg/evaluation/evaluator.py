@@ -67,7 +67,7 @@ def evaluate_miou(
     classes = tuple(classes) if classes is not None else tuple(str(label) for label in range(num_classes))
     tensors = (*model.parameters(), *model.buffers()) if isinstance(model, nn.Module) else ()
     device = torch.device(device or next((tensor.device for tensor in tensors), "cpu"))
-    matrix = ConfusionMatrix(num_classes, device=device)
+    matrix = ConfusionMatrix(num_classes)
     network = None if model is None else _checked(model, num_classes, autocast)
     calibration = any(isinstance(meter, CalibrationError) for meter in meters)
 

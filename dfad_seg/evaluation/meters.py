@@ -55,7 +55,7 @@ class ImageCounts:
         for name, labels, truth in zip(seen.names, seen.labels, seen.truth, strict=True):
             if name in self._counts:
                 raise InputError(f"the image '{name}' was evaluated twice; images need different names here.")
-            matrix = ConfusionMatrix(self.num_classes, device=labels.device)
+            matrix = ConfusionMatrix(self.num_classes)
             matrix.update(labels, truth)
             counts = matrix.compute()
             self._counts[name] = torch.stack([counts.diagonal(), counts.sum(1), counts.sum(0)]).numpy()
@@ -147,20 +147,15 @@ class Agreement:
     """
 
     def __init__(self, num_classes: int, teacher: Callable[[Predicted], Tensor]) -> None:
-        self.num_classes, self.teacher = num_classes, teacher
-        self._matrix: ConfusionMatrix | None = None
+        self.teacher, self._matrix = teacher, ConfusionMatrix(num_classes, ignore_index=-1)
 
     def update(self, seen: Predicted) -> None:
-        if self._matrix is None:
-            self._matrix = ConfusionMatrix(self.num_classes, ignore_index=-1, device=seen.labels.device)
         self._matrix.update(seen.labels, self.teacher(seen).to(seen.labels.device))
 
     def compute(self) -> tuple[float, list[float]]:
         """The share of equal pixels, and for each class the share of the teacher's pixels of it that are equal (nan
         where there are none).
         """
-        if self._matrix is None:
-            raise InputError("the agreement with a teacher needs at least one pixel; none was counted.")
         counts = self._matrix.compute()
         equal, pixels = counts.diagonal().tolist(), counts.sum(dim=1).tolist()
         return sum(equal) / sum(pixels), [e / p if p else float("nan") for e, p in zip(equal, pixels, strict=True)]

@@ -24,17 +24,16 @@ class ConfusionMatrix:
     Args:
         num_classes: C, the number of classes; labels are 0 … C-1.
         ignore_index: truth label of pixels that are not evaluated, outside 0 … C-1.
-        device: where the counts live; `update` takes tensors on this device.
 
     Attributes:
         ignored: pixels with the ignored label so far.
     """
 
-    def __init__(self, num_classes: int, ignore_index: int = IGNORED, device: torch.device | str = "cpu") -> None:
+    def __init__(self, num_classes: int, ignore_index: int = IGNORED) -> None:
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         # C*C pairs, then one bin for ignored pixels.
-        self._counts = torch.zeros(num_classes**2 + 1, dtype=torch.int64, device=device)
+        self._counts = torch.zeros(num_classes**2 + 1, dtype=torch.int64)
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Count the pixels of one image or batch.
@@ -81,7 +80,7 @@ class ConfusionMatrix:
                 )
         # int32 halves the memory traffic of the index: about 1.5 times faster than int64 on a CPU.
         index = (target.to(torch.int32) * self.num_classes).add_(prediction).masked_fill_(ignored, self.num_classes**2)
-        return torch.bincount(index, minlength=self.num_classes**2 + 1)
+        return torch.bincount(index, minlength=self.num_classes**2 + 1).cpu()
 
     def sync(self, all_reduce: Callable[[Tensor], Tensor]) -> None:
         """Replace the counts by their sum over all processes.
@@ -92,8 +91,8 @@ class ConfusionMatrix:
         self._counts = all_reduce(self._counts.clone())
 
     def compute(self) -> Tensor:
-        """The counts: int64 `(C, C)` on the CPU, rows are the truth and columns the prediction."""
-        return self._counts[:-1].reshape(self.num_classes, self.num_classes).cpu().clone()
+        """The counts: int64 `(C, C)` rows are the truth and columns the prediction."""
+        return self._counts[:-1].reshape(self.num_classes, self.num_classes).clone()
 
     @property
     def ignored(self) -> int:

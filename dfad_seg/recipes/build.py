@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.config import Config, GameConfig
@@ -267,7 +266,9 @@ def build_evaluate(config: Config, fabric: Fabric, info: MetaInfo) -> Evaluate |
     loader = evaluation_loader(EvaluationSamples(dataset), section, **place)
 
     def evaluate(network: nn.Module) -> dict[str, float]:
-        add = partial(reduced, fabric, operation="sum")
+        def add(counts: Tensor) -> Tensor:
+            return reduced(fabric, counts.to(fabric.device), "sum").cpu()
+
         metrics = scored(config, fabric, info, network, loader, all_reduce=add)
         totals = {f"{section.split}/{name}": float(getattr(metrics, name)) for name in ("mIoU", "mAcc", "aAcc")}
         by_class = zip(metrics.classes, metrics.iou, strict=True)

@@ -16,7 +16,7 @@ import torch
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.reading import parse_yaml
 from dfad_seg.config import Config, dump_config
-from dfad_seg.runs import Run, RunDirectory, checkpoints, read_checkpoint
+from dfad_seg.runs import Run, RunDirectory, read_checkpoint
 from dfad_seg.runs.checkpoints import newest_whole
 from dfad_seg.runs.directory import RESUMED_WITH, config_changes, experiment_values
 from dfad_seg.runs.records import Resumption, Use
@@ -111,8 +111,3 @@ def open_run(
 def now() -> str:
     """The time, to the second, with its zone."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def nothing_learnt(work_dir: Path) -> bool:
-    """Whether a run has no checkpoint beyond its very start."""
-    return not any(path for path in checkpoints(work_dir) if path.name != "iteration_00000000.pt")

@@ -26,12 +26,11 @@ from dfad_seg.recipes.resuming import (
     check_begun_with,
     decided_precision,
     identity_of,
-    nothing_learnt,
     open_run,
     state_to_resume,
 )
 from dfad_seg.recipes.transfer import transfer_images
-from dfad_seg.runs import START_FILE, RunDirectory
+from dfad_seg.runs import START_FILE, RunDirectory, checkpoints
 from dfad_seg.runs.directory import check_folder
 from dfad_seg.runs.lock import refuse_held
 from dfad_seg.segmentors import Segmentor, optimize_for_distillation, save_segmentor, state_hash
@@ -186,7 +185,7 @@ def _ending_well(
             save_network(experiment, file, error.kept, {"iteration": error.iteration, "stopped": str(error)})
         raise
     except (InputError, OSError, RuntimeError, MemoryError):
-        if run is not None and new and nothing_learnt(work_dir):
+        if run is not None and new and not checkpoints(work_dir):
             run.discard()
         raise
     finally:

@@ -14,58 +14,41 @@ from dfad_seg.distill.losses import losses_of
 from dfad_seg.objectives.discrepancy import mae
 
 
-class Run:
-    """A small game with a memory of what it saved and reported; `poison(iteration)` spoils gradients."""
+@pytest.mark.parametrize(
+    ("spoilt", "log_every", "save_every", "found", "saved"),
+    [
+        (5, 2, 2, 6, [2, 4]),  # that loss is finite; what the step does to the weights is not
+        (3, 100, 1, 3, [1, 2]),  # weights are looked at before a save between log points, too
+    ],
+)
+def test_bad_gradients_stop_before_anything_bad_is_saved(spoilt, log_every, save_every, found, saved):
+    states, events, done = {}, [], [0]
+    hooks = Hooks(
+        save=lambda step, state: states.update({step: json_like_copy(state)}),
+        event=lambda step, record: events.append(record),
+        advance=done.append,
+        log_every=log_every,
+        save_every=save_every,
+    )
 
-    def __init__(self, poison):
-        self.saved, self.events, self.records = {}, [], []
-        self.iteration, self.poison = 0, poison
-        self.hooks = Hooks(
-            save=lambda step, state: self.saved.update({step: json_like_copy(state)}),
-            event=lambda step, record: self.events.append({"step": step, **record}),
-            advance=lambda step: setattr(self, "iteration", step),
-            log_every=2,
-            save_every=2,
-        )
+    def losses(game, teacher, student, generator):
+        made = losses_of(game, teacher=teacher, student=student, generator=generator)
+        made.student = loss
+        return made
 
-    def play(self):
-        def losses(game, teacher, student, generator):
-            made = losses_of(game, teacher=teacher, student=student, generator=generator)
-            made.student = loss
-            return made
+    def loss(student_logits, teacher_logits):
+        value = mae(student_logits, teacher_logits)
+        # Finite itself, but its gradient is 0 times infinity.
+        return value + 0 * (student_logits * 0).sum().sqrt() if done[-1] + 1 == spoilt else value
 
-        def loss(student_logits, teacher_logits):
-            value = mae(student_logits, teacher_logits)
-            if self.poison(self.iteration + 1):
-                # Finite itself, but its gradient is 0 times infinity.
-                value = value + 0 * (student_logits * 0).sum().sqrt()
-            return value
-
-        _, _, self.records = play(hooks=self.hooks, losses=losses, iterations=8, dropout=0.0)
-
-    def kinds(self):
-        return [event["event"] for event in self.events]
-
-
-def test_bad_gradients_stop_before_anything_bad_is_saved():
-    # The loss of iteration 5 is finite; what the step does to the weights is not.
-    run = Run(lambda iteration: iteration == 5)
-    with pytest.raises(Diverged, match="iteration 6.*iteration 4 was saved.*clip_norm") as stopped:
-        run.play()
-    assert sorted(run.saved) == [2, 4] and stopped.value.iteration == 4
-    assert run.kinds() == ["not_finite"] and run.events[0]["found_at"] == 6
+    with pytest.raises(Diverged, match=f"iteration {found}.*iteration {saved[-1]} was saved.*clip_norm") as stopped:
+        play(hooks=hooks, losses=losses, iterations=8, dropout=0.0)
+    assert sorted(states) == saved and stopped.value.iteration == saved[-1]
+    assert [(event["event"], event["found_at"]) for event in events] == [("not_finite", found)]
     # What is handed over is the student of the last good save, and usable.
-    saved = run.saved[4]["networks"]["student"]
-    assert all(torch.equal(value, saved[name]) for name, value in stopped.value.kept.state_dict().items())
+    student = states[saved[-1]]["networks"]["student"]
+    assert all(torch.equal(value, student[name]) for name, value in stopped.value.kept.state_dict().items())
     assert not stopped.value.kept.training
-
-
-def test_weights_are_looked_at_before_a_save_between_log_points():
-    run = Run(lambda iteration: iteration == 3)
-    run.hooks.log_every, run.hooks.save_every = 100, 1
-    with pytest.raises(Diverged, match="iteration 3"):
-        run.play()
-    assert sorted(run.saved) == [1, 2]
 
 
 def records(**curves):

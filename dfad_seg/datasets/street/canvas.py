@@ -78,6 +78,12 @@ class Canvas:
         a, b = x + left, x + right
         self.face([(a, high, z), (b, high, z), (b, low, z), (a, low, z)], colour, label)
 
+    def figure(self, x: float, z: float, points: Iterable[tuple[float, float]], colour: Colour, label: int) -> None:
+        """A filled polygon facing the camera; `points` are (across, up) from (x, 0, z), in metres."""
+        ((u, v),) = self.project([(x, 0.0, z)])
+        s = self.scale(z)
+        self.fill([(u + across * s, v - up * s) for across, up in points], colour, label)
+
     def disc(self, x: float, y: float, z: float, radius: tuple[float, float], colour: Colour, label: int) -> None:
         """An ellipse facing the camera, centre (x, y, z), half axes `radius` (across, up) in metres."""
         ((u, v),) = self.project([(x, y, z)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from dfad_seg.datasets.street.canvas import (
@@ -230,11 +232,9 @@ def pedestrian(canvas: Canvas, rng: Rng, x: float, z: float) -> None:
     wide = tall * rng.uniform(0.15, 0.2)
     stride = rng.uniform(0.02, 0.13) * tall
     hip = 0.5 * tall
-    ((u, v),) = canvas.project([(x, 0.0, z)])
-    s = canvas.scale(z)
     for foot in (-stride, stride):
         leg = [(-wide * 0.8, hip), (wide * 0.8, hip), (foot + wide * 0.5, 0.0), (foot - wide * 0.5, 0.0)]
-        canvas.fill([(u + a * s, v - b * s) for a, b in leg], tint(trousers, 0.9 if foot < 0 else 1.1), PEDESTRIAN)
+        canvas.figure(x, z, leg, tint(trousers, 0.9 if foot < 0 else 1.1), PEDESTRIAN)
     hem = hip - rng.uniform(0, 0.16) * tall
     canvas.upright(x, z, -wide, wide, hem, 0.84 * tall, coat, PEDESTRIAN)
     canvas.upright(x, z, -wide * 1.35, -wide * 0.85, 0.45 * tall, 0.82 * tall, tint(coat, 0.8), PEDESTRIAN)
@@ -255,12 +255,7 @@ def bicyclist(canvas: Canvas, rng: Rng, x: float, z: float) -> None:
     helmet = pick(rng, (*BRIGHT, (236, 236, 236)))
     frame = pick(rng, ((180, 40, 40), (40, 80, 170), (40, 40, 44), (60, 150, 90)))
     tyre = (26, 26, 28)
-    ((u, v),) = canvas.project([(x, 0.0, z)])
-    s = canvas.scale(z)
-
-    def part(points: list[tuple[float, float]], colour: Colour) -> None:
-        canvas.fill([(u + a * s, v - b * s) for a, b in points], colour, BICYCLIST)
-
+    part = partial(canvas.figure, x, z, label=BICYCLIST)
     if rng.random() < 0.5:  # from the side
         way = 1 if rng.random() < 0.5 else -1
         for wheel in (-0.55, 0.55):
