@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class CamVid(SegmentationDataset):
     """
 
     metainfo = CAMVID
-    published = {"train": 367, "val": 101, "test": 233}
+    published: Mapping[str, int] | None = {"train": 367, "val": 101, "test": 233}
 
     def find_pairs(self) -> list[Pair]:
         if not (self.root / self.split).is_dir():
