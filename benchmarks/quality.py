@@ -22,7 +22,7 @@ from dfad_seg.evaluation import evaluate_miou
 from dfad_seg.recipes import load_config
 from dfad_seg.recipes.build import build_experiment, build_generator, evaluation_dataset
 from dfad_seg.recipes.cutting import START_FILE
-from dfad_seg.recipes.quality import Unshifted, held_out_images, labelled_by
+from dfad_seg.recipes.quality import held_out_images, labelled_by, unshifted
 from dfad_seg.recipes.samples import EvaluationSamples
 from dfad_seg.runs import checkpoints, read_checkpoint
 from dfad_seg.runs.records import Score
@@ -72,7 +72,7 @@ def main(runs: list[str]) -> None:
         generator.load_state_dict(read_checkpoint(checkpoints(run)[-1])["networks"]["generator"])
         images = list(held_out_images(generator.train(), config.image_size, seed=config.seed))
         for what, student in students(run, experiment.trained, noise=number < 1 or len(runs) == 1):
-            seen = Unshifted(student, teacher, images, config.logit_adjustment)  # type: ignore[union-attr]
+            seen = unshifted(student, teacher, images, config.logit_adjustment)  # type: ignore[union-attr]
             agreed = evaluate_miou(seen, labelled_by(teacher, images), num_classes=info.num_classes)
             found = Score.measured(agreed, network="student", split="generated")
             row = {

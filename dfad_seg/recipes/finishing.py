@@ -23,7 +23,7 @@ from dfad_seg.evaluation.pictures import write_comparison_picture
 from dfad_seg.recipes.build import Experiment, evaluation_dataset, scored
 from dfad_seg.recipes.cutting import is_cut_of
 from dfad_seg.recipes.pictures import write_generator_sheet
-from dfad_seg.recipes.quality import Unshifted, estimate, held_out_images, labelled_by
+from dfad_seg.recipes.quality import estimate, held_out_images, labelled_by, unshifted
 from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader
 from dfad_seg.runs import START_FILE, Run, note_score, update_summary, write_report
 from dfad_seg.runs.records import Cost, Example, Score, Weights
@@ -220,12 +220,11 @@ class Finished:
         config, info, dataset = self.config, self.info, self.dataset
         teacher, student = self.networks["teacher"], self.networks["student"]
         assert isinstance(teacher, Segmentor) and isinstance(student, Segmentor)
-        classes = {"num_classes": info.num_classes, "classes": info.classes}
-        score = partial(evaluate_miou, **classes)  # type: ignore[arg-type]
+        score = partial(evaluate_miou, num_classes=info.num_classes, classes=info.classes)
         scores, guess = [], None
         if isinstance(config, GameConfig) and self.experiment.generator is not None:
             images = list(held_out_images(self.experiment.generator, config.image_size, seed=config.seed))
-            seen = Unshifted(student, teacher, images, config.logit_adjustment)
+            seen = unshifted(student, teacher, images, config.logit_adjustment)
             which = {"network": "student", "weights": self.selected, "split": "generated"}
             scores.append(Score.measured(score(seen, labelled_by(teacher, images)), **which))
             guess = estimate(scores[0], cut=(student.spec or {}).get("source") == "cut")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dfad_seg.common.modules import evaluating
 from dfad_seg.distill.losses import LogitAdjustment
@@ -54,28 +54,21 @@ def labelled_by(teacher: nn.Module, batches: Iterable[Mapping[str, Any]]) -> Ite
         yield {**batch, "mask": truth}
 
 
-class Unshifted(nn.Module):
-    """A student's logits (N, C, H, W) plus α log π, as its loss compared them with the teacher's: without the shift
-    towards rare classes that `logit_adjustment` has taught it.
+def unshifted(
+    student: Segmentor, teacher: Segmentor, batches: Iterable[Mapping[str, Any]], strength: float
+) -> nn.Module:
+    """A student whose logits (N, C, H, W) are as its loss compared them with the teacher's: plus α log π, without the
+    shift towards rare classes that `logit_adjustment` has taught it.
 
     Args:
         batches: images from which π, the teacher's mean probabilities, are taken.
         strength: α.
     """
-
-    def __init__(
-        self, student: Segmentor, teacher: Segmentor, batches: Iterable[Mapping[str, Any]], strength: float
-    ) -> None:
-        super().__init__()
-        self.student = student
-        self.adjustment = LogitAdjustment(teacher.num_classes, strength).to(next(student.parameters()).device)
-        for batch in batches:
-            with torch.no_grad(), evaluating(teacher):
-                self.adjustment.observe(teacher(batch["image"]))
-
-    def forward(self, images: Tensor) -> Tensor:
-        adjusted: Tensor = self.adjustment(self.student(images))
-        return adjusted
+    adjustment = LogitAdjustment(teacher.num_classes, strength).to(next(student.parameters()).device)
+    for batch in batches:
+        with torch.no_grad(), evaluating(teacher):
+            adjustment.observe(teacher(batch["image"]))
+    return nn.Sequential(student, adjustment)
 
 
 def estimate(score: Score, *, cut: bool) -> Estimate:
@@ -85,7 +78,7 @@ def estimate(score: Score, *, cut: bool) -> Estimate:
     the error that this has on students of other teachers.
 
     Args:
-        score: on generated images, of the student as `Unshifted`.
+        score: on generated images, of the student as `unshifted`.
         cut: whether the student was cut out of its teacher. Of others it is known that they can agree on the images
             which they learnt from, and fail on real ones: none is given.
     """
