@@ -43,19 +43,11 @@ class ConfusionMatrix:
             target: integer labels of the same shape, values in [0, C) or `ignore_index`.
 
         Raises:
-            InputError: the shapes differ, a tensor holds no integers, or a label is out of range; nothing is counted.
+            InputError: they are no integers of one shape, or a label is out of range; nothing is counted.
         """
-        if prediction.shape != target.shape:
-            raise InputError(
-                f"prediction of shape {tuple(prediction.shape)} and truth of shape {tuple(target.shape)} "
-                f"cannot be compared: both must have the same shape."
-            )
-        for name, labels in (("prediction", prediction), ("truth", target)):
-            if labels.is_floating_point() or labels.is_complex():
-                raise InputError(
-                    f"the {name} has type {labels.dtype}; class labels must be integers "
-                    f"(take the argmax of logits first)."
-                )
+        if prediction.shape != target.shape or prediction.is_floating_point() or target.is_floating_point():
+            said = [f"{labels.dtype} {tuple(labels.shape)}" for labels in (prediction, target)]
+            raise InputError(f"prediction {said[0]} and truth {said[1]}: class labels are integers of one shape.")
         counts = torch.zeros_like(self._counts)
         parts = (labels.reshape(-1).split(_AT_ONCE) for labels in (prediction, target))
         for predicted, truth in zip(*parts, strict=True):

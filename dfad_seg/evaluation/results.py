@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
 from dfad_seg.evaluation.bootstrap import Difference, Interval, miou_difference
-from dfad_seg.evaluation.metrics import SegmentationMetrics, labels_named, nanmean
+from dfad_seg.evaluation.metrics import SegmentationMetrics, labels_named
 
-T = TypeVar("T")
 _FIRST = ("aAcc", "mIoU", "mAcc", "mDice", "fwIoU")
 
 
@@ -21,22 +20,18 @@ class Evaluation:
     """The metrics of one model on one data set, and what else was asked for; all values are fractions.
 
     Attributes:
-        boundary_iou: of each class, or nan; None if it was not asked for, as the following.
-        calibration_error: expected calibration error.
-        agreement: share of pixels with the teacher's label.
-        class_agreement: of the teacher's pixels of each class, the share with the same label; or nan.
+        more: further values, by name.
+        by_class: further values of each class, by name; nan where a class has none.
+        intervals: by what they are of: mIoU, subset mIoU.
         subset: classes that are averaged over beside all.
         counts: int64 (N, 3, C), see `resampled_miou`.
     """
 
     metrics: SegmentationMetrics
-    boundary_iou: tuple[float, ...] | None = None
-    calibration_error: float | None = None
-    agreement: float | None = None
-    class_agreement: tuple[float, ...] | None = None
-    interval: Interval | None = None
-    subset: tuple[str, ...] = ()
-    subset_interval: Interval | None = None
+    more: Mapping[str, float] = field(default_factory=dict)
+    by_class: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    subset: Sequence[str] = ()
     counts: np.ndarray | None = None
     precision: str = "fp32"
 
@@ -47,22 +42,11 @@ class Evaluation:
 
     def summary(self) -> dict[str, float]:
         """The values that are not per class."""
-        more = {
-            "subset mIoU": self.metrics.subset_miou(self.subset) if self.subset else None,
-            "mean boundary IoU": None if self.boundary_iou is None else nanmean(self.boundary_iou),
-            "ECE": self.calibration_error,
-            "agreement": self.agreement,
-        }
-        return {name: getattr(self.metrics, name) for name in _FIRST} | _present(more)
+        return {name: getattr(self.metrics, name) for name in _FIRST} | dict(self.more)
 
-    def per_class(self) -> Mapping[str, Sequence[float]]:
+    def per_class(self) -> dict[str, Sequence[float]]:
         """The values of each class, without the support."""
-        values = {"IoU": self.metrics.iou, "Acc": self.metrics.acc, "Dice": self.metrics.dice}
-        return values | _present({"boundary IoU": self.boundary_iou, "agreement": self.class_agreement})
-
-    def intervals(self) -> dict[str, Interval]:
-        """Those that there are, by what they are of."""
-        return _present({"mIoU": self.interval, "subset mIoU": self.subset_interval})
+        return {"IoU": self.metrics.iou, "Acc": self.metrics.acc, "Dice": self.metrics.dice} | dict(self.by_class)
 
     def report(self) -> str:
         """The per-class table in per cent, and the other values below it; no newline at the end."""
@@ -75,29 +59,20 @@ class Evaluation:
         lines += [f"{name}: {value}" for name, value in values.items() if name not in _FIRST]
         if self.subset:
             lines.append(f"subset: {', '.join(self.subset)}")
-        for name, found in self.intervals().items():
+        for name, found in self.intervals.items():
             lines.append(f"{name}, 95 % interval {_ends(found)} (bootstrap over images, n = {found.resamples})")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-friendly; nan becomes None."""
-        summary = self.summary()
-        more: dict[str, Any] = {
-            "boundary_mIoU": summary.get("mean boundary IoU"),
-            "boundary_IoU": self.boundary_iou,
-            "ECE": self.calibration_error,
-            "agreement": self.agreement,
-            "class_agreement": self.class_agreement,
-            "subset": self.subset or None,
-            "subset_mIoU": summary.get("subset mIoU"),
-        }
-        more |= {f"{name.replace(' ', '_')}_interval": asdict(of) for name, of in self.intervals().items()}
-        return self.metrics.to_dict() | _plain(_present(more))
+        more = {**self.more, **self.by_class} | {f"{name} interval": asdict(of) for name, of in self.intervals.items()}
+        found = {name.replace(" ", "_"): _plain(value) for name, value in more.items()}
+        return self.metrics.to_dict() | found | ({"subset": list(self.subset)} if self.subset else {})
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One row per number: its metric, class ("" where it is of all) and value, None for nan."""
         values = self.summary()
-        for name, of in self.intervals().items():
+        for name, of in self.intervals.items():
             values |= {f"{name} low": of.low, f"{name} high": of.high}
         rows = [{"metric": name, "class": "", "value": _plain(value)} for name, value in values.items()]
         for name, column in {**self.per_class(), "pixels": self.metrics.support}.items():
@@ -135,7 +110,7 @@ class Comparison:
         target = "subset mIoU" if first.subset else "mIoU"
         rows = [["model", *first.summary(), f"{target} 95 %", "difference", "95 %", "p"]]
         for name, evaluation in self.evaluations.items():
-            interval, gap = evaluation.intervals().get(target), self.differences.get(name)
+            interval, gap = evaluation.intervals.get(target), self.differences.get(name)
             row = [name, *map(percent, evaluation.summary().values()), "-" if interval is None else _ends(interval)]
             more = ["-", "-", "-"]
             if gap is not None:
@@ -194,15 +169,10 @@ def _ends(interval: Interval, *, signed: bool = False) -> str:
     return f"{percent(interval.low, signed=signed)} … {percent(interval.high, signed=signed)}"
 
 
-def _present(values: Mapping[str, T | None]) -> dict[str, T]:
-    """Those that are not None."""
-    return {key: value for key, value in values.items() if value is not None}
-
-
 def _plain(value: Any) -> Any:
     """The same without nan, which JSON does not know."""
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return [_plain(part) for part in value]
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -32,6 +32,7 @@ from dfad_seg.evaluation import (
     evaluate_miou,
     labels_named,
     miou_interval,
+    nanmean,
     predict,
 )
 from dfad_seg.evaluation.pictures import write_comparison_picture
@@ -145,19 +146,20 @@ def evaluate(
         )
 
     found = {name: meter.compute() for name, meter in meters.items()}
-    agreement, by_class = found.get("agreement", (None, None))
-    return Evaluation(
-        metrics,
-        boundary_iou=tuple(found["boundary"]) if boundary else None,
-        calibration_error=found.get("calibration"),
-        agreement=agreement,
-        class_agreement=None if by_class is None else tuple(by_class),
-        interval=miou_interval(found["counts"], resamples) if resamples else None,
-        subset=tuple(subset),
-        subset_interval=miou_interval(found["counts"][:, :, labels], resamples) if resamples and subset else None,
-        counts=found["counts"] if keep_counts else None,
-        precision=inference.precision,
-    )
+    more: dict[str, float] = {"subset mIoU": metrics.subset_miou(subset)} if subset else {}
+    by_class: dict[str, list[float]] = {}
+    if boundary:
+        by_class["boundary IoU"] = found["boundary"]
+        more["boundary mIoU"] = nanmean(found["boundary"])
+    if calibration:
+        more["ECE"] = found["calibration"]
+    if teacher is not None:
+        more["agreement"], by_class["class agreement"] = found["agreement"]
+    counts = found.get("counts")
+    scopes = {"mIoU": counts} | ({"subset mIoU": counts[:, :, labels]} if subset and resamples else {})
+    intervals = {name: miou_interval(of, resamples) for name, of in scopes.items()} if resamples else {}
+    kept = counts if keep_counts else None
+    return Evaluation(metrics, more, by_class, intervals, subset, kept, inference.precision)
 
 
 def evaluation_options(config: Config | None, changes: Mapping[str, Any]) -> EvaluationOptions:

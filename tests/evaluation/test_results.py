@@ -15,13 +15,10 @@ METRICS = metrics_from_confusion(MATRIX, ("road", "sky", "tree"), ignored=7)
 INTERVAL = Interval(0.4, 0.7, 50)
 FULL = Evaluation(
     METRICS,
-    boundary_iou=(0.5, 0.25, math.nan),
-    calibration_error=0.125,
-    agreement=0.75,
-    class_agreement=(1.0, 0.5, math.nan),
-    interval=INTERVAL,
-    subset=("sky",),
-    subset_interval=Interval(0.3, 0.6, 50),
+    {"subset mIoU": 0.5, "boundary mIoU": 0.375, "ECE": 0.125, "agreement": 0.75},
+    {"boundary IoU": (0.5, 0.25, math.nan), "class agreement": (1.0, 0.5, math.nan)},
+    {"mIoU": INTERVAL, "subset mIoU": Interval(0.3, 0.6, 50)},
+    ["sky"],
 )
 
 
@@ -44,10 +41,10 @@ def test_dice_and_frequency_weighted_iou_by_hand():
 def test_the_report_has_every_number():
     text = FULL.report()
     lines = text.splitlines()
-    assert lines[0].split() == ["class", "IoU", "Acc", "Dice", "boundary", "IoU", "agreement", "pixels"]
+    assert lines[0].split() == ["class", "IoU", "Acc", "Dice", "boundary", "IoU", "class", "agreement", "pixels"]
     assert lines[2].split() == ["road", "66.67", "75.00", "80.00", "50.00", "100.00", "8"]
     assert "aAcc: 75.00  mIoU: 58.33  mAcc: 75.00  mDice: 73.33  fwIoU: 61.11" in text
-    for part in ("subset mIoU: 50.00", "mean boundary IoU: 37.50", "ECE: 12.50", "agreement: 75.00", "subset: sky"):
+    for part in ("subset mIoU: 50.00", "boundary mIoU: 37.50", "ECE: 12.50", "agreement: 75.00", "subset: sky"):
         assert part in lines
     assert "mIoU, 95 % interval 40.00 … 70.00 (bootstrap over images, n = 50)" in lines
 
@@ -68,7 +65,9 @@ def test_json_and_csv_have_every_number(tmp_path):
 def test_a_comparison(tmp_path):
     other = metrics_from_confusion(torch.tensor([[7, 1, 0], [0, 4, 0], [0, 0, 0]]), METRICS.classes)
     change = Difference(other.mIoU - METRICS.mIoU, Interval(-0.01, 0.5, 50), 0.0625)
-    comparison = Comparison({"old": Evaluation(METRICS, interval=INTERVAL), "new": Evaluation(other)}, {"new": change})
+    comparison = Comparison(
+        {"old": Evaluation(METRICS, intervals={"mIoU": INTERVAL}), "new": Evaluation(other)}, {"new": change}
+    )
     text = comparison.report()
     new = next(line for line in text.splitlines() if line.startswith("new"))
     assert "+25.42" in new and "-1.00 … +50.00" in new and new.endswith("0.0625")
