@@ -4,13 +4,7 @@ from dfad_seg.evaluation.bootstrap import Difference, Interval, miou_difference,
 from dfad_seg.evaluation.evaluator import STORED, evaluate_miou
 from dfad_seg.evaluation.inference import EvaluationOptions, Inference, predict
 from dfad_seg.evaluation.meters import Agreement, BoundaryIoU, CalibrationError, ImageCounts, Meter, Predicted
-from dfad_seg.evaluation.metrics import (
-    ConfusionMatrix,
-    SegmentationMetrics,
-    labels_named,
-    metrics_from_confusion,
-    nanmean,
-)
+from dfad_seg.evaluation.metrics import ConfusionMatrix, SegmentationMetrics, labels_named, metrics_from_confusion
 from dfad_seg.evaluation.predictions import (
     CocoResults,
     PredictionFolder,

@@ -32,9 +32,9 @@ from dfad_seg.evaluation import (
     evaluate_miou,
     labels_named,
     miou_interval,
-    nanmean,
     predict,
 )
+from dfad_seg.evaluation.metrics import nanmean
 from dfad_seg.evaluation.pictures import write_comparison_picture
 from dfad_seg.recipes.build import evaluation_dataset, meta_info, to_layout
 from dfad_seg.recipes.device import device_of, evaluation_mode

@@ -65,9 +65,8 @@ def test_json_and_csv_have_every_number(tmp_path):
 def test_a_comparison(tmp_path):
     other = metrics_from_confusion(torch.tensor([[7, 1, 0], [0, 4, 0], [0, 0, 0]]), METRICS.classes)
     change = Difference(other.mIoU - METRICS.mIoU, Interval(-0.01, 0.5, 50), 0.0625)
-    comparison = Comparison(
-        {"old": Evaluation(METRICS, intervals={"mIoU": INTERVAL}), "new": Evaluation(other)}, {"new": change}
-    )
+    old = Evaluation(METRICS, intervals={"mIoU": INTERVAL})
+    comparison = Comparison({"old": old, "new": Evaluation(other)}, {"new": change})
     text = comparison.report()
     new = next(line for line in text.splitlines() if line.startswith("new"))
     assert "+25.42" in new and "-1.00 … +50.00" in new and new.endswith("0.0625")
