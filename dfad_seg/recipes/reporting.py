@@ -102,7 +102,7 @@ def build_hooks(
             file = run.path / "pictures" / f"generated_{step:08d}.png"
             title = f"generated images after {step} iterations"
             write_png(file, generated_picture(images, teacher_labels, student_labels, title, info))
-            run.log_picture("generated", step, file)
+            run.tensorboard.picture("generated", step, file)
             if config.report == "full":
                 refresh_report(run.path)
 

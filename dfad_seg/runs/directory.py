@@ -57,7 +57,7 @@ class RunDirectory:
         self._lock = lock
         self._started = time.monotonic() - Run(path).seconds
         self._metrics = open(path / "metrics.jsonl", "a", encoding="utf-8")
-        self._tensorboard = TensorBoard(path, step) if tensorboard else None
+        self.tensorboard = TensorBoard(path, step, wanted=tensorboard)
 
     @classmethod
     def start(cls, path: str | Path, config: str, *, spent: float = 0.0, **options: Any) -> RunDirectory:
@@ -103,13 +103,7 @@ class RunDirectory:
         """Append one line to `metrics.jsonl` and the same scalars to TensorBoard; NaN becomes null."""
         clean = {name: (float(value) if math.isfinite(value) else None) for name, value in scalars.items()}
         self.note(step, clean)
-        if self._tensorboard:
-            self._tensorboard.scalars(step, {name: value for name, value in clean.items() if value is not None})
-
-    def log_picture(self, name: str, step: int, file: Path) -> None:
-        """Show a picture file of the run in TensorBoard."""
-        if self._tensorboard:
-            self._tensorboard.picture(name, step, file)
+        self.tensorboard.scalars(step, {name: value for name, value in clean.items() if value is not None})
 
     def note(self, step: int, values: Mapping[str, Any]) -> None:
         """Append a line to `metrics.jsonl`, as it is; one on what went wrong has `event`, `cause` and `found_at`."""
@@ -139,12 +133,11 @@ class RunDirectory:
         except OSError:
             pass  # what could not be written has been reported when it was
         finally:
-            if self._tensorboard:
-                self._tensorboard.close()
+            self.tensorboard.close()
             self._lock.release()
 
 
-def update_summary(run: str | Path, **changes: Any) -> Summary:
+def update_summary(run: str | Path, **changes: Any) -> None:
     """Write `summary.json` with other values in some of its fields; a run's first call names `role` and `iterations`.
 
     Raises:
@@ -154,7 +147,6 @@ def update_summary(run: str | Path, **changes: Any) -> Summary:
     kept = Run(run).summary
     summary = Summary(**changes) if kept is None else dataclasses.replace(kept, **changes)
     write_json(run / "summary.json", plain(summary))
-    return summary
 
 
 def note_score(run: str | Path, score: Score) -> None:

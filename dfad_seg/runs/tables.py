@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from dfad_seg.runs.records import Score, Summary
@@ -18,11 +18,8 @@ class Table(NamedTuple):
     note: str
 
 
-Totals = dict[str, Callable[[Score], "float | None"]]
-BOTH: Totals = {
-    "mIoU": lambda score: score.mIoU,
-    "mIoU of the best constant prediction": lambda score: score.constant,
-}
+BOTH = {"mIoU": "mIoU", "mIoU of the best constant prediction": "constant"}
+"""Rows below the classes, and the attribute of a score that they show."""
 
 
 def headline(summary: Summary | None, trained: Score | None, teacher: Score | None) -> list[tuple[str, str]]:
@@ -79,10 +76,7 @@ def agreement_table(summary: Summary | None) -> Table | None:
     scores = summary.agreement if summary else ()
     if not summary or not scores:
         return None
-    totals = BOTH | {
-        "mIoU of random predictions": lambda score: score.by_chance,
-        "same class, of all pixels": lambda score: score.aAcc,
-    }
+    totals = BOTH | {"mIoU of random predictions": "by_chance", "same class, of all pixels": "aAcc"}
     rows = [([name, *(percent(value, 2) for value in values)], None) for name, values in _by_class(scores, totals)]
     note = "Per cent, with the teacher's predictions as the truth, on images that no training step had. "
     guess = summary.estimate
@@ -105,12 +99,8 @@ def class_table(trained: Score | None, teacher: Score | None, others: Mapping[st
     if not columns:
         return None
     share = trained is not None and teacher is not None  # in the first two columns
-    totals = BOTH | {
-        "mAcc": lambda score: score.mAcc,
-        "aAcc": lambda score: score.aAcc,
-    }
     rows = []
-    for name, values in _by_class([*columns.values()], totals):
+    for name, values in _by_class([*columns.values()], BOTH | {"mAcc": "mAcc", "aAcc": "aAcc"}):
         cells, bar = [name, *(percent(value, 2) for value in values)], values[0]
         if share:
             theirs, ours = values[:2]
@@ -122,11 +112,11 @@ def class_table(trained: Score | None, teacher: Score | None, others: Mapping[st
     return Table(["class", *columns, *(["share"] if share else [])], rows, 1, note)
 
 
-def _by_class(scores: Sequence[Score], totals: Totals) -> list[tuple[str, list[float | None]]]:
+def _by_class(scores: Sequence[Score], totals: Mapping[str, str]) -> list[tuple[str, list[float | None]]]:
     """The IoU of each class of the first score, in all of them, and then other numbers of theirs."""
     by_name = [dict(zip(score.classes, score.IoU, strict=True)) for score in scores]
     rows = [(name, [ious.get(name) for ious in by_name]) for name in scores[0].classes]
-    return rows + [(name, [get(score) for score in scores]) for name, get in totals.items()]
+    return rows + [(name, [getattr(score, key) for score in scores]) for name, key in totals.items()]
 
 
 def _ratio(a: float | None, b: float | None) -> str:

@@ -14,10 +14,10 @@ from dfad_seg.common.errors import printable
 
 
 class TensorBoard:
-    """Event files in `tensorboard/` of a run directory; those after `step` are hidden."""
+    """Event files in `tensorboard/` of a run directory, if they are wanted; those after `step` are hidden."""
 
-    def __init__(self, run: Path, step: int) -> None:
-        self._writer: Any = None
+    def __init__(self, run: Path, step: int, *, wanted: bool) -> None:
+        self._writer: Any = None if wanted else False
         self._try(lambda: self._open(run, step))
 
     def _open(self, run: Path, step: int) -> None:
@@ -27,14 +27,16 @@ class TensorBoard:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers by name."""
-        for name, value in values.items():
-            self._try(lambda name=name, value=value: self._writer.add_scalar(name, value, step))  # type: ignore[misc]
+        self._try(lambda: [self._writer.add_scalar(name, value, step) for name, value in values.items()])
 
     def picture(self, name: str, step: int, file: Path) -> None:
         """A PNG of the run."""
-        with Image.open(file, formats=["PNG"]) as opened:
-            picture = np.asarray(opened.convert("RGB"))
-        self._try(lambda: self._writer.add_image(name, picture, step, dataformats="HWC"))
+
+        def add() -> None:
+            with Image.open(file, formats=["PNG"]) as opened:
+                self._writer.add_image(name, np.asarray(opened.convert("RGB")), step, dataformats="HWC")
+
+        self._try(add)
 
     def close(self) -> None:
         """Write what is left."""

@@ -16,7 +16,7 @@ def log_something(path, tensorboard=True):
     run.log(2, {"val/IoU/a|b": 0.25})
     picture = path / "picture.png"
     Image.fromarray(np.full((4, 6, 3), (255, 0, 0), np.uint8)).save(picture)
-    run.log_picture("generated", 2, picture)
+    run.tensorboard.picture("generated", 2, picture)
     run.close()
 
 
