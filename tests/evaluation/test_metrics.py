@@ -1,4 +1,4 @@
-"""The confusion matrix against pixel-by-pixel counting and torchmetrics."""
+"""Counts against pixel-by-pixel counting and torchmetrics, metrics against a restatement of MMSegmentation's."""
 
 import numpy as np
 import pytest
@@ -63,18 +63,37 @@ def test_labels_out_of_range_are_named(prediction, target, message):
         compute(prediction, target)
 
 
+def mmseg_arithmetic(prediction, target, num_classes):
+    """What MMSegmentation's IoUMetric does: label histograms over the pixels that are not ignored."""
+    prediction, target = prediction[target != 255], target[target != 255]
+
+    def areas(labels):
+        return np.array([(labels == label).sum() for label in range(num_classes)], dtype=np.float64)
+
+    intersect, predicted, truth = areas(prediction[prediction == target]), areas(prediction), areas(target)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        iou = intersect / (predicted + truth - intersect)
+        acc = intersect / truth
+    return intersect.sum() / truth.sum(), np.nanmean(iou), np.nanmean(acc), iou, acc
+
+
 labels = st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0, 1, 2, 3, 255])), max_size=40)
 
 
 @settings(max_examples=60, deadline=None)
 @given(pixels=labels, cut=st.integers(0, 40), at_once=st.integers(1, 50))
-def test_batching_changes_nothing(pixels, cut, at_once):
-    prediction = torch.tensor([p for p, _ in pixels], dtype=torch.int64)
-    target = torch.tensor([t for _, t in pixels], dtype=torch.int64)
+def test_equals_mmseg_arithmetic_however_it_is_batched(pixels, cut, at_once):
+    prediction, target = np.array(pixels, dtype=np.int64).reshape(-1, 2).T
     matrix = ConfusionMatrix(4)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, "_AT_ONCE", at_once)
-        matrix.update(prediction[:cut], target[:cut])
-        matrix.update(prediction[cut:], target[cut:])
+        matrix.update(torch.tensor(prediction[:cut]), torch.tensor(target[:cut]))
+        matrix.update(torch.tensor(prediction[cut:]), torch.tensor(target[cut:]))
     assert np.array_equal(matrix.compute().numpy(), counted_by_hand(prediction, target, 4))
-    assert matrix.ignored == sum(t == 255 for _, t in pixels)
+    assert matrix.ignored == (target == 255).sum()
+    if matrix.ignored < len(pixels):
+        found = metrics.metrics_from_confusion(matrix.compute(), "abcd")
+        a_acc, m_iou, m_acc, iou, acc = mmseg_arithmetic(prediction, target, 4)
+        np.testing.assert_allclose([found.aAcc, found.mIoU, found.mAcc], [a_acc, m_iou, m_acc], rtol=1e-12)
+        np.testing.assert_allclose(found.iou, iou, rtol=1e-12)
+        np.testing.assert_allclose(found.acc, acc, rtol=1e-12)
