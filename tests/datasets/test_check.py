@@ -1,4 +1,4 @@
-"""A check of a whole data set: counts, faults, masks whose values cannot be what the classes say, photos that are turned."""
+"""A check of a whole data set: counts, faults, values that cannot be what the classes say, photos that are turned."""
 
 from pathlib import Path
 
