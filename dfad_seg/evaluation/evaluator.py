@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -29,7 +28,6 @@ def evaluate_miou(
     num_classes: int,
     classes: Sequence[str] | None = None,
     device: torch.device | str | None = None,
-    autocast: Callable[[], AbstractContextManager] = nullcontext,
     inference: Inference = Inference(),  # noqa: B008
     meters: Sequence[Meter] = (),
     progress: Callable[[int], None] | None = None,
@@ -52,7 +50,6 @@ def evaluate_miou(
             the images.
         classes: class names for the result; "0", "1", … by default.
         device: where to compute; by default where the model's parameters are.
-        autocast: gives a context for each forward pass, such as `lambda: torch.autocast("cpu", torch.bfloat16)`.
         inference: how the model is applied; whole images, once, by default.
         meters: what else is to be added up; each sees every image once.
         progress: called after each batch with the number of images just evaluated.
@@ -68,7 +65,7 @@ def evaluate_miou(
     tensors = (*model.parameters(), *model.buffers()) if isinstance(model, nn.Module) else ()
     device = torch.device(device or next((tensor.device for tensor in tensors), "cpu"))
     matrix = ConfusionMatrix(num_classes)
-    network = None if model is None else _checked(model, num_classes, autocast)
+    network = None if model is None else _checked(model, num_classes)
     calibration = any(isinstance(meter, CalibrationError) for meter in meters)
 
     with evaluating(model), denormals_as_zero(), torch.inference_mode():
@@ -97,12 +94,9 @@ def evaluate_miou(
     return metrics_from_confusion(matrix.compute(), classes, ignored=matrix.ignored)
 
 
-def _checked(
-    model: Callable[[Tensor], Tensor], num_classes: int, autocast: Callable[[], AbstractContextManager]
-) -> Callable[[Tensor], Tensor]:
+def _checked(model: Callable[[Tensor], Tensor], num_classes: int) -> Callable[[Tensor], Tensor]:
     def network(images: Tensor) -> Tensor:
-        with autocast():
-            logits = model(images)
+        logits = model(images)
         if not isinstance(logits, Tensor) or logits.ndim != 4 or len(logits) != len(images):
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise InputError(f"the model must return logits ({len(images)}, {num_classes}, H, W), got {got}.")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -236,17 +236,12 @@ def scored(
     config: Config, fabric: Fabric, info: MetaInfo, network: nn.Module, batches: Iterable[Any], **more: Any
 ) -> SegmentationMetrics:
     """What a network reaches on batches, applied as the config's evaluation says; `more` goes to `evaluate_miou`."""
-    assert config.evaluation is not None
-    return evaluate_miou(
-        network,
-        batches,
-        num_classes=info.num_classes,
-        classes=info.classes,
-        device=fabric.device,
-        autocast=fabric.autocast if config.evaluation.precision == "auto" else nullcontext,
-        inference=config.evaluation,
-        **more,
-    )
+    inference = config.evaluation
+    assert inference is not None
+    if inference.precision == "auto" and fabric.strategy.precision.precision == "bf16-mixed":  # as it is trained
+        inference = replace(inference, precision="bf16")
+    classes: dict[str, Any] = {"num_classes": info.num_classes, "classes": info.classes}
+    return evaluate_miou(network, batches, device=fabric.device, inference=inference, **classes, **more)
 
 
 def build_evaluate(config: Config, fabric: Fabric, info: MetaInfo) -> Evaluate | None:
