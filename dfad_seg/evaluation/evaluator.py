@@ -58,8 +58,8 @@ def evaluate_miou(
             not summed.
 
     Raises:
-        InputError: the model's class count is not `num_classes`, its logits are not finite, a label is out of range,
-            images and masks do not belong together, or there is no pixel to evaluate.
+        InputError: the model's class count is not `num_classes`, its logits are not finite, a label is out of range, or
+            there is no pixel to evaluate.
     """
     classes = tuple(classes) if classes is not None else tuple(str(label) for label in range(num_classes))
     tensors = (*model.parameters(), *model.buffers()) if isinstance(model, nn.Module) else ()
@@ -71,8 +71,8 @@ def evaluate_miou(
     with evaluating(model), denormals_as_zero(), torch.inference_mode():
         for batch in batches:
             predictions: dict[int, Tensor] = {}
-            known = batch.get("name", range(len(_entry(batch, "mask"))))
-            for places, truth, images, stored in _equal_sizes(batch, device, needs_images=network is not None):
+            known = batch.get("name", range(len(batch["mask"])))
+            for places, truth, images, stored in _equal_sizes(batch, device):
                 names = [str(known[place]) for place in places]
                 confidence = torch.empty(truth.shape, device=truth.device) if calibration else None
                 if network is None:
@@ -110,29 +110,13 @@ def _checked(model: Callable[[Tensor], Tensor], num_classes: int) -> Callable[[T
     return network
 
 
-def _entry(batch: Mapping[str, Any], key: str) -> Any:
-    if key not in batch:
-        raise InputError(f"the key '{key}' is missing from a batch to evaluate; it has {', '.join(batch)}.")
-    return batch[key]
-
-
 Group = tuple[list[int], Tensor, Tensor | None, dict[str, Tensor]]
 
 
-def _equal_sizes(batch: Mapping[str, Any], device: torch.device, *, needs_images: bool) -> Iterator[Group]:
+def _equal_sizes(batch: Mapping[str, Any], device: torch.device) -> Iterator[Group]:
     """The batch in groups of one size: places in the batch, masks, images and stored label maps, on the device."""
-    masks = _entry(batch, "mask")
-    images = _entry(batch, "image") if needs_images else batch.get("image")
+    masks, images = batch["mask"], batch.get("image")
     stored = {key: batch[key] for key in batch if key == STORED or key.startswith(f"{STORED}:")}
-    if not needs_images:
-        _entry(batch, STORED)
-    if images is not None and len(images) != len(masks):
-        raise InputError(f"a batch has {len(images)} images but {len(masks)} masks.")
-    if isinstance(images, Tensor) and isinstance(masks, Tensor) and (images.ndim != 4 or masks.ndim != 3):
-        raise InputError(
-            f"a batch needs images (N, K, H, W) and masks (N, H, W), "
-            f"got {tuple(images.shape)} and {tuple(masks.shape)}."
-        )
     groups: dict[Any, list[int]] = {}
     for place, mask in enumerate(masks):
         groups.setdefault((mask.shape, None if images is None else images[place].shape), []).append(place)

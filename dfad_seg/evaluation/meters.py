@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dfad_seg.common.errors import InputError
 from dfad_seg.common.labels import IGNORED
 from dfad_seg.evaluation.metrics import ConfusionMatrix
 
@@ -53,8 +52,6 @@ class ImageCounts:
 
     def update(self, seen: Predicted) -> None:
         for name, labels, truth in zip(seen.names, seen.labels, seen.truth, strict=True):
-            if name in self._counts:
-                raise InputError(f"the image '{name}' was evaluated twice; images need different names here.")
             matrix = ConfusionMatrix(self.num_classes)
             matrix.update(labels, truth)
             counts = matrix.compute()

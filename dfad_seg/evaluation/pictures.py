@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -70,21 +69,13 @@ def write_comparison_picture(
     panels = {"image": picture, truth_name: colourise(truth, palette)}
     panels |= {name: colourise(labels, palette) for name, labels in found.items()}
     share = f"{100 * wrong / evaluated:.1f} %" if evaluated else "-"
-    panels[f"{last}'s errors: {share}"] = _errors(found[last], truth)
+    errors = np.where(truth == IGNORED, -1, found[last] != truth)
+    panels[f"{last}'s errors: {share}"] = colourise(errors, (CORRECT, WRONG))
     body = beside([captioned(enlarge(panel, heights[0]), name) for name, panel in panels.items()])
     entries = [(classes[label], palette[label]) for label in present(len(classes), truth, *found.values())]
     entries += [("ignored", BLACK)] if (truth == IGNORED).any() else []
     entries += [("wrong", WRONG)] if wrong else []
     write_png(path, framed([body, legend(entries, body.shape[1])]))
-
-
-def _errors(predicted: NDArray[Any], truth: NDArray[Any]) -> Picture:
-    """Where a prediction is wrong: `WRONG` red, `CORRECT` light grey, ignored black."""
-    picture = np.empty((*truth.shape, 3), dtype=np.uint8)
-    picture[:] = CORRECT
-    picture[predicted != truth] = WRONG
-    picture[truth == IGNORED] = BLACK
-    return picture
 
 
 def as_picture(image: ArrayLike | Tensor) -> Picture:

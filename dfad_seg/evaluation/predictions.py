@@ -138,7 +138,7 @@ class PredictionFolder:
             wrong = sorted({int(code) for code in np.unique(codes[labels < 0])})
             raise InputError(
                 f"the prediction {path} holds the value {', '.join(map(str, wrong[:5]))}, which is no class. "
-                f"The label files' values are {_ranges(self._known)}."
+                f"The label files' values are {', '.join(map(str, self._known))}."
             )
         return labels.astype(np.uint8)
 
@@ -209,9 +209,3 @@ def _extra(known: Collection[int | str], wanted: Sequence[int | str], where: Pat
         some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         raise InputError(f"{where} has no prediction for {len(missing)} of {len(wanted)} images: {some}.")
     return sorted(map(str, set(known) - set(wanted)))
-
-
-def _ranges(values: Sequence[int]) -> str:
-    if len(values) > 2 and values[-1] - values[0] == len(values) - 1:
-        return f"{values[0]} to {values[-1]}"
-    return ", ".join(map(str, values))
