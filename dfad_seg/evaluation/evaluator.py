@@ -97,13 +97,12 @@ def evaluate_miou(
 def _checked(model: Callable[[Tensor], Tensor], num_classes: int) -> Callable[[Tensor], Tensor]:
     def network(images: Tensor) -> Tensor:
         logits = model(images)
-        if not isinstance(logits, Tensor) or logits.ndim != 4 or len(logits) != len(images):
+        wanted = (len(images), num_classes)
+        if not isinstance(logits, Tensor) or logits.ndim != 4 or logits.shape[:2] != wanted:
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise InputError(f"the model must return logits ({len(images)}, {num_classes}, H, W), got {got}.")
-        if logits.shape[1] != num_classes:
             raise InputError(
-                f"the model predicts {logits.shape[1]} classes but the data set has {num_classes}; "
-                f"evaluate it on the set it was trained for, or set the model's num_classes to {num_classes}."
+                f"the model must return logits ({len(images)}, {num_classes}, H, W) of the data set's {num_classes} "
+                f"classes, got {got}."
             )
         return logits
 

@@ -58,17 +58,12 @@ class ConfusionMatrix:
     def _counted(self, prediction: Tensor, target: Tensor) -> Tensor:
         ignored = target == self.ignore_index
         target, highest = target.masked_fill(ignored, 0), self.num_classes - 1
-        *truth_range, low, high = torch.stack([*target.aminmax(), *prediction.aminmax()]).tolist()
-        for value in truth_range:
-            if not 0 <= value <= highest:
+        least, most = torch.stack([*target.aminmax(), *prediction.aminmax()]).view(2, 2).T.tolist()
+        for name, low, high in zip(("truth", "predicted"), least, most, strict=True):
+            if low < 0 or high > highest:
+                wrong = low if low < 0 else high
                 raise InputError(
-                    f"truth label {value} is neither a class (0 to {highest}) nor the ignored label "
-                    f"{self.ignore_index}; check the masks, num_classes and ignore_index."
-                )
-        for value in (low, high):
-            if not 0 <= value <= highest:
-                raise InputError(
-                    f"predicted label {value} is not a class (0 to {highest}); check the model's class count."
+                    f"{name} label {wrong} is no class (0 to {highest}); check masks, model and num_classes."
                 )
         # int32 halves the memory traffic of the index: about 1.5 times faster than int64 on a CPU.
         index = (target.to(torch.int32) * self.num_classes).add_(prediction).masked_fill_(ignored, self.num_classes**2)

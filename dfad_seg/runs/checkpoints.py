@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from dfad_seg.common.errors import InputError, printable
+from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import write_torch
 from dfad_seg.common.tensors import read_tensors
 
@@ -38,17 +38,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The state in a checkpoint, on the CPU; nothing in it can run code, and every byte is what was written."""
     path = Path(path)
     state = read_tensors(path, "the checkpoint")
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise InputError(f"{path} is not a resumable checkpoint of dfad_seg. Those are in checkpoints/ of a run.")
-    if state.get("version") != VERSION:
-        found = printable(state.get("version"), 20)
-        raise InputError(f"{path} is a checkpoint of version {found}; this program reads {VERSION}.")
-    iteration = state.get("iteration")
-    if type(iteration) is not int or iteration < 0 or not isinstance(state.get("networks"), dict):
-        raise InputError(f"the checkpoint {path} is incomplete: its iteration or its networks are missing.")
-    if _NAME.fullmatch(path.name) and checkpoint_iteration(path) != iteration:
-        raise InputError(f"the checkpoint {path} is not what its name says: it is of iteration {iteration}.")
-    return state
+    keys = ("format", "version", "iteration", "networks")
+    head = [state.get(key) for key in keys] if isinstance(state, dict) else []
+    if [*map(type, head)] != [str, int, int, dict] or head[:2] != [FORMAT, VERSION] or head[2] < 0:
+        raise InputError(f"{path} is no resumable checkpoint of this version. Those are in checkpoints/ of a run.")
+    if _NAME.fullmatch(path.name) and checkpoint_iteration(path) != head[2]:
+        raise InputError(f"the checkpoint {path} is not what its name says: it is of iteration {head[2]}.")
+    return dict(state)
 
 
 def newest_whole(run: str | Path) -> tuple[dict[str, Any] | None, list[str]]:

@@ -51,8 +51,8 @@ def test_unsigned_255_is_not_minus_one():
 @pytest.mark.parametrize(
     ("prediction", "target", "message"),
     [
-        ([0, 3], [0, 0], "predicted label 3 is not a class \\(0 to 2\\)"),
-        ([0, 0], [0, 3], "truth label 3 is neither a class \\(0 to 2\\) nor the ignored label 255"),
+        ([0, 3], [0, 0], "predicted label 3 is no class \\(0 to 2\\)"),
+        ([0, 0], [0, 3], "truth label 3 is no class \\(0 to 2\\)"),
         ([0, 0], [0, 254], "truth label 254"),
         ([0, 0], [0, 2**32 + 1], "truth label 4294967297"),
         ([7, 0], [255, 0], "predicted label 7"),

@@ -136,7 +136,7 @@ def test_checkpoints_of_other_runs_and_teachers(world, capsys, tmp_path):
     capsys.readouterr()
     for more, says in (
         ([], ["holds a run already"]),
-        (["--resume", world.teacher], ["not a resum"]),
+        (["--resume", world.teacher], ["no resum"]),
         (["--resume", checkpoint], ["of iteration", "of another experiment"]),
         (["--resume", "--seed", 2], ["another experiment", "seed"]),
     ):

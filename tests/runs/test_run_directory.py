@@ -130,20 +130,14 @@ def test_a_flipped_bit_costs_the_way_back_to_the_checkpoint_before(tmp_path):
     assert newest_whole(tmp_path) == (None, [])
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ({"state_dict": {}}, "not a resumable checkpoint"),
-        ({"format": FORMAT, "version": "\x1b[31m99"}, "of version .*99; this"),
-        ({"format": FORMAT, "version": 1, "iteration": True, "networks": {}}, "incomplete"),
-        ({"format": FORMAT, "version": 1, "iteration": 1, "networks": []}, "incomplete"),
-    ],
-)
-def test_other_files_and_versions_are_refused(tmp_path, content, said):
-    torch.save(content, tmp_path / "file.pt")
-    with pytest.raises(InputError, match=said) as caught:
+OTHERS = {"format": "x"}, {"version": "\x1b[31m99"}, {"iteration": True}, {"networks": []}, {"iteration": torch.ones(2)}
+
+
+@pytest.mark.parametrize("change", OTHERS, ids=range(len(OTHERS)))
+def test_other_files_and_versions_are_refused(tmp_path, change):
+    torch.save({"format": FORMAT, "version": 1, "iteration": 1, "networks": {}} | change, tmp_path / "file.pt")
+    with pytest.raises(InputError, match="no resumable checkpoint of this version"):
         read_checkpoint(tmp_path / "file.pt")
-    assert "\x1b" not in str(caught.value)
 
 
 def test_an_evaluation_of_the_runs_network_goes_into_its_summary(tmp_path):
