@@ -95,8 +95,6 @@ class SegmentationDataset(Dataset):
         choose(dict.fromkeys(self.splits), split, f"{type(self).__name__} split")
         self._reader: IndexReader | None = None
         self._pairs = self.find_pairs()
-        if not self._pairs:
-            raise InputError(f"split '{split}' of the data set at {self.root} holds no images.")
 
     @classmethod
     def describe(cls, options: Any) -> MetaInfo:

@@ -95,8 +95,6 @@ def download(url: str, target: Path, *, checksum: str | None = None) -> None:
     import requests
 
     shown = printable(re.sub(r"//[^/@]*@", "//", url))  # without a password
-    if not url.lower().startswith(("http://", "https://")):
-        raise InputError(f"cannot download '{shown}': only http:// and https:// addresses are taken.")
     pooch.get_logger().setLevel("ERROR")  # it would print the checksum of a file that has none known
     fetch = pooch.HTTPDownloader(progressbar=True, chunk_size=2**18)
     try:

@@ -47,8 +47,6 @@ class CamVid(SegmentationDataset):
     published: Mapping[str, int] | None = {"train": 367, "val": 101, "test": 233}
 
     def find_pairs(self) -> list[Pair]:
-        if not (self.root / self.split).is_dir():
-            raise InputError(f"no CamVid at {self.root}: it holds no '{self.split}/' with '{self.split}annot/'.")
         annotations = self.root / f"{self.split}annot"
         images = list_images(self.root / self.split, "image", self.notes)
         return pair_up(images, list_images(annotations, "mask"), annotations)
@@ -78,10 +76,8 @@ class NyuV2(SegmentationDataset):
     splits = tuple(published)
 
     def find_pairs(self) -> list[Pair]:
-        folder, masks = self.root / self.split, self.root / f"{self.split}_labels_13"
-        if not folder.is_dir():
-            raise InputError(f"no NYUv2 at {self.root}: it holds no {self.split}/ with {masks.name}/.")
-        return pair_up(_by_number(list_images(folder, "image")), _by_number(list_images(masks, "mask")), masks)
+        images, masks = list_images(self.root / self.split, "image"), self.root / f"{self.split}_labels_13"
+        return pair_up(_by_number(images), _by_number(list_images(masks, "mask")), masks)
 
     def read_labels(self, path: Path) -> np.ndarray:
         codes = super().read_labels(path)
@@ -122,7 +118,8 @@ class Voc(SegmentationDataset):
 
     A split's members are the lines of `ImageSets/Segmentation/<split>.txt`, images `JPEGImages/*.jpg`.  Masks
     are `SegmentationClass/*.png`, and for `train_aug` (VOC's training images and SBD's) `SegmentationClassAug/*.png`.
-    A line of `train_aug.txt` may be a bare id or, as some lists have it, the paths of the image and its mask.
+    These and their list are published with SBD.  A line of `train_aug.txt` may be a bare id or, as some lists have it,
+    the paths of the image and its mask.
 
     Mask pixels are 0-20 and 255 = ignored.
     """
@@ -140,11 +137,6 @@ class Voc(SegmentationDataset):
         folder = find_voc(self.root)
         listing = folder / LISTS / f"{self.split}.txt"
         augmented = self.split == "train_aug"
-        if augmented and not (listing.is_file() and (folder / AUGMENTED_MASKS).is_dir()):
-            raise InputError(
-                f"split train_aug needs SBD's masks in {folder / AUGMENTED_MASKS} and their list {listing}; "
-                "both are published together and are not part of VOC 2012 itself."
-            )
         names = read_listing(listing, only_stems=augmented)
         images = list_images(folder / IMAGES, "image")
         masks = folder / (AUGMENTED_MASKS if augmented else MASKS)

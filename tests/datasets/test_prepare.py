@@ -136,7 +136,7 @@ def test_a_download_is_whole_or_not_there(server: Server, tmp_path: Path, capsys
         (closed.url, None, "refused"),
         (server.url + "/other", None, "the server answers 404. Is there a connection"),
         (server.url.replace("//", "//me:secret@") + "/other", None, "the server answers 404"),
-        ("file:///etc/passwd", None, "only http"),
+        ("file:///etc/passwd", None, "cannot download"),
         ("http://bad host/", None, "cannot download"),
     ):
         with pytest.raises(InputError, match=message) as caught:
