@@ -103,7 +103,7 @@ def export(parser: argparse.ArgumentParser) -> None:
     add("--size", type=int, nargs=2, metavar=("H", "W"), help="image size in pixels (256 256)")
     int8 = "for onnx: a second file in 8-bit integers, calibrated on images from the run's generator"
     add("--int8", action="store_true", help=int8)
-    add("--calibration-images", type=int, default=64, metavar="N", help="how many of them (%(default)s)")
+    add("--calibration-images", type=_positive, default=64, metavar="N", help="how many of them (%(default)s)")
     base = "for mmseg: the config of MMSegmentation whose data sets and metrics the written one takes over"
     add("--base", metavar="CONFIG", help=base)
     trust = "run the code that the network file names (sources factory, torchscript, torch_export)"

@@ -39,15 +39,11 @@ def export_from_arguments(**arguments: Any) -> int:
         raise InputError(f"--int8 goes with --format onnx, not {given.format}.")
     if given.base is not None and given.format != "mmseg":
         raise InputError(f"--base goes with --format mmseg, not {given.format}.")
-    if given.calibration_images < 1:
-        raise InputError(f"--calibration-images {given.calibration_images}: a number above 0 is needed.")
     file = network_file(given.source)
     path = Path(given.out) if given.out is not None else file.parent / chosen.name.replace("student", file.stem)
-    if not path.name:
-        raise InputError(f"--out '{given.out}' names no file or folder. Give the path of a new one.")
-    target = path.with_name(f"{path.stem}_int8{path.suffix}")
     check_target(path, "--out", folder=chosen.is_folder)
     if given.int8:
+        target = path.with_name(f"{path.stem}_int8{path.suffix}")
         check_target(target, "--int8")
     network = load_segmentor(file, trust=given.trust)
     score = _scoring(file, given.split, given.cfg_options, batch_size=None if given.dynamic else 1)
