@@ -22,7 +22,7 @@ from torch import nn
 from dfad_seg.common.errors import InputError, Interrupted
 from dfad_seg.common.speed import measure_latency
 from dfad_seg.common.values import plain
-from dfad_seg.config import Config, dump_config, load_config, parse_config
+from dfad_seg.config import Config, dump_config, parse_config
 from dfad_seg.distill import DataFree, Hooks, distil
 from dfad_seg.recipes.build import build_experiment, evaluation_dataset
 from dfad_seg.recipes.cutting import without_rehearsal
@@ -133,13 +133,13 @@ def price(config: Config) -> Price:
     return Price(seconds, choosing, first.scoring, first.peak)
 
 
-def with_minutes(config: Config, minutes: float, begun: Path | None = None) -> Config:
-    """The config with the lengths that take about so many minutes here, measuring and scoring included; those of the
-    run in `begun`, if it goes on. Raises InputError as `price`."""
+def with_minutes(config: Config, minutes: float, begun: Config | None = None) -> Config:
+    """The config with the lengths that take about so many minutes here, measuring and scoring included; those of a run
+    that goes on. Raises InputError as `price`."""
     if not minutes > 0:
         raise InputError(f"--minutes is {minutes:g}; more than 0 is needed.")
-    if begun is not None and (begun / "config.yaml").exists():
-        return scaled(config, load_config(begun / "config.yaml").iterations / config.iterations)
+    if begun is not None:
+        return scaled(config, begun.iterations / config.iterations)
     began = time.perf_counter()
     return scaled(config, price(config).factor(60 * minutes - (time.perf_counter() - began)))  # priced, then asked
 
@@ -173,14 +173,14 @@ def _times(values: dict[str, Any], names: tuple[str, ...], factor: float) -> Non
             values[name] = max(1, round(values[name] * factor))
 
 
-def with_largest_batch(config: Config, begun: Path | None = None) -> Config:
-    """The config with the largest even `batch_size` that memory holds; that of the run in `begun`, if it goes on.
+def with_largest_batch(config: Config, begun: Config | None = None) -> Config:
+    """The config with the largest even `batch_size` that memory holds; that of a run that goes on.
 
     A line is drawn through the peaks of two batches. On a GPU the choice is tried, too, and lowered until it fits.
     Raises InputError: not a data-free method; several processes, which would measure each other; nothing fits.
     """
-    if begun is not None and (begun / "config.yaml").exists():
-        return _with_batch(config, load_config(begun / "config.yaml").batch_size)
+    if begun is not None:
+        return _with_batch(config, begun.batch_size)
     if not isinstance(config, DataFree):
         raise InputError(f"--auto-batch is for data-free methods, and method is {config.method}. Set batch_size.")
     if config.devices * config.num_nodes > 1:

@@ -155,7 +155,8 @@ def train_from_arguments(
     overrides = [f"{key}={value}" for key, value in keys.items() if value is not None]
     settings = load_config(config, [*cfg_options, *overrides])
     folder = Path(work_dir or f"runs/{Path(config).stem}")
-    begun = folder if resume is not None else None
+    kept = folder / "config.yaml"
+    begun = load_config(kept) if resume is not None and kept.exists() else None
     if auto_batch:
         settings = with_largest_batch(settings, begun)
     if minutes is not None:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.config import dump_config, parse_config
+from dfad_seg.config import parse_config
 from dfad_seg.evaluation import evaluate_miou
 from dfad_seg.recipes import lengths, quality
 from dfad_seg.recipes.lengths import Price, Probe, price, scaled, with_minutes
@@ -212,9 +212,7 @@ def test_minutes_and_memory_are_measured(world, monkeypatch, capsys):
     assert price(config).seconds == pytest.approx(2 * 400 + sum(steps))
     half = with_minutes(config, price(config).seconds / 60 / 2)
     assert half.iterations == 200
-    (world.folder / "begun").mkdir()
-    (world.folder / "begun" / "config.yaml").write_text(dump_config(half))
-    assert with_minutes(config, 7, world.folder / "begun") == half
+    assert with_minutes(config, 7, half) == half
     path = write(world.folder / "priced.yaml", world.configs["dfad"])
     monkeypatch.setattr(lengths, "measured", lambda config, _: Probe(2**30, 60.0))
     assert call_tool("train", path, "--minutes", "7", "--dry-run") == 0
