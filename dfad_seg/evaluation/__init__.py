@@ -8,8 +8,8 @@ from dfad_seg.evaluation.metrics import ConfusionMatrix, SegmentationMetrics, la
 from dfad_seg.evaluation.predictions import (
     CocoResults,
     PredictionFolder,
-    PredictionWriter,
     Stored,
     coco_results_writer,
+    png_writer,
 )
 from dfad_seg.evaluation.results import Comparison, Evaluation, align, percent

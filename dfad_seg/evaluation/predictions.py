@@ -25,39 +25,32 @@ MAX_BYTES = 2**30
 """Larger files of COCO results are not read."""
 
 
-class PredictionWriter:
-    """Writes label maps as palette PNGs `FOLDER/NAME.png`.
-
-    Each file is written whole. What is in the folder already stays, and a file of the same name is replaced.
+def png_writer(folder: str | Path, file_ids: Sequence[int], palette: Palette) -> Callable[[str, np.ndarray], None]:
+    """`write(name, labels (H, W))` into palette PNGs `FOLDER/NAME.png`, whole; what else is in the folder stays.
 
     Args:
         folder: made if it is absent. Names with slashes go to sub-folders.
-        file_ids: the value that each class has in the files, below 256.
+        file_ids: the value that each class has in the files.
         palette: RGB colour of each class.
 
     Raises:
         InputError: a value that does not fit into 8 bits, or a name that leaves the folder.
     """
+    if max(file_ids) > 255:
+        raise InputError(
+            f"the label files' ids go up to {max(file_ids)}, and a PNG of predictions holds 0 to 255. "
+            "Write COCO results instead: --save-coco."
+        )
+    codes, colours = np.zeros(256, dtype=np.uint8), np.zeros((256, 3), dtype=np.uint8)
+    codes[: len(file_ids)], colours[list(file_ids)] = file_ids, palette
 
-    def __init__(self, folder: str | Path, file_ids: Sequence[int], palette: Palette) -> None:
-        if max(file_ids) > 255:
-            raise InputError(
-                f"the label files' ids go up to {max(file_ids)}, and a PNG of predictions holds 0 to 255. "
-                "Write COCO results instead: --save-coco."
-            )
-        self.folder = Path(folder)
-        self._codes = np.zeros(256, dtype=np.uint8)
-        self._codes[: len(file_ids)] = file_ids
-        colours = np.zeros((256, 3), dtype=np.uint8)
-        colours[list(file_ids)] = palette
-        self._colours = colours.tobytes()
-
-    def write(self, name: str, labels: np.ndarray) -> None:
-        """Write the labels (H, W), 0 … C-1, of the image `name`."""
-        picture = Image.fromarray(mapped(labels, self._codes), mode="P")
-        picture.putpalette(self._colours)
+    def write(name: str, labels: np.ndarray) -> None:
+        picture = Image.fromarray(mapped(labels, codes), mode="P")
+        picture.putpalette(colours.tobytes())
         check_inside(name, "the data set")
-        write_whole(self.folder / f"{name}.png", lambda handle: picture.save(handle, format="PNG", compress_level=1))
+        write_whole(Path(folder, f"{name}.png"), lambda handle: picture.save(handle, format="PNG", compress_level=1))
+
+    return write
 
 
 @contextmanager

@@ -26,12 +26,12 @@ from dfad_seg.evaluation import (
     ImageCounts,
     Inference,
     Predicted,
-    PredictionWriter,
     Stored,
     coco_results_writer,
     evaluate_miou,
     labels_named,
     miou_interval,
+    png_writer,
     predict,
 )
 from dfad_seg.evaluation.metrics import nanmean
@@ -197,8 +197,8 @@ def _outputs(
     show_dir: str | Path | None,
 ) -> Iterator[Output]:
     if predictions is not None:
-        writer = PredictionWriter(predictions, info.ids(), info.palette)
-        yield lambda batch, place, labels: writer.write(batch["name"][place], labels.numpy())
+        write = png_writer(predictions, info.ids(), info.palette)
+        yield lambda batch, place, labels: write(batch["name"][place], labels.numpy())
     if coco is not None:
         results, ids = stack.enter_context(coco_results_writer(coco, info.ids())), dataset.ids
         yield lambda batch, place, labels: results(ids[batch["index"][place]], labels.numpy())

@@ -8,7 +8,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.evaluation import CocoResults, PredictionFolder, PredictionWriter, coco_results_writer
+from dfad_seg.evaluation import CocoResults, PredictionFolder, coco_results_writer, png_writer
 
 IDS = [0, 7, 3, 255, 200]
 PALETTE = [(0, 0, 0), (10, 20, 30), (255, 0, 0), (1, 2, 3), (0, 0, 255)]
@@ -19,9 +19,9 @@ def label_map(seed, size=(11, 13), classes=5):
 
 
 def write_pngs(folder, maps, ids=IDS):
-    writer = PredictionWriter(folder, ids, PALETTE[: len(ids)])
+    write = png_writer(folder, ids, PALETTE[: len(ids)])
     for name, labels in maps.items():
-        writer.write(name, labels)
+        write(name, labels)
 
 
 def test_png_round_trip_codes_colours_and_sub_folders(tmp_path):
@@ -150,8 +150,8 @@ def test_unknown_and_missing_images_and_other_files(tmp_path):
         (lambda: CocoResults(tmp_path / "none.json", [0]), "cannot read"),
         (lambda: PredictionFolder(tmp_path / "none", [0]), "no folder"),
         (lambda: PredictionFolder(tmp_path, [0]), "holds no PNG"),
-        (lambda: PredictionWriter(tmp_path, [0, 256], PALETTE[:2]), "--save-coco"),
-        (lambda: PredictionWriter(tmp_path, [0], PALETTE[:1]).write("../a", label_map(0)), "not a file below"),
+        (lambda: png_writer(tmp_path, [0, 256], PALETTE[:2]), "--save-coco"),
+        (lambda: png_writer(tmp_path, [0], PALETTE[:1])("../a", label_map(0)), "not a file below"),
     ):
         with pytest.raises(InputError, match=message):
             wrong()
