@@ -6,7 +6,7 @@ import functools
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -79,7 +79,7 @@ def resolve_precision(config: Config, *, cuda: bool, decided: str | None = None)
         return decided
     fast, why = fast_in_bf16(cuda=cuda, processes=config.devices * config.num_nodes)
     precision = "bf16-mixed" if fast else "32-true"
-    rank_zero_only(print)(f"precision auto: {precision}, {why}")
+    say(f"precision auto: {precision}, {why}")
     return precision
 
 
@@ -88,8 +88,7 @@ def evaluation_mode(inference: Inference, device: torch.device) -> Inference:
     if inference.precision != "auto":
         return inference
     fast, why = fast_in_bf16(cuda=device.type == "cuda")
-    with suppress(OSError):  # a terminal that is gone costs no result
-        print(f"precision auto: {'bf16' if fast else 'fp32'}, {why}")
+    print(f"precision auto: {'bf16' if fast else 'fp32'}, {why}")
     return replace(inference, precision="bf16" if fast else "fp32")
 
 

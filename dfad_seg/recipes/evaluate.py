@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -38,7 +39,7 @@ from dfad_seg.evaluation.metrics import nanmean
 from dfad_seg.evaluation.pictures import write_comparison_picture
 from dfad_seg.recipes.build import evaluation_dataset, meta_info, to_layout
 from dfad_seg.recipes.device import device_of, evaluation_mode
-from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader, warn, warn_of_labels
+from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader, warn_of_labels
 
 TEACHER = f"{STORED}:teacher"
 MOST_RESAMPLES = 1_000_000
@@ -112,7 +113,7 @@ def evaluate(
         if extras := reader.check(dataset.names, dataset.ids):
             some = ", ".join(extras[:3]) + (", …" if len(extras) > 3 else "")
             left_out = f"{len(extras)} images that the split does not have, and they are left out: {some}"
-            warn(f"warning: {reader.path} has predictions of {left_out}")
+            print(f"warning: {reader.path} has predictions of {left_out}", file=sys.stderr)
     images = network is not None or show_dir is not None or isinstance(teacher, nn.Module)
     samples = EvaluationSamples(dataset, stored, images=images)
 

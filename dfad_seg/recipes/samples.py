@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -66,16 +65,10 @@ class EvaluationSamples(Dataset):
         return np.where(missing, np.uint8(0), labels)
 
 
-def warn(text: str) -> None:
-    """Say it on stderr; a terminal that is gone costs no result."""
-    with suppress(OSError):
-        print(text, file=sys.stderr)
-
-
 def warn_of_labels(dataset: SegmentationDataset) -> None:
     """Say on stderr what was left out of a data set, and whether its label values look wrong."""
     for line in label_warnings(dataset):
-        warn(f"warning: {line}")
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def evaluation_loader(
