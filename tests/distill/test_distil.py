@@ -2,7 +2,6 @@
 
 import json
 import sys
-import traceback
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,7 @@ from toys import equal_states, json_like_copy
 
 from dfad_seg.common.errors import InputError, Interrupted
 from dfad_seg.distill import DataFree, Hooks, Replay, distil
-from dfad_seg.distill.losses import losses_of
 from dfad_seg.generators import NoiseGenerator
-from dfad_seg.objectives.discrepancy import mae
 
 GOLDEN = Path(__file__).parent / "golden_dfad.json"
 
@@ -220,23 +217,6 @@ def test_random_noise_control_trains_the_student_only():
     assert not equal_states(kept, toys.segmentor(0))
     assert records[-1]["train/student_loss"] < records[0]["train/student_loss"]
     assert not any("generator" in name for name in records[0])
-
-
-def test_losses_of_ones_own_and_the_frames_down_to_them():
-    """distil, student_step, loss: whoever reads the method follows three functions."""
-    frames = []
-
-    def losses(game, teacher, student, generator):
-        made = losses_of(game, teacher=teacher, student=student, generator=generator)
-        made.student = loss
-        return made
-
-    def loss(student_logits, teacher_logits):
-        frames.append([frame.name for frame in traceback.extract_stack()][-4:])
-        return mae(student_logits, teacher_logits)
-
-    kept, _, _ = play(losses=losses)
-    assert frames == [["play", "distil", "student_step", "loss"]] * 10 and equal_states(kept, play()[0])
 
 
 @pytest.mark.parametrize(
