@@ -136,7 +136,7 @@ BUDGETS: dict[str, tuple[int, Callable[[], int]]] = {
 }
 
 
-CEILINGS = {"lines of the library": 19_978, "lines of tests": 12_849}
+CEILINGS = {"lines of the library": 19_612, "lines of tests": 12_490}
 """Where a budget is not met yet: what it may not exceed meanwhile. These numbers only fall."""
 
 

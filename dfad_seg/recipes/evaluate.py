@@ -156,7 +156,7 @@ def evaluate(
         more["ECE"] = found["calibration"]
     if teacher is not None:
         more["agreement"], by_class["class agreement"] = found["agreement"]
-    counts = found.get("counts")
+    counts: Any = found.get("counts")
     scopes = {"mIoU": counts} | ({"subset mIoU": counts[:, :, labels]} if subset and resamples else {})
     intervals = {name: miou_interval(of, resamples) for name, of in scopes.items()} if resamples else {}
     kept = counts if keep_counts else None

@@ -39,7 +39,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     state = read_tensors(path, "the checkpoint")
     keys = ("format", "version", "iteration", "networks")
-    head = [state.get(key) for key in keys] if isinstance(state, dict) else []
+    head: list[Any] = [state.get(key) for key in keys] if isinstance(state, dict) else []
     if [*map(type, head)] != [str, int, int, dict] or head[:2] != [FORMAT, VERSION] or head[2] < 0:
         raise InputError(f"{path} is no resumable checkpoint of this version. Those are in checkpoints/ of a run.")
     if _NAME.fullmatch(path.name) and checkpoint_iteration(path) != head[2]:
