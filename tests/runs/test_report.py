@@ -34,6 +34,10 @@ def test_head_and_tables(tmp_path):
     networks = [row for row, _ in found["networks"].rows]
     assert networks[1] == ["student", "FPN tiny", "2,000", "0.500", "50.0 (+50%)"]
     assert networks[2][2:] == ["4.0×", "8.0×", "4.0×"]
+    costs = {role: cost | {"scatter": 4.0} for role, cost in SUMMARY["costs"].items()}
+    found = content(make_run(tmp_path / "noisy", summary={"costs": costs, "split": "all"}))
+    assert "faster here" not in dict(found["tiles"])  # four times is less than passes differ by
+    assert found["next"][0][1].endswith("--split all")
 
 
 TRAINING = [{"purpose": "training", "split": "train", "dataset": "voc"}]
