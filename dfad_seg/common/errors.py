@@ -142,7 +142,7 @@ def instead_of(path: str | Path) -> str:
         names = sorted(name for name in islice(os.listdir(path.parent), 1000) if name[0] != "." and name != path.name)
         shown = ", ".join(map(printable, names[:5])) + (", ..." if names[5:] else "")
         return nearest(path.name, names) or f" {printable(path.parent)} holds {shown or 'nothing'}."
-    return f" There is no {printable(path.parent)} either."
+    return f" There is no {printable(path.parent)} either.{instead_of(path.parent)}"
 
 
 def choose(table: dict, name: str, what: str):

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import yaml
 
-from dfad_seg.common.errors import InputError, explained, printable, shortened
+from dfad_seg.common.errors import InputError, explained, instead_of, printable, shortened
 
 MAX_YAML = 2**20
 """Characters; longer texts are no configs."""
@@ -68,7 +68,8 @@ def read_bytes(path: str | Path, what: str, *, limit: int) -> bytes:
         raise InputError(f"{what}: {printable(path)} is a folder, and a file is needed.") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{what}: cannot read {printable(path)}: {reason}.") from None
+        found = instead_of(path) if isinstance(error, FileNotFoundError) else ""
+        raise InputError(f"{what}: cannot read {printable(path)}: {reason}.{found}") from None
     if len(data) > limit:
         raise InputError(f"{what}: {printable(path)} has more than {limit} bytes. Is it the right file?")
     return data

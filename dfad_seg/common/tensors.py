@@ -29,11 +29,11 @@ MAX_VIEWS = 16
 """How often, on average, the tensors of a file may show each byte of it."""
 
 _LEGACY = 0x1950A86A20F9469CFC6C  # torch < 1.6 begins its files with this number
-# What MMEngine's runner and NumPy leave beside the weights: objects of logs, which stay placeholders.
+# What trainers and NumPy leave beside the weights: arguments and logs, which stay placeholders.
 # `builtins.getattr` is how pickle names the methods that the log's class keeps in a table.
 _LOGS = re.compile(
     r"mmengine\.logging\.history_buffer\.HistoryBuffer"
-    r"|builtins\.getattr"
+    r"|builtins\.getattr|argparse\.Namespace|types\.SimpleNamespace|pathlib(\._local)?\.\w*Path"
     r"|numpy\.(ndarray|dtype|dtypes\.\w+DType|(_?core)\.multiarray\.(_reconstruct|scalar))"
 )
 

@@ -97,7 +97,7 @@ class Inspection:
         """The counts; raises InputError with every fault, if there is one."""
         if self.problems:
             several = [f"{len(self.problems)} problems:"] if len(self.problems) > 1 else []
-            raise InputError("\n  ".join([*several, *self.problems]))
+            raise InputError("\n  ".join([*several, *self.problems[:20]]))
         return self.counts
 
     def lines(self) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from dfad_seg.common.errors import InputError
+from dfad_seg.common.errors import InputError, instead_of
 from dfad_seg.common.files import check_target, write_csv, write_json
 from dfad_seg.common.values import plain
 from dfad_seg.config import Config, apply_override, load_config, parse_config
@@ -101,7 +101,10 @@ def evaluate_from_arguments(**arguments: Any) -> int:
             write_json(path, {**record, **result.to_dict()})
     as_the_run = all(options[key] is None for key in options if key not in ("split", "batch_size", "num_workers"))
     noted, of = None, given.checkpoint or given.config
-    if as_the_run and of and not given.compare and given.predictions is None and given.dataset is None:
+    file = run_config(of) if of else None
+    run = None if file is None else load_config(file)
+    same = run and run.dataset in (None, config.dataset) and run.evaluation in (None, config.evaluation)
+    if as_the_run and same and not (given.compare or given.predictions or given.dataset):
         role = given.role if given.checkpoint is None else None
         noted = note_evaluation(of, one.metrics, role=role, split=settings.split, command=command_line())
     print(result.report())
@@ -118,7 +121,8 @@ def _check_what(given: Any) -> None:
     if len(names) > 1:
         raise InputError(f"{' and '.join(names)} do not go together: one says what is scored.")
     if not names and (given.config is None or not Path(given.config).is_dir()):
-        raise InputError("nothing to score: give CONFIG and CHECKPOINT, a run directory, --predictions or --compare.")
+        found = f" {given.config} is no folder.{instead_of(given.config)}" if given.config else ""
+        raise InputError(f"nothing to score: give CONFIG and CHECKPOINT, a run, --predictions or --compare.{found}")
     if len(given.compare) == 1:
         raise InputError("--compare needs at least two runs, network files or prediction folders.")
 

@@ -35,4 +35,4 @@ def check(kind: str, root: str, *, options: Sequence[str], any_count: bool, samp
 
 
 def _print_counts(root: str, counts: dict[str, int]) -> None:
-    print(f"{root}: " + ", ".join(f"{count} {split}" for split, count in counts.items()) + " images")
+    print(f"{root}: " + (", ".join(f"{count} {split}" for split, count in counts.items()) or "no") + " images")

@@ -74,6 +74,7 @@ def train(
     decided = decided_precision(work_dir) if resume is not None else None
     with torch_settings(config), together(config, decided) as fabric, _faults(config, work_dir):
         began = time.monotonic()
+        transfer = transfer_images(config)
         experiment = build_experiment(config, fabric.device, start_of(work_dir, resume))
         teacher_sha256 = None if experiment.teacher is None else state_hash(experiment.teacher)
         identity, images = identity_of(config, teacher_sha256), real_images(config)
@@ -81,7 +82,7 @@ def train(
             check_begun_with(work_dir, teacher_sha256, images)
         state = state_to_resume(work_dir, resume, identity)
         signals = StopSignals()
-        evaluate, transfer = build_evaluate(config, fabric, experiment.info), transfer_images(config)
+        evaluate = build_evaluate(config, fabric, experiment.info)
         batches: Any = None if config.data_free else training_batches(config, fabric)
         run = None
         if fabric.is_global_zero:

@@ -52,6 +52,7 @@ SECTIONS = [
     ("dfad", {"dataset": {"type": "camvid", "root": "nowhere"}}, ["nowhere"]),
     ("dfad", {"student": CUT, "priors": {"batch_norm_prior": 1.0}, "evaluation": {"split": "vla"}}, ["mean 'val'"]),
     ("dfad", {"student": CUT | {"macs": 0.01}, "priors": {"batch_norm_prior": 1.0}}, ["cannot be reached"]),
+    ("dfad", {"student": CUT, "priors": {"batch_norm_prior": 1.0}, "transfer_images": "nowhere"}, ["nowhere"]),
     ("dfad", {"student": CUT}, ["give it priors"]),
     ("random_noise", {"student": CUT}, ["needs the images of a generator"]),
 ]  # fmt: skip
@@ -77,7 +78,8 @@ COMMANDS = [
     ((*TRAIN, "--devices", "1000"), ["devices is 1000"]),
     ((*TRAIN, "--cfg-options", "seed=[1"), ["--cfg-options", "YAML"]),
     ((*TRAIN, "--resume"), ["no run to resume"]),
-    (("eval", "OWN"), ["nothing to score"]),
+    (("eval", "fulll"), ["nothing to score", "Did you mean 'full'"]),
+    (("compare", "fulll"), ["not a run directory", "Did you mean 'full'"]),
     (("eval", "--predictions", "x"), ["no data set"]),
     (("eval", "--compare", "x"), ["at least two"]),
     (("eval", "--compare", "x", "y", "--show-dir", "DATA"), ["writes no predictions"]),

@@ -144,6 +144,8 @@ def test_training_evaluates_by_the_same_keys_and_a_run_is_compared_with_its_teac
     assert record["models"]["run"]["mIoU"] == scored(tmp_path, run, "--role", "student")["mIoU"]
     noted = scored(tmp_path, run, "--role", "teacher", "--split", "train")  # where compare finds it
     assert Run(run).score("teacher", split="train").mIoU == pytest.approx(noted["mIoU"])
+    assert scored(tmp_path, run, "--cfg-options", "evaluation.short_side=24")["mIoU"] != alone["mIoU"]
+    assert Run(run).score("student").mIoU == pytest.approx(alone["mIoU"])  # another way is not the run's score
     assert call_tool("eval", "--compare", world.teacher.parent, "teacher") == 2
     assert "teacher: it has no checkpoint" in capsys.readouterr().err  # the run trained it
     files = world.teacher, run / "student.pt"

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+from argparse import Namespace
 from types import ModuleType
 
 import numpy as np
@@ -71,6 +72,8 @@ def test_a_log_does_not_open_the_door_for_anything_else(tmp_path, monkeypatch):
     assert not trace.exists()
     path = training_checkpoint(tmp_path / "even_allowed.pth", monkeypatch, extra=Call(getattr, "text", "upper"))
     assert type(read_tensors(path)["extra"]).__name__ == "Inert"
+    torch.save({"args": Namespace(out=tmp_path), "model": {"w": torch.ones(1)}}, tmp_path / "torchvision.pth")
+    assert type(read_tensors(tmp_path / "torchvision.pth")["args"]).__name__ == "Inert"
 
 
 @pytest.mark.parametrize(
