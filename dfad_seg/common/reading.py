@@ -64,8 +64,6 @@ def read_bytes(path: str | Path, what: str, *, limit: int) -> bytes:
     try:
         with open_regular(path) as handle:
             data = handle.read(limit + 1)
-    except IsADirectoryError:
-        raise InputError(f"{what}: {printable(path)} is a folder, and a file is needed.") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or str(error)
         found = instead_of(path) if isinstance(error, FileNotFoundError) else ""

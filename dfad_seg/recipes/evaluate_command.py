@@ -104,7 +104,7 @@ def evaluate_from_arguments(**arguments: Any) -> int:
     file = run_config(of) if of else None
     run = None if file is None else load_config(file)
     same = run and run.dataset in (None, config.dataset) and run.evaluation in (None, config.evaluation)
-    if as_the_run and same and not (given.compare or given.predictions or given.dataset):
+    if as_the_run and of and same and not (given.compare or given.predictions or given.dataset):
         role = given.role if given.checkpoint is None else None
         noted = note_evaluation(of, one.metrics, role=role, split=settings.split, command=command_line())
     print(result.report())

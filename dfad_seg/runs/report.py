@@ -6,6 +6,7 @@ import base64
 import io
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -113,16 +114,10 @@ def _title(run: Run) -> str:
 
 def _status(run: Run, summary: Summary | None, lines: Sequence[Mapping[str, Any]]) -> str:
     total = summary.iterations if summary else 0
-    spent = f" in {_duration(lines[-1]['elapsed_s'])}" if lines else ""
+    spent = f" in {timedelta(seconds=round(lines[-1]['elapsed_s']))}" if lines else ""
     if run.network is not None:
         return f"Finished: {total:,} iterations{spent}."
     return f"Not finished: {max((line['step'] for line in lines), default=0):,} of {total:,} iterations{spent}."
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def _claim(method: str, record: Provenance | None) -> tuple[bool, str]:

@@ -112,8 +112,7 @@ def test_the_tool_on_a_file_of_a_run(world, tmp_path, capsys):
     assert values["teacher"] == {"source": "saved", "checkpoint": str(world.teacher)}
     assert values["student"]["source"] == "cut" and "# The teacher with half" in printed
     assert call_tool("inspect", world.teacher, "--student", "other") == 0
-    other = yaml.safe_load(capsys.readouterr().out.partition("a config to start from:\n")[2])
-    assert other["student"]["source"] == "smp" and other["iterations"] > 10 * values["iterations"]
+    assert yaml.safe_load(capsys.readouterr().out.partition("start from:\n")[2])["student"]["source"] == "smp"
     (tmp_path / "mine.yaml").write_text("x")
     assert call_tool("inspect", world.teacher, "--out", tmp_path / "mine.yaml") == 2
 

@@ -18,7 +18,7 @@ def content(run, judge=None):
 
 def test_head_and_tables(tmp_path):
     found = content(make_run(tmp_path / "run"))
-    assert found["finished"] and found["status"] == "Finished: 40 iterations in 2 min 00 s."
+    assert found["finished"] and found["status"] == "Finished: 40 iterations in 0:02:00."
     assert dict(found["tiles"]) == {
         "mIoU of the student (val)": "30.0 %",
         "mIoU of the teacher (val)": "70.0 %",
@@ -102,7 +102,7 @@ def test_an_unfinished_run_and_one_without_evaluation(tmp_path):
     records = [training(step) for step in (1, 2)]
     run = make_run(tmp_path / "run", records=records, summary={"scores": [], "split": None}, finished=False)
     found = content(run)
-    assert found["status"] == "Not finished: 2 of 40 iterations in 6 s." and found["classes"] is None
+    assert found["status"] == "Not finished: 2 of 40 iterations in 0:00:06." and found["classes"] is None
     assert "--resume" in found["next"][0][1]
     for name in ("summary.json", "provenance.json", "metrics.jsonl"):
         (run / name).unlink()

@@ -184,8 +184,7 @@ def test_a_run_from_inspection_to_the_hub_form(tmp_path: Path, capsys: pytest.Ca
             "replay={size: 8, steps: 1}", "precision=32-true"]  # fmt: skip
     student = {"source": "transformers", "model": SEGFORMER}
     config = load_config(tmp_path / "mine.yaml", [*tiny, f"student={json.dumps(student)}"])
-    teacher = open_source(config, folder).record()  # no folder of predictions
-    assert teacher["role"] == "teacher" and len(teacher["checkpoint_sha256"]) == 64
+    assert open_source(config, folder).record()["role"] == "teacher"  # no folder of predictions
     trained = load_segmentor(train(config, tmp_path / "run"))
     assert trained.classes == NAMES
     back = export(trained, tmp_path / "back", format="transformers").path
