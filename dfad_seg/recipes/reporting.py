@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -84,52 +85,8 @@ def build_hooks(
 
     `identity` goes into every checkpoint, see `resuming.identity_of`.
     """
-    latest: dict[str, float] = {}
-    said: set[str] = set()
-    split = f"{config.evaluation.split}/" if config.evaluation else "split/"
-
-    def log(step: int, scalars: dict[str, float]) -> None:
-        if run is None:
-            return
-        run.log(step, scalars)
-        latest.update({name.replace(split, "split/"): value for name, value in scalars.items()})
-        progress.note(", ".join(f"{SHOWN[name]} {value:.3f}" for name, value in latest.items() if name in SHOWN))
-        if config.report == "full" and any(name.endswith("/mIoU") for name in scalars):
-            refresh_report(run.path)
-
-    def preview(step: int, images: Tensor, teacher_labels: Tensor, student_labels: Tensor) -> None:
-        if run is not None:
-            file = run.path / "pictures" / f"generated_{step:08d}.png"
-            title = f"generated images after {step} iterations"
-            write_png(file, generated_picture(images, teacher_labels, student_labels, title, info))
-            run.tensorboard.picture("generated", step, file)
-            if config.report == "full":
-                refresh_report(run.path)
-
-    def warn(step: int, path: Path) -> None:
-        with suppress(InputError, OSError):  # neither a record that cannot be read nor a full terminal ends a training
-            for sentence in health_of(Run(path)) or []:
-                kind = re.sub(r"[\d.]+", "", sentence)
-                if kind not in said:
-                    print(f"warning, iteration {step}: {sentence}", file=sys.stderr, flush=True)
-                said.add(kind)
-
-    def save(step: int, state: dict) -> None:
-        if run is not None:
-            run.save_checkpoint(state | {"experiment": identity})
-            warn(step, run.path)
-
-    def event(step: int, record: dict[str, Any]) -> None:
-        if run is not None:
-            run.note(step, record)
-            print(f"iteration {record['found_at']}: {record['event']}: {record['cause']}", file=sys.stderr, flush=True)
-
-    return Hooks(
-        log=log,
+    hooks = Hooks(
         evaluate=evaluate,
-        save=save,
-        event=event,
-        preview=preview,
         advance=advance,
         stop_requested=stop_requested,
         log_every=config.log_every,
@@ -137,6 +94,41 @@ def build_hooks(
         save_every=config.save_every,
         preview_every=getattr(config, "preview_every", 0),
     )
+    if run is None:
+        return hooks
+    latest: dict[str, float] = {}
+    said: set[str] = set()
+    split = f"{config.evaluation.split}/" if config.evaluation else "split/"
+
+    def log(step: int, scalars: dict[str, float]) -> None:
+        run.log(step, scalars)
+        latest.update({name.replace(split, "split/"): value for name, value in scalars.items()})
+        progress.note(", ".join(f"{SHOWN[name]} {value:.3f}" for name, value in latest.items() if name in SHOWN))
+        if config.report == "full" and any(name.endswith("/mIoU") for name in scalars):
+            refresh_report(run.path)
+
+    def preview(step: int, images: Tensor, teacher_labels: Tensor, student_labels: Tensor) -> None:
+        file = run.path / "pictures" / f"generated_{step:08d}.png"
+        title = f"generated images after {step} iterations"
+        write_png(file, generated_picture(images, teacher_labels, student_labels, title, info))
+        run.tensorboard.picture("generated", step, file)
+        if config.report == "full":
+            refresh_report(run.path)
+
+    def save(step: int, state: dict) -> None:
+        run.save_checkpoint(state | {"experiment": identity})
+        with suppress(InputError, OSError):  # neither a record that cannot be read nor a full terminal ends a training
+            for sentence in health_of(Run(run.path)) or []:
+                kind = re.sub(r"[\d.]+", "", sentence)
+                if kind not in said:
+                    print(f"warning, iteration {step}: {sentence}", file=sys.stderr, flush=True)
+                said.add(kind)
+
+    def event(step: int, record: dict[str, Any]) -> None:
+        run.note(step, record)
+        print(f"iteration {record['found_at']}: {record['event']}: {record['cause']}", file=sys.stderr, flush=True)
+
+    return replace(hooks, log=log, preview=preview, save=save, event=event)
 
 
 @contextmanager
