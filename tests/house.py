@@ -136,7 +136,7 @@ BUDGETS: dict[str, tuple[int, Callable[[], int]]] = {
 }
 
 
-CEILINGS = {"lines of the library": 19_565, "lines of tests": 12_486}
+CEILINGS = {"lines of the library": 19_557, "lines of tests": 12_484}
 """Where a budget is not met yet: what it may not exceed meanwhile. These numbers only fall."""
 
 
