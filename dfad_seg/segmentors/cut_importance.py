@@ -140,6 +140,7 @@ def _statistics(segmentor: Segmentor, readers: set[str], images: Tensor) -> tupl
     def watch(name: str, layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
         x = read_inputs(layer, given[0].detach(), torch.Generator().manual_seed(0)).float()
         x = x.view(len(x), _weight(layer).shape[1], -1).permute(2, 0, 1)  # (taps, samples, inputs)
+        x = x.double() if x.shape[1] <= 64 else x  # pooled: next to their mean, few values hardly vary
         grams[name] = grams.get(name, 0) + x.mT @ x
         total, count = sums.get(name, (x.new_zeros(()), 0))
         sums[name] = (total + x.sum(1), count + x.shape[1])

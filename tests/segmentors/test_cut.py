@@ -151,6 +151,14 @@ def test_channels_that_others_can_stand_in_for_go_first_and_nothing_is_lost() ->
     assert plain > 1e-2
 
 
+def test_pooled_inputs_that_hardly_vary_cost_no_more_than_they_vary() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 64, 1), nn.AdaptiveAvgPool2d(1), nn.Conv2d(64, 5, 1), nn.Upsample(SIZE))
+    network[0].weight.data *= 1e-4
+    network[0].bias.data.fill_(1.0)
+    teacher = freeze(Segmentor(network, num_classes=5, stride=1))
+    assert by_agreement(teacher, find_widths(teacher, SIZE)[0], images(8))["0"].costs[-1] < 1e-16
+
+
 def test_compensation_brings_the_predictions_nearer() -> None:
     teacher, found = blocks(), []
     for compensated in (False, True):
