@@ -74,7 +74,6 @@ def report_content(run: Run, judge: Judge | None = None) -> dict[str, Any]:
     told = _told(run.events if lines else [])
     facts = flat(plain(record)) if record else {}
     facts = {key: value for key, value in facts.items() if value not in ("", "[]") and len(str(value)) < 2000}
-    grids = evenly(run.generated, SHOWN_GRIDS)
     data_free, claim = _claim(run.method, record)
     return {
         "title": f"{_title(run)}: {run.path.resolve().name}",
@@ -88,7 +87,7 @@ def report_content(run: Run, judge: Judge | None = None) -> dict[str, Any]:
         "networks": network_table(summary),
         "classes": class_table(trained, teacher, others),
         "agreement": agreement_table(summary),
-        "generated": _embedded((file, f"after {step:,} iterations") for step, file in grids),
+        "generated": _embedded((file, f"iteration {step:,}") for step, file in evenly(run.generated, SHOWN_GRIDS)),
         "sheet": _embedded(_sheet(run, summary)),
         "examples": _embedded(_examples(run, summary)),
         "charts": _charts(run, summary) if lines else [],

@@ -69,8 +69,6 @@ def test_split_files_choose_and_order(plain: Path) -> None:
     assert folders(plain, "val", **options).names == ["q"]
     everything = {key: value for key, value in options.items() if key != "split_file"}
     assert folders(plain, "all", **everything).names == ["p", "q", "r"]
-    with pytest.raises(InputError, match="unknown Folders split 'val'.*Known: all"):
-        folders(plain, "val", **everything)
 
 
 def test_values_zero_label_and_map(plain: Path) -> None:

@@ -1,6 +1,5 @@
 """The report: what a person looks at is in it, escaped, from a run directory as it stands."""
 
-import json
 import re
 
 import pytest
@@ -9,7 +8,7 @@ from samples import CLASSES, SUMMARY, evaluation, make_run, score, training
 from dfad_seg.common.errors import InputError
 from dfad_seg.runs import Run, write_report
 from dfad_seg.runs.charts import curves_svg
-from dfad_seg.runs.report import evenly, report_content
+from dfad_seg.runs.report import report_content
 
 
 def content(run, judge=None):
@@ -122,4 +121,3 @@ def test_charts_take_any_curve():
     assert 'aria-label="a &quot;b&quot; &lt;c&gt;: _$x$ &lt;y&gt;"' in jumping and len(jumping) < 60_000
     flat = curves_svg("flat", {"a": ([1], [0.0]), "$\\frac$": ([1, 2], [1e-9, 1e9])})
     assert flat.startswith("<svg") and "frac" in flat
-    assert json.dumps(evenly(list(range(10)), 4)) == "[0, 3, 6, 9]" and evenly([1, 2], 4) == [1, 2]

@@ -226,7 +226,6 @@ def opaque() -> Segmentor:
     [
         (opaque, {"macs": 0.5}, "no Python layers"),
         (blocks, {"macs": 0.01}, "cannot be reached.*at least"),
-        (lambda: blocks(groups=4), {"macs": 0.2}, "cannot be reached"),
         (lambda: Segmentor(Blocks(), num_classes=5), {"macs": 0.5}, "built by hand"),
         (blocks, {"macs": 0.5, "compensate": True}, "needs generated images"),
     ],
