@@ -136,7 +136,7 @@ BUDGETS: dict[str, tuple[int, Callable[[], int]]] = {
 }
 
 
-CEILINGS = {"lines of the library": 19_557, "lines of tests": 12_484}
+CEILINGS = {"lines of the library": 19_557, "lines of tests": 12_483}
 """Where a budget is not met yet: what it may not exceed meanwhile. These numbers only fall."""
 
 
