@@ -218,7 +218,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path, read: Callable[[Path]
     (tmp_path / "device.png").symlink_to("/dev/zero")
     for name, message in (
         ("pipe", "no regular file"),
-        ("folder", "is a folder"),
+        ("folder", "Is a directory"),
         ("circle", "symbolic links"),
         ("device", "no regular file"),
         ("absent", "No such file"),

@@ -114,5 +114,5 @@ def test_a_network_is_no_config(tmp_path):
     (tmp_path / "student.pt").write_bytes(b"PK\x03\x04\xff\xfe")
     with pytest.raises(InputError, match="is no text"):
         load_config(tmp_path / "student.pt")
-    with pytest.raises(InputError, match="is a folder"):
+    with pytest.raises(InputError, match="Is a directory"):
         load_config(tmp_path)
