@@ -253,10 +253,10 @@ def build_evaluate(config: Config, fabric: Fabric, info: MetaInfo) -> Evaluate |
     if section is None:
         return None
     dataset = evaluation_dataset(config, section)
+    if fabric.is_global_zero:
+        warn_of_labels(dataset)  # and of images that are left out
     if not dataset.labelled:
         return None
-    if fabric.is_global_zero:
-        warn_of_labels(dataset)
     place = {"rank": fabric.global_rank, "world_size": fabric.world_size}
     loader = evaluation_loader(EvaluationSamples(dataset), section, **place)
 

@@ -126,7 +126,7 @@ def photos(folder, count=6):
 
 def test_images_without_labels_are_compared_and_drawn_and_have_no_miou(world, tmp_path, capsys):
     folders = {"type": "folders", "root": str(tmp_path), "img_suffix": ".png"}
-    photos(tmp_path / "photos")
+    (photos(tmp_path / "photos") / "another.jpg").write_text("")
     values = world.configs["dfad"] | {"dataset": folders | {"img_dir": "photos"}, "evaluation": {"split": "all"}}
     teacher = build_segmentor("smp", num_classes=11, arch="DeepLabV3Plus", encoder_name="tu-test_resnet")
     save_segmentor(tmp_path / "teacher.pt", teacher)
@@ -140,7 +140,9 @@ def test_images_without_labels_are_compared_and_drawn_and_have_no_miou(world, tm
     assert len(summary.examples) == 6 and summary.costs["student"].latency_s > 0
     assert "No real image was read for training" in (run / "report.html").read_text()
     assert call_tool("eval", run) == 2
-    assert "no masks (dataset.ann_dir), so there is no mIoU" in capsys.readouterr().err
+    assert (
+        "1 image files are left out" in (told := capsys.readouterr().err) and "no masks (dataset.ann_dir), so" in told
+    )
 
 
 def test_transfer_images_are_trained_on_and_told(world, tmp_path):
