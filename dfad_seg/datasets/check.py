@@ -15,10 +15,9 @@ from dfad_seg.common.labels import label_counts
 from dfad_seg.common.progress import ProgressReport
 from dfad_seg.datasets import MetaInfo, SegmentationDataset, chosen_kind
 
-MUCH = 0.1
-"""Share of ignored pixels from which a class that never occurs looks like the ignored value."""
-ENOUGH = 6
-"""Masks per class that are read before a class counts as one that never occurs."""
+MUCH = 0.1  # of the pixels are ignored, from which a class that never occurs looks like the ignored value
+DIM, FEW = 0.15, 8  # of 8 images with a stated range no value is beyond: 12 bits in 16 reach a sixteenth
+ENOUGH = 6  # masks per class are read before a class counts as one that never occurs
 
 
 class Census:
@@ -69,6 +68,9 @@ def label_warnings(dataset: SegmentationDataset, *, sample: int = 64) -> list[st
     Reads `sample` masks, evenly spread. A mask that cannot be read is left to whoever needs it.
     """
     said = list(dataset.notes)
+    if getattr(dataset.options, "img_range", None):
+        top = max(float(dataset.load_photo(index).pixels.max()) for index in _spread(len(dataset), FEW))
+        said += [f"its brightest value is at {top:.1%} of img_range. Is it the files' range?"] if top < DIM else []
     if dataset.mask_files:
         census = Census(dataset)
         for index in _spread(len(dataset), sample):

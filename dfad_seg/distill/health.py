@@ -78,15 +78,13 @@ def judge_records(records: Sequence[Record], score: str | None = None) -> list[s
         )
     if agreement is not None and agreement >= SATURATED_AGREEMENT:
         found.append(
-            f"Student and teacher agree on {100 * agreement:.1f} % of the generated pixels: there is next to nothing "
-            "left to learn from these images, however the student does on real ones. Harder or more varied images are "
-            "needed."
+            f"Student and teacher agree on {100 * agreement:.1f} % of the generated pixels: harder or more varied "
+            "images are needed, as these have next to nothing left to teach, however the student does on real ones."
         )
     if agreement is not None and remembered is not None and remembered < agreement - FORGOTTEN_AGREEMENT:
         found.append(
             f"The student forgets: it agrees with the teacher on {100 * remembered:.1f} % of the pixels of remembered "
-            f"images and on {100 * agreement:.1f} % of fresh ones. More steps on remembered images, or more of them, "
-            "help."
+            f"images and on {100 * agreement:.1f} % of fresh ones. More steps on them, or more of them, help."
         )
     return [sentence for sentence in found if sentence]
 

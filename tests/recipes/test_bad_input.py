@@ -70,7 +70,6 @@ COMMANDS = [
     (("train", "absent.yaml", "--work-dir", "run"), ["absent.yaml"]),
     (("train", "GOOD", "--work-dir", "file"), ["is a file"]),
     (("train", "GOOD", "--work-dir", "full"), ["is not empty", "--work-dir"]),
-    ((*TRAIN, "--wrk"), ["--wrk"]),
     ((*TRAIN, "--devices", "1000"), ["devices is 1000"]),
     ((*TRAIN, "--cfg-options", "seed=[1"), ["--cfg-options", "YAML"]),
     ((*TRAIN, "--resume"), ["no run to resume"]),
@@ -95,7 +94,6 @@ COMMANDS = [
     (("export", "RUN", "--format", "tflite"), ["Known: mmseg, onnx"]),
     (("export", "RUN", "--format", "smp", "--split", "tset"), ["Did you mean 'test'"]),
     (("export", "RUN", "--format", "torchscript", "--out", "full"), ["is a folder"]),
-    (("prepare", "unpack"), ["unpack"]),
     ((*CHECK, "street_scens"), ["Did you mean 'street_scenes'"]),
     (("prepare", "camvid", "--root", "run", "--url", "nonsense"), ["http"]),
 ]

@@ -64,7 +64,9 @@ def test_from_bare_weights_to_a_small_onnx_file(hospital, capsys):
     assert call_tool("train", path, "--work-dir", run) == 0
     assert "60.0% of the teacher's multiply-accumulates" in capsys.readouterr().out
     assert call_tool("eval", path, hospital / "teacher.pth", "--role", "teacher", "--split", "test") == 0
-    capsys.readouterr()
+    assert "img_range" not in capsys.readouterr().err
+    assert call_tool("eval", path, run, "--cfg-options", "dataset.img_range=[0,65535]") == 0
+    assert "% of img_range. Is it the files' range?" in capsys.readouterr().err
     assert call_tool("eval", path, run, "--split", "test") == 0
     score = re.search(r"mIoU: ([\d.]+)", capsys.readouterr().out)[1]
     assert (run / "report.html").stat().st_size > 10_000
