@@ -1,7 +1,5 @@
 """Compress semantic-segmentation networks without their training data."""
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """What each command takes; its function's docstring is its help. Nothing here imports torch."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """One experiment: what the layers declare, put together. Nothing is declared here that a layer knows."""
 
-from __future__ import annotations
-
 from dataclasses import field
 from typing import Annotated, ClassVar, Literal
 

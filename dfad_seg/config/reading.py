@@ -1,7 +1,5 @@
 """YAML to a validated config and back."""
 
-from __future__ import annotations
-
 import itertools
 import textwrap
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ To add one: write one file with a `SegmentationDataset` subclass (its `metainfo`
 in `DATASETS`, one test.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

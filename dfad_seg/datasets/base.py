@@ -1,7 +1,5 @@
 """What every data set of (image, label mask) pairs shares: listing, reading, checks, samples."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Whether a data set is in order: files that fit together, and masks whose values can be what the classes say."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Data sets in COCO's annotation format, with segmentations rendered to label masks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any

@@ -1,7 +1,5 @@
 """Reading and checking a COCO annotation file (images, annotations with segmentations, categories)."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Any data set in the folder layout of MMSegmentation, described by options alone."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

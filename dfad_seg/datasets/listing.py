@@ -1,7 +1,5 @@
 """Split files, folders with sub-folders, and paths in which `<split>` stands for the split's name."""
 
-from __future__ import annotations
-
 import glob
 import os
 import re

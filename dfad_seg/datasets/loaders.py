@@ -1,7 +1,5 @@
 """Batches for training (seeded, resumable, split over ranks) and for evaluation (in order, once each)."""
 
-from __future__ import annotations
-
 import functools
 import signal
 import sys

@@ -1,7 +1,5 @@
 """Class names, colours and the ignored label of a data set, checked."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Published data sets are downloaded, unpacked, checked, and only then put in place: what `dfad-seg prepare` does."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import tarfile

@@ -1,7 +1,5 @@
 """Published data sets: CamVid, NYU Depth V2, Pascal VOC 2012."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ Small pictures of a street seen from a car with exact label maps, in CamVid's fo
 classes.  They stand in for a real data set in demos and tests.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Mapping

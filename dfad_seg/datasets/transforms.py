@@ -3,8 +3,6 @@
 The only file that knows albumentations, which is imported when the first training transform is built.
 """
 
-from __future__ import annotations
-
 import os
 import random
 from typing import Any

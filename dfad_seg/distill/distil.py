@@ -1,8 +1,6 @@
 """The data-free game. It receives networks and an `evaluate` callable, never a loader: no real image can reach it,
 unless the caller gives `transfer`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

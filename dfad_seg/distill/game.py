@@ -1,7 +1,5 @@
 """The numbers of training: one class per method, each field once, with its bounds and its meaning."""
 
-from __future__ import annotations
-
 from dataclasses import field
 from typing import Annotated, Any, Literal, TypeVar
 

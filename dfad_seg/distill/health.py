@@ -3,8 +3,6 @@
 The rules look at means over the last tenth of the log lines (at least three), so that one odd line says nothing.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence

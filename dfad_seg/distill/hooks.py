@@ -1,7 +1,5 @@
 """What a training loop tells the outside world."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

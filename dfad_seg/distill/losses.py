@@ -1,7 +1,5 @@
 """What the players of one game want: made of its numbers, for one teacher and one student."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import nn

@@ -1,7 +1,5 @@
 """A memory of generated images, against forgetting and for cheaper student steps."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

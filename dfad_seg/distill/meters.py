@@ -1,7 +1,5 @@
 """Sums between two log points. They stay on the device: reading one would stall the queue."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import Any

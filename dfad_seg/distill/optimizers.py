@@ -1,7 +1,5 @@
 """The players' optimisers, and learning rates as pure functions of the iteration, never out of step."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """A generator that learns before any student does: what its images are needed for must not wait for the game."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator
 

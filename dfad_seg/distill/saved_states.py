@@ -3,8 +3,6 @@
 Fused optimisers look at no shape: a tensor that is too small makes them read beyond its end.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

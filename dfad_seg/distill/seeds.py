@@ -4,8 +4,6 @@ A seed is derived from (run seed, rank, iteration, purpose), so a resumed run co
 one would have been, with no generator state to carry, and no two ranks see the same noise.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

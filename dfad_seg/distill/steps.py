@@ -1,7 +1,5 @@
 """The two moves of the adversarial game. They know no config, loader, logger or device choice."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """What all loops share: the state that a run carries on, and what happens around each iteration."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Training on real images: a teacher from labels, and knowledge distillation with data as the control."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """How sure an mIoU is: bootstrap over images, for one model and for the difference of two."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

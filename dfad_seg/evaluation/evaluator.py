@@ -1,7 +1,5 @@
 """Evaluating on labelled batches: a segmentor, or label maps that were stored before."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """From images to label maps: whole images or sliding windows, several scales and flips."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal

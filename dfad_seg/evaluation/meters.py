@@ -1,7 +1,5 @@
 """What can be measured beside the confusion matrix: each meter sees every image once, and costs only when asked for."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol

@@ -1,7 +1,5 @@
 """The benchmark's numbers: one confusion matrix of exact int64 counts over the data set, and what follows from it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

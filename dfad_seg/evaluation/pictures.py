@@ -1,7 +1,5 @@
 """Pictures of label maps: coloured masks, and a row of panels for one evaluated image."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 

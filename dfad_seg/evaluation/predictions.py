@@ -1,7 +1,5 @@
 """Label maps as files: an index PNG per image in the coding of the data set's label files, or COCO results."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence

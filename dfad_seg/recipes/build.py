@@ -1,7 +1,5 @@
 """A config becomes networks, images and losses; nothing is trained yet."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """A student is cut out of its teacher: the generator learns first, and its images decide what goes."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The demo: a teacher is trained on drawn street scenes, then compressed without a single training image."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

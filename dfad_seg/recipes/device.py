@@ -1,7 +1,5 @@
 """The machine that an experiment runs on: device, precision, processes, torch's settings, and its faults."""
 
-from __future__ import annotations
-
 import functools
 import os
 import re

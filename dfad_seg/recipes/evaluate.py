@@ -1,7 +1,5 @@
 """A network, or its stored predictions, and a data set become benchmark numbers."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """What `dfad-seg eval` and `tools/eval_miou.py` do once their arguments are parsed."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import fields

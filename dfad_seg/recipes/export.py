@@ -1,7 +1,5 @@
 """Write a trained network in a format for others; score and time what was written."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a run finds out for its summary and its report beside training: costs, scores, examples, its generator."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """What a checkpoint is, in words, and a config to start from."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path

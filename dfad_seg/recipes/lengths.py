@@ -1,7 +1,5 @@
 """What a run is and will take, measured on three iterations; a run as long as the time, a batch as large as memory."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import multiprocessing

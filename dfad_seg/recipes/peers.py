@@ -1,7 +1,5 @@
 """Several processes of one run end together: with one message, one exit code, within seconds."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

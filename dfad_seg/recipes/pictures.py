@@ -1,7 +1,5 @@
 """Pictures of what a generator makes, on the way and by class at the end."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """Data sets are put in place, or checked."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

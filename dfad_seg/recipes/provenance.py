@@ -1,7 +1,5 @@
 """Where a run's result comes from."""
 
-from __future__ import annotations
-
 import hashlib
 import platform
 import shlex

@@ -1,7 +1,5 @@
 """How good a student is where no image has a label: its agreement with the teacher on images nobody trained on."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Where a run goes on: its folder, the checkpoint to take up, and what was decided when it began."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """What an evaluation reads: images as decoded, labels, and label maps that were predicted before."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """What can be scored: a network from a file or a run, or predictions that were stored before."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

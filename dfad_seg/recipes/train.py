@@ -1,7 +1,5 @@
 """A config becomes a run: from the command to the student's file, read from top to bottom."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Unlabelled images of one's own, for a student to learn from beside generated ones."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from pathlib import Path

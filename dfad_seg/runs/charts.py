@@ -1,7 +1,5 @@
 """Charts: SVG that takes its colours from the page around it, light or dark."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Mapping, Sequence

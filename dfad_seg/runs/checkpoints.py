@@ -1,7 +1,5 @@
 """Checkpoints of a run: whole files with checksums; a damaged one costs the way back to an older one, and no more."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

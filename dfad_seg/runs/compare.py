@@ -1,7 +1,5 @@
 """The one comparison of runs: seeds of one experiment are a row of mean ± standard deviation; nothing is selected."""
 
-from __future__ import annotations
-
 import re
 import statistics
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """One run per folder: a lock that the system takes back from a process that ends, and a note of who holds it."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

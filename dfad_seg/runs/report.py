@@ -1,7 +1,5 @@
 """The report of a run: one HTML file that needs nothing else, made from the run directory as it stands."""
 
-from __future__ import annotations
-
 import base64
 import io
 import shlex

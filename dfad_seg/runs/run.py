@@ -1,7 +1,5 @@
 """The one reader of a run directory; whatever stands in its files, what it gives has the form that is said here."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """The tables of a report, and the few numbers above them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

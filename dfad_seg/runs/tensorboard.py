@@ -1,7 +1,5 @@
 """A run's metrics and pictures as TensorBoard's event files. A log that fails never costs the run."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The drawing surface of the street scenes: a camera, and primitives that paint colour and label at once."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import cv2

@@ -1,7 +1,5 @@
 """The plan of a street: ground, houses, and where things stand; drawn from far to near."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

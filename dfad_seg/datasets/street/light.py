@@ -1,7 +1,5 @@
 """Light and lens of a street scene: time of day, sky, surface texture, haze, blur, sensor noise."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

@@ -1,7 +1,5 @@
 """What stands along a street and moves on it; each function draws one thing at its place on the ground."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

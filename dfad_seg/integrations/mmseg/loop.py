@@ -1,7 +1,5 @@
 """MMEngine's runner plays the game of `distill.distil`: its hooks, logs, validation, checkpoints and work directory."""
 
-from __future__ import annotations
-
 import dataclasses
 import signal
 from pathlib import Path

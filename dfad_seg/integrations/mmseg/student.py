@@ -1,7 +1,5 @@
 """The student of a data-free game as a model of MMSegmentation."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
