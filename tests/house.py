@@ -123,7 +123,7 @@ def frames() -> list[str]:
 
 
 BUDGETS: dict[str, tuple[int, Callable[[], int]]] = {
-    "lines of the library": 19_413(13_000, lambda: sum(lines("dfad_seg").values())),
+    "lines of the library": (13_000, lambda: sum(lines("dfad_seg").values())),
     "lines of its longest file": (300, lambda: max(lines("dfad_seg").values())),
     "lines of tests": (9_500, lambda: sum(lines("tests").values())),
     "lines of the longest test file": (400, lambda: max(lines("tests").values())),
