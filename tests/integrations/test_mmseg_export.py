@@ -51,8 +51,8 @@ def ours(network, folders, helpers, inference=None):
     options = {"img_dir": "img_dir", "ann_dir": "ann_dir", "img_suffix": ".png", "classes": helpers.classes}
     dataset = build_dataset("folders", folders, "all", EvalTransform(), **options)
     loader = torch.utils.data.DataLoader(dataset, batch_size=1)
-    return evaluate_miou(network, loader, num_classes=4, classes=tuple(helpers.classes), ignore_index=255,
-                         inference=inference or Inference())  # fmt: skip
+    inference = inference or Inference()
+    return evaluate_miou(network, loader, num_classes=4, classes=tuple(helpers.classes), inference=inference)
 
 
 @pytest.mark.parametrize("source", STUDENTS)
