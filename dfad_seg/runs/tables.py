@@ -101,7 +101,7 @@ def class_table(trained: Score | None, teacher: Score | None, others: Mapping[st
     for name, values in _by_class([*columns.values()], BOTH | {"mAcc": "mAcc", "aAcc": "aAcc"}):
         cells, bar = [name, *(percent(value, 2) for value in values)], values[0]
         if share:
-            theirs, ours = values[:2]
+            theirs, ours = values[:2] if not name.startswith("mIoU of") else (None, None)  # nothing is a share of those
             bar = ours / theirs if ours is not None and theirs else None
             cells.append(percent(bar))
         rows.append((cells, None if bar is None else round(100 * min(1.0, bar), 1)))
