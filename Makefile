@@ -32,7 +32,7 @@ SIZE := $(if $(CPU_TORCH),2 GB,6 GB)
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.installed-runtime ## compress a network without data in two ways, score, draw (about half an hour)
+demo: $(VENV)/.installed-runtime ## compress a network without data in two ways, score, draw (a quarter of an hour)
 	@$(RUN) -m dfad_seg demo --work-dir runs/demo
 
 test: $(VENV)/.installed-test ## run the test suite (about 5 minutes on two cores; with CI=true the slow tests, too)
