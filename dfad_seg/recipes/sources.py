@@ -1,6 +1,7 @@
 """What can be scored: a network from a file or a run, or predictions that were stored before."""
 
 from dataclasses import dataclass
+from os.path import realpath
 from pathlib import Path
 from typing import Any
 
@@ -72,16 +73,15 @@ def open_source(
         return open_predictions(config, path)
     if is_run or (role is None and _spec_in(path) is not None):
         path = network_file(path)
-        return Source(
-            path, build_network("saved", {"checkpoint": str(path), "trust": trust}, str(path), meta_info(config))
-        )
+        options = {"checkpoint": str(path), "trust": trust}
+        return Source(path, build_network("saved", options, str(path), meta_info(config)))
     role = role or role_of(config, path)
     return Source(path, load_role(config, role, path, own=own or trust), role=role)
 
 
 def role_of(config: Config, path: str | Path) -> str:
     """`teacher` for the file that the config's teacher names, and the role of the trained network for any other."""
-    return "teacher" if Path(path).resolve() == weights_of(config.teacher).resolve() else config.trained_role
+    return "teacher" if realpath(path) == realpath(weights_of(config.teacher)) else config.trained_role
 
 
 def weights_of(section: Chosen | None) -> Path:
