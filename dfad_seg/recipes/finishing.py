@@ -237,11 +237,10 @@ class Finished:
         update_summary(self.path, agreement=tuple(scores), estimate=guess)
 
     def add_sheet(self) -> None:
-        file, config, teacher = self.path / "pictures" / "generator.png", self.config, self.networks["teacher"]
-        assert self.experiment.generator is not None
-        seen = write_generator_sheet(
-            file, self.experiment.generator, teacher, config.image_size, config.seed, self.info
-        )
+        config, generator, file = self.config, self.experiment.generator, self.path / "pictures" / "generator.png"
+        assert generator is not None
+        networks, size, seed = self.networks, config.image_size, config.seed
+        seen = write_generator_sheet(file, generator, networks["teacher"], size, seed, self.info)
         update_summary(self.path, seen=seen)
 
 

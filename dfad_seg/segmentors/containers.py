@@ -20,7 +20,6 @@ _COMPILED = "_orig_mod."  # torch.compile; may stand anywhere in a key
 _NO_WEIGHTS = re.compile(r"optim|sched|scaler|callback|loop|rng|extra", re.IGNORECASE)
 # The parts by which a segmentation network is known.
 _KNOWN_PARTS = ({"encoder", "decoder", "segmentation_head"}, {"backbone", "classifier"}, {"backbone", "decode_head"})
-_SHOWN = 5
 
 
 class Place(NamedTuple):
@@ -83,7 +82,7 @@ def find_places(content: Any, names: Sequence[str], path: str | Path, key: str |
 
 def choose_place(places: Sequence[Place], path: str | Path, key: str | None) -> Place:
     """The one place, or the first that `key` names."""
-    names = ", ".join(dict.fromkeys(printable(place.name, 60) or "the file itself" for place in places[:_SHOWN]))
+    names = ", ".join(dict.fromkeys(printable(place.name, 60) or "the file itself" for place in places[:5]))
     if key is not None:
         named = [place for place in places if _under(place, key)]
         if not named:
@@ -127,6 +126,8 @@ def _groups(content: Any) -> dict[str, dict[str, Tensor]]:
             continue
         named = {key: value for key, value in node.items() if isinstance(key, str)}
         tensors = {key.replace(_COMPILED, ""): value for key, value in named.items() if isinstance(value, Tensor)}
+        if len(tensors) < sum(isinstance(value, Tensor) for value in named.values()):
+            raise InputError(f"a state dict has keys that are the same but for '{_COMPILED}'. Save it anew.")
         if tensors:
             found[".".join(place)] = tensors
         if len(place) < 3:
