@@ -1,5 +1,6 @@
 """Convolutions that compute the same by a shorter way, without a change of weights, keys or shapes."""
 
+import itertools
 from typing import Any
 
 import torch
@@ -139,8 +140,8 @@ class _DilatedDepthwise(torch.autograd.Function):
     """A depthwise "same" convolution of stride 1 with a backward pass of operations that are fast on a CPU.
 
     With y_c = w_c ⋆ x_c (dilated correlation): the input's gradient is the same correlation of y's gradient with the
-    kernel turned by 180°. The weights' gradient couples only positions of equal phase modulo the dilation, so both maps
-    are split into their phases, which stack along the batch, and an ordinary, undilated convolution does the rest.
+    kernel turned by 180°, and a weight's is the sum over images and positions of y's gradient times the input that the
+    weight's tap reads there.
     """
 
     @staticmethod
@@ -163,22 +164,27 @@ class _DilatedDepthwise(torch.autograd.Function):
             if ctx.needs_input_grad[0]:
                 grad_x = F.conv2d(gradient, weight.flip(2, 3), None, 1, padding, dilation, len(weight))
             if ctx.needs_input_grad[1]:
-                grad_weight = torch.ops.aten.convolution_backward(
-                    _phases(gradient, dilation), _phases(x, dilation), weight, None, [1, 1],
-                    [k // 2 for k in weight.shape[2:]], [1, 1], False, [0, 0], len(weight), [False, True, False],
-                )[1]  # fmt: skip
-                grad_weight = torch.empty_like(weight).copy_(grad_weight)  # in the layout of the weights
+                grad_weight = torch.empty_like(weight).copy_(_by_taps(gradient, x, weight, padding, dilation))
             if has_bias and ctx.needs_input_grad[2]:
                 grad_bias = gradient.sum(dim=(0, 2, 3))
         return grad_x, grad_weight, grad_bias, None, None
 
 
-def _phases(x: Tensor, dilation: tuple[int, int]) -> Tensor:
-    """(N, C, H, W) → (d·d·N, C, ⌈H/d⌉, ⌈W/d⌉), channels last: every d-th row and column, padded with zeros."""
-    d, e = dilation
-    bottom, right = -x.shape[2] % d, -x.shape[3] % e
-    if bottom or right:
-        x = F.pad(x, (0, right, 0, bottom))
-    n, c, height, width = x.shape
-    split = x.permute(0, 2, 3, 1).reshape(n, height // d, d, width // e, e, c).permute(2, 4, 0, 1, 3, 5)
-    return split.reshape(d * e * n, height // d, width // e, c).permute(0, 3, 1, 2)
+def _by_taps(
+    gradient: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int], dilation: tuple[int, int]
+) -> Tensor:
+    """The gradient (C, 1, rows, columns) of a depthwise kernel, of y's gradient and x (N, C, H, W); sums in float32."""
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    gradient, x = (part.to(dtype).permute(0, 2, 3, 1) for part in (gradient, x))
+    made = torch.zeros(*weight.shape[2:], len(weight), dtype=dtype)
+    for row, column in itertools.product(*map(range, weight.shape[2:])):
+        offsets = row * dilation[0] - padding[0], column * dilation[1] - padding[1]
+        (tops, rows), (lefts, columns) = map(_overlap, offsets, x.shape[1:3])
+        made[row, column] = (gradient[:, tops, lefts] * x[:, rows, columns]).sum(dim=(0, 1, 2))
+    return made.permute(2, 0, 1)[:, None]
+
+
+def _overlap(offset: int, size: int) -> tuple[slice, slice]:
+    """Of one axis of a map: where a tap reads no padding, and what it reads there."""
+    first, last = max(0, -offset), max(0, size - max(0, offset))
+    return slice(first, last), slice(first + offset, max(first, last) + offset)
