@@ -1,8 +1,10 @@
 """Reading and checking a COCO annotation file (images, annotations with segmentations, categories)."""
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -76,7 +78,17 @@ def read_coco(path: Path) -> CocoFile:
 
     What usual tools write is read: whole numbers as floats, repeated annotation ids, a polygon that is not in a list.
     Annotations without a region, or of an image or category that the file does not have, are left out and counted.
+    A file is parsed once, while it stays as it is: a run opens its data set several times.
     """
+    state = None
+    with suppress(OSError, ValueError):  # reading it says what is wrong
+        found = path.stat()
+        state = (found.st_ino, found.st_size, found.st_mtime_ns)
+    return _parsed(path, state)
+
+
+@functools.lru_cache(maxsize=2)
+def _parsed(path: Path, state: Any) -> CocoFile:
     return parse_coco(read_json(path, "annotation file", limit=MAX_BYTES), path)
 
 

@@ -29,7 +29,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.datasets import Coco, CocoOptions, MetaInfo, SegmentationDataset, build_dataset
+from dfad_seg.datasets import Coco, CocoOptions, MetaInfo, SegmentationDataset, build_dataset, coco_file
 from dfad_seg.datasets.check import label_warnings
 from dfad_seg.datasets.coco import encode, render
 from dfad_seg.datasets.coco_file import parse_coco
@@ -75,6 +75,17 @@ def test_regions_are_those_of_pycocotools(tmp_path: Path, kind: str) -> None:
     assert int(rle.area(encoded)) == expected.sum()
     # Labels: background 0, cat (id 3) 1, dog (id 7) 2, grass (id 90) 3.
     np.testing.assert_array_equal(masks_of(tmp_path), expected)
+
+
+def test_a_file_is_parsed_once_and_again_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[Path] = []
+    monkeypatch.setattr(coco_file, "parse_coco", lambda values, path: parsed.append(path) or parse_coco(values, path))
+    write_set(tmp_path, content(annotation(1, 3, [SQUARE])))
+    before = masks_of(tmp_path)
+    masks_of(tmp_path)
+    assert len(parsed) == 1
+    write_set(tmp_path, content(annotation(1, 3, TWO_PARTS)))
+    assert (masks_of(tmp_path) != before).any()
 
 
 def test_classes_and_background(tmp_path: Path) -> None:
