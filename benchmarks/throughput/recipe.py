@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from dfad_seg.config import Config, GameConfig, load_config
 from dfad_seg.distill import Hooks, distil
 from dfad_seg.recipes.build import build_experiment
-from dfad_seg.segmentors import build_segmentor, save_segmentor
+from dfad_seg.segmentors import build_segmentor, optimize_for_distillation, save_segmentor
 from throughput.pairs import NUM_CLASSES, PAIRS
 
 RECIPE = "camvid/recommended_cpu_30min"
@@ -27,6 +27,7 @@ def recipe_iteration(
         save_segmentor(f"{folder}/teacher.pt", build_segmentor(num_classes=NUM_CLASSES, **PAIRS["small"][0]))
         experiment = build_experiment(_config(batch, size, iterations + 2, f"{folder}/teacher.pt"))
     assert experiment.generator is not None and isinstance(experiment.config, GameConfig)
+    optimize_for_distillation(experiment.trained, size, trainable=True)  # as a run does
     fabric = Fabric(accelerator=device.type, devices=1, precision="bf16-mixed" if bf16 else "32-true")
     times: list[float] = []
 
