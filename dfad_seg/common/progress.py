@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,16 +17,27 @@ LINE = "{desc}: {unit} {n_fmt}/{total_fmt}, {elapsed} spent, ETA {remaining}{pos
 
 
 class ProgressReport:
-    """Shows how far a piece of work is, of which `start` units were done before; use as a context manager."""
+    """Shows how far a piece of work is, of which `start` units were done before; use as a context manager.
+
+    `costs` of all units, where they differ, are what the ETA goes by.
+    """
 
     def __init__(
-        self, description: str, total: int, *, start: int = 0, unit: str = "iteration", enabled: bool = True
+        self,
+        description: str,
+        total: int,
+        *,
+        start: int = 0,
+        unit: str = "iteration",
+        enabled: bool = True,
+        costs: Sequence[float] = (),
     ) -> None:
         look: dict[str, Any] = {"file": getattr(sys.stderr, "terminal", sys.stderr), "dynamic_ncols": True}
         if not sys.stderr.isatty():
             look = {"file": _Lines(), "bar_format": LINE, "mininterval": SECONDS_BETWEEN_LINES, "miniters": 1}
         about: dict[str, Any] = {"desc": printable(description, 80), "unit": unit, "total": total, "initial": start}
         self._bar = _Bar(**about, disable=not enabled, **look)
+        self._bar.spent = [0.0, *itertools.accumulate(costs)]
 
     def __enter__(self) -> ProgressReport:
         return self
@@ -48,6 +61,17 @@ class ProgressReport:
 
 class _Bar(tqdm):
     monitor_interval = 0  # no thread, which processes that are forked meanwhile would lack
+    spent: Sequence[float] = (0.0,)
+    """After so many units; of no use where it ends with 0."""
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        found: dict[str, Any] = super().format_dict
+        if self.spent[-1]:
+            done, left = self.spent[self.n] - self.spent[self.initial], self.spent[-1] - self.spent[self.n]
+            if done and left:  # tqdm makes the ETA of the units that are left and this rate
+                found["rate"] = (self.total - self.n) * done / (left * found["elapsed"])
+        return found
 
 
 class _Lines:

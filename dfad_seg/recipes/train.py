@@ -18,7 +18,7 @@ from dfad_seg.recipes.device import explained, say, torch_settings
 from dfad_seg.recipes.finishing import Finished, refresh_report, start_report
 from dfad_seg.recipes.lengths import describe, with_largest_batch, with_minutes
 from dfad_seg.recipes.peers import together
-from dfad_seg.recipes.provenance import command_line, device_name, provenance, real_images
+from dfad_seg.recipes.provenance import command_line, device_name, provenance, real_images, student_steps
 from dfad_seg.recipes.reporting import WARM_UP, StopSignals, build_hooks, profiled
 from dfad_seg.recipes.resuming import (
     check_begun_with,
@@ -33,6 +33,8 @@ from dfad_seg.runs.directory import check_folder
 from dfad_seg.runs.lock import refuse_held
 from dfad_seg.segmentors import Segmentor, optimize_for_distillation, save_segmentor, state_hash
 
+BESIDE = 3
+"""Student steps that take about as long as the rest of an iteration of the game."""
 TITLES = {"supervised": "training the", "distill_with_data": "distilling with data the"}
 
 
@@ -97,7 +99,8 @@ def train(
             fabric.barrier()
             done = 0 if state is None else state["iteration"]
             title = f"{TITLES.get(config.method, 'distilling without data the')} {config.trained_role}"
-            progress = ProgressReport(title, config.iterations, start=done, enabled=run is not None)
+            costs = [BESIDE + sum(steps) for steps in student_steps(config)]
+            progress = ProgressReport(title, config.iterations, start=done, enabled=run is not None, costs=costs)
             profiling = profiled(work_dir / "profile.json", 0 if run is None else profile, progress.advance_to)
             with progress, signals, profiling as advance:
                 hooks = build_hooks(

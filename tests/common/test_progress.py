@@ -1,3 +1,5 @@
+import pytest
+
 from dfad_seg.common.progress import ProgressReport
 
 
@@ -14,3 +16,11 @@ def test_plain_lines_with_eta_where_there_is_no_terminal(capsys, monkeypatch):
     # 10 s is too early for a line.
     assert [line.split(",")[0] for line in lines] == [f"distilling: iteration {done}/100" for done in (40, 60)]
     assert "00:21 spent, ETA 0" in lines[0] and lines[0].endswith(", student loss 0.5")
+
+
+def test_the_eta_goes_by_what_the_units_cost() -> None:
+    with ProgressReport("distilling", 4, start=1, costs=[9, 1, 1, 10]) as report:
+        report.advance()
+        report._bar.start_t -= 100  # seconds of the one unit of cost 1
+        found = report._bar.format_dict
+    assert (found["total"] - found["n"]) / found["rate"] == pytest.approx(1100, rel=0.01)
