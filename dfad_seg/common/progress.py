@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+import torch.distributed as processes
 from tqdm import tqdm
 
 from dfad_seg.common.errors import printable
@@ -19,7 +20,7 @@ LINE = "{desc}: {unit} {n_fmt}/{total_fmt}, {elapsed} spent, ETA {remaining}{pos
 class ProgressReport:
     """Shows how far a piece of work is, of which `start` units were done before; use as a context manager.
 
-    `costs` of all units, where they differ, are what the ETA goes by.
+    `costs` of all units, where they differ, are what the ETA goes by. Of several processes the first one speaks.
     """
 
     def __init__(
@@ -29,14 +30,14 @@ class ProgressReport:
         *,
         start: int = 0,
         unit: str = "iteration",
-        enabled: bool = True,
         costs: Sequence[float] = (),
     ) -> None:
         look: dict[str, Any] = {"file": getattr(sys.stderr, "terminal", sys.stderr), "dynamic_ncols": True}
         if not sys.stderr.isatty():
             look = {"file": _Lines(), "bar_format": LINE, "mininterval": SECONDS_BETWEEN_LINES, "miniters": 1}
         about: dict[str, Any] = {"desc": printable(description, 80), "unit": unit, "total": total, "initial": start}
-        self._bar = _Bar(**about, disable=not enabled, **look)
+        other = processes.is_initialized() and processes.get_rank() > 0
+        self._bar = _Bar(**about, disable=other, **look)
         self._bar.spent = [0.0, *itertools.accumulate(costs)]
 
     def __enter__(self) -> ProgressReport:

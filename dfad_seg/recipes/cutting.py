@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.progress import ProgressReport
 from dfad_seg.common.values import Chosen
 from dfad_seg.config import Config, GameConfig
 from dfad_seg.distill import Losses
 from dfad_seg.distill.losses import LogitAdjustment
 from dfad_seg.distill.rehearsal import generated, rehearse
 from dfad_seg.generators import ImageGenerator
+from dfad_seg.recipes.device import say
 from dfad_seg.runs import START_FILE, checkpoints
 from dfad_seg.segmentors import (
     WEIGHT_OPTIONS,
@@ -25,7 +27,6 @@ from dfad_seg.segmentors import (
     read_segmentor_file,
 )
 
-SAY_EVERY = 20
 BATCH = 16
 
 
@@ -56,11 +57,17 @@ def cut_student(
         fast = optimize_for_distillation(
             teacher.to(device), config.image_size, trainable=False, fold_batch_norm=not losses.look_inside
         )
-        rehearse(fast, generator.to(device), losses.objective, config, options.rehearsal, _say)
+        with ProgressReport("the generator learns before the cut", options.rehearsal) as progress:
+
+            def advance(iteration: int, loss: float) -> None:
+                progress.note(f"loss {loss:.2f}")
+                progress.advance_to(iteration)
+
+            rehearse(fast, generator.to(device), losses.objective, config, options.rehearsal, advance)
         sizes = {"batch_size": config.batch_size, "image_size": config.image_size}
         images = torch.cat([*generated(generator, options.images, **sizes, seed=config.seed)])  # type: ignore
     made = cut(teacher.to(device), options, config.image_size, images)
-    print(describe(made), flush=True)
+    say(describe(made))
     if images is not None and losses.adjustment is not None:
         adjust(made.student, losses.adjustment, teacher, images)
     return made.student
@@ -117,8 +124,3 @@ def is_cut_of(file: Path, teacher: Segmentor) -> bool:
     own = {name: value for name, value in spec.get("of", spec).items() if name not in WEIGHT_OPTIONS}
     stored = read_segmentor_file(file)["spec"].get("of")
     return json.dumps(stored, sort_keys=True, default=str) == json.dumps(own, sort_keys=True, default=str)
-
-
-def _say(iteration: int, loss: float) -> None:
-    if iteration % SAY_EVERY == 0:
-        print(f"the generator learns before the cut: iteration {iteration}, loss {loss:.2f}", flush=True)

@@ -100,7 +100,7 @@ def train(
             done = 0 if state is None else state["iteration"]
             title = f"{TITLES.get(config.method, 'distilling without data the')} {config.trained_role}"
             costs = [BESIDE + sum(steps) for steps in student_steps(config)]
-            progress = ProgressReport(title, config.iterations, start=done, enabled=run is not None, costs=costs)
+            progress = ProgressReport(title, config.iterations, start=done, costs=costs)
             profiling = profiled(work_dir / "profile.json", 0 if run is None else profile, progress.advance_to)
             with progress, signals, profiling as advance:
                 hooks = build_hooks(

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfad_seg.common.modules import hooked
+from dfad_seg.common.progress import ProgressReport
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.cut_compensate import read_inputs, refittable
 from dfad_seg.segmentors.cut_narrow import Member, Price, Width, layers_of
@@ -63,11 +64,12 @@ def by_agreement(
         inverses[name] = torch.linalg.inv(gram)
     layers = dict(segmentor.network.named_modules())
     prices = {}
-    for width in widths:
-        read = [member for member in width.side("in") if member.layer in grams]
-        prices[width.name] = _eliminate(
-            width, [_Fit(member, layers[m], inverses[m], fishers[m]) for member in read for m in [member.layer]]
-        )
+    with ProgressReport("pricing the channels", len(widths), unit="width") as progress:
+        for width in widths:
+            names = [(member, member.layer) for member in width.side("in") if member.layer in grams]
+            fits = [_Fit(member, layers[name], inverses[name], fishers[name]) for member, name in names]
+            prices[width.name] = _eliminate(width, fits)
+            progress.advance()
     return prices
 
 

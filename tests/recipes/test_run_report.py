@@ -6,7 +6,6 @@ import cv2
 import pytest
 from conftest_pipeline import call_tool, write
 
-from dfad_seg.common.progress import ProgressReport
 from dfad_seg.config import load_config
 from dfad_seg.recipes import evaluate, finishing, reporting
 from dfad_seg.recipes.finishing import best_and_worst, health_of
@@ -86,7 +85,7 @@ def test_what_looks_unhealthy_is_said_once_while_it_trains(monkeypatch, tmp_path
     config = SimpleNamespace(evaluation=None, log_every=1, save_every=1, report="short")
     hooks = reporting.build_hooks(
         config, run=SimpleNamespace(path=tmp_path, save_checkpoint=lambda state: None), identity="", evaluate=None,
-        progress=ProgressReport("", 3, enabled=False), advance=lambda step: None, info=None,
+        progress=None, advance=lambda step: None, info=None,
         stop_requested=reporting.StopSignals(),
     )  # fmt: skip
     for step in (1, 2, 3):
