@@ -74,7 +74,7 @@ def main(runs: list[str]) -> None:
         for what, student in students(run, experiment.trained, noise=number < 1 or len(runs) == 1):
             seen = unshifted(student, teacher, images, config.logit_adjustment)  # type: ignore[union-attr]
             agreed = evaluate_miou(seen, labelled_by(teacher, images), num_classes=info.num_classes)
-            found = Score.measured(agreed, network="student", split="generated")
+            found = Score.measured(agreed.to_dict(), network="student", split="generated")
             row = {
                 "run": run.parent.name + "/" + run.name if run.name == "student" else run.name,
                 "student": what,

@@ -2,5 +2,3 @@
 
 from dfad_seg.cli.arguments import COMMANDS
 from dfad_seg.cli.commands import main
-
-__all__ = ["COMMANDS", "main"]

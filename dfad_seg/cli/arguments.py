@@ -11,7 +11,7 @@ class Command(NamedTuple):
     about: str
     arguments: Callable[[argparse.ArgumentParser], None]
     target: str
-    """`module:function` that is called with the arguments by name; its result is the exit code, None for 0."""
+    """`module:function`, from the recipes on, called with the arguments by name; it returns the exit code or None."""
 
 
 def train(parser: argparse.ArgumentParser) -> None:
@@ -201,16 +201,15 @@ def configs(parser: argparse.ArgumentParser) -> None:
 
 
 COMMANDS: dict[str, Command] = {
-    name: Command(about, arguments, f"dfad_seg.recipes{target}")
-    for name, about, arguments, target in (
-        ("train", "train a teacher, or distil one into a student", train, ":train_from_arguments"),
-        ("eval", "score a network, a run or stored predictions", evaluate, ":evaluate_from_arguments"),
-        ("export", "write a trained network as ONNX, TorchScript, safetensors, …", export, ":export_from_arguments"),
-        ("inspect", "say what a checkpoint is, and write a config to start from", inspect, ":inspect_teacher"),
-        ("prepare", "put a data set in place, or check one", prepare, ".prepare:prepare"),
-        ("compare", "tables and the size-share curve of several runs", compare, ":compare_runs"),
-        ("report", "write the report of a run anew", report, ".finishing:report_runs"),
-        ("demo", "compress a small network without data, score it, draw it", demo, ".demo:run_demo"),
-        ("configs", "list the configs that are shipped", configs, ":list_configs"),
-    )
+    "train": Command("train a teacher, or distil one into a student", train, ".:train_from_arguments"),
+    "eval": Command("score a network, a run or stored predictions", evaluate, ".:evaluate_from_arguments"),
+    "export": Command(
+        "write a trained network as ONNX, TorchScript, safetensors, …", export, ".:export_from_arguments"
+    ),
+    "inspect": Command("say what a checkpoint is, and write a config to start from", inspect, ".:inspect_teacher"),
+    "prepare": Command("put a data set in place, or check one", prepare, ".inspect:prepare"),
+    "compare": Command("tables and the size-share curve of several runs", compare, ".:compare_runs"),
+    "report": Command("write the report of a run anew", report, ".finishing:report_runs"),
+    "demo": Command("compress a small network without data, score it, draw it", demo, ".demo:run_demo"),
+    "configs": Command("list the configs that are shipped", configs, ".:list_configs"),
 }

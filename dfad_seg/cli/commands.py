@@ -1,7 +1,5 @@
 """How a command starts and ends."""
 
-from __future__ import annotations
-
 import argparse
 import atexit
 import importlib
@@ -12,23 +10,14 @@ import os
 import re
 import signal
 import sys
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from dfad_seg.cli.arguments import COMMANDS
-from dfad_seg.common.environment import good_neighbour
-from dfad_seg.common.errors import (
-    EXIT_BAD_INPUT,
-    Interrupted,
-    Stopped,
-    choose,
-    exit_code,
-    machine_fault,
-    printable,
-)
+from dfad_seg.common.environment import good_neighbour, set_signal
+from dfad_seg.common.errors import EXIT_BAD_INPUT, Interrupted, Stopped, choose, exit_code, machine_fault, printable
 
 COMPUTING = {"train", "eval", "export", "inspect", "demo"}
 """Those that run networks."""
@@ -54,7 +43,7 @@ def main(argv: Sequence[str] | None = None, *, program: str | None = None) -> in
             good_neighbour()
             module, _, name = COMMANDS[command].target.partition(":")
             with _numerics(command):
-                guard.code = int(getattr(importlib.import_module(module), name)(**arguments) or 0)
+                guard.code = int(getattr(importlib.import_module(module, "dfad_seg.recipes"), name)(**arguments) or 0)
     return guard.code
 
 
@@ -77,7 +66,7 @@ def _numerics(command: str) -> Iterator[None]:
     if command not in COMPUTING:
         yield
         return
-    from dfad_seg.common.speed import denormals_as_zero  # these import torch, as the commands do anyway
+    from dfad_seg.common.modules import denormals_as_zero  # these import torch, as the commands do anyway
     from dfad_seg.recipes.device import explained
 
     with denormals_as_zero(), explained(batch="this network", advice="Free some, or take smaller images"):
@@ -93,7 +82,7 @@ class Guard:
 
     code = 0
 
-    def __enter__(self) -> Guard:
+    def __enter__(self) -> "Guard":
         for number in range(3):
             try:
                 os.fstat(number)
@@ -105,12 +94,12 @@ class Guard:
         warnings.formatwarning = lambda message, *_: f"warning: {printable(message, 600)}\n"
         stops = (signal.SIGTERM, signal.SIGHUP)
         heard = [number for number in stops if signal.getsignal(number) is not signal.SIG_IGN]  # as nohup wants
-        self._signals = {number: _set_signal(number, _stop) for number in heard}
+        self._signals = {number: set_signal(number, _stop) for number in heard}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
         # A signal more, while the first one is seen to, changes nothing.
-        before = {number: _set_signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *self._signals)}
+        before = {number: set_signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *self._signals)}
         try:
             message, self.code = self._ending(error)
             sys.stdout.flush()
@@ -125,7 +114,7 @@ class Guard:
         finally:
             sys.stdout, sys.stderr, warnings.formatwarning = self._kept
             for number, handler in (before | self._signals).items():
-                _set_signal(number, handler)
+                set_signal(number, handler)
             atexit.register(_at_the_end)
 
     def _ending(self, error: BaseException | None) -> tuple[str | None, int]:
@@ -150,17 +139,9 @@ def _stop(number: int, frame: object) -> None:
 
 def _at_the_end() -> None:
     """A signal changes nothing while the process ends; loaders' workers, which ignore SIGTERM, are not waited for."""
-    _set_signal(signal.SIGINT, signal.SIG_IGN)
+    set_signal(signal.SIGINT, signal.SIG_IGN)
     for worker in multiprocessing.active_children():
         worker.kill()
-
-
-def _set_signal(number: int, handler: Any) -> Any:
-    """As `signal.signal`; outside the main thread, where Python delivers none, nothing happens."""
-    before = signal.getsignal(number)
-    if before is not None and handler is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(number, handler)
-    return before
 
 
 class Words:

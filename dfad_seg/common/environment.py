@@ -2,10 +2,13 @@
 
 import os
 import platform
+import signal
 import sys
+import threading
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from dfad_seg import __version__
 
@@ -71,3 +74,11 @@ def environment() -> str:
     lines += [f"{name} {version(name) or 'missing'}" for name in PACKAGES]
     lines += [f"{name} {found}" for name in OPTIONAL if (found := version(name))]
     return "\n".join(lines)
+
+
+def set_signal(number: int, handler: Any) -> Any:
+    """As `signal.signal`; outside the main thread, where Python delivers none, nothing happens."""
+    before = signal.getsignal(number)
+    if before is not None and handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(number, handler)
+    return before

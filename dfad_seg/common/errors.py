@@ -5,8 +5,9 @@ import errno
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,12 @@ def printable(text: object, length: int = 200) -> str:
     return shortened("".join(c if c.isprintable() else "\ufffd" for c in str(text)), length)
 
 
+def some(names: Sequence[object], most: int = 3, separator: str = ", ") -> str:
+    """The first of foreign texts for a message, and how many more there are."""
+    shown = separator.join(map(printable, names[:most]))
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 @contextmanager
 def explained(message: str, advice: str = "") -> Iterator[None]:
     """Whatever another program raises within the block, but a full disk and the like, becomes an `InputError`: the
@@ -127,6 +134,13 @@ def quiet(*loggers: logging.Logger) -> Iterator[None]:
         finally:
             for logger, level in levels.items():
                 logger.setLevel(level)
+
+
+def require(extra: str, *packages: str) -> None:
+    """Raise an `InputError` that says what to install if a package of one of our extras is missing."""
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise InputError(f"this needs {', '.join(missing)}, which is not installed: pip install 'dfad-seg[{extra}]'.")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

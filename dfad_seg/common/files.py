@@ -39,12 +39,12 @@ def check_target(path: str | Path, what: str = "", *, folder: bool = False) -> N
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        raise InputError(f"{_begin(what)}cannot write into {printable(place)}: {error.strerror}.") from None
+        raise InputError(f"{what} cannot write into {printable(place)}: {error.strerror}.".lstrip()) from None
 
 
 def _check_kind(path: Path, what: str, folder: bool) -> Path:
     """The checks of `check_target` that cost nothing; returns the nearest parent that exists."""
-    begin = f"{_begin(what)}{printable(path)}"
+    begin = f"{what} {printable(path)}".lstrip()
     try:
         place, missing = Path(os.path.abspath(path)), []
         while not os.path.lexists(place):
@@ -72,10 +72,6 @@ def _check_kind(path: Path, what: str, folder: bool) -> Path:
 def expanded(path: str | Path) -> Path:
     """The path with a home folder for its `~`; that of no such user stays as it is, and is found missing."""
     return Path(os.path.expanduser(path))  # noqa: PTH111
-
-
-def _begin(what: str) -> str:
-    return f"{what} " if what else ""
 
 
 @contextmanager

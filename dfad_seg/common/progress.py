@@ -1,7 +1,5 @@
 """Progress with an ETA: a bar on a terminal, now and then a plain line elsewhere."""
 
-from __future__ import annotations
-
 import itertools
 import sys
 from collections.abc import Sequence
@@ -40,7 +38,7 @@ class ProgressReport:
         self._bar = _Bar(**about, disable=other, **look)
         self._bar.spent = [0.0, *itertools.accumulate(costs)]
 
-    def __enter__(self) -> ProgressReport:
+    def __enter__(self) -> "ProgressReport":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

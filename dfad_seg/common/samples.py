@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from dfad_seg.common.errors import InputError, quiet
+from dfad_seg.common.errors import InputError, quiet, require
 from dfad_seg.common.images import MAX_BYTES, MAX_PIXELS, PHOTO_FORMATS, STATE_RANGE, Photo, decoding, read_photo
 from dfad_seg.common.reading import read_bytes
 
@@ -107,11 +107,10 @@ def _array(data: bytes) -> Decoded:
 
 
 def _dicom(data: bytes) -> Decoded:
-    try:
-        import pydicom
-        from pydicom.pixels import apply_modality_lut
-    except ImportError:
-        raise InputError("DICOM files need pydicom, which is not installed: pip install 'dfad-seg[dicom]'.") from None
+    require("dicom", "pydicom")
+    import pydicom
+    from pydicom.pixels import apply_modality_lut
+
     with quiet():
         if pydicom.uid.DeflatedExplicitVRLittleEndian.encode() in data:
             raise ValueError("it is deflated as a whole; save it with another transfer syntax")

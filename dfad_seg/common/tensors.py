@@ -1,7 +1,5 @@
 """One bounded reader of tensor files: no code of theirs runs, and nothing is larger than the file that holds it."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import pickle
@@ -41,7 +39,7 @@ _LOGS = re.compile(
 class Inert:
     """Stands for an object of a file: it takes whatever it is given and does nothing with it."""
 
-    def __new__(cls, *_: Any, **__: Any) -> Inert:
+    def __new__(cls, *_: Any, **__: Any) -> "Inert":
         return object.__new__(cls)
 
     def __init__(self, *_: Any, **__: Any) -> None:

@@ -18,19 +18,11 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
 from annotated_types import GroupedMetadata
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    TypeAdapter,
-    ValidationError,
-)
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, TypeAdapter
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, ValidationError
 from typing_extensions import dataclass_transform
 
-from dfad_seg.common.errors import InputError, choose, nearest, shortened
+from dfad_seg.common.errors import InputError, nearest, shortened
 
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -61,6 +53,12 @@ FileName = Annotated[str, BeforeValidator(_file_name)]
 Size = tuple[Positive, Positive]
 """[height, width] in pixels."""
 
+
+def by(size: tuple[int, int]) -> str:
+    """A size for a message, such as 96x128."""
+    return f"{size[0]}x{size[1]}"
+
+
 T = TypeVar("T")
 
 
@@ -79,8 +77,7 @@ def validated(kind: type[T], values: Mapping[str, Any], where: str) -> T:
         InputError: lists every wrong key and value; it begins with `where`.
     """
     try:
-        made: T = _adapter(kind).validate_python(values)  # type: ignore[arg-type]
-        return made
+        return _adapter(kind).validate_python(values)  # type: ignore[arg-type]
     except ValidationError as error:
         lines = [_describe(problem, kind) for problem in error.errors(include_url=False)]
         raise InputError(f"{where}: " + "\n  ".join(["", *lines] if len(lines) > 1 else lines)) from None
@@ -88,8 +85,7 @@ def validated(kind: type[T], values: Mapping[str, Any], where: str) -> T:
 
 def plain(value: Any) -> dict[str, Any]:
     """Options as plain Python that YAML and JSON hold; what is None is left out."""
-    made: dict[str, Any] = _adapter(type(value)).dump_python(value, mode="json", exclude_none=True)  # type: ignore
-    return made
+    return _adapter(type(value)).dump_python(value, mode="json", exclude_none=True)  # type: ignore
 
 
 def schema(kind: type) -> dict[str, Any]:
@@ -111,16 +107,6 @@ class Kind(Generic[T]):
     """A class under `@options`."""
     build: Callable[..., T]
     """`build(options, **context)`; the context is what all of the table's kinds are given."""
-
-
-def build_kind(table: Mapping[str, Kind[T]], name: str, values: Mapping[str, Any], what: str, **context: Any) -> T:
-    """The thing of a table by its name and the values of its options.
-
-    Raises:
-        InputError: an unknown name, or wrong options; `what` names the table, such as `generator`.
-    """
-    kind: Kind[T] = choose(dict(table), name, f"{what}.type" if "." not in what else what)
-    return kind.build(validated(kind.options, values, f"{what} ({name})"), **context)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,11 +10,10 @@ from typing import Any
 
 from dfad_seg.common.errors import choose
 from dfad_seg.common.values import Kind, validated
-from dfad_seg.datasets.base import Located, SegmentationDataset, Transform
+from dfad_seg.datasets.base import Located, MetaInfo, SegmentationDataset, Transform
 from dfad_seg.datasets.coco import Coco, CocoOptions
 from dfad_seg.datasets.folders import Folders, FoldersOptions
 from dfad_seg.datasets.loaders import eval_loader, train_loader
-from dfad_seg.datasets.metainfo import MetaInfo, numbered_classes
 from dfad_seg.datasets.published import CAMVID, NYUV2_13, VOC, CamVid, NyuV2, Voc
 from dfad_seg.datasets.street_scenes import StreetScenes, draw_scene, write_street_scenes
 from dfad_seg.datasets.transforms import EvalTransform, TrainingData, TrainTransform

@@ -1,21 +1,70 @@
-"""What every data set of (image, label mask) pairs shares: listing, reading, checks, samples."""
+"""What every data set of (image, label mask) pairs shares: names and colours of classes, listing, reading, checks."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from dfad_seg.common.errors import InputError, choose, instead_of
+from dfad_seg.common.errors import InputError, choose, instead_of, printable, some
 from dfad_seg.common.files import expanded
 from dfad_seg.common.images import IndexReader, Photo
-from dfad_seg.common.labels import label_counts
-from dfad_seg.common.palette import Colour
+from dfad_seg.common.labels import IGNORED, Colour, bit_palette, label_counts
 from dfad_seg.common.samples import read_image
 from dfad_seg.common.values import FileName, Number, options
-from dfad_seg.datasets.metainfo import MetaInfo
+
+MAX_NAME = 200
+"""Characters in the name of a class."""
+
+
+@dataclass(frozen=True)
+class MetaInfo:
+    """What MMSeg calls METAINFO.
+
+    `classes[i]` is the name and `palette[i]` the RGB colour (0-255) of label `i`.  Pixels with
+    `ignore_index` carry no label: losses and metrics leave them out.
+    """
+
+    classes: tuple[str, ...]
+    palette: tuple[Colour, ...] = None  # type: ignore[assignment]
+    """Default: the colours of Pascal VOC."""
+    named: bool = True
+    """False where `classes` are placeholders, as for a teacher of which only the class count is known."""
+    ignore_index: ClassVar[int] = IGNORED
+    file_ids: tuple[int, ...] | None = None
+    """The value that class `i` has in the label files (in COCO files: its category id); None: `i` itself.
+    Predictions are written with these values, so that they can be compared with the files by any tool."""
+
+    def __post_init__(self) -> None:
+        # Masks are held as 8-bit images until they become tensors.
+        if not 1 <= (count := len(self.classes)) <= 255:
+            raise InputError(f"a data set has 1 to 255 classes, beside the ignored label; this one has {count}.")
+        if len(name := max(self.classes, key=len)) > MAX_NAME:
+            found = f"the class name '{printable(name, 40)}' has {len(name)} characters"
+            raise InputError(f"{found}, more than {MAX_NAME}.")
+        if len(set(self.classes)) != len(self.classes):
+            twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
+            raise InputError(f"a data set's metainfo names a class twice: {printable(', '.join(twice))}.")
+        if self.palette is None:
+            object.__setattr__(self, "palette", bit_palette(len(self.classes)))
+        if len(self.palette) != len(self.classes):
+            raise InputError(
+                f"a data set's metainfo has {len(self.classes)} classes but {len(self.palette)} palette "
+                "colours; give one RGB colour per class."
+            )
+
+    @property
+    def num_classes(self) -> int:
+        """How many labels count, the ignored one not included."""
+        return len(self.classes)
+
+    def ids(self) -> tuple[int, ...]:
+        """The value of each class in the label files."""
+        return tuple(range(len(self.classes))) if self.file_ids is None else self.file_ids
+
 
 Transform = Callable[[np.ndarray, np.ndarray, "int | None"], tuple[np.ndarray, np.ndarray]]
 """`(image (H, W, K), uint8 or float32 in [0, 1], mask uint8 (H, W), seed or None) -> (image, mask)`, sizes may
@@ -208,7 +257,5 @@ def pair_up(images: dict[str, Path], masks: dict[str, Path], folder: Path) -> li
     """
     missing = [name for name in images if name not in masks]
     if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        named = ", ".join(str(images[name]) for name in missing[:3])
-        raise InputError(f"no mask in {folder} for image {named}{more}.")
+        raise InputError(f"no mask in {folder} for image {some([images[name] for name in missing])}.")
     return [Pair(name, path, masks[name]) for name, path in images.items()]

@@ -10,11 +10,9 @@ from pycocotools import mask as rle
 from dfad_seg.common.errors import InputError, nearest, printable
 from dfad_seg.common.labels import IGNORED
 from dfad_seg.common.values import FileName, options
-from dfad_seg.datasets.base import OwnImages, Pair, SegmentationDataset, Transform, require_folder
+from dfad_seg.datasets.base import MetaInfo, OwnImages, Pair, SegmentationDataset, Transform, require_folder
 from dfad_seg.datasets.coco_file import Annotation, CocoFile, CocoImage, read_coco
-from dfad_seg.datasets.folders import Rgb
-from dfad_seg.datasets.listing import SPLIT, found_splits, list_files, require_listed
-from dfad_seg.datasets.metainfo import MetaInfo, class_colours
+from dfad_seg.datasets.folders import SPLIT, Rgb, found_splits, list_files, require_listed
 
 BACKGROUND = "background"
 
@@ -147,9 +145,9 @@ def map_categories(file: CocoFile, options: CocoOptions) -> tuple[MetaInfo, dict
         chosen.insert(0, BACKGROUND)
     if not options.background and BACKGROUND in chosen:
         raise InputError(f"{file.path}: '{BACKGROUND}' is among the classes, but background is false.")
-    colours = class_colours(options.palette, chosen)
     place = {name: i for i, name in enumerate(chosen)}
     labels = {number: place[name] for number, name in class_of.items() if name in place}
     free = 0 if 0 not in file.categories else max(file.categories) + 1
-    ids = [min((number for number, label in labels.items() if label == i), default=free) for i in range(len(chosen))]
-    return MetaInfo(tuple(chosen), colours, file_ids=tuple(ids)), labels
+    lowest = {label: number for number, label in sorted(labels.items(), reverse=True)}
+    ids = tuple(lowest.get(i, free) for i in range(len(chosen)))
+    return MetaInfo(tuple(chosen), options.palette, file_ids=ids), labels  # type: ignore[arg-type]

@@ -19,9 +19,8 @@ from dfad_seg.common.files import TEMPORARY, expanded, write_json
 from dfad_seg.common.progress import ProgressReport
 from dfad_seg.common.reading import read_json
 from dfad_seg.datasets.published import CamVid
-from dfad_seg.datasets.street.canvas import Canvas
+from dfad_seg.datasets.street.canvas import Canvas, Weather, draw_sky, photograph
 from dfad_seg.datasets.street.layout import draw_street
-from dfad_seg.datasets.street.light import Weather, draw_sky, photograph
 
 VERSION = 1
 """Raised when the drawing changes: folders written by another version are made anew."""

@@ -72,6 +72,7 @@ def distil(
         networks["adjustment"] = adjustment.to(fabric.device)
     generator = generator.to(fabric.device).train()
     move, simultaneous = None, False
+    shared: dict[str, Any] = {"clip_norm": game.clip_norm, "backward": fabric.backward, "autocast": fabric.autocast}
     shares = None if objective is None else objective.class_shares
     if shares is not None:
         networks["class_shares"] = shares.to(fabric.device)
@@ -88,9 +89,7 @@ def distil(
             optimizer=optimizers["generator"],
             objective=objective,
             student_norm=game.student_norm,
-            clip_norm=game.clip_norm,
-            backward=fabric.backward,
-            autocast=fabric.autocast,
+            **shared,
         )
     teach = partial(
         student_step,
@@ -102,9 +101,7 @@ def distil(
         interpolation=game.interpolation,
         features=features,
         adjustment=adjustment,
-        clip_norm=game.clip_norm,
-        backward=fabric.backward,
-        autocast=fabric.autocast,
+        **shared,
     )
     replay, warmup = game.replay, game.schedule.options.warmup
     memory = None if replay is None else ReplayMemory(replay.size, keep_logits=replay.logits == "kept")
@@ -114,9 +111,7 @@ def distil(
     def generate(count: int, size: tuple[int, int], rng: torch.Generator) -> Tensor:
         latents = generator.sample(count, size, rng)
         with torch.no_grad(), fabric.autocast():
-            images = generator(latents)
-        assert isinstance(images, Tensor)
-        return images
+            return generator(latents)
 
     def preview(kept: nn.Module) -> None:
         if fabric.global_rank == 0:
@@ -144,10 +139,10 @@ def distil(
     for rng in progress.iterate(state, preview):
         size = game.size_at(progress.iteration)
         batch = game.batch_of(size)
-        shared = move_generator(batch, size, rng) if simultaneous else None
+        moved = move_generator(batch, size, rng) if simultaneous else None
         for turn in range(game.student_steps):
-            if turn == 0 and shared is not None:
-                images, known = shared.images, pooled(shared.logits, game.logit_pooling)
+            if turn == 0 and moved is not None:
+                images, known = moved.images, pooled(moved.logits, game.logit_pooling)
             else:
                 images, known = generate(batch, size, rng), None
             taught = teach(images=images, teacher_logits=known, rng=rng)

@@ -1,7 +1,9 @@
 """The numbers of training: one class per method, each field once, with its bounds and its meaning."""
 
 from dataclasses import field
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
+
+from typing_extensions import Self
 
 from dfad_seg.common.values import (
     Chosen,
@@ -12,6 +14,7 @@ from dfad_seg.common.values import (
     Rate,
     Size,
     Weight,
+    by,
     names_of,
     options,
     section,
@@ -24,8 +27,6 @@ ScheduleSection = Annotated[Chosen, section(SCHEDULES, "type")]
 OptimizerSection = Annotated[Chosen, section(OPTIMIZERS, "type")]
 Discrepancies = Annotated[dict[str, Weight], names_of(DISCREPANCIES, "discrepancy")]
 Priors = Annotated[dict[str, Weight], names_of(PRIORS, "prior")]
-
-Numbers = TypeVar("Numbers", bound="Training")
 
 
 @options
@@ -53,7 +54,7 @@ class Training:
     """Of all random numbers."""
 
     @classmethod
-    def of(cls: type[Numbers], **values: Any) -> Numbers:
+    def of(cls, **values: Any) -> Self:
         """Checked values, as in a config. Raises InputError that names every mistake."""
         return validated(cls, values, cls.__name__)
 
@@ -137,12 +138,12 @@ class DataFree(WithData):
         super().__post_init__()
         if self.progressive_sizes and self.progressive_sizes[-1] != self.image_size:
             raise ValueError(
-                f"progressive_sizes ends with {_times(self.progressive_sizes[-1])}, and image_size is "
-                f"{_times(self.image_size)}: let the last be image_size"
+                f"progressive_sizes ends with {by(self.progressive_sizes[-1])}, and image_size is "
+                f"{by(self.image_size)}: let the last be image_size"
             )
         for size in self.progressive_sizes or (self.image_size,):
             batch = self.batch_of(size)
-            which = f"a batch of {_times(size)} has {batch} images"
+            which = f"a batch of {by(size)} has {batch} images"
             if self.replay is not None and self.replay.size < batch:
                 raise ValueError(f"replay.size: {which}, so that {self.replay.size} cannot fill one; raise it")
             if self.activation_boundary and self.interpolation and not self.interpolation.left_alone(batch):
@@ -195,7 +196,3 @@ class Game(DataFree):
     def _discrepancies(self) -> set[str]:
         attack = self.adversarial_loss if self.adversarial_weight else {}
         return super()._discrepancies() | {name for name, weight in attack.items() if weight}
-
-
-def _times(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"

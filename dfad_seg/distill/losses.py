@@ -7,15 +7,8 @@ from torch import nn
 from dfad_seg.common.errors import InputError
 from dfad_seg.distill.game import DataFree, Game, WithData
 from dfad_seg.generators import ImageGenerator, LayoutGenerator
-from dfad_seg.objectives import (
-    ClassShares,
-    Discrepancy,
-    FeatureMatching,
-    GeneratorObjective,
-    LogitAdjustment,
-    build_priors,
-    weighted_discrepancy,
-)
+from dfad_seg.objectives import ClassShares, FeatureMatching, GeneratorObjective, build_priors
+from dfad_seg.objectives.discrepancy import Discrepancy, LogitAdjustment, weighted_discrepancy
 
 
 @dataclass
@@ -34,7 +27,7 @@ class Losses:
     @property
     def look_inside(self) -> bool:
         """Whether something here looks at layers of the teacher, which must then stay as they are."""
-        return self.features is not None or (self.objective is not None and self.objective.watches_teacher)
+        return self.features is not None or bool(self.objective and self.objective.watching())
 
 
 def losses_of(

@@ -81,5 +81,4 @@ def generated(
         # As in training: the generator normalises by the statistics of its batch.
         with torch.no_grad(), batch_norm_mode(generator, "batch"):
             images = generator(generator.sample(batch_size, image_size, rng))
-        assert isinstance(images, Tensor)
         yield images[: count - start]

@@ -90,9 +90,7 @@ def student_step(
         with autocast():
             terms = {"activation_boundary": matching.loss(alike)}
         loss = loss + matching.weight * terms["activation_boundary"]
-    backward(loss)
-    _clip(optimizer, clip_norm)
-    optimizer.step()
+    _move(optimizer, loss, clip_norm, backward)
     said = student_logits.detach()
     meters = {
         "agreement": (said.argmax(dim=1) == targets.argmax(dim=1)).float().mean(),
@@ -188,9 +186,7 @@ def generator_step(
                 logits = teacher(images)
             student_logits = student(images) if objective.adversarial_weight else None
         loss, terms = objective(images=images, latents=latents, student_logits=student_logits, teacher_logits=logits)
-        backward(loss)
-    _clip(optimizer, clip_norm)
-    optimizer.step()
+        _move(optimizer, loss, clip_norm, backward)
     meters = {name: value.detach() for name, value in terms.items()}
     return Step(loss.detach(), meters, images.detach(), logits.detach())
 
@@ -211,13 +207,13 @@ def supervised_step(
     with autocast():
         logits = model(images)
     loss = loss_fn(logits, labels)
-    backward(loss)
-    _clip(optimizer, clip_norm)
-    optimizer.step()
+    _move(optimizer, loss, clip_norm, backward)
     return loss.detach()
 
 
-def _clip(optimizer: Optimizer, clip_norm: float | None) -> None:
+def _move(optimizer: Optimizer, loss: Tensor, clip_norm: float | None, backward: Backward) -> None:
+    backward(loss)
     if clip_norm is not None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+    optimizer.step()

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,46 +16,38 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from dfad_seg.common.errors import Diverged, Interrupted, explained
 from dfad_seg.distill.game import Training
 from dfad_seg.distill.health import all_finite
-from dfad_seg.distill.hooks import Hooks, is_due
+from dfad_seg.distill.hooks import Hooks, Meters, is_due
 from dfad_seg.distill.memory import ReplayMemory
-from dfad_seg.distill.meters import Meters
 from dfad_seg.distill.optimizers import Schedule, build_schedule
 from dfad_seg.distill.saved_states import check_saved
 from dfad_seg.distill.seeds import iteration_rng
 
 
+@dataclass
 class Progress:
     """Networks, optimisers and the count of iterations; saved and restored together.
 
     `networks` and `optimizers` are by name, the former unwrapped; `"student"` is the one to keep.
     """
 
-    def __init__(
-        self,
-        training: Training,
-        *,
-        fabric: Fabric,
-        networks: dict[str, nn.Module],
-        optimizers: dict[str, Optimizer],
-        memory: ReplayMemory | None = None,
-        hooks: Hooks | None = None,
-    ) -> None:
-        self.training = training
-        self.fabric = fabric
-        self.networks = networks
-        self.optimizers = optimizers
-        self.memory = memory
-        self.hooks = hooks or Hooks()
+    training: Training
+    fabric: Fabric
+    networks: dict[str, nn.Module]
+    optimizers: dict[str, Optimizer]
+    hooks: Hooks
+    memory: ReplayMemory | None = None
+
+    def __post_init__(self) -> None:
         self.hooks.state = self.state_dict
-        self.schedule: Schedule = build_schedule(training.schedule, training.iterations)
+        self.schedule: Schedule = build_schedule(self.training.schedule, self.training.iterations)
         self.iteration = 0
         self.evaluation_pending = False
         self.meters = Meters()
-        decay = training.ema_decay
-        self.average = None if decay is None else moving_average(networks["student"], decay)
+        decay = self.training.ema_decay
+        self.average = None if decay is None else moving_average(self.networks["student"], decay)
         self.last_good: tuple[int, nn.Module] | None = None
         """The iteration of the last saved state, and the student that would be kept then."""
-        for optimizer in optimizers.values():
+        for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 # Kept in the group, so that it travels with the optimiser's state.
                 group.setdefault("base_lr", group["lr"])

@@ -13,7 +13,7 @@ from dfad_seg.distill.losses import Losses, losses_of
 from dfad_seg.distill.optimizers import build_optimizer
 from dfad_seg.distill.steps import student_step, supervised_step
 from dfad_seg.distill.training import Progress
-from dfad_seg.objectives import focal_loss
+from dfad_seg.objectives.discrepancy import focal_loss
 
 
 def train_with_data(
@@ -36,7 +36,7 @@ def train_with_data(
         training: numbers; those of `WithData` need a teacher, and take the student's step of `distil`.
         teacher, losses, fabric, state, hooks: as in `distil`, whose errors it raises.
     """
-    fabric = fabric or Fabric(accelerator="auto", devices=1)
+    fabric, hooks = fabric or Fabric(accelerator="auto", devices=1), hooks or Hooks()
     wrapped, optimizer = fabric.setup(network, build_optimizer(training.student_optimizer, network))
     shared: dict[str, Any] = {"optimizer": optimizer, "clip_norm": training.clip_norm}
     shared |= {"backward": fabric.backward, "autocast": fabric.autocast}

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dfad_seg.common.labels import labels_of
-from dfad_seg.common.values import NonNegative, Positive, Rate, Size, options
+from dfad_seg.common.values import NonNegative, Positive, Rate, Size, by, options
 
 _TYPES = {"auto": None, "fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -35,9 +35,9 @@ class Inference:
 
     def __post_init__(self) -> None:
         if self.crop_stride is not None and self.crop_size is None:
-            raise ValueError(f"the stride {_pair(self.crop_stride)} needs a window: give crop_size too")
+            raise ValueError(f"the stride {by(self.crop_stride)} needs a window: give crop_size too")
         if self.crop_size is not None:
-            windows = f"windows of {_pair(self.crop_size)} pixels every {_pair(self.stride)}"
+            windows = f"windows of {by(self.crop_size)} pixels every {by(self.stride)}"
             if any(step > side for step, side in zip(self.stride, self.crop_size, strict=True)):
                 raise ValueError(f"{windows} leave gaps: crop_stride must not exceed crop_size")
         if not self.scales or not all(0 < scale < 100 for scale in self.scales):
@@ -74,10 +74,6 @@ class EvaluationOptions(Inference):
     """Images that are read together."""
     num_workers: NonNegative = 1
     """Processes that read images; 0: none but the main one."""
-
-
-def _pair(values: tuple[int, int]) -> str:
-    return f"{values[0]}x{values[1]}"
 
 
 Network = Callable[[Tensor], Tensor]

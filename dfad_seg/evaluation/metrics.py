@@ -1,7 +1,7 @@
 """The benchmark's numbers: one confusion matrix of exact int64 counts over the data set, and what follows from it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ from torch import Tensor
 from dfad_seg.common.errors import InputError, choose
 from dfad_seg.common.labels import IGNORED
 
+TOTALS = ("aAcc", "mIoU", "mAcc", "mDice", "fwIoU")
+"""The numbers that are not per class."""
 _AT_ONCE = 2**22  # pixels, so that a large image needs no more memory than a small one
 
 
@@ -24,14 +26,14 @@ class ConfusionMatrix:
         ignore_index: truth label of pixels that are not evaluated, outside 0 … C-1.
 
     Attributes:
+        counts: int64 (C · C + 1,), the pairs and then one bin of ignored pixels.
         ignored: pixels with the ignored label so far.
     """
 
     def __init__(self, num_classes: int, ignore_index: int = IGNORED) -> None:
         self.num_classes = num_classes
         self.ignore_index = ignore_index
-        # C*C pairs, then one bin for ignored pixels.
-        self._counts = torch.zeros(num_classes**2 + 1, dtype=torch.int64)
+        self.counts = torch.zeros(num_classes**2 + 1, dtype=torch.int64)
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Count the pixels of one image or batch.
@@ -46,12 +48,12 @@ class ConfusionMatrix:
         if prediction.shape != target.shape or prediction.is_floating_point() or target.is_floating_point():
             said = [f"{labels.dtype} {tuple(labels.shape)}" for labels in (prediction, target)]
             raise InputError(f"prediction {said[0]} and truth {said[1]}: class labels are integers of one shape.")
-        counts = torch.zeros_like(self._counts)
+        counts = torch.zeros_like(self.counts)
         parts = (labels.reshape(-1).split(_AT_ONCE) for labels in (prediction, target))
         for predicted, truth in zip(*parts, strict=True):
             if truth.numel():
                 counts += self._counted(_signed(predicted), _signed(truth))
-        self._counts += counts
+        self.counts += counts
 
     def _counted(self, prediction: Tensor, target: Tensor) -> Tensor:
         ignored = target == self.ignore_index
@@ -67,21 +69,13 @@ class ConfusionMatrix:
         index = (target.to(torch.int32) * self.num_classes).add_(prediction).masked_fill_(ignored, self.num_classes**2)
         return torch.bincount(index, minlength=self.num_classes**2 + 1).cpu()
 
-    def sync(self, all_reduce: Callable[[Tensor], Tensor]) -> None:
-        """Replace the counts by their sum over all processes.
-
-        Args:
-            all_reduce: takes an int64 tensor and returns its sum over the processes (in place or not).
-        """
-        self._counts = all_reduce(self._counts.clone())
-
     def compute(self) -> Tensor:
         """The counts: int64 `(C, C)` rows are the truth and columns the prediction."""
-        return self._counts[:-1].reshape(self.num_classes, self.num_classes).clone()
+        return self.counts[:-1].reshape(self.num_classes, self.num_classes).clone()
 
     @property
     def ignored(self) -> int:
-        return int(self._counts[-1])
+        return int(self.counts[-1])
 
 
 def _signed(labels: Tensor) -> Tensor:
@@ -137,7 +131,7 @@ class SegmentationMetrics:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-friendly dictionary; nan, which JSON does not know, becomes None."""
-        totals = {name: getattr(self, name) for name in ("aAcc", "mIoU", "mAcc", "mDice", "fwIoU")}
+        totals = {name: getattr(self, name) for name in TOTALS}
         by_class = {"IoU": self.iou, "Acc": self.acc, "Dice": self.dice}
         return {
             **totals,

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import write_whole
-from dfad_seg.common.labels import IGNORED
+from dfad_seg.common.labels import IGNORED, Colour
 
-Palette = Sequence[tuple[int, int, int]]
 Picture = NDArray[np.uint8]
 
 BLACK = (0, 0, 0)
@@ -25,7 +24,7 @@ _SWATCH = 14
 _FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.5
 
 
-def colourise(mask: ArrayLike | Tensor, palette: Palette) -> Picture:
+def colourise(mask: ArrayLike | Tensor, palette: Sequence[Colour]) -> Picture:
     """Integer labels `(H, W)` → uint8 RGB `(H, W, 3)`; labels without a colour, as ignored ones, are black."""
     labels = _array(mask).astype(np.int64)
     table = np.array([*palette, BLACK], dtype=np.uint8)
@@ -38,7 +37,7 @@ def write_comparison_picture(
     target: ArrayLike | Tensor,
     predictions: Mapping[str, ArrayLike | Tensor],
     classes: Sequence[str],
-    palette: Palette,
+    palette: Sequence[Colour],
     *,
     truth_name: str = "truth",
     heights: tuple[int, int] = (160, 240),

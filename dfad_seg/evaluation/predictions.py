@@ -12,7 +12,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from dfad_seg.common import rle
-from dfad_seg.common.errors import InputError, instead_of, printable
+from dfad_seg.common.errors import InputError, instead_of, printable, some
 from dfad_seg.common.files import open_whole, write_whole
 from dfad_seg.common.images import IndexReader
 from dfad_seg.common.labels import IGNORED, mapped
@@ -163,10 +163,9 @@ class CocoResults:
                     f"{path}, entry {number} is no COCO result: image_id, category_id and segmentation are needed."
                 )
             if category not in label_of:
-                known = ", ".join(map(str, category_ids[:30])) + (", …" if len(category_ids) > 30 else "")
                 raise InputError(
                     f"{path}, entry {number}: category_id {category} is no class of the data set. "
-                    f"Its category ids are {known}."
+                    f"Its category ids are {some(category_ids, 30)}."
                 )
             masks[image].append((label_of[category], segmentation))
         self._masks = dict(masks)
@@ -197,6 +196,5 @@ def _extra(known: Collection[int | str], wanted: Sequence[int | str], where: Pat
     """Which of the stored ones nobody wants; InputError if a wanted one is missing."""
     missing = [str(each) for each in wanted if each not in known]
     if missing:
-        some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
-        raise InputError(f"{where} has no prediction for {len(missing)} of {len(wanted)} images: {some}.")
+        raise InputError(f"{where} has no prediction for {len(missing)} of {len(wanted)} images: {some(missing)}.")
     return sorted(map(str, set(known) - set(wanted)))

@@ -11,8 +11,7 @@ from dfad_seg.common.errors import InputError, choose
 from dfad_seg.common.files import check_target, write_folder, write_whole
 from dfad_seg.common.values import Kind, options, validated
 from dfad_seg.exporting.base import DEFAULT_SIZE, Exported, Made, Program, Run, description
-from dfad_seg.exporting.int8 import export_int8
-from dfad_seg.exporting.onnx_format import OnnxNetwork, export_onnx
+from dfad_seg.exporting.onnx_format import OnnxNetwork, export_int8, export_onnx
 from dfad_seg.exporting.torch_formats import (
     export_safetensors,
     export_smp,

@@ -12,10 +12,8 @@ from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from dfad_seg.common.errors import InputError
+from dfad_seg.common.errors import InputError, some
 from dfad_seg.segmentors import Segmentor, build_segmentor
-
-_SHOWN = 5
 
 # Their readers give BGR in [0, 255]; a Segmentor takes RGB in [0, 1] and normalises by itself.
 PREPROCESSOR: dict[str, Any] = {
@@ -90,8 +88,8 @@ def _check_names(module: nn.Module, state_dict: Mapping[str, Tensor], prefix: st
     if missing or unexpected:
         raise InputError(
             f"the checkpoint does not fit the DFADSegmentor: missing {len(missing)} of {len(own)}"
-            f" ({', '.join(missing[:_SHOWN]) or 'none'}), unexpected {len(unexpected)}"
-            f" ({', '.join(unexpected[:_SHOWN]) or 'none'}). Take the checkpoint that was exported with this config."
+            f" ({some(missing, 5) or 'none'}), unexpected {len(unexpected)}"
+            f" ({some(unexpected, 5) or 'none'}). Take the checkpoint that was exported with this config."
         )
 
 

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from dfad_seg.common.errors import InputError, explained, quiet
-from dfad_seg.exporting.base import DESCRIPTION_FILE, Made, Program, as_json, as_properties, compare
-from dfad_seg.exporting.program import exported_program
+from dfad_seg.exporting.base import DESCRIPTION_FILE, Made, Program, as_json, as_program, as_properties, compare
 from dfad_seg.segmentors import Segmentor, exportable, stored_spec
 
 
@@ -46,7 +45,7 @@ def _without_sources(archive: bytes) -> bytes:
 
 def export_torch_export(options: Program, *, segmentor: Segmentor, described: dict[str, Any]) -> Made:
     """A .pt2 file for `torch.export.load(path).module()`; the description is its extra file."""
-    program = exported_program(segmentor, options, guarded=True)
+    program = as_program(segmentor, options, guarded=True)
     written = io.BytesIO()
     with quiet():
         torch.export.save(program, written, extra_files={DESCRIPTION_FILE: json.dumps(described)})

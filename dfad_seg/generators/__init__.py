@@ -6,7 +6,8 @@ to `GENERATORS` and a test.
 
 from typing import Any
 
-from dfad_seg.common.values import Kind, build_kind
+from dfad_seg.common.errors import choose
+from dfad_seg.common.values import Kind, validated
 from dfad_seg.generators.base import ImageGenerator, NoiseGenerator
 from dfad_seg.generators.dcgan import DCGANGenerator, DCGANOptions
 from dfad_seg.generators.layout import LayoutGenerator, LayoutLatents, LayoutOptions
@@ -26,5 +27,6 @@ def build_generator(
     Raises:
         InputError: unknown name or option, or a size that it does not make.
     """
-    context = {"classes": num_classes, "size": image_size, "channels": in_channels}
-    return build_kind(GENERATORS, type, options, "generator", **context)
+    kind = choose(GENERATORS, type, "generator.type")
+    chosen = validated(kind.options, options, f"generator ({type})")
+    return kind.build(chosen, classes=num_classes, size=image_size, channels=in_channels)

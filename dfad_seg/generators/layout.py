@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from dfad_seg.common.values import Fraction, NonNegative, Positive, options
 from dfad_seg.generators.base import ImageGenerator, normal, uniform
 from dfad_seg.generators.layouts import CHANNELS, add_boxes, texture_noise, voronoi_cells
-from dfad_seg.generators.sub_generator import SubGenerator
 
 
 @options
@@ -35,6 +34,65 @@ class LayoutOptions:
     """Share of the layouts whose regions are the teacher's predictions on earlier generated images."""
     boxes: NonNegative = 10
     """Most small upright boxes before the regions of a layout."""
+
+
+class SubGenerator(nn.Module):
+    """(N, C, H, W) one-hot classes, (N, style_dim) styles and (N, N', H, W) noise → images (N, K, H, W) in [0, 1].
+
+    A coarse-to-fine stack of convolutions. At every scale the features are normalised and then scaled and shifted
+    per pixel by what its class is (class-adaptive normalisation, after SPADE, Park et al. 2019, and CLADE, Tan
+    et al. 2021); scale and shift also depend on the image's style vector. Each convolution sees noise beside its input,
+    and white noise is added after it with a strength that depends on the class. There is no layer of fixed size: one
+    set of weights makes 128×128 crops and full frames.
+    """
+
+    def __init__(self, options: LayoutOptions, num_classes: int, in_channels: int) -> None:
+        super().__init__()
+        self.scales = options.scales
+        channels = [options.width * min(2**level, 8) for level in range(options.scales, -1, -1)]
+        self.stem = nn.Conv2d(num_classes + CHANNELS, channels[0], kernel_size=3, padding=1)
+        self.blocks = nn.ModuleList(
+            _ModulatedBlock(c_in, c_out, num_classes, options.style_dim)
+            for c_in, c_out in zip([channels[0], *channels[:-1]], channels, strict=True)
+        )
+        self.to_image = nn.Conv2d(channels[-1], in_channels, kernel_size=3, padding=1)
+
+    def forward(self, one_hot: Tensor, style: Tensor, noise: Tensor) -> Tensor:
+        height, width = one_hot.shape[2:]
+        x = None
+        for level, block in zip(range(self.scales, -1, -1), self.blocks, strict=True):
+            size = (-(-height // 2**level), -(-width // 2**level))
+            classes = one_hot if level == 0 else F.adaptive_avg_pool2d(one_hot, size)
+            # White noise stays white when subsampled, while pooling would fade it.
+            texture = noise[:, :, :: 2**level, :: 2**level]
+            if x is None:
+                x = self.stem(torch.cat([classes, texture], dim=1))
+            else:
+                x = F.interpolate(x, size, mode="nearest")
+            x = block(x, classes, style, texture)
+        return torch.sigmoid(self.to_image(x).float())
+
+
+class _ModulatedBlock(nn.Module):
+    def __init__(self, c_in: int, c_out: int, num_classes: int, style_dim: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(c_in + CHANNELS, c_out, kernel_size=3, padding=1, bias=False)
+        self.norm = nn.GroupNorm(1, c_out, affine=False)
+        self.class_looks = nn.Parameter(torch.randn(num_classes, 2 * c_out) * 0.5)
+        self.style_looks = nn.Linear(style_dim, num_classes * 2 * c_out)
+        nn.init.normal_(self.style_looks.weight, 0.0, 0.5 / style_dim**0.5)
+        nn.init.zeros_(self.style_looks.bias)
+        self.texture = nn.Parameter(torch.randn(num_classes, c_out) * 0.2)
+
+    def forward(self, x: Tensor, classes: Tensor, style: Tensor, texture: Tensor) -> Tensor:
+        x = self.norm(self.conv(torch.cat([x, texture.to(x)], dim=1)))
+        batch, num_classes, height, width = classes.shape
+        looks = self.class_looks + self.style_looks(style).view(batch, num_classes, -1)
+        looks = torch.cat([looks, self.texture.expand(batch, -1, -1).to(looks)], dim=2)
+        # (N, 3C, K) @ (N, K, HW): each pixel takes its class's scale, shift and texture strength.
+        per_pixel = looks.transpose(1, 2) @ classes.flatten(2).to(looks)
+        scale, shift, strength = per_pixel.view(batch, -1, height, width).chunk(3, dim=1)
+        return F.leaky_relu(x * (1 + scale) + shift + strength * texture[:, :1], 0.2)
 
 
 class LayoutLatents(NamedTuple):
@@ -68,28 +126,15 @@ class LayoutGenerator(ImageGenerator):
         self.least_batch = options.sub_generators
         self.follows_shares = options.class_frequencies == "moments"
         self.sub_generators = nn.ModuleList(
-            SubGenerator(
-                num_classes=num_classes,
-                in_channels=in_channels,
-                noise_channels=CHANNELS,
-                style_dim=options.style_dim,
-                width=options.width,
-                scales=options.scales,
-            )
-            for _ in range(options.sub_generators)
+            SubGenerator(options, num_classes, in_channels) for _ in range(options.sub_generators)
         )
         # Buffers: what was learnt travels with the weights.
-        self.class_frequencies: Tensor
-        self.register_buffer("class_frequencies", torch.full((num_classes,), 1 / num_classes))
-        self.maps: Tensor
+        self.class_frequencies = nn.Buffer(torch.full((num_classes,), 1 / num_classes))
         shape = (self.MAPS, *self.MAP_SIZE) if options.recalled else (0, 1, 1)
-        self.register_buffer("maps", torch.zeros(shape, dtype=torch.uint8 if num_classes < 256 else torch.int32))
-        self.map_shares: Tensor  # (MAPS, C) of the classes in each of them
-        self.register_buffer("map_shares", torch.zeros(len(self.maps), num_classes))
-        self.tilt: Tensor  # the chance of one to be recalled is exp(tilt · its shares), see `aim`
-        self.register_buffer("tilt", torch.zeros(num_classes))
-        self.observed: Tensor
-        self.register_buffer("observed", torch.zeros((), dtype=torch.int64))
+        self.maps = nn.Buffer(torch.zeros(shape, dtype=torch.uint8 if num_classes < 256 else torch.int32))
+        self.map_shares = nn.Buffer(torch.zeros(len(self.maps), num_classes))  # of the classes in each of them
+        self.tilt = nn.Buffer(torch.zeros(num_classes))  # one is recalled by a chance of exp(tilt · its shares)
+        self.observed = nn.Buffer(torch.zeros((), dtype=torch.int64))
 
     def sample(self, batch: int, size: tuple[int, int], rng: torch.Generator) -> LayoutLatents:
         """Random layouts, styles and noise for `batch` images of `size` (H, W), on the rng's device."""
@@ -98,13 +143,9 @@ class LayoutGenerator(ImageGenerator):
         layouts = voronoi_cells(batch, size, frequencies, rng)
         if self.options.recalled:
             layouts = self._recall(layouts, rng)
-        return self.sample_looks(add_boxes(layouts, frequencies, rng, most=self.options.boxes), rng)
-
-    def sample_looks(self, layout: Tensor, rng: torch.Generator) -> LayoutLatents:
-        """Styles and noise for given layouts (N, H, W)."""
-        batch, height, width = layout.shape
+        layouts = add_boxes(layouts, frequencies, rng, most=self.options.boxes)
         style = normal(rng, batch, self.options.style_dim)
-        return LayoutLatents(layout, style, texture_noise(batch, (height, width), rng))
+        return LayoutLatents(layouts, style, texture_noise(batch, size, rng))
 
     def forward(self, latents: LayoutLatents) -> Tensor:
         one_hot = self._one_hot(latents.layout).to(latents.noise.dtype)
@@ -131,7 +172,7 @@ class LayoutGenerator(ImageGenerator):
         small = F.interpolate(labels.unsqueeze(1).float(), self.MAP_SIZE, mode="nearest").squeeze(1)
         self.maps[places] = small.to(self.maps.dtype)
         self.map_shares[places] = self._one_hot(labels).float().mean(dim=(2, 3))
-        self.observed += len(labels)
+        self.observed.add_(len(labels))
 
     @torch.no_grad()
     def aim(self, class_shares: Tensor) -> None:

@@ -5,10 +5,6 @@ test; `student_loss: {name: weight}` then accepts it. A prior is a line of `PRIO
 """
 
 from dfad_seg.objectives.class_shares import ClassShares
-from dfad_seg.objectives.discrepancy import DISCREPANCIES, TEMPERED, Discrepancy, weighted_discrepancy
-from dfad_seg.objectives.features import FeatureMatching
-from dfad_seg.objectives.generator_objective import GeneratorObjective
-from dfad_seg.objectives.interpolation import Interpolation
-from dfad_seg.objectives.logit_adjustment import LogitAdjustment
-from dfad_seg.objectives.priors import PRIORS, BatchNormPrior, build_priors
-from dfad_seg.objectives.supervised import focal_loss
+from dfad_seg.objectives.discrepancy import DISCREPANCIES, TEMPERED, Discrepancy, LogitAdjustment, weighted_discrepancy
+from dfad_seg.objectives.features import FeatureMatching, Interpolation
+from dfad_seg.objectives.priors import PRIORS, BatchNormPrior, GeneratorObjective, build_priors

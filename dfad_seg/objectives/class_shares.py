@@ -1,7 +1,5 @@
 """How often the teacher's classes occurred in its training data, from its BatchNorm statistics and generated images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -50,20 +48,16 @@ class ClassShares(nn.Module):
         super().__init__()
         self._norm = [norm]  # in a list, so that the teacher's layer is no part of this module
         self._inputs: list[Tensor] = []
-        self.prior: Tensor
-        self.register_buffer("prior", prior.clone(), persistent=False)
-        self.shares: Tensor
-        self.register_buffer("shares", prior.clone())
-        self.pixels: Tensor
-        self.register_buffer("pixels", torch.zeros(len(prior)))
-        self.moments: Tensor
-        self.register_buffer("moments", torch.zeros(2, len(prior), norm.num_features))
+        self.prior = nn.Buffer(prior.clone(), persistent=False)
+        self.shares = nn.Buffer(prior.clone())
+        self.pixels = nn.Buffer(torch.zeros(len(prior)))
+        self.moments = nn.Buffer(torch.zeros(2, len(prior), norm.num_features))
 
     @classmethod
-    def of(cls, teacher: nn.Module) -> ClassShares:
+    def of(cls, teacher: nn.Module) -> "ClassShares":
         """For a teacher of pixels, with `frequencies_in_weights` as the prior. Raises InputError as that does."""
         norm, head = last_layers(teacher)
-        as_classes = getattr(teacher, "class_logits", _same)
+        as_classes = getattr(teacher, "class_logits", lambda logits: logits)
         return cls(norm, frequencies_in_weights(norm, head, as_classes).to(head.weight.device))
 
     @contextmanager
@@ -104,14 +98,8 @@ class ClassShares(nn.Module):
         return shares
 
 
-def _same(logits: Tensor) -> Tensor:
-    return logits
-
-
 @torch.no_grad()
-def frequencies_in_weights(
-    norm: nn.BatchNorm2d, head: nn.Conv2d, as_classes: Callable[[Tensor], Tensor] = _same
-) -> Tensor:
+def frequencies_in_weights(norm: nn.BatchNorm2d, head: nn.Conv2d, as_classes: Callable[[Tensor], Tensor]) -> Tensor:
     """An estimate (C,) of the share of each class in the pixels of the training data, on the CPU; sums to 1.
 
     A trained BatchNorm with weight γ and bias β leaves each of its channels with mean β and standard deviation |γ|

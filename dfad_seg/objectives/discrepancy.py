@@ -2,7 +2,8 @@
 
 Each is `(student_logits, teacher_logits) -> scalar`: never negative, zero at equality, with no sign and no role inside.
 The student minimises a discrepancy, the generator maximises one. Logits have shape (N, C, ...): dense (N, C, H, W) or a
-classifier's (N, C). All arithmetic is in float32, whatever precision the networks ran in.
+classifier's (N, C). All arithmetic is in float32, whatever precision the networks ran in. Below them stand what shifts
+the student's logits before they are compared, and the loss against labels.
 """
 
 import math
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from dfad_seg.common.errors import choose
 
@@ -83,3 +84,60 @@ def weighted_discrepancy(weights: Mapping[str, float], *, temperature: float = 1
         return torch.stack(values).sum()
 
     return total
+
+
+def focal_loss(logits: Tensor, labels: Tensor, *, gamma: float = 2.0, ignore_index: int = 255) -> Tensor:
+    """Focal loss, the mean of −(1 − p_t)^γ log p_t over labelled pixels (Lin et al. 2017, eq. 4).
+
+    With γ = 0 it is the cross-entropy.
+
+    Args:
+        logits: (N, C, H, W).
+        labels: (N, H, W) class ids; `ignore_index` takes no part. All ignored gives 0.
+        gamma: focusing exponent, ≥ 0.
+    """
+    log_p = F.log_softmax(logits.float(), dim=1)
+    valid = labels != ignore_index
+    target = labels.where(valid, 0)
+    log_pt = log_p.gather(1, target.unsqueeze(1)).squeeze(1)
+    # Bounded away from 0, where a power below 1 has no derivative.
+    per_pixel = -((1 - log_pt.exp()).clamp_min(1e-6) ** gamma) * log_pt if gamma else -log_pt
+    return (valid * per_pixel).sum() / valid.sum().clamp_min(1)
+
+
+class LogitAdjustment(nn.Module):
+    """Student logits plus α log π, up to a constant: what is compared with the teacher's in the student's loss.
+
+    The logit-adjusted loss of Menon et al. 2021 (section 4.2), with π the mean of the teacher's probabilities on the
+    images that teach. Where the student hesitates between two classes it then names the rarer one, which is wrong for
+    pixel accuracy and right for a mean over classes. With the strength α = 1 all classes would count as equally
+    frequent; the mIoU, which minds false alarms as well, is best at about half of that. To shift the teacher's logits
+    is not the same: the student's doubts are not where the teacher's are.
+
+    Attributes:
+        shares: (C,) running mean π, uniform before anything was observed; it sums to 1.
+    """
+
+    MEMORY = 0.99
+    """What is left of a batch's part in `shares` after each further one."""
+    FLOOR = 0.1
+    """Of the uniform share: a class that is never predicted is not favoured without bounds."""
+
+    def __init__(self, num_classes: int, strength: float) -> None:
+        super().__init__()
+        self.strength = strength
+        self.shares = nn.Buffer(torch.full((num_classes,), 1 / num_classes))
+        self.batches = nn.Buffer(torch.zeros(()))
+
+    @torch.no_grad()
+    def observe(self, teacher_logits: Tensor) -> None:
+        """Take the teacher's logits (N, C, ...) on a new batch into the shares."""
+        shares = teacher_logits.float().softmax(dim=1).transpose(0, 1).flatten(1).mean(dim=1)
+        self.batches.add_(1)
+        self.shares.lerp_(shares, (1 / self.batches).clamp(min=1 - self.MEMORY))
+
+    def forward(self, student_logits: Tensor) -> Tensor:
+        """Logits (N, C, ...) to compare with the teacher's; their mean over classes is the same."""
+        offsets = self.strength * self.shares.clamp(min=self.FLOOR / len(self.shares)).log()
+        offsets = offsets - offsets.mean()
+        return student_logits + offsets.view(-1, *[1] * (student_logits.dim() - 2)).to(student_logits.dtype)

@@ -1,11 +1,13 @@
-"""What the student is asked for beside the teacher's logits: activations that switch where the teacher's do.
+"""What Qu, Wang and Xiao 2021 (arXiv 2102.11638) add to the game: activation regularisation and virtual interpolation.
 
-An interpretation, for dense prediction, of the activation regularisation of Qu, Wang and Xiao 2021 (arXiv 2102.11638),
-by which the student matches the teacher "close to activation boundaries": the paper's text is not open, so the form is
-that of the activation boundary transfer of Heo et al. 2019 (AAAI, arXiv 1811.03233). It needs the inside of both
-networks, and the labels of nobody. Begin with small weights (0.01 to 0.1): unlikely images can spoil a student.
+The paper's text is not open, so both are interpretations, for dense prediction. By the first the student matches the
+teacher "close to activation boundaries": its form is that of the activation boundary transfer of Heo et al. 2019 (AAAI,
+arXiv 1811.03233). It needs the inside of both networks, and the labels of nobody. Begin with small weights (0.01 to
+0.1): unlikely images can spoil a student. The second makes "virtual samples and labels in-between decision boundaries":
+its form is that of mixup (Zhang et al. 2018), applied to the teacher's logits instead of labels.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.modules import evaluating, hooked
+from dfad_seg.common.values import Rate, Share, options
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish)
 ENCODERS = ("encoder", "backbone")  # smp's and torchvision's names
@@ -142,3 +145,45 @@ def _resized(features: Tensor, like: Tensor) -> Tensor:
     if features.shape[2:] == like.shape[2:]:
         return features
     return F.interpolate(features.float(), like.shape[2:], mode="bilinear", align_corners=False)
+
+
+@options
+class Interpolation:
+    """Virtual samples between generated images, in place of the last ones of each batch of the student.
+
+    They replace rather than join the batch, so that a step costs the same with and without them.
+    """
+
+    alpha: Rate = 1.0
+    """λ in x̃ = λ x_i + (1 − λ) x_j is drawn from Beta(alpha, alpha) for each sample."""
+    share: Share = 0.5
+    """Of the batch that is virtual."""
+
+    def left_alone(self, count: int) -> int:
+        """How many of `count` samples are not virtual."""
+        return count - math.ceil(self.share * count)
+
+    def __call__(self, images: Tensor, logits: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The batch with virtual samples, and the logits that the student should give.
+
+        Args:
+            images: (N, 3, H, W).
+            logits: the teacher's, (N, C, H, W) or (N, C).
+            rng: source of partners and shares, on the images' device.
+        """
+        partner = torch.randperm(len(images), generator=rng, device=rng.device)
+        keep = symmetric_beta(len(images), self.alpha, rng)
+        keep[: self.left_alone(len(images))] = 1
+
+        def blend(x: Tensor) -> Tensor:
+            own = keep.to(x.dtype).view(-1, *[1] * (x.dim() - 1))
+            return own * x + (1 - own) * x[partner]
+
+        return blend(images), blend(logits)
+
+
+def symmetric_beta(count: int, alpha: float, rng: torch.Generator) -> Tensor:
+    """`count` numbers from Beta(α, α), α > 0: X / (X + Y) of gamma variates; torch's own Beta takes no generator."""
+    alphas = torch.full((2, count), alpha, dtype=torch.float64, device=rng.device)
+    x, y = torch._standard_gamma(alphas, generator=rng).clamp_min(1e-300)
+    return (x / (x + y)).float()

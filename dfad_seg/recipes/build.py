@@ -1,10 +1,9 @@
 """A config becomes networks, images and losses; nothing is trained yet."""
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -12,34 +11,17 @@ from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.config import Config, GameConfig
-from dfad_seg.datasets import (
-    DATASETS,
-    EvalTransform,
-    MetaInfo,
-    SegmentationDataset,
-    TrainTransform,
-    Transform,
-    numbered_classes,
-    train_loader,
-)
+from dfad_seg.datasets import DATASETS, EvalTransform, MetaInfo, SegmentationDataset, TrainTransform, train_loader
+from dfad_seg.datasets.base import Transform
 from dfad_seg.distill import DataFree, Losses, WithData, losses_of
 from dfad_seg.distill.hooks import Evaluate
 from dfad_seg.distill.seeds import derived_seed
 from dfad_seg.distill.training import reduced
 from dfad_seg.evaluation import EvaluationOptions, SegmentationMetrics, evaluate_miou
 from dfad_seg.generators import GENERATORS, ImageGenerator, NoiseGenerator
-from dfad_seg.recipes.cutting import cut_student, is_cut_of
-from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader, warn_of_labels
-from dfad_seg.segmentors import (
-    Segmentor,
-    build_segmentor,
-    freeze,
-    load_segmentor,
-    optimize_for_distillation,
-    read_segmentor_file,
-)
-
-Network = TypeVar("Network", bound=nn.Module)
+from dfad_seg.recipes.cutting import cut_student
+from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader, image_channels, warn_of_labels
+from dfad_seg.segmentors import Segmentor, build_segmentor, freeze, is_cut_of, load_segmentor, optimize_for_distillation
 
 
 @dataclass
@@ -121,7 +103,7 @@ def build_generator(config: Config, network: Segmentor) -> ImageGenerator | None
 def meta_info(config: Config) -> MetaInfo:
     """Classes, palette and ignored label of the experiment; numbered classes where no data set names them."""
     if config.dataset is None or config.unnamed:
-        return numbered_classes(config.num_classes or 0)
+        return MetaInfo(tuple(f"class_{i}" for i in range(config.num_classes or 0)), named=False)
     kind: Any = DATASETS[config.dataset.name].build  # a class
     info: MetaInfo = kind.describe(config.dataset.options)
     if config.num_classes not in (None, info.num_classes):
@@ -168,7 +150,7 @@ def check_classes(network: Segmentor, what: str, info: MetaInfo) -> None:
         )
 
 
-def to_layout(network: Network) -> Network:
+def to_layout(network: Any) -> Any:
     """Channels last, which is faster on CPUs and tensor cores; compiled networks stay as they are."""
     if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
         return network
@@ -187,17 +169,6 @@ def open_dataset(config: Config, split: str, transform: Transform | None) -> Seg
         )
     dataset.channels = image_channels(config)
     return dataset
-
-
-def image_channels(config: Config) -> int:
-    """Of the images that the networks take: what a section says, or the file of a saved network; else 3."""
-    for section in (config.teacher, config.student):
-        if section is not None and section.name == "saved":
-            with suppress(InputError):  # who needs the network says what is wrong; stored predictions need none
-                return int(read_segmentor_file(section.options.checkpoint)["spec"].get("in_channels", 3))
-        if channels := getattr(section.options if section is not None else None, "in_channels", None):
-            return int(channels)
-    return 3
 
 
 def training_batches(config: Config, fabric: Fabric) -> Callable[[int], Iterable[dict[str, Any]]]:

@@ -1,7 +1,6 @@
 """A student is cut out of its teacher: the generator learns first, and its images decide what goes."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import torch
@@ -17,25 +16,13 @@ from dfad_seg.distill.rehearsal import generated, rehearse
 from dfad_seg.generators import ImageGenerator
 from dfad_seg.recipes.device import say
 from dfad_seg.runs import START_FILE, checkpoints
-from dfad_seg.segmentors import (
-    WEIGHT_OPTIONS,
-    Cut,
-    CutOptions,
-    Segmentor,
-    cut,
-    optimize_for_distillation,
-    read_segmentor_file,
-)
+from dfad_seg.segmentors import Cut, CutOptions, Segmentor, cut, optimize_for_distillation
 
 BATCH = 16
 
 
 def cut_student(
-    config: Config,
-    teacher: Segmentor,
-    generator: ImageGenerator | None,
-    losses: Losses,
-    device: torch.device | str = "cpu",
+    config: Config, teacher: Segmentor, generator: ImageGenerator | None, losses: Losses, device: torch.device | str
 ) -> Segmentor:
     """The student that a config wants cut; the generator is trained on the way, and all say what they do.
 
@@ -116,11 +103,3 @@ def start_of(work_dir: Path, resume: str | Path | None) -> Path | None:
     file = work_dir / START_FILE
     goes_on = resume is not None and (str(resume) != "latest" or checkpoints(work_dir))
     return file if goes_on and file.exists() else None
-
-
-def is_cut_of(file: Path, teacher: Segmentor) -> bool:
-    """Whether a cut student's file names no other code than the teacher that the user's own config names."""
-    spec = teacher.spec or {}
-    own = {name: value for name, value in spec.get("of", spec).items() if name not in WEIGHT_OPTIONS}
-    stored = read_segmentor_file(file)["spec"].get("of")
-    return json.dumps(stored, sort_keys=True, default=str) == json.dumps(own, sort_keys=True, default=str)

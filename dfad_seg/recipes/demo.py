@@ -49,7 +49,7 @@ def run_demo(work_dir: str | Path, *, cfg_options: Sequence[str] = ()) -> None:
         scores[title] = found = evaluate(config, network, split="test", title=f"scoring the {title}").metrics
         if Run(work_dir / name).score(config.trained_role, split="test") is None:
             which = {"network": config.trained_role, "weights": "ema" if config.ema_decay else "last", "split": "test"}
-            note_score(work_dir / name, Score.measured(found, **which))
+            note_score(work_dir / name, Score.measured(found.to_dict(), **which))
     _tell(work_dir, scores, parameters)
 
 

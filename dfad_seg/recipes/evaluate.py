@@ -9,32 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfad_seg.common.errors import InputError
+from dfad_seg.common.errors import InputError, some
 from dfad_seg.common.modules import evaluating
 from dfad_seg.common.progress import ProgressReport
 from dfad_seg.common.values import plain, validated
 from dfad_seg.config import Config
 from dfad_seg.datasets import MetaInfo, SegmentationDataset
-from dfad_seg.evaluation import (
-    STORED,
-    Agreement,
-    BoundaryIoU,
-    CalibrationError,
-    Evaluation,
-    EvaluationOptions,
-    ImageCounts,
-    Inference,
-    Predicted,
-    Stored,
-    coco_results_writer,
-    evaluate_miou,
-    labels_named,
-    miou_interval,
-    png_writer,
-    predict,
-)
-from dfad_seg.evaluation.metrics import nanmean
+from dfad_seg.evaluation import STORED, Evaluation, EvaluationOptions, Inference, evaluate_miou, miou_interval, predict
+from dfad_seg.evaluation.evaluator import Agreement, BoundaryIoU, CalibrationError, ImageCounts, Predicted
+from dfad_seg.evaluation.metrics import labels_named, nanmean
 from dfad_seg.evaluation.pictures import write_comparison_picture
+from dfad_seg.evaluation.predictions import Stored, coco_results_writer, png_writer
 from dfad_seg.recipes.build import evaluation_dataset, meta_info, to_layout
 from dfad_seg.recipes.device import device_of, evaluation_mode
 from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader, warn_of_labels
@@ -109,8 +94,7 @@ def evaluate(
     stored = {key: each for key, each in ((STORED, model), (TEACHER, teacher)) if isinstance(each, Stored)}
     for reader in stored.values():
         if extras := reader.check(dataset.names, dataset.ids):
-            some = ", ".join(extras[:3]) + (", …" if len(extras) > 3 else "")
-            left_out = f"{len(extras)} images that the split does not have, and they are left out: {some}"
+            left_out = f"{len(extras)} images that the split does not have, and they are left out: {some(extras)}"
             print(f"warning: {reader.path} has predictions of {left_out}", file=sys.stderr)
     images = network is not None or show_dir is not None or isinstance(teacher, nn.Module)
     samples = EvaluationSamples(dataset, stored, images=images)

@@ -12,7 +12,7 @@ from dfad_seg.common.files import check_target, write_csv, write_json
 from dfad_seg.common.values import plain
 from dfad_seg.config import Config, apply_override, load_config, parse_config
 from dfad_seg.evaluation import Comparison, Evaluation, EvaluationOptions, Inference
-from dfad_seg.evaluation.bootstrap import RESAMPLES
+from dfad_seg.evaluation.results import RESAMPLES
 from dfad_seg.recipes.build import build_teacher, meta_info
 from dfad_seg.recipes.device import explained
 from dfad_seg.recipes.evaluate import evaluate, evaluation_options
@@ -55,8 +55,7 @@ def evaluate_from_arguments(**arguments: Any) -> int:
     config = _config(given, list(named.values()))
     options = {key.name: arguments[key.name] for key in fields(EvaluationOptions) if key.name in arguments}
     settings = evaluation_options(config, options)
-    wanted: dict[str, Any] = {key.name: getattr(settings, key.name) for key in fields(settings)}
-    wanted |= {"device": config.device, "resamples": given.ci}
+    wanted: dict[str, Any] = options | {"device": config.device, "resamples": given.ci}
     wanted |= {"boundary": given.boundary_iou, "calibration": given.ece}
     record: dict[str, Any] = {}
     if given.subset is not None:
@@ -104,7 +103,7 @@ def evaluate_from_arguments(**arguments: Any) -> int:
     same = run and run.dataset in (None, config.dataset) and run.evaluation in (None, config.evaluation)
     if as_the_run and of and same and not (given.compare or given.predictions or given.dataset):
         role = given.role if given.checkpoint is None else None
-        noted = note_evaluation(of, one.metrics, role=role, split=settings.split, command=command_line())
+        noted = note_evaluation(of, one.metrics.to_dict(), role=role, split=settings.split, command=command_line())
     print(result.report())
     if noted is not None:
         print(f"the run's summary has the score, for dfad-seg compare: {noted / 'summary.json'}")

@@ -10,22 +10,20 @@ from typing import Any, Literal
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from dfad_seg.common.modules import evaluating
+from dfad_seg.common.modules import count_flops, count_parameters, evaluating, measure_latency
 from dfad_seg.common.progress import ProgressReport
-from dfad_seg.common.speed import measure_latency
 from dfad_seg.config import Config, GameConfig
 from dfad_seg.datasets import MetaInfo, SegmentationDataset
 from dfad_seg.distill.health import judge_average, judge_predictions, judge_records
 from dfad_seg.evaluation import ImageCounts, evaluate_miou, mious
 from dfad_seg.evaluation.pictures import write_comparison_picture
 from dfad_seg.recipes.build import Experiment, evaluation_dataset, scored
-from dfad_seg.recipes.cutting import is_cut_of
 from dfad_seg.recipes.pictures import write_generator_sheet
 from dfad_seg.recipes.quality import estimate, held_out_images, labelled_by, unshifted
 from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader
 from dfad_seg.runs import START_FILE, Run, note_score, update_summary, write_report
 from dfad_seg.runs.records import Cost, Example, Score, Weights
-from dfad_seg.segmentors import NetworkFailed, Segmentor, count_flops, count_parameters, load_segmentor, state_hash
+from dfad_seg.segmentors import NetworkFailed, Segmentor, is_cut_of, load_segmentor, state_hash
 
 LATENCY_SECONDS = 2.0
 EXAMPLES = 3
@@ -175,7 +173,7 @@ class Finished:
             more = {"meters": [counts], "progress": progress.advance}
             metrics = scored(config, self.fabric, self.info, network, batches, **more)
         which = {"network": role, "weights": weights, "split": section.split, "digest": state_hash(network)}
-        note_score(self.path, Score.measured(metrics, **which))
+        note_score(self.path, Score.measured(metrics.to_dict(), **which))
         return _by_name(counts)
 
     def _examples(
@@ -224,14 +222,14 @@ class Finished:
             images = list(held_out_images(self.experiment.generator, config.image_size, seed=config.seed))
             seen = unshifted(student, teacher, images, config.logit_adjustment)
             which = {"network": "student", "weights": self.selected, "split": "generated"}
-            scores.append(Score.measured(score(seen, labelled_by(teacher, images)), **which))
+            scores.append(Score.measured(score(seen, labelled_by(teacher, images)).to_dict(), **which))
             guess = estimate(scores[0], cut=(student.spec or {}).get("source") == "cut")
         if config.evaluation is not None and dataset is not None and not dataset.labelled:
             counts = ImageCounts(info.num_classes)
             loader = evaluation_loader(EvaluationSamples(dataset), replace(config.evaluation, batch_size=1))
             metrics = score(student, labelled_by(teacher, loader), meters=[counts])
             which = {"network": "student", "weights": self.selected, "split": config.evaluation.split}
-            scores.append(Score.measured(metrics, **which))
+            scores.append(Score.measured(metrics.to_dict(), **which))
             drawn = self._examples(_by_name(counts), {"student": student}, score, truth_by=teacher)
             update_summary(self.path, examples=tuple(drawn))
         update_summary(self.path, agreement=tuple(scores), estimate=guess)

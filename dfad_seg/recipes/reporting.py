@@ -1,11 +1,8 @@
 """What a running experiment tells its run directory and its user, and how it hears that it should stop."""
 
-from __future__ import annotations
-
 import re
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -17,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.profiler import profile, schedule
 
+from dfad_seg.common.environment import set_signal
 from dfad_seg.common.errors import InputError, Stopped
 from dfad_seg.common.progress import ProgressReport
 from dfad_seg.config import Config
@@ -52,17 +50,15 @@ class StopSignals:
     def __call__(self) -> bool:
         return self.number is not None
 
-    def __enter__(self) -> StopSignals:
-        numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-        if threading.current_thread() is not threading.main_thread():
-            numbers = []
-        numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # as nohup wants
-        self._previous = {number: signal.signal(number, self._remember) for number in numbers}
+    def __enter__(self) -> "StopSignals":
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # as nohup wants
+        self._previous = {number: set_signal(number, self._remember) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            set_signal(number, handler)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.number is not None:

@@ -1,14 +1,10 @@
 """What the files of a run hold: the one declaration of `summary.json` and `provenance.json`."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from dataclasses import field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from dfad_seg.common.values import Count, Fraction, Size, Weight, options
-
-if TYPE_CHECKING:
-    from dfad_seg.evaluation import SegmentationMetrics
 
 Weights = Literal["start", "last", "ema"]
 """Of a network: before any training, after the last step, or their moving average."""
@@ -55,9 +51,8 @@ class Score:
             raise ValueError("classes, IoU, Acc and support must be equally many")
 
     @classmethod
-    def measured(cls, metrics: SegmentationMetrics, **which: Any) -> Score:
-        """The score that an evaluation found; `which` are the other fields."""
-        found = metrics.to_dict()
+    def measured(cls, found: Mapping[str, Any], **which: Any) -> "Score":
+        """The score that an evaluation found, by `SegmentationMetrics.to_dict`; `which` are the other fields."""
         values: dict[str, Any] = {name: tuple(found[name]) for name in ("classes", "IoU", "Acc", "support")}
         values |= {name: found[name] for name in ("mIoU", "mAcc", "aAcc")}
         return cls(**which, **values)

@@ -14,9 +14,8 @@ from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import write_text
 from dfad_seg.common.values import plain
 from dfad_seg.runs.charts import DARK, LIGHT, Curve, curves_svg, style
-from dfad_seg.runs.directory import flat
 from dfad_seg.runs.records import Provenance, Summary, Weights
-from dfad_seg.runs.run import DATA_FREE, Run
+from dfad_seg.runs.run import DATA_FREE, Run, flat
 from dfad_seg.runs.tables import agreement_table, class_table, headline, network_table, percent
 
 SHOWN_GRIDS = 4
@@ -27,6 +26,7 @@ METHODS = {
     "distill_with_data": "Distillation on real images (a control)",
     "dfad": "Data-free adversarial distillation",
     "random_noise": "Distillation on random noise (a control)",
+    "transfer": "Distillation on generated and on real images",
 }
 
 Judge = Callable[[Run], Sequence[str] | None]
@@ -73,8 +73,9 @@ def report_content(run: Run, judge: Judge | None = None) -> dict[str, Any]:
     facts = flat(plain(record)) if record else {}
     facts = {key: value for key, value in facts.items() if value not in ("", "[]") and len(str(value)) < 2000}
     data_free, claim = _claim(run.method, record)
+    method = METHODS.get("transfer" if run.config.get("transfer_images") else run.method, run.method)
     return {
-        "title": f"{_title(run)}: {run.path.resolve().name}",
+        "title": f"{method}: {run.path.resolve().name}",
         "finished": run.network is not None,
         "status": _status(run, summary, lines),
         "data_free": data_free,
@@ -101,12 +102,6 @@ def evenly(items: Sequence[T], count: int) -> list[T]:
     if len(items) <= count:
         return list(items)
     return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
-
-
-def _title(run: Run) -> str:
-    if run.config.get("transfer_images"):
-        return "Distillation on generated and on real images"
-    return METHODS.get(run.method, run.method)
 
 
 def _status(run: Run, summary: Summary | None, lines: Sequence[Mapping[str, Any]]) -> str:

@@ -1,7 +1,5 @@
 """The segmentor contract: images in [0, 1] in, logits at the same resolution out, at any height and width."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,14 +10,7 @@ from torch import Tensor, nn
 
 from dfad_seg.common.errors import Diverged, InputError, Interrupted, printable
 from dfad_seg.common.values import validated
-from dfad_seg.segmentors.contract import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    SIGMOID,
-    Contract,
-    check_num_classes,
-    pad_to_stride,
-)
+from dfad_seg.segmentors.kinds import IMAGENET_MEAN, IMAGENET_STD, SIGMOID, Contract, check_num_classes, pad_to_stride
 
 _LOGITS_KEYS = ("out", "logits")  # torchvision's and transformers' names for the logits in a mapping
 # What is no fault of the network: whoever called it explains these.
@@ -156,12 +147,12 @@ class Segmentor(nn.Module):
         """The wrapped network's state under its own keys: loads into the plain smp or torchvision network."""
         return self.network.state_dict()
 
-    def train(self, mode: bool = True) -> Segmentor:
+    def train(self, mode: bool = True) -> "Segmentor":
         """As in `nn.Module`, except that a frozen segmentor stays in evaluation mode."""
         super().train(mode and not self.is_frozen)
         return self
 
-    def requires_grad_(self, requires_grad: bool = True) -> Segmentor:
+    def requires_grad_(self, requires_grad: bool = True) -> "Segmentor":
         """As in `nn.Module`, except that a frozen segmentor never requires gradients."""
         super().requires_grad_(requires_grad and not self.is_frozen)
         return self

@@ -1,4 +1,5 @@
-"""A student cut out of its teacher: the same network with fewer channels."""
+"""A student cut out of its teacher: the same network with fewer channels, and what those gave made up for by the
+others, in closed forms on images, before any training."""
 
 import copy
 from collections.abc import Mapping
@@ -8,15 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
+from dfad_seg.common.modules import hooked
 from dfad_seg.common.values import Channels, Positive, Share, options
 from dfad_seg.segmentors.base import Segmentor
-from dfad_seg.segmentors.contract import pad_to_stride
 from dfad_seg.segmentors.convolutions import restore_convolutions
-from dfad_seg.segmentors.cut_compensate import compensate
-from dfad_seg.segmentors.cut_importance import by_agreement, by_magnitude
+from dfad_seg.segmentors.cut_importance import by_agreement, by_magnitude, read_inputs, read_outputs, refittable
 from dfad_seg.segmentors.cut_narrow import Rows, channels, dropped_rows, find_drops, layers_of, narrow, same_width
 from dfad_seg.segmentors.cut_widths import find_widths
-from dfad_seg.segmentors.kinds import WEIGHT_OPTIONS, Network, SourceOptions
+from dfad_seg.segmentors.kinds import WEIGHT_OPTIONS, Network, SourceOptions, pad_to_stride
 
 PIXELS = 2**21
 """Of the images to which a cut network is refitted, which pass through it at once: 2 GiB for a MobileNetV2."""
@@ -96,6 +96,70 @@ def cut(teacher: Segmentor, options: CutOptions, image_size: tuple[int, int], im
     after, before = costs.total(drops), costs.total({})
     parts = {name: (macs, costs.by_part(drops)[name]) for name, macs in costs.by_part({}).items()}
     return Cut(student, rows, after[0] / before[0], after[1] / before[1], parts)
+
+
+@torch.no_grad()
+def compensate(student: nn.Module, teacher: nn.Module, rows: Rows, images: Tensor, *, ridge: float = 0.1) -> None:
+    """Refit a cut network, layer by layer in the order of the forward pass, in place.
+
+    A layer that lost inputs gets the weights W that minimise `|y - W x|² + ridge |W - W₀|²` over positions of the
+    images, with y the teacher's outputs and x the student's own inputs, which hold what earlier layers could not make
+    up for (He et al. 2017; W₀ the teacher's weights for the inputs that stay; the ridge is in units of the inputs'
+    mean square). BatchNorm takes over how mean and variance of its input differ from the teacher's, so that the
+    teacher's statistics, of real images, stay what they are based on.
+
+    `rows` are the channels that stay, of `narrow`; images (N, 3, H, W) are as the networks see them.
+    """
+    targets: dict[str, Tensor] = {}
+    moments: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def seed() -> torch.Generator:
+        return torch.Generator().manual_seed(0)
+
+    def watch(name: str, module: nn.Module, given: tuple[Tensor, ...], outputs: Tensor) -> None:
+        if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
+            moments[name] = _moments(given[0])
+        if f"{name}:in" in rows and refittable(module):
+            targets[name] = read_outputs(module, outputs, seed())
+
+    with hooked(layers_of(teacher), after=watch):
+        teacher(images)
+
+    def refit(name: str, module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        inputs = given[0]
+        if name in targets:
+            kept = rows.get(f"{name}:out")
+            target = targets.pop(name)
+            _fit(module, read_inputs(module, inputs, seed()), target if kept is None else target[:, kept], ridge)
+        elif name in moments and isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
+            kept = rows.get(f"{name}:out", torch.arange(module.num_features))
+            mean, variance = (moment[kept] for moment in moments[name])
+            own_mean, own_variance = _moments(inputs)
+            module.running_mean += own_mean - mean
+            module.running_var *= ((own_variance + 1e-8) / (variance + 1e-8)).clamp(0.1, 10)
+
+    with hooked(layers_of(student), before=refit):
+        student(images)
+
+
+def _fit(module: nn.Module, inputs: Tensor, targets: Tensor, ridge: float) -> None:
+    assert isinstance(module, (nn.Conv2d, nn.Linear))
+    weight, bias = module.weight, module.bias
+    start = weight.flatten(1)
+    mean, target_mean = inputs.mean(0), targets.mean(0)
+    centred = (inputs - mean).double() if len(start[0]) < 600 else inputs - mean
+    gram = centred.T @ centred
+    gram.diagonal().add_(ridge * gram.diagonal().mean() + 1e-8)
+    missing = (targets - target_mean).to(gram) - centred @ start.T.to(gram)
+    change = torch.linalg.solve(gram, centred.T @ missing).T.to(start)
+    weight.copy_((start + change).view_as(weight))
+    if bias is not None:
+        bias.copy_(target_mean - weight.flatten(1) @ mean)
+
+
+def _moments(inputs: Tensor) -> tuple[Tensor, Tensor]:
+    return inputs.mean((0, 2, 3)), inputs.var((0, 2, 3), unbiased=False)
 
 
 @options

@@ -1,4 +1,4 @@
-"""What each channel is worth: the price of dropping more and more of a width's channels."""
+"""What each channel is worth: the price of dropping more and more of a width's channels, by what layers read."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from dfad_seg.common.modules import hooked
 from dfad_seg.common.progress import ProgressReport
 from dfad_seg.segmentors.base import Segmentor
-from dfad_seg.segmentors.cut_compensate import read_inputs, refittable
 from dfad_seg.segmentors.cut_narrow import Member, Price, Width, layers_of
 
 ROUNDS = 24
 """Most numbers of channels that are tried per width."""
 STEPS = 160
 """About as many steps are taken to put a width's channels in order: more is slow, as each costs a matrix."""
+POSITIONS = 128
+"""Positions per image that a layer is fitted on."""
 
 
 def by_magnitude(segmentor: Segmentor, widths: Sequence[Width]) -> dict[str, Price]:
@@ -186,3 +187,37 @@ def _counts(size: int) -> tuple[int, ...]:
 
 def _spread(values: Tensor, of: Tensor, size: int) -> Tensor:
     return torch.zeros(size, dtype=values.dtype).index_add_(0, of, values.cpu())
+
+
+def refittable(module: nn.Module) -> bool:
+    """Whether a layer's weights are one matrix over its inputs."""
+    if isinstance(module, nn.Conv2d):
+        return module.groups == 1 and not isinstance(module.padding, str) and module.padding_mode == "zeros"
+    return isinstance(module, nn.Linear)
+
+
+def read_inputs(module: nn.Module, inputs: Tensor, rng: torch.Generator) -> Tensor:
+    """Inputs of a layer at random output positions, (samples, inputs × taps)."""
+    if isinstance(module, nn.Linear):
+        return read_outputs(module, inputs, rng)
+    assert isinstance(module, nn.Conv2d) and not isinstance(module.padding, str)
+    kernel, dilation, padding, stride = module.kernel_size, module.dilation, module.padding, module.stride
+    if kernel == (1, 1) and stride == (1, 1) and not any(padding):
+        patches = inputs.flatten(2)
+    else:
+        patches = F.unfold(inputs, kernel, dilation, padding, stride)
+    return _some(patches, rng)
+
+
+def read_outputs(module: nn.Module, outputs: Tensor, rng: torch.Generator) -> Tensor:
+    """Outputs of a layer at the positions that `read_inputs` takes with the same stream, (samples, outputs)."""
+    if isinstance(module, nn.Linear):
+        flat = outputs.reshape(-1, outputs.shape[-1])
+        return flat[torch.randperm(len(flat), generator=rng)[: POSITIONS * len(outputs)]]
+    return _some(outputs.flatten(2), rng)
+
+
+def _some(columns: Tensor, rng: torch.Generator) -> Tensor:
+    if columns.shape[-1] > POSITIONS:
+        columns = columns[..., torch.randperm(columns.shape[-1], generator=rng)[:POSITIONS]]
+    return columns.transpose(1, 2).flatten(0, 1)

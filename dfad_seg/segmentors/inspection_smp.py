@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.segmentors.contract import SIGMOID
+from dfad_seg.segmentors.kinds import SIGMOID
 from dfad_seg.segmentors.sources import build_segmentor
 
 # Encoders that are tried, in the order of how common they are, by a part that only their family's names have.

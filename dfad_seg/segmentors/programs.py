@@ -1,19 +1,65 @@
-"""Sources `torchscript` and `torch_export`: networks that come as a program, without their Python code."""
+"""Networks of anybody's code: source `factory`, a Python callable that returns one; `torchscript` and `torch_export`,
+programs that come without their Python code."""
 
-from __future__ import annotations
-
+import importlib
 import io
+import os
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dfad_seg.common.errors import TRUST_ADVICE, InputError, explained, instead_of, quiet
+from dfad_seg.common.errors import TRUST_ADVICE, InputError, explained, instead_of, nearest, quiet
+from dfad_seg.common.modules import evaluating
 from dfad_seg.common.values import FileName, options
+from dfad_seg.segmentors.base import NetworkFailed, Segmentor
 from dfad_seg.segmentors.kinds import Network, SourceOptions
-from dfad_seg.segmentors.settling import settle
+from dfad_seg.segmentors.settling import find_sizes, settle
+
+
+@options
+class FactoryOptions(SourceOptions):
+    """Any Python callable that returns a network, or a ready `Segmentor`. Importing and calling it runs its code."""
+
+    factory: str
+    """`package.module:callable`; modules in the current directory are found too."""
+    kwargs: dict[str, Any] | None = None
+    """Its keyword arguments. The class count is not passed on: put it here under the callable's own name for it."""
+
+
+def build_factory(chosen: FactoryOptions, *, num_classes: int) -> Network | Segmentor:
+    """A network from a Python callable."""
+    factory, kwargs = chosen.factory, chosen.kwargs or {}
+    module_name, colon, name = factory.partition(":")
+    if not (module_name and colon and name):
+        raise InputError(f"factory = {factory!r}: needed is 'package.module:callable'.")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    advice = "Install it, or run from the directory that holds it."
+    with explained(f"factory {factory}: module '{module_name}' cannot be imported", advice):
+        found: Any = importlib.import_module(module_name)
+    for part in name.split("."):
+        if not hasattr(found, part):
+            known = [attribute for attribute in dir(found) if not attribute.startswith("_")]
+            raise InputError(f"factory {factory}: '{module_name}' has no '{part}'.{nearest(part, known)}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise InputError(f"factory {factory} is a {type(found).__name__}, not a callable.")
+    with explained(f"factory {factory} failed with kwargs {kwargs}"):
+        network = found(**kwargs)
+    if not isinstance(network, nn.Module):
+        raise InputError(f"factory {factory} returned a {type(network).__name__}; a torch.nn.Module is needed.")
+    return network if isinstance(network, Segmentor) else Network(network, settle=lambda made: try_out(made, chosen))
+
+
+def try_out(segmentor: Segmentor, given: FactoryOptions) -> None:
+    """Find the stride of a network, or refuse one whose answer is no logits; one of a single size is left alone."""
+    with evaluating(segmentor), torch.no_grad(), torch.random.fork_rng(devices=[]), suppress(NetworkFailed):
+        find_sizes(segmentor, "the network", given)
 
 
 @options
@@ -63,7 +109,7 @@ class ScriptedNetwork(nn.Module):
     def forward(self, images: Tensor) -> Any:
         return self.script(images)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ScriptedNetwork:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ScriptedNetwork":
         super()._apply(fn, recurse)
         # A frozen module keeps its weights as constants, which `.to` leaves behind; loading moves them too.
         device = fn(torch.empty(0)).device
@@ -71,7 +117,7 @@ class ScriptedNetwork(nn.Module):
             self.script, self._device = _reload(self.script, device), device
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> ScriptedNetwork:
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ScriptedNetwork":
         # TorchScript's own copies have parameters that are no leaves, so they could never be frozen.
         twin = ScriptedNetwork(_reload(self.script, self._device)).train(self.training)
         twin._device = self._device
@@ -92,13 +138,13 @@ class ExportedNetwork(nn.Module):
     def forward(self, images: Tensor) -> Any:
         return self.program(images)
 
-    def train(self, mode: bool = True) -> ExportedNetwork:
+    def train(self, mode: bool = True) -> "ExportedNetwork":
         """No effect: the mode is fixed at export, and torch's own `train` and `eval` raise here."""
         for module in self.modules():
             module.training = False
         return self
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ExportedNetwork:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ExportedNetwork":
         super()._apply(fn, recurse)
         # Constants are plain attributes, which `nn.Module` leaves behind.
         for module in self.program.modules():

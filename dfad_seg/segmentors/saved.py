@@ -43,8 +43,7 @@ def stored_spec(segmentor: Segmentor) -> dict[str, Any]:
     kept = {name: value for name, value in segmentor.spec.items() if name not in (*WEIGHT_OPTIONS, "classes")}
     # A factory that returns a ready segmentor brings its normalisation itself, and takes none.
     contract = segmentor.preprocessing() if kept["source"] != "factory" or "mean" in kept else {}
-    made: dict[str, Any] = _plain({**kept, "num_classes": segmentor.num_classes, **contract}, "spec")
-    return made
+    return _plain({**kept, "num_classes": segmentor.num_classes, **contract}, "spec")
 
 
 def save_segmentor(

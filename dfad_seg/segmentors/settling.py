@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.segmentors.base import NetworkFailed, Segmentor
-from dfad_seg.segmentors.contract import Contract, pad_to_stride
+from dfad_seg.segmentors.kinds import Contract, pad_to_stride
 
 _SIDES = ((64, 96), (96, 64))
 _STRIDES = (1, 2, 4, 8, 16, 32, 64, 128)

@@ -1,6 +1,7 @@
 """Where networks come from: one builder per source, one table; networks and files that name a line of it."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,13 +14,17 @@ from dfad_seg.common.tensors import read_tensors
 from dfad_seg.common.values import FileName, options, plain, validated
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.base import freeze as freeze_segmentor
-from dfad_seg.segmentors.contract import Contract, check_num_classes
+from dfad_seg.segmentors.containers import recorded_classes, runs_code
 from dfad_seg.segmentors.cut import CutOptions, StoredCut, narrowed
-from dfad_seg.segmentors.factory_source import FactoryOptions, build_factory
-from dfad_seg.segmentors.kinds import WEIGHT_OPTIONS, Network, Source, SourceOptions
-from dfad_seg.segmentors.mmseg_files import recorded_classes, runs_code
+from dfad_seg.segmentors.kinds import WEIGHT_OPTIONS, Contract, Network, Source, SourceOptions, check_num_classes
 from dfad_seg.segmentors.mmseg_source import MmsegOptions, build_mmseg
-from dfad_seg.segmentors.programs import ProgramOptions, build_torch_export, build_torchscript
+from dfad_seg.segmentors.programs import (
+    FactoryOptions,
+    ProgramOptions,
+    build_factory,
+    build_torch_export,
+    build_torchscript,
+)
 from dfad_seg.segmentors.saved import read_segmentor_file
 from dfad_seg.segmentors.smp_source import SmpOptions, build_smp
 from dfad_seg.segmentors.torchvision_source import TorchvisionOptions, build_torchvision
@@ -35,11 +40,6 @@ class SavedOptions:
     """The file."""
     trust: bool = False
     """Allow the file to name a Python factory, a program, or a part of another package: that is code."""
-
-
-def build_saved(chosen: SavedOptions, *, num_classes: int) -> Segmentor:
-    """The segmentor in a file, in evaluation mode."""
-    return load_segmentor(chosen.checkpoint, trust=chosen.trust)
 
 
 def build_cut(chosen: StoredCut, *, num_classes: int) -> Network:
@@ -58,7 +58,7 @@ SOURCES: dict[str, Source] = {
     "torch_export": Source(ProgramOptions, build_torch_export, lambda spec: True, knows_range=False),
     "factory": Source(FactoryOptions, build_factory, lambda spec: True, knows_range=False),
     "mmseg": Source(MmsegOptions, build_mmseg, runs_code),
-    "saved": Source(SavedOptions, build_saved),
+    "saved": Source(SavedOptions, lambda chosen, num_classes: load_segmentor(chosen.checkpoint, trust=chosen.trust)),
     "cut": Source(StoredCut, build_cut, lambda spec: spec_runs_code(spec.get("of"))),
 }
 
@@ -161,6 +161,14 @@ def spec_runs_code(spec: Any) -> bool:
         raise InputError("a stored network is rebuilt by another file, which this program never writes.")
     kind: Source = choose(SOURCES, printable(source, 40), "segmentor source")
     return kind.runs_code(spec)
+
+
+def is_cut_of(file: Path, teacher: Segmentor) -> bool:
+    """Whether a cut student's file names no other code than the teacher that the user's own config names."""
+    spec = teacher.spec or {}
+    own = {name: value for name, value in spec.get("of", spec).items() if name not in WEIGHT_OPTIONS}
+    stored = read_segmentor_file(file)["spec"].get("of")
+    return json.dumps(stored, sort_keys=True, default=str) == json.dumps(own, sort_keys=True, default=str)
 
 
 _CONTRACT = tuple(field.name for field in dataclasses.fields(Contract))

@@ -1,6 +1,5 @@
 """Source `transformers`: Hugging Face's networks for semantic segmentation. Their package is imported late."""
 
-import importlib.util
 import logging
 import math
 import re
@@ -12,11 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from dfad_seg.common.errors import InputError, explained, printable, quiet
+from dfad_seg.common.errors import InputError, explained, printable, quiet, require, some
 from dfad_seg.common.values import FileName, options
 from dfad_seg.segmentors.base import Segmentor
-from dfad_seg.segmentors.contract import IMAGENET_MEAN, IMAGENET_STD
-from dfad_seg.segmentors.kinds import Network, SourceOptions
+from dfad_seg.segmentors.kinds import IMAGENET_MEAN, IMAGENET_STD, Network, SourceOptions
 from dfad_seg.segmentors.settling import find_sizes
 
 # Of a configuration: what would fetch or run something, and what says where it once came from.
@@ -47,8 +45,7 @@ class TransformersOptions(SourceOptions):
 
 def build_transformers(chosen: TransformersOptions, *, num_classes: int) -> Network:
     """A network of `AutoModelForSemanticSegmentation`, with its image processor's normalisation."""
-    if importlib.util.find_spec("transformers") is None:
-        raise InputError("this needs transformers, which is not installed: pip install 'dfad-seg[transformers]'.")
+    require("transformers", "transformers")
     from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
     num_classes = chosen.out_channels(num_classes)
@@ -102,7 +99,7 @@ def _pretrained(name: str, num_classes: int, new_head: bool) -> tuple[Any, nn.Mo
     lacking = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
     if lacking and not new_head:
         raise InputError(
-            f"{what} lacks weights for {', '.join(lacking[:5])}{' and more' if len(lacking) > 5 else ''}: its files are"
+            f"{what} lacks weights for {some(lacking, 5)}: its files are"
             " another network's. Give a network for semantic segmentation; a student may begin so with new_head: true."
         )
     odd = [key for key, value in network.state_dict().items() if not torch.isfinite(value).all()]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfad_seg.common.errors import InputError, printable
+from dfad_seg.common.errors import InputError, some
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.containers import any_prefix, canonical, choose_place, find_places, shared_prefixes
@@ -19,7 +19,6 @@ from dfad_seg.segmentors.saved import described, is_segmentor_file, read_segment
 
 # Beside a network's own parts, a training module keeps these.
 _BESIDE = re.compile(r"loss|criterion|metric|mean|std|weight|averaged|confmat|iou|acc|normal|augment", re.IGNORECASE)
-_SHOWN = 5
 
 
 def load_weights(segmentor: Segmentor, path: str | Path, key: str | None = None, *, content: Any = None) -> None:
@@ -54,7 +53,7 @@ def load_weights(segmentor: Segmentor, path: str | Path, key: str | None = None,
     load_state(segmentor.network, place.state, path, num_classes=segmentor.out_channels, prefix=names.prefix)
     left_out = [*place.beside, *names.fitted(place.state)[1]]
     if left_out:
-        warnings.warn(f"{path}: left out, as they are not the network's: {_some(left_out)}", stacklevel=2)
+        warnings.warn(f"{path}: left out, as they are not the network's: {some(left_out, 5)}", stacklevel=2)
 
 
 def _translated(network: nn.Module, state: dict[str, Tensor]) -> bool:
@@ -88,7 +87,7 @@ def load_state(
     bad = [k for k, v in fitted.items() if v.is_floating_point() and not torch.isfinite(v).all()]
     if bad:
         raise InputError(
-            f"checkpoint {path} has values that are not finite (nan or inf) in {_some(bad)}. The training"
+            f"checkpoint {path} has values that are not finite (nan or inf) in {some(bad, 5)}. The training"
             " that wrote it diverged: take an earlier checkpoint."
         )
     problem = _mismatch(names.own, fitted, path, num_classes)
@@ -185,7 +184,7 @@ def _mismatch(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: str 
             f"{key} is {state[key].dtype}, needed {own[key].dtype}" for key in kinds
         ],
     }
-    lines = [f"{what}: {_some(items, '; ')}" for what, items in told.items() if items]
+    lines = [f"{what}: {some(items, 5, '; ')}" for what, items in told.items() if items]
     if not lines:
         return ""
     lines.insert(0, f"checkpoint {path} does not fit the network")
@@ -198,8 +197,3 @@ def _mismatch(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: str 
         change = "give" if theirs == 1 else "leave out"
         do = f"The checkpoint's head has {theirs} channels: {change} output: sigmoid, which is for a mask by one."
     return ". ".join([*lines, do])
-
-
-def _some(items: list[str], separator: str = ", ") -> str:
-    shown = [printable(item, 160) for item in items[:_SHOWN]]
-    return separator.join(shown) + (f"{separator}... ({len(items)} in all)" if len(items) > _SHOWN else "")

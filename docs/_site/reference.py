@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dfad_seg.common.values import Chosen, Kind, schema
-from dfad_seg.config.experiment import METHODS
+from dfad_seg.config import METHODS
 from dfad_seg.datasets import DATASETS
 from dfad_seg.distill import OPTIMIZERS, SCHEDULES
 from dfad_seg.distill.game import DISCREPANCIES, PRIORS

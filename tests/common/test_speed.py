@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from dfad_seg.common.speed import measure_latency
+from dfad_seg.common.modules import measure_latency
 
 
 def counts_denormals() -> bool:

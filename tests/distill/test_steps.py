@@ -12,15 +12,8 @@ from toys import equal_states
 
 from dfad_seg.distill import batch_norm_mode, generator_step, student_step, supervised_step
 from dfad_seg.distill.steps import pooled
-from dfad_seg.objectives import (
-    FeatureMatching,
-    GeneratorObjective,
-    Interpolation,
-    LogitAdjustment,
-    build_priors,
-    focal_loss,
-)
-from dfad_seg.objectives.discrepancy import log_mae, mae
+from dfad_seg.objectives import FeatureMatching, GeneratorObjective, Interpolation, LogitAdjustment, build_priors
+from dfad_seg.objectives.discrepancy import focal_loss, log_mae, mae
 
 
 def sgd(network):

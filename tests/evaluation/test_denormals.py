@@ -6,12 +6,12 @@ import sys
 import pytest
 import torch
 
-from dfad_seg.common.speed import denormals_as_zero
+from dfad_seg.common.modules import denormals_as_zero
 from dfad_seg.evaluation import evaluate_miou
 
 THREADS = """
 import torch
-from dfad_seg.common.speed import denormals_as_zero
+from dfad_seg.common.modules import denormals_as_zero
 torch.set_num_threads(2)
 x = torch.full((2**20,), 2.0**-130)
 zeros = lambda: ((x * 0.5) == 0).float().mean().item()

@@ -49,7 +49,7 @@ def test_missing_and_extra_images(tmp_path):
     write_pngs(tmp_path, {name: label_map(0) for name in "abcd"})
     folder = PredictionFolder(tmp_path, IDS)
     assert folder.check(["a", "c"], ["a", "c"]) == ["b", "d"]
-    with pytest.raises(InputError, match=r"no prediction for 4 of 5 images: v, w, x, …"):
+    with pytest.raises(InputError, match=r"no prediction for 4 of 5 images: v, w, x and 1 more"):
         folder.check(["a", "v", "w", "x", "y"], range(5))
 
 

@@ -16,7 +16,7 @@ from torch import nn
 import dfad_seg
 from dfad_seg.common.errors import InputError
 from dfad_seg.exporting import FORMATS, OnnxNetwork, export, export_int8
-from dfad_seg.exporting.program import PoolByProducts
+from dfad_seg.exporting.base import PoolByProducts
 from dfad_seg.segmentors import CutOptions, Segmentor, build_segmentor, cut, exportable, load_segmentor, save_segmentor
 
 CLASSES = ("sky", "road", "tree", "car", "pole")

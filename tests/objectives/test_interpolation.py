@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from dfad_seg.objectives import Interpolation
-from dfad_seg.objectives.interpolation import symmetric_beta
+from dfad_seg.objectives.features import symmetric_beta
 
 
 def rng(seed=0):

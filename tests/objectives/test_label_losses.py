@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dfad_seg.objectives import focal_loss
+from dfad_seg.objectives.discrepancy import focal_loss
 
 
 @pytest.fixture

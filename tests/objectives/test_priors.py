@@ -91,7 +91,7 @@ def test_objective_is_the_weighted_sum_and_weight_zero_is_not_computed():
     )
     with objective.watch_teacher():
         teacher(images)
-    assert objective.watches_teacher
+    assert objective.watching()
     loss, terms = objective(images=images, latents=None, student_logits=student, teacher_logits=teacher_logits)
     assert terms.keys() == {"discrepancy", "batch_norm_prior", "class_balance"}
     expected = -0.5 * terms["discrepancy"] + 2 * terms["batch_norm_prior"] + 3 * terms["class_balance"]

@@ -16,7 +16,7 @@ from dfad_seg.evaluation import evaluate_miou
 from dfad_seg.recipes import lengths, quality
 from dfad_seg.recipes.lengths import Price, Probe, price, scaled, with_minutes
 from dfad_seg.recipes.quality import POINTS, estimate, held_out_error, labelled_by, unshifted
-from dfad_seg.recipes.transfer import transfer_images
+from dfad_seg.recipes.samples import transfer_images
 from dfad_seg.runs import Run
 from dfad_seg.runs.records import Score
 from dfad_seg.segmentors import build_segmentor, load_segmentor, save_segmentor
@@ -42,7 +42,7 @@ def test_agreement_by_hand():
     for lower, miou, agreed in (((0, 0, 0), 1.0, 1.0), ((0, 0, -2), 1 / 8 / 3, 1 / 8)):
         batches = labelled_by(Colours(), [{"image": images, "name": ["one"]}])
         found = evaluate_miou(Colours(lower), batches, num_classes=3)
-        score = Score.measured(found, network="student", split="generated")
+        score = Score.measured(found.to_dict(), network="student", split="generated")
         assert (score.mIoU, score.aAcc) == (pytest.approx(miou), agreed)
         assert score.constant == pytest.approx(4 / 8 / 3)
         assert score.by_chance == pytest.approx((0.5 / 1.5 + 0.375 / 1.625 + 0.125 / 1.875) / 3)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.runs.lock import RunLock, refuse_held
+from dfad_seg.runs.directory import RunLock, refuse_held
 
 
 def hold(path, held):

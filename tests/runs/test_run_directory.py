@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from dfad_seg.common.errors import InputError
 from dfad_seg.runs import Run, RunDirectory, checkpoints, note_evaluation, read_checkpoint
 from dfad_seg.runs.checkpoints import FORMAT, newest_whole
-from dfad_seg.runs.directory import config_changes
+from dfad_seg.runs.run import config_changes
 
 CONFIG = "method: dfad\nseed: 0\n"
 
@@ -145,9 +145,9 @@ def test_an_evaluation_of_the_runs_network_goes_into_its_summary(tmp_path):
 
     run, metrics = make_run(tmp_path / "run"), metrics_from_confusion(torch.eye(2, dtype=torch.int64), ("a", "b"))
     (run / "other.pt").write_bytes(b"")
-    assert note_evaluation(run / "other.pt", metrics, split="test", command="") is None
-    assert note_evaluation(run / "student.pt", metrics, split="test", command="c") == run
-    assert note_evaluation(run / "student_as_cut.pt", metrics, split="other", command="c") == run
+    assert note_evaluation(run / "other.pt", metrics.to_dict(), split="test", command="") is None
+    assert note_evaluation(run / "student.pt", metrics.to_dict(), split="test", command="c") == run
+    assert note_evaluation(run / "student_as_cut.pt", metrics.to_dict(), split="other", command="c") == run
     assert Run(run).score("student", split="test").mIoU == 1.0 and len(json.loads((run / "summary.json").read_text()))
     assert Run(run).score("student", split="other", weights="start").mIoU == 1.0
 

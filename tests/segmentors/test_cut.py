@@ -21,7 +21,7 @@ from dfad_seg.segmentors import (
     save_segmentor,
     state_hash,
 )
-from dfad_seg.segmentors.cut_compensate import compensate
+from dfad_seg.segmentors.cut import compensate
 from dfad_seg.segmentors.cut_importance import by_agreement, by_magnitude
 from dfad_seg.segmentors.cut_narrow import dropped_rows, narrow
 from dfad_seg.segmentors.cut_widths import find_widths

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from dfad_seg.datasets.street import objects
-from dfad_seg.datasets.street.canvas import BUILDING, PAVEMENT, ROAD, TREE, VOID, Canvas, Colour, pick, tint
-from dfad_seg.datasets.street.light import Weather
+from dfad_seg.datasets.street.canvas import BUILDING, PAVEMENT, ROAD, TREE, VOID, Canvas, Colour, Weather, pick, tint
 
 Put = Callable[..., None]
 """`put(z, draw, *arguments)`: draw a thing at distance `z` once all that is farther away is drawn."""
