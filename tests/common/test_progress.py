@@ -18,7 +18,7 @@ def test_plain_lines_with_eta_where_there_is_no_terminal(capsys, monkeypatch):
     assert "00:21 spent, ETA 0" in lines[0] and lines[0].endswith(", student loss 0.5")
 
 
-def test_the_eta_goes_by_what_the_units_cost() -> None:
+def test_the_eta_goes_by_what_the_units_cost():
     with ProgressReport("distilling", 4, start=1, costs=[9, 1, 1, 10]) as report:
         report.advance()
         report._bar.start_t -= 100  # seconds of the one unit of cost 1

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from pycocotools import mask as rle
+from shared import save_image
 
 H, W = 20, 30
 SQUARE = [2.0, 2.0, 14.0, 2.0, 14.0, 14.0, 2.0, 14.0]
@@ -54,8 +54,6 @@ def content(*annotations: dict[str, Any], images: int = 1) -> dict[str, Any]:
 def write_set(root: Path, values: dict[str, Any], split: str = "val") -> Path:
     (root / split).mkdir(parents=True, exist_ok=True)
     for image in values["images"]:
-        path = root / split / image["file_name"]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (image["width"], image["height"]), (9, 8, 7)).save(path)
+        save_image(root / split / image["file_name"], np.full((image["height"], image["width"], 3), 9))
     (root / f"{split}.json").write_text(json.dumps(values))
     return root

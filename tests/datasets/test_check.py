@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
+from shared import save_image
 from test_prepare import VOC, voc_files
 
 from dfad_seg.cli import main
@@ -20,10 +21,8 @@ THREE = TWO | {"classes": ["ground", "crack", "hole"]}
 
 def write(root: Path, *masks: list[int]) -> Path:
     for number, row in enumerate(masks):
-        for folder in "im":
-            (root / folder).mkdir(exist_ok=True)
-        Image.new("RGB", (len(row), 6)).save(root / "i" / f"{number}.jpg")
-        Image.fromarray(np.tile(np.array(row, np.uint8), (6, 1))).save(root / "m" / f"{number}.png")
+        save_image(root / "i" / f"{number}.jpg", np.zeros((6, len(row), 3)))
+        save_image(root / "m" / f"{number}.png", np.tile(row, (6, 1)))
     return root
 
 
@@ -67,14 +66,13 @@ def test_a_turned_photo_is_read_as_its_mask_was_drawn(tmp_path: Path, orientatio
     """A mask's own size tells, but not for a mirrored photo or one that stands on its head."""
     rows, columns = np.mgrid[0:6, 0:8]
     stored = np.dstack([rows * 30, columns * 20, rows * 0]).astype(np.uint8)
-    shown = {2: np.fliplr, 3: lambda a: np.rot90(a, 2), 6: lambda a: np.rot90(a, -1), 8: np.rot90}[orientation](stored)
-    truth = shown if upright else stored
-    write(tmp_path, *[[0] * 8])
     tags = Image.Exif()
     tags[274] = orientation
-    (tmp_path / "i" / "0.jpg").unlink()
+    (tmp_path / "i").mkdir()
     Image.fromarray(stored).save(tmp_path / "i" / "0.png", exif=tags)
-    Image.fromarray((truth[..., 0] // 30 % 2).astype(np.uint8)).save(tmp_path / "m" / "0.png")
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "i" / "0.png")))
+    truth = shown if upright else stored
+    save_image(tmp_path / "m" / "0.png", truth[..., 0] // 30 % 2)
     dataset = build_dataset("folders", tmp_path, "all", **TWO, img_suffix=".png")
     if orientation in (2, 3):
         with pytest.raises(InputError, match=f"0.png has EXIF orientation {orientation}: viewers show it turned"):
@@ -109,9 +107,9 @@ def voc(tmp_path: Path) -> Path:
 def test_a_report_counts_sizes_and_pixels(voc: Path) -> None:
     pixels = np.zeros((4, 8), np.uint8)
     pixels[0] = 255
-    Image.new("RGB", (8, 4)).save(voc / VOC / "JPEGImages" / "a.jpg")
+    save_image(voc / VOC / "JPEGImages" / "a.jpg", np.zeros((4, 8, 3)))
     for name, mask in (("a", pixels), ("b", np.ones((4, 6), np.uint8)), ("c", np.full((4, 6), 2, np.uint8))):
-        Image.fromarray(mask).save(voc / VOC / "SegmentationClass" / f"{name}.png")
+        save_image(voc / VOC / "SegmentationClass" / f"{name}.png", mask)
     found = inspect_dataset("voc", voc, any_count=True)
     assert found.problems == [] and found.counts == {"train": 2, "val": 1, "trainval": 3}
     assert found.sizes == {(4, 8): 1, (4, 6): 2}  # the images of trainval are not read again
@@ -123,7 +121,7 @@ def test_a_report_counts_sizes_and_pixels(voc: Path) -> None:
 
 def test_all_faults_are_reported_together(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
     masks = voc / VOC / "SegmentationClass"
-    Image.fromarray(np.full((4, 6), 99, np.uint8)).save(masks / "a.png")
+    save_image(masks / "a.png", np.full((4, 6), 99))
     (masks / "c.png").write_bytes(b"no")
     lists = voc / VOC / "ImageSets" / "Segmentation"
     (lists / "trainval.txt").write_text("z\n")

@@ -1,4 +1,4 @@
-"""COCO annotation files rendered to label masks, against pycocotools' own COCO class."""
+"""COCO annotation files: rendered as pycocotools' own COCO class does, and one clear line for each that is wrong."""
 
 import contextlib
 import io
@@ -22,6 +22,7 @@ from coco_samples import (
     uncompressed,
     write_set,
 )
+from damage import put
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -29,14 +30,11 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.datasets import Coco, CocoOptions, MetaInfo, SegmentationDataset, build_dataset, coco_file
+from dfad_seg.common.rle import decode_counts
+from dfad_seg.datasets import Coco, CocoOptions, MetaInfo, build_dataset, coco_file
 from dfad_seg.datasets.check import label_warnings
-from dfad_seg.datasets.coco import encode, render
-from dfad_seg.datasets.coco_file import parse_coco
-
-
-def coco(root: Path, split: str, **options: Any) -> SegmentationDataset:
-    return build_dataset("coco", root, split, **options)
+from dfad_seg.datasets.coco import encode, map_categories, render
+from dfad_seg.datasets.coco_file import parse_coco, read_coco
 
 
 def classes_of(root: Path) -> MetaInfo:
@@ -138,7 +136,7 @@ def test_what_usual_tools_write_is_read(tmp_path: Path) -> None:
         annotation(1, 3, [SQUARE]), annotation(2, 7, [SMALL]), annotation(3, 90, [[20, 10, 28, 10, 28, 18]])
     )
     np.testing.assert_array_equal(masks_of(root), masks_of(write_set(tmp_path / "plain", plain)))
-    assert coco(root, "val", **OPTIONS).names == ["day/one"]
+    assert build_dataset("coco", root, "val", **OPTIONS).names == ["day/one"]
 
 
 def test_what_must_be_left_out_is_counted_in_one_warning(tmp_path: Path) -> None:
@@ -149,7 +147,7 @@ def test_what_must_be_left_out_is_counted_in_one_warning(tmp_path: Path) -> None
     mask = masks_of(write_set(tmp_path / "good", content(good)))
     root = write_set(tmp_path / "bad", content(good, *bad))
     np.testing.assert_array_equal(masks_of(root), mask)
-    (warning,) = label_warnings(coco(root, "val", **OPTIONS))
+    (warning,) = label_warnings(build_dataset("coco", root, "val", **OPTIONS))
     for part in (
         "val.json: 6 of 7 annotations are left out: 3 without a segmentation (first annotation 2)",
         "1 without a polygon of three points (first annotation 4)",
@@ -157,7 +155,7 @@ def test_what_must_be_left_out_is_counted_in_one_warning(tmp_path: Path) -> None
         "1 of a category that the file does not have (first annotation 7)",
     ):
         assert part in warning
-    assert label_warnings(coco(tmp_path / "good", "val", **OPTIONS)) == []
+    assert label_warnings(build_dataset("coco", tmp_path / "good", "val", **OPTIONS)) == []
 
 
 def test_a_root_category_of_a_tool_moves_no_label(tmp_path: Path) -> None:
@@ -169,10 +167,13 @@ def test_a_root_category_of_a_tool_moves_no_label(tmp_path: Path) -> None:
     np.testing.assert_array_equal(masks_of(made), plain)
     info = classes_of(made)
     assert info.classes == ("background", "cat", "dog") and info.file_ids == (3, 1, 2)
-    (warning,) = label_warnings(coco(made, "val", **OPTIONS))
+    (warning,) = label_warnings(build_dataset("coco", made, "val", **OPTIONS))
     assert "category 0 'pets' has no annotation and only names the group of others, so it is no class" in warning
     named = {"classes": ["pets", "cat", "dog"]}
-    assert masks_of(made, **named).max() == 3 and label_warnings(coco(made, "val", **OPTIONS, **named)) == []
+    assert (
+        masks_of(made, **named).max() == 3
+        and label_warnings(build_dataset("coco", made, "val", **OPTIONS, **named)) == []
+    )
     # The only class of a set, under a root of its name; and a root that is annotated is a class.
     alone = [{"id": 0, "name": "dog", "supercategory": "none"}, {"id": 2, "name": "dog", "supercategory": "dog"}]
     info = classes_of(write_set(tmp_path / "alone", values | {"categories": alone}))
@@ -182,27 +183,13 @@ def test_a_root_category_of_a_tool_moves_no_label(tmp_path: Path) -> None:
     assert info.classes == ("background", "pets", "cat", "dog")
 
 
-@pytest.mark.parametrize("size", [(H, W), (W, H)])
-def test_a_turned_photo_goes_with_its_labels_or_not_at_all(tmp_path: Path, size: tuple[int, int]) -> None:
-    """Stored lying, shown upright. A file that gives the upright size was drawn upright; the stored size says nothing,
-    as tools take it from the file and still show the photo turned."""
-    region = np.zeros(size, np.uint8)
-    region[:5, :7] = 1
-    values = content(annotation(1, 3, compressed(region)))
-    values["images"][0] |= {"height": size[0], "width": size[1], "file_name": "a.png"}
-    root = write_set(tmp_path, values)
-    pixels = np.zeros((H, W, 3), np.uint8)
-    pixels[-7:, :5] = 200  # upper left, once it is turned clockwise
-    tags = Image.Exif()
+def test_a_turned_photo_of_the_stored_size_is_refused(tmp_path: Path) -> None:
+    """That size says nothing of how it was drawn, as tools take it from the file and still show the photo turned."""
+    root, tags = write_set(tmp_path, content(annotation(1, 3, [SQUARE]))), Image.Exif()
     tags[274] = 6
-    Image.fromarray(pixels).save(root / "val" / "a.png", exif=tags)
-    dataset = coco(root, "val", **OPTIONS)
-    if size == (H, W):
-        with pytest.raises(InputError, match="a.png has EXIF orientation 6: viewers show it turned.*Save it without"):
-            dataset[0]
-    else:
-        image, mask = dataset.read(0)
-        np.testing.assert_array_equal(image[..., 0] == 200, mask == 1)
+    Image.new("RGB", (W, H)).save(root / "val" / "0001.jpg", exif=tags)
+    with pytest.raises(InputError, match="0001.jpg has EXIF orientation 6: viewers show it turned.*Save it without"):
+        masks_of(root)
 
 
 @settings(max_examples=40, deadline=None)
@@ -229,3 +216,101 @@ def test_rendering_is_the_overlap_rule_pixel_by_pixel(objects: list[tuple[int, i
             expected[row, column] = 255 if crowd else labels[category]
     image = parse_coco(values, Path("x.json")).images[0]
     np.testing.assert_array_equal(render(image, labels, uncovered=0), expected)
+
+
+def good() -> dict[str, Any]:
+    return content(annotation(1, 3, [SQUARE]), annotation(2, 7, compressed(ring())))
+
+
+IMAGE = content()["images"][0]
+FIRST, SECOND = ("annotations", 0, "segmentation"), ("annotations", 1, "segmentation")
+WRONG = {
+    "no images": (("images",), ..., "x.json has no list 'images'"),
+    "entry no object": (("images", 0), 5, "entry 0 of 'images' is not an object"),
+    "image id text": (("images", 0, "id"), "one", "image one: id: input should be a valid integer"),
+    "too many pixels": (("images", 0, "height"), 10**9, "image 1 has more than 80 million pixels"),
+    "file name outside": (("images", 0, "file_name"), "../a.jpg", "image 1 names '../a.jpg', which is not a file"),
+    "file name absolute": (("images", 0, "file_name"), "/a.jpg", "image 1 names '/a.jpg', which is not a file"),
+    "category id twice": (("categories", 0, "id"), 3, "two categories of other names have the id 3"),
+    "image id twice": (("images",), [IMAGE, IMAGE | {"width": 31}], "two different entries of 'images' have the id 1"),
+    "text in polygon": (FIRST, [[1, 2, 3, 4, 5, "6"]], "polygon that is not a list of numbers"),
+    "far outside": (FIRST, [[0, 0, 5, 5, 1e9, 0]], "polygon far outside its image of 30x20"),
+    "not a number": (FIRST, [[0, 0, 5, 5, float("nan"), 0]], "polygon far outside"),
+    "endless outline": (FIRST, [[0, 0, 30, 20] * 40_000], "an outline of more than 1000000"),
+    "size of another image": ((*SECOND, "size"), [W, H], r"size \[30, 20\] .*image has \[20, 30\]"),
+    "counts no list": ((*SECOND, "counts"), 3, "run-length encoding that is not a list of numbers"),
+    "segmentation a text": (FIRST, "mask.png", "neither a list of polygons nor size and counts"),
+    "counts too short": ((*SECOND, "counts"), [3, 5], "does not cover the 600 pixels of its image"),
+    "counts negative": ((*SECOND, "counts"), [700, -100], "does not cover the 600 pixels"),
+    "text of odd characters": ((*SECOND, "counts"), "é\ud800", "does not cover the 600 pixels"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", WRONG)
+def test_a_wrong_file_is_one_line_that_says_where(fault: str) -> None:
+    at, value, message = WRONG[fault]
+    parse_coco(good(), Path("x.json"))
+    with pytest.raises(InputError, match=message) as caught:
+        parse_coco(put(good(), at, value), Path("x.json"))
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+def test_what_is_no_annotation_file_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coco_file, "MAX_BYTES", 200_000)
+    for data, message in (
+        (None, "annotation file: cannot read .*No such file"),
+        (b"", "is no valid JSON"),
+        (b"\xff\xfe", "is no text"),
+        (b"[" * 100_000, "is no valid JSON"),
+        (b"9" * 10_000, "is no valid JSON"),
+        (b"[]", "must hold a JSON object"),
+        (b"{}" + b" " * 200_000, "has more than 200000 bytes"),
+    ):
+        if data is not None:
+            (tmp_path / "x.json").write_bytes(data)
+        with pytest.raises(InputError, match=message):
+            read_coco(tmp_path / "x.json")
+
+
+def test_tens_of_thousands_of_categories_are_refused_at_once() -> None:
+    values = good()
+    values["categories"] += [{"id": 100 + i, "name": f"c{i}"} for i in range(70_000)]
+    with pytest.raises(InputError, match="1 to 255 classes, beside the ignored label; this one has 70004"):
+        map_categories(parse_coco(values, Path("x.json")), CocoOptions(root=".", **OPTIONS))
+
+
+def test_images_that_are_missing_or_of_another_size(tmp_path: Path) -> None:
+    root = write_set(tmp_path, good())
+    Image.new("RGB", (W + 1, H)).save(root / "val" / "0001.jpg")
+    with pytest.raises(InputError, match="image 1 in .*val.json is 30x20 but its image .*0001.jpg is 31x20"):
+        build_dataset("coco", root, "val", **OPTIONS)[0]
+    (root / "val" / "0001.jpg").rename(root / "val" / "2.jpg")
+    with pytest.raises(InputError, match=r"val.json names '0001.jpg' \(1 such\), which is not in .*val"):
+        build_dataset("coco", root, "val", **OPTIONS)
+    twice = content(images=2)
+    twice["images"][1]["file_name"] = "0001.png"
+    with pytest.raises(InputError, match="two images with the same file_name"):
+        build_dataset("coco", write_set(tmp_path / "b", twice), "val", **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": ["cta"]}, "classes names 'cta', which is no category of .*Did you mean 'cat'"),
+        ({"classes": ["cat", "cat"]}, "names a class twice: cat"),
+        ({"classes": ["cat", "background"], "background": False}, "but background is false"),
+        ({"palette": [(0, 0, 0)]}, "4 classes but 1 palette"),
+        ({"paltte": []}, "paltte: unknown key. Did you mean 'palette'"),
+    ],
+)
+def test_wrong_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build_dataset("coco", write_set(tmp_path, good()), "val", **OPTIONS, **options)
+
+
+def test_numbers_of_too_many_groups_are_refused() -> None:
+    """Seven groups of five bits hold any run; more would leave the 64 bits of pycocotools' integers."""
+    padded = ["hb" + "P" * zeros + "0" for zeros in (0, 4, 5)]  # 600 = 24 + 18 * 32, then groups of nothing
+    assert padded[0] == compressed(np.zeros((H, W), np.uint8))["counts"]
+    counts = [decode_counts(text) for text in padded]
+    assert [None if found is None else found.tolist() for found in counts] == [[600], [600], None]

@@ -7,16 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from shared import save_image
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import MetaInfo, build_dataset
-
-
-def write_pair(root: Path, name: str, image: np.ndarray, mask: np.ndarray, suffix: str = ".png") -> None:
-    for folder in ("train", "trainannot"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(root / "train" / f"{name}{suffix}")
-    Image.fromarray(mask).save(root / "trainannot" / f"{name}.png")
 
 
 def random_pair(seed: int, height: int = 6, width: int = 9) -> tuple[np.ndarray, np.ndarray]:
@@ -28,7 +22,8 @@ def random_pair(seed: int, height: int = 6, width: int = 9) -> tuple[np.ndarray,
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     for number in range(3):
-        write_pair(tmp_path, f"b{number}", *random_pair(number))
+        for folder, pixels in zip(("train", "trainannot"), random_pair(number), strict=True):
+            save_image(tmp_path / folder / f"b{number}.png", pixels)
     return tmp_path
 
 
@@ -80,7 +75,7 @@ def test_faults_of_folders(root: Path) -> None:
         (lambda: None, root, "trian", "unknown CamVid split 'trian'.*Did you mean 'train'"),
         (lambda: None, root, "val", "no image folder at .*val.* holds train, trainannot"),
         ((root / "val").mkdir, root, "val", "image folder .*val holds no"),
-        (lambda: Image.new("RGB", (4, 4)).save(root / "val" / "x.png"), root, "val", "no mask folder at .*valannot"),
+        (lambda: save_image(root / "val" / "x.png", np.zeros((4, 4, 3))), root, "val", "no mask folder at .*valannot"),
         ((root / "trainannot" / "b1.png").unlink, root, "train", "no mask in .*trainannot for image .*b1.png"),
     ):
         change()

@@ -1,12 +1,11 @@
 """Images of more than 8 bits and of other channels than three, as data sets read them."""
 
-from __future__ import annotations
-
 import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pydicom
 import pytest
 import torch
 
@@ -19,23 +18,16 @@ DEEP = np.arange(0, 12 * 350, 350, dtype=np.uint16).reshape(3, 4)  # 0 to 3850, 
 
 
 def dicom(path: Path, samples: np.ndarray, kind: str = "MONOCHROME2", slope: float = 1.0, shift: float = 0.0) -> None:
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
-
-    file = Dataset()
-    file.file_meta = FileMetaDataset()
-    file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    file.file_meta.MediaStorageSOPClassUID, file.file_meta.MediaStorageSOPInstanceUID = "1.2", "1.3"
-    file.SOPClassUID, file.SOPInstanceUID = "1.2", "1.3"
-    file.Rows, file.Columns = samples.shape
-    file.SamplesPerPixel, file.PhotometricInterpretation, file.PixelRepresentation = 1, kind, 0
-    file.BitsAllocated, file.BitsStored, file.HighBit = 16, 12, 11
+    file = pydicom.Dataset()
+    file.file_meta = pydicom.dataset.FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    file.SOPClassUID, file.SOPInstanceUID = pydicom.uid.CTImageStorage, "1.2.3"
     file.RescaleSlope, file.RescaleIntercept = slope, shift
-    file.PixelData = samples.astype("<u2").tobytes()
+    file.set_pixel_data(samples, kind, 12)
     file.save_as(path, enforce_file_format=True)
 
 
-def write(path: Path, samples: np.ndarray) -> Path:
+def write_samples(path: Path, samples: np.ndarray) -> Path:
     if path.suffix == ".npy":
         np.save(path, samples)
     elif path.suffix == ".dcm":
@@ -47,7 +39,7 @@ def write(path: Path, samples: np.ndarray) -> Path:
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".npy", ".dcm"])
 def test_stated_ranges_and_grey_for_networks_of_three_channels(suffix, tmp_path):
-    path = write(tmp_path / f"a{suffix}", DEEP)
+    path = write_samples(tmp_path / f"a{suffix}", DEEP)
     expected = (DEEP / 4000).astype(np.float32)
     found = read_image(path, 1, (0, 4000)).pixels
     assert found.dtype == np.float32 and found.shape == (3, 4, 1)
@@ -91,12 +83,12 @@ def test_what_cannot_be_read_so(tmp_path):
         ("object.npy", np.array([[None]]), 1, (0, 1), "is damaged"),
     ):
         with pytest.raises(InputError, match=message):
-            read_image(write(tmp_path / name, samples), channels, span)
+            read_image(write_samples(tmp_path / name, samples), channels, span)
     for name in ("a.png", "a.npy", "a.dcm"):
         (tmp_path / name).write_bytes(b"no image")
         with pytest.raises(InputError, match="is damaged"):
             read_image(tmp_path / name, 1, (0, 1))
-    assert read_image(write(tmp_path / "grey.png", grey), 1).pixels.tolist() == grey[..., None].tolist()
+    assert read_image(write_samples(tmp_path / "grey.png", grey), 1).pixels.tolist() == grey[..., None].tolist()
 
 
 @pytest.mark.parametrize(("channels", "dtype"), [(1, np.uint8), (2, np.float32), (3, np.float32), (5, np.uint8)])
@@ -118,8 +110,6 @@ def test_samples_of_any_channels_are_augmented_and_drawn(channels, dtype, tmp_pa
 
 
 def test_sizes_are_judged_before_anything_is_decoded(tmp_path):
-    import pydicom
-
     dicom(tmp_path / "a.dcm", DEEP)
     file = pydicom.dcmread(tmp_path / "a.dcm")
     file.Rows = file.Columns = 60_000

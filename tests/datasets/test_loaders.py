@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from shared import save_image
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import (
@@ -87,10 +87,9 @@ def test_evaluation_sees_each_sample_once(root: Path, world_size: int) -> None:
 
 
 def test_images_of_unequal_size(root: Path, tmp_path: Path) -> None:
-    for number, size in enumerate([(8, 6), (8, 6), (9, 6), (8, 6)]):
-        for folder, mode in (("val", "RGB"), ("valannot", "L")):
-            (tmp_path / folder).mkdir(exist_ok=True)
-            Image.new(mode, size).save(tmp_path / folder / f"{number}.png")
+    for number, width in enumerate([8, 8, 9, 8]):
+        save_image(tmp_path / "val" / f"{number}.png", np.zeros((6, width, 3)))
+        save_image(tmp_path / "valannot" / f"{number}.png", np.zeros((6, width)))
     equal, unequal = eval_loader(build_dataset("street_scenes", tmp_path, "val"), batch_size=2, num_workers=0)
     assert equal["image"].shape == (2, 3, 6, 8)
     assert [tuple(image.shape) for image in unequal["image"]] == [(3, 6, 9), (3, 6, 8)]
@@ -100,7 +99,7 @@ def test_images_of_unequal_size(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_bad_file_arrives_as_one_line(tmp_path: Path, num_workers: int) -> None:
     write_street_scenes(tmp_path, size=(32, 32), counts={"val": 2})
-    Image.new("L", (32, 32), 77).save(tmp_path / "valannot" / "street_00001.png")
+    save_image(tmp_path / "valannot" / "street_00001.png", np.full((32, 32), 77))
     loader = eval_loader(build_dataset("street_scenes", tmp_path, "val"), batch_size=1, num_workers=num_workers)
     with pytest.raises(InputError) as caught:
         list(loader)

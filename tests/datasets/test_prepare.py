@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import socket
 import tarfile
 import threading
 import zipfile
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,46 +75,33 @@ def tar_of(path: Path, files: dict[str, bytes], change: Callable[[tarfile.TarInf
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
-class Server:
-    """Serves `data` at /data.zip, of which it sends `send` bytes, and counts requests."""
-
-    def __init__(self) -> None:
-        self.data, self.requests = b"", 0
-        self.send: int | None = None
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.requests += 1
-                if self.path != "/data.zip":
-                    self.send_error(404, "\x1b[2Jgone")
-                    return
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(outer.data)))
-                self.end_headers()
-                self.wfile.write(outer.data[: outer.send])
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/data.zip"
-
-
 @pytest.fixture
-def server() -> Iterator[Server]:
-    made = Server()
-    thread = threading.Thread(target=made.http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield made
-    made.http.shutdown()
-    made.http.server_close()
-    thread.join()
+def server() -> Iterator[SimpleNamespace]:
+    """Serves `data` at its `url`, of which it sends `send` bytes, and counts `requests`."""
+    made = SimpleNamespace(data=b"", send=None, requests=0)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            made.requests += 1
+            if self.path != "/data.zip":
+                self.send_error(404, "\x1b[2Jgone")
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(made.data)))
+            self.end_headers()
+            self.wfile.write(made.data[: made.send])
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        made.url = f"http://127.0.0.1:{http.server_port}/data.zip"
+        threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        yield made
+        http.shutdown()
 
 
-def test_camvid_is_downloaded_checked_and_kept(
-    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_camvid_is_downloaded_checked_and_kept(server: Any, tmp_path: Path, capsys: Any) -> None:
     server.data = zip_of(camvid_files())
     root = tmp_path / "data" / "CamVid"
     command = ["prepare", "camvid", "--root", str(root), "--url", server.url]
@@ -122,18 +111,18 @@ def test_camvid_is_downloaded_checked_and_kept(
     assert main(command) == 0 and server.requests == 1  # the second call only checked
 
 
-def test_a_download_is_whole_or_not_there(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_download_is_whole_or_not_there(server: Any, tmp_path: Path, capsys: Any) -> None:
     server.data = bytes(range(256)) * 100
     good = hashlib.md5(server.data).hexdigest()
     target = tmp_path / "a" / "file"
     download(server.url, target, checksum=f"md5:{good}")
     assert target.read_bytes() == server.data
     target.unlink()
-    closed = Server()
-    closed.http.server_close()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        closed = f"http://127.0.0.1:{free.getsockname()[1]}/data.zip"
     for url, checksum, message in (
         (server.url, "md5:" + "0" * 32, "does not match"),
-        (closed.url, None, "refused"),
+        (closed, None, "refused"),
         (server.url + "/other", None, "the server answers 404. Is there a connection"),
         (server.url.replace("//", "//me:secret@") + "/other", None, "the server answers 404"),
         ("file:///etc/passwd", None, "cannot download"),
@@ -148,7 +137,7 @@ def test_a_download_is_whole_or_not_there(server: Server, tmp_path: Path, capsys
     assert list(target.parent.iterdir()) == [] and capsys.readouterr().out == ""
 
 
-def test_damaged_archives_are_removed(server: Server, tmp_path: Path) -> None:
+def test_damaged_archives_are_removed(server: Any, tmp_path: Path) -> None:
     files = camvid_files()
     whole = zip_of(files)
     flipped = bytearray(whole)

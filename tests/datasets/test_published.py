@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from shared import save_image
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.labels import bit_palette
@@ -14,12 +15,11 @@ from dfad_seg.datasets.check import inspect_dataset
 
 # Entries of the palette as the VOC development kit documents them.
 KNOWN_COLOURS = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 8: (64, 0, 0), 15: (192, 128, 128), 20: (0, 64, 128)}
-FLAT_PALETTE = [value for colour in bit_palette(256) for value in colour]
 
 
-def palette_png(path: Path, mask: np.ndarray, palette: list[int] = FLAT_PALETTE) -> None:
+def palette_png(path: Path, mask: np.ndarray) -> None:
     image = Image.fromarray(mask.astype(np.uint8))
-    image.putpalette(palette)
+    image.putpalette([value for colour in bit_palette(256) for value in colour])
     assert image.mode == "P"
     image.save(path)
 
@@ -102,12 +102,10 @@ def test_bad_files_are_one_clear_line(root: Path, fault: str) -> None:
 
 
 def write(root: Path, split: str, number: int, code: int = 1) -> None:
-    for folder in (split, f"{split}_labels_13"):
-        (root / folder).mkdir(exist_ok=True)
-    Image.new("RGB", (14, 3), (number, 0, 0)).save(root / split / f"nyu_rgb_{number:04d}.png")
-    mask = np.tile(np.arange(14, dtype=np.uint8), (3, 1))
+    mask = np.tile(np.arange(14), (3, 1))
     mask[0, 0] = code
-    Image.fromarray(mask).save(root / f"{split}_labels_13" / f"new_nyu_class13_{number:04d}.png")
+    save_image(root / split / f"nyu_rgb_{number:04d}.png", np.full((3, 14, 3), number))
+    save_image(root / f"{split}_labels_13" / f"new_nyu_class13_{number:04d}.png", mask)
 
 
 def test_folders_are_paired_by_number(tmp_path: Path) -> None:

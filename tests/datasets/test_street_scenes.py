@@ -1,24 +1,16 @@
 """The drawn data set: reproducible, exactly labelled, learnable, safe to write."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from shared import contents
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import CAMVID, build_dataset, draw_scene, write_street_scenes
 
 SIZE = (48, 64)
 COUNTS = {"train": 3, "val": 2, "test": 2}
-
-
-def digests(root: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob("*"))
-        if path.is_file()
-    }
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +46,7 @@ def test_labels_sit_exactly_on_what_is_drawn() -> None:
 
 def test_written_set_is_byte_identical_and_reads_back(written: Path, tmp_path: Path) -> None:
     write_street_scenes(tmp_path / "again", size=SIZE, counts=COUNTS, seed=3)
-    assert digests(written) == digests(tmp_path / "again")
+    assert contents(written) == contents(tmp_path / "again")
     dataset = build_dataset("street_scenes", written, "val")
     assert len(dataset) == 2 and dataset.metainfo is CAMVID
     image, mask = draw_scene(3 * 3 + 1, 1, SIZE)
@@ -64,12 +56,12 @@ def test_written_set_is_byte_identical_and_reads_back(written: Path, tmp_path: P
 
 
 def test_a_finished_set_is_kept_and_nothing_else_is_touched(written: Path) -> None:
-    before, times = digests(written), {path: path.stat().st_mtime_ns for path in written.rglob("*.png")}
+    before, times = contents(written), {path: path.stat().st_mtime_ns for path in written.rglob("*.png")}
     write_street_scenes(written, size=SIZE, counts=COUNTS, seed=3)
     assert {path: path.stat().st_mtime_ns for path in written.rglob("*.png")} == times
     with pytest.raises(InputError, match="in the way"):
         write_street_scenes(written, size=SIZE, counts={"train": 2}, seed=0)
-    assert digests(written) == before and [path.name for path in written.parent.iterdir()] == ["set"]
+    assert contents(written) == before and [path.name for path in written.parent.iterdir()] == ["set"]
 
 
 def test_bad_requests(tmp_path: Path) -> None:

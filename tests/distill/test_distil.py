@@ -1,6 +1,8 @@
 """The game: golden curve, resume, controls, interruption, and what each of its options does."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,8 +13,7 @@ from playing import play
 from toys import equal_states, json_like_copy
 
 from dfad_seg.common.errors import InputError, Interrupted
-from dfad_seg.distill import DataFree, Hooks, Replay, distil
-from dfad_seg.generators import NoiseGenerator
+from dfad_seg.distill import Hooks, Replay
 
 GOLDEN = Path(__file__).parent / "golden_dfad.json"
 
@@ -152,48 +153,26 @@ def test_processes_exchange_nothing_that_lies_elsewhere(monkeypatch):
     assert len(sent) == 3 and "n_averaged" not in names and any("running_mean" in name for name in names)
 
 
-def test_interruption_saves_and_a_due_evaluation_is_made_up_for():
-    saved, calls = {}, []
+@pytest.mark.parametrize("fault", [Interrupted, OSError])
+def test_an_evaluation_that_a_stop_or_its_own_failure_cost_is_made_up_for(fault):
+    saved, count = {}, iter(range(1, 100))
+
+    def broken(network):
+        raise OSError("a truncated image")
 
     def evaluate(network):
         assert not network.training
-        calls.append(1)
         return {"val/mIoU": 0.5}
 
-    def hooks(stop_at):
-        count = iter(range(1, 100))
-        return Hooks(
-            save=lambda step, state: saved.update({step: json_like_copy(state)}),
-            evaluate=evaluate,
-            evaluate_every=2,
-            stop_requested=lambda: next(count) == stop_at,
-        )
-
-    with pytest.raises(Interrupted) as stopped:
-        play(hooks=hooks(stop_at=2))
-    assert stopped.value.iteration == 2 and list(saved) == [2] and not calls
-    kept, _, records = play(state=saved[2], hooks=hooks(stop_at=None))
+    hooks = Hooks(save=lambda step, state: saved.update({step: json_like_copy(state)}), evaluate=broken)
+    hooks.evaluate_every, hooks.stop_requested = 2, lambda: fault is Interrupted and next(count) == 2
+    with pytest.raises(fault) as stopped:
+        play(hooks=hooks)
+    assert list(saved) == [2] and saved[2]["evaluation_pending"]
+    assert fault is OSError or stopped.value.iteration == 2
+    kept, _, records = play(state=saved[2], hooks=Hooks(evaluate=evaluate, evaluate_every=2))
     assert [r["step"] for r in records if "val/mIoU" in r] == [2, 4, 5]
     assert equal_states(kept, play()[0])  # evaluations change nothing
-
-
-def test_a_broken_evaluation_costs_no_training():
-    saved = {}
-
-    def evaluate(network):
-        raise OSError("a truncated image")
-
-    def save(step, state):
-        saved[step] = json_like_copy(state)
-
-    hooks = Hooks(save=save, evaluate=evaluate, evaluate_every=3)
-    with pytest.raises(OSError, match="truncated"):
-        play(hooks=hooks)
-    assert list(saved) == [3] and saved[3]["evaluation_pending"]
-    mended = Hooks(evaluate=lambda network: {"val/mIoU": 0.5}, evaluate_every=3)
-    kept, _, records = play(state=saved[3], hooks=mended)
-    assert [r["step"] for r in records if "val/mIoU" in r] == [3, 5]
-    assert equal_states(kept, play()[0])
 
 
 def test_preview_shows_the_same_latents_every_time_and_touches_nothing():
@@ -207,18 +186,6 @@ def test_preview_shows_the_same_latents_every_time_and_touches_nothing():
     assert equal_states(generator, play()[1])
 
 
-def test_random_noise_control_trains_the_student_only():
-    student, records, optimizer = toys.segmentor(0), [], {"type": "sgd", "lr": 0.05, "momentum": 0}
-    numbers = DataFree.of(
-        iterations=20, student_steps=2, batch_size=4, image_size=(17, 20), student_optimizer=optimizer
-    )
-    hooks = Hooks(log=lambda step, scalars: records.append(scalars), log_every=10)
-    kept = distil(toys.teacher(), student, NoiseGenerator(), numbers, fabric=toys.fabric(), hooks=hooks)
-    assert not equal_states(kept, toys.segmentor(0))
-    assert records[-1]["train/student_loss"] < records[0]["train/student_loss"]
-    assert not any("generator" in name for name in records[0])
-
-
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -230,3 +197,22 @@ def test_random_noise_control_trains_the_student_only():
 def test_a_generator_that_does_not_fit_is_refused(changes, message):
     with pytest.raises(InputError, match=message):
         play(**changes)
+
+
+@pytest.mark.slow
+def test_two_processes_keep_equal_weights_draw_different_noise_and_resume(tmp_path):
+    command = [sys.executable, Path(__file__).with_name("two_processes.py"), tmp_path]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    for player in ("student", "generator", "connectors"):
+        for name in ranks[0][player]:
+            assert torch.equal(ranks[0][player][name], ranks[1][player][name]), (player, name)
+    assert not torch.equal(ranks[0]["noise"], ranks[1]["noise"])
+    # Each rank goes on with its own replay memory, of which the one file of rank 0 holds all.
+    for name, value in ranks[0]["student"].items():
+        assert torch.equal(ranks[0]["resumed"]["student"][name], value), name
+    # The same mathematics: without BatchNorm, two ranks of batch 4 take the step of one process with batch 8.
+    for name, value in ranks[0]["one"].items():
+        torch.testing.assert_close(ranks[0]["two"][name], value, rtol=0, atol=1e-6)

@@ -2,12 +2,9 @@
 
 import pytest
 import torch
+from shared import rng
 
 from dfad_seg.distill import ReplayMemory
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def numbered(first, count, size=(2, 3)):

@@ -7,6 +7,7 @@ import re
 
 import pytest
 import torch
+from damage import places, put
 from playing import play
 
 from dfad_seg.common.errors import InputError
@@ -24,15 +25,6 @@ def saved():
     return states[2]
 
 
-def places(value, path=()):
-    """The paths to all parts of a state, containers as well."""
-    if path:
-        yield path
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in pairs:
-        yield from places(inner, (*path, key))
-
-
 def test_the_state_itself_is_taken_and_any_other_part_is_refused(saved, monkeypatch):
     asked = {}
 
@@ -42,19 +34,14 @@ def test_the_state_itself_is_taken_and_any_other_part_is_refused(saved, monkeypa
 
     monkeypatch.setattr(training, "check_saved", remember)
     play(state=copy.deepcopy(saved), **WITH)
-    for number, path in enumerate(places(saved)):
-        odd = ODD[number % len(ODD)]
-        state = copy.deepcopy(saved)
-        parent = state
-        for key in path[:-1]:
-            parent = parent[key]
-        if parent[path[-1]] is None or type(parent[path[-1]]) is type(odd) is not torch.Tensor:
+    _, *paths = places(saved)
+    for number, path in enumerate(paths):
+        odd, there = ODD[number % len(ODD)], functools.reduce(operator.getitem, path, saved)
+        if there is None or type(there) is type(odd) is not torch.Tensor:
             odd = torch.zeros(1, 5)
-        parent[path[-1]] = odd
         # Those that Progress.load_state_dict makes an InputError of.
         with pytest.raises((KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError)):
-            check_saved(state, **asked)
-    assert number > 100
+            check_saved(put(saved, path, odd), **asked)
 
 
 @pytest.mark.parametrize(
@@ -68,8 +55,6 @@ def test_the_state_itself_is_taken_and_any_other_part_is_refused(saved, monkeypa
     ],
 )
 def test_what_fits_in_type_and_is_wrong_is_named(saved, path, value):
-    state = copy.deepcopy(saved)
-    *parents, last = (int(key) if key.isdigit() else key for key in path.split("."))
-    functools.reduce(operator.getitem, parents, state)[last] = value
+    at = [int(key) if key.isdigit() else key for key in path.split(".")]
     with pytest.raises(InputError, match=re.escape(f"{path} is of another")):
-        play(state=state, **WITH)
+        play(state=put(saved, at, value), **WITH)

@@ -4,14 +4,12 @@ import torch
 
 from dfad_seg.distill.seeds import derived_seed, iteration_rng
 
-PINNED = (7896617691693857887, 3893190135812688980, 2753476180126956004)
-
 
 def test_the_seeds_are_those_of_earlier_releases():
     """Another derivation would make every resumed run another one: these were written down in November 2026."""
-    assert derived_seed(0, 0, 0) == PINNED[0]
-    assert derived_seed(7, 3, 1000) == PINNED[1]
-    assert derived_seed(7, 3, 1000, "preview") == PINNED[2]
+    assert derived_seed(0, 0, 0) == 7896617691693857887
+    assert derived_seed(7, 3, 1000) == 3893190135812688980
+    assert derived_seed(7, 3, 1000, "preview") == 2753476180126956004
 
 
 def test_a_rank_draws_the_same_numbers_again_whatever_came_between():

@@ -8,14 +8,10 @@ from toys import equal_states, fabric, json_like_copy
 from dfad_seg.distill import Hooks, Supervised, WithData, train_with_data
 
 
-def batches(seed=0):
-    def from_iteration(start):
-        for i in range(start, 1000):
-            g = torch.Generator().manual_seed(1000 * seed + i)
-            images = torch.rand(4, 3, 12, 12, generator=g)
-            yield {"image": images, "mask": (images.mean(1) * 30).long() % 3, "name": ["x"] * 4}
-
-    return from_iteration
+def batches(start):
+    for i in range(start, 1000):
+        images = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(i))
+        yield {"image": images, "mask": (images.mean(1) * 30).long() % 3, "name": ["x"] * 4}
 
 
 SHARED = {"iterations": 6, "schedule": {"type": "poly"}, "seed": 3, "student_optimizer": {"type": "sgd", "lr": 0.1}}
@@ -24,9 +20,9 @@ SHARED = {"iterations": 6, "schedule": {"type": "poly"}, "seed": 3, "student_opt
 def with_data(method, *, state=None, hooks=None, images=None, **changes):
     network, loop = toys.segmentor(0, dropout=0.2), {"fabric": fabric(), "state": state, "hooks": hooks}
     if method == "supervised":
-        return train_with_data(network, batches(), Supervised.of(**SHARED | changes), **loop)
+        return train_with_data(network, batches, Supervised.of(**SHARED | changes), **loop)
     numbers = WithData.of(**SHARED | {"logit_adjustment": 0.5 if method == "adjusted" else 0} | changes)
-    return train_with_data(network, images or batches(), numbers, teacher=toys.teacher(), **loop)
+    return train_with_data(network, images or batches, numbers, teacher=toys.teacher(), **loop)
 
 
 @pytest.mark.parametrize("method", ["supervised", "distill_with_data", "adjusted"])
@@ -48,7 +44,7 @@ def test_distillation_with_data_needs_no_labels():
     first = with_data("distill_with_data")
 
     def shuffled(start):
-        for batch in batches()(start):
+        for batch in batches(start):
             yield batch | {"mask": torch.zeros_like(batch["mask"])}
 
     assert equal_states(first, with_data("distill_with_data", images=shuffled))

@@ -13,11 +13,11 @@ CLASSES = 3
 SIZE = (16, 16)
 
 
-def segmentor(seed: int, width: int = 6, dropout: float = 0.0, channels: int = 3) -> Segmentor:
+def segmentor(seed: int, width: int = 6, dropout: float = 0.0, channels: int = 3, norm: bool = True) -> Segmentor:
     torch.manual_seed(seed)
     network = nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=1),
-        nn.BatchNorm2d(width),
+        nn.BatchNorm2d(width) if norm else nn.Identity(),
         nn.ReLU(),
         nn.Dropout(dropout),
         nn.Conv2d(width, CLASSES, 3, padding=1),

@@ -1,29 +1,18 @@
-"""What each of two processes does in test_processes.py: the folder to write to is the argument."""
+"""What each of two processes does in test_distil.py: the folder to write to is the argument."""
 
 import sys
 
 import torch
+import toys
 from lightning_fabric import Fabric
-from torch import nn
 
 from dfad_seg.distill import Game, Hooks, distil, student_step
-from dfad_seg.generators import build_generator
 from dfad_seg.objectives.discrepancy import mae
-from dfad_seg.segmentors import Segmentor, freeze
-
-
-def network(seed, norm=True):
-    torch.manual_seed(seed)
-    layers = [nn.Conv2d(3, 6, 3, padding=1), *([nn.BatchNorm2d(6)] if norm else []), nn.ReLU(), nn.Conv2d(6, 3, 1)]
-    return Segmentor(nn.Sequential(*layers), num_classes=3)
-
 
 torch.set_num_threads(1)
 fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
 fabric.launch()
-teacher = freeze(network(1))
-torch.manual_seed(3)
-generator = build_generator("dcgan", num_classes=3, image_size=(16, 16), latent_dim=8)
+teacher, generator = toys.teacher(), toys.generator()
 noise, sample = [], generator.sample
 generator.sample = lambda *a: noise.append(sample(*a)) or noise[-1]
 saved = {}
@@ -31,7 +20,7 @@ game = Game.of(
     iterations=3,
     student_steps=2,
     batch_size=4,
-    image_size=(16, 16),
+    image_size=toys.SIZE,
     student_optimizer={"type": "sgd", "lr": 0.05},
     interpolation={},
     activation_boundary=0.1,
@@ -46,26 +35,17 @@ def save(step, state):
     saved.update(state["networks"])
 
 
-distil(teacher, network(2), generator, game, fabric=fabric, hooks=Hooks(save=save, save_every=2))
+distil(teacher, toys.segmentor(2), generator, game, fabric=fabric, hooks=Hooks(save=save, save_every=2))
 fabric.barrier()
-torch.manual_seed(3)
-generator = build_generator("dcgan", num_classes=3, image_size=(16, 16), latent_dim=8)
-resumed = {}
-distil(
-    teacher,
-    network(2),
-    generator,
-    game,
-    fabric=fabric,
-    state=torch.load(f"{sys.argv[1]}/state.pt", weights_only=True),
-    hooks=Hooks(save=lambda step, state: resumed.update(state["networks"])),
-)
+resumed, state = {}, torch.load(f"{sys.argv[1]}/state.pt", weights_only=True)
+hooks = Hooks(save=lambda step, state: resumed.update(state["networks"]))
+distil(teacher, toys.segmentor(2), toys.generator(), game, fabric=fabric, state=state, hooks=hooks)
 
 # One step of the student, by two ranks on halves of a batch and by one process on the whole.
 whole = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 results = {}
 for name, images in (("two", whole[fabric.global_rank * 4 :][:4]), ("one", whole)):
-    module = network(5, norm=False)
+    module = toys.segmentor(5, norm=False)
     wrapped, optimizer = module, torch.optim.SGD(module.parameters(), lr=0.1)
     if name == "two":
         wrapped, optimizer = fabric.setup(module, optimizer)

@@ -5,13 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from doc_pages import REPOSITORY, code_blocks
+from shared import scripted
 from torch import nn
 
 from dfad_seg.cli import main
@@ -67,9 +67,7 @@ def test_commands_and_configs_of_your_own_model(tmp_path, monkeypatch, capsys):
         "torchvision": lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=21),
         "factory": own["build"](),
     }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.jit.script(nn.Conv2d(3, 11, 1)).save("my_teacher.pt")
+    scripted(nn.Conv2d(3, 11, 1), "my_teacher.pt")
     for config in map(yaml.safe_load, code_blocks("docs/bring_your_own.md", "yaml")):
         source = config["teacher"]["source"]
         if source in networks:

@@ -28,35 +28,23 @@ class RedLevel(nn.Module):
         return -((red - self.levels[None, :, None, None]) ** 2)
 
 
-def image_of(labels, num_classes=3):
-    """The image on which `RedLevel` answers `labels`."""
-    return (labels.float() / (num_classes - 1)).expand(3, *labels.shape).clone()
-
-
-def sample(seed, size=(6, 7), num_classes=3):
+def sample(seed, size=(6, 7)):
     rng = torch.Generator().manual_seed(seed)
-    answer = torch.randint(0, num_classes, size, generator=rng)
-    truth = torch.randint(0, num_classes, size, generator=rng)
+    answer, truth = torch.randint(0, 3, (2, *size), generator=rng)
     truth[torch.rand(size, generator=rng) < 0.2] = 255
     return answer, truth
 
 
-def as_batch(samples):
-    return {
-        "image": torch.stack([image_of(answer) for answer, _ in samples]),
-        "mask": torch.stack([truth for _, truth in samples]),
-        "name": [str(index) for index in range(len(samples))],
-    }
-
-
-def as_list_batch(samples):
-    return {"image": [image_of(answer) for answer, _ in samples], "mask": [truth for _, truth in samples]}
+def as_batch(samples, of=torch.stack):
+    """Images on which `RedLevel` answers as the samples say, and their truth; lists of them with `of` list."""
+    images = [(answer.float() / 2).expand(3, *answer.shape) for answer, _ in samples]
+    return {"image": of(images), "mask": of([truth for _, truth in samples])}
 
 
 def test_unequal_sizes_in_one_batch_and_equal_ones_together():
     samples = [sample(0), sample(1), sample(2, (9, 4)), sample(3, (1, 1)), sample(4)]
     model = RedLevel()
-    metrics = evaluate_miou(model, [as_list_batch(samples)], num_classes=3)
+    metrics = evaluate_miou(model, [as_batch(samples, list)], num_classes=3)
     answers, truths = (torch.cat([pair[side].flatten() for pair in samples]) for side in (0, 1))
     iou = jaccard_score(truths[truths != 255], answers[truths != 255], average=None)
     assert metrics.iou == pytest.approx(iou, abs=1e-12)
@@ -73,8 +61,8 @@ def test_equal_images_with_masks_of_unequal_sizes():
 def test_order_and_batching_change_nothing(order, cuts, lists):
     samples = [sample(index) for index in order]
     edges = [0, *sorted(cuts), 6]
-    make = as_list_batch if lists else as_batch
-    batches = [make(samples[low:high]) for low, high in zip(edges, edges[1:], strict=False)]
+    of = list if lists else torch.stack
+    batches = [as_batch(samples[low:high], of) for low, high in zip(edges, edges[1:], strict=False)]
     expected = evaluate_miou(RedLevel(), [as_batch([sample(index) for index in range(6)])], num_classes=3)
     assert evaluate_miou(RedLevel(), batches, num_classes=3) == expected
 

@@ -9,24 +9,16 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared import rng
 
 from dfad_seg.evaluation import Inference, predict
 from dfad_seg.evaluation.inference import scores_of
 
 
-class Local(torch.nn.Module):
+def local(stride=1):
     """A network whose answer depends on the neighbourhood and on the window's border."""
-
-    def __init__(self, classes=4, stride=1):
-        super().__init__()
-        rng = torch.Generator().manual_seed(1)
-        self.weight = torch.nn.Parameter(torch.randn(classes, 3, 3, 3, generator=rng))
-        self.stride = stride
-        self.sizes = []
-
-    def forward(self, images):
-        self.sizes.append(tuple(images.shape[-2:]))
-        return F.conv2d(images, self.weight, padding=1, stride=self.stride)
+    weight = torch.randn(4, 3, 3, 3, generator=rng(1))
+    return lambda images: F.conv2d(images, weight, padding=1, stride=stride)
 
 
 def windows_by_hand(network, images, crop, stride):
@@ -47,13 +39,7 @@ def windows_by_hand(network, images, crop, stride):
 
 
 def pictures(size, n=2, seed=0):
-    return torch.rand(n, 3, *size, generator=torch.Generator().manual_seed(seed))
-
-
-def with_scores(network, images, size, mode):
-    """Labels, and probabilities."""
-    scores = scores_of(network, images, size, mode)
-    return predict(network, images, size, mode), scores if len(mode.scales) > 1 or mode.flip else scores.softmax(1)
+    return torch.rand(n, 3, *size, generator=rng(seed))
 
 
 @settings(max_examples=60, deadline=None)
@@ -63,7 +49,7 @@ def test_windows_are_those_of_the_loop_bit_for_bit(data):
     crop = data.draw(st.tuples(st.integers(1, 12), st.integers(1, 12)))
     stride = tuple(data.draw(st.integers(1, side)) for side in crop)
     coarse = data.draw(st.booleans())  # half the resolution: each window's logits are enlarged to the window
-    network, images = Local(stride=1 + coarse), pictures(size)
+    network, images = local(stride=1 + coarse), pictures(size)
     mode = Inference(crop_size=crop, crop_stride=stride)
     fine = lambda x: F.interpolate(network(x), x.shape[-2:], mode="bilinear")  # noqa: E731
     with torch.no_grad():
@@ -75,7 +61,7 @@ def test_windows_are_those_of_the_loop_bit_for_bit(data):
 @pytest.mark.parametrize("crop", [None, (6, 7)])
 @pytest.mark.parametrize("size", [(11, 15), (10, 13)])
 def test_scales_and_flips_average_the_softmax(crop, size):
-    network, images = Local(), pictures((10, 13))
+    network, images = local(), pictures((10, 13))
     mode = Inference(crop_size=crop, scales=(0.5, 1.0, 1.75), flip=True)
     total = np.zeros((2, 4, *size))
     with torch.no_grad():
@@ -88,7 +74,7 @@ def test_scales_and_flips_average_the_softmax(crop, size):
                 logits = F.interpolate(logits.flip(3) if flip else logits, size, mode="bilinear").double()
                 exps = np.exp(logits.numpy())
                 total += exps / exps.sum(1, keepdims=True)
-        labels, scores = with_scores(network, images, size, mode)
+        labels, scores = predict(network, images, size, mode), scores_of(network, images, size, mode)
     assert np.allclose(scores.numpy(), total / 6, atol=1e-6)
     assert torch.allclose(scores.sum(1), torch.ones(2, *size))
     assert np.array_equal(labels.numpy(), scores.argmax(1).numpy())

@@ -29,18 +29,15 @@ def test_the_label_is_the_first_maximum(classes, layout, monkeypatch):
     assert np.array_equal(found.numpy(), scores.numpy().argmax(1))
 
 
-class Spoilt(torch.nn.Module):
-    """Logits of a sound network, with `value` in one pixel of the second image."""
+def spoilt(value, classes):
+    """A sound network's logits, with `value` in one pixel of the second image."""
 
-    def __init__(self, value, classes):
-        super().__init__()
-        self.value, self.classes = value, classes
-
-    def forward(self, images):
+    def network(images):
         logits = images.clone()
-        second = images.mean(dim=(1, 2, 3)) > 0.5
-        logits[second, self.classes, 1, 2] = self.value
+        logits[images.mean(dim=(1, 2, 3)) > 0.5, classes, 1, 2] = value
         return logits
+
+    return network
 
 
 ALL = slice(None)
@@ -65,6 +62,6 @@ def test_every_mode_refuses_what_is_not_a_number_and_names_the_image(mode, value
     inference = Inference(**MODES[mode])
     for more in ([], meters):
         with pytest.raises(InputError, match="logits for image 'second' are nan or infinite at .* Check the network"):
-            evaluate_miou(Spoilt(value, classes), [batch], num_classes=3, inference=inference, meters=more)
-    sound = Spoilt(7.0, 1)
+            evaluate_miou(spoilt(value, classes), [batch], num_classes=3, inference=inference, meters=more)
+    sound = spoilt(7.0, 1)
     assert evaluate_miou(sound, [batch], num_classes=3, inference=inference).support == (128, 0, 0)

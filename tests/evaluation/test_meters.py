@@ -8,7 +8,12 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassCalibrationError
 
-from dfad_seg.evaluation import ImageCounts, Inference, Predicted, evaluate_miou
+from dfad_seg.evaluation import (
+    ImageCounts,
+    Inference,
+    Predicted,
+    evaluate_miou,
+)
 from dfad_seg.evaluation.evaluator import Agreement, BoundaryIoU, CalibrationError
 
 

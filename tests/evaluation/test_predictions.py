@@ -57,9 +57,7 @@ def test_missing_and_extra_images(tmp_path):
     ("save", "message"),
     [
         (lambda path: Image.new("P", (4, 4)).save(path), "is 4x4, and 5x4 is needed"),
-        (lambda path: Image.new("RGB", (5, 4)).save(path), "samples of type 'RGB'; an index mask"),
         (lambda path: Image.new("L", (5, 4), 9).save(path), "holds the value 9, which is no class.*are 0, 1, 2."),
-        (lambda path: path.write_bytes(b"\x89PNG and nothing"), "not a readable image"),
     ],
 )
 def test_wrong_files_are_named(tmp_path, save, message):
@@ -123,12 +121,9 @@ FULL = np.ones((2, 4), bool)
     [
         ([entry(FULL, size=[4, 2])], r"size \[4, 2\] \(height, width\), but its image has \[2, 4\]"),
         ([entry(FULL, counts="08\x01")], "run-length encoding that does not cover the 8 pixels"),
-        ([entry(FULL, counts=[3, 90])], "run-length encoding that does not cover the 8 pixels"),
         ([entry(FULL, category=9)], "entry 0: category_id 9 is no class of the data set. Its category ids are 0, 1, 2"),
         ([entry(FULL), {"image_id": 1}], "entry 1 is no COCO result"),
         ([entry(FULL, size=[2.5, 4])], r"size \[2.5, 4\]"),
-        ([entry(FULL, counts=[-1, 9])], "does not cover the 8 pixels"),
-        ([entry(FULL, counts=12)], "not a list of numbers"),
     ],
 )
 def test_wrong_results_are_named(tmp_path, entries, message):

@@ -2,14 +2,11 @@
 
 import pytest
 import torch
+from shared import rng
 from torch import nn
 
 from dfad_seg.generators import GENERATORS, NoiseGenerator, build_generator
 from dfad_seg.generators.layouts import CHANNELS, add_boxes, texture_noise, voronoi_cells
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def build(type, size=(32, 48), **options):

@@ -8,11 +8,8 @@ from PIL import Image
 from dfad_seg.common.errors import InputError
 from dfad_seg.datasets import EvalTransform, build_dataset
 from dfad_seg.evaluation import Inference, evaluate_miou
+from dfad_seg.exporting import export
 from dfad_seg.segmentors import build_segmentor
-
-pytest.importorskip("mmseg.models", reason="MMSegmentation is not installed; make test-mmseg runs these tests")
-
-from dfad_seg.exporting import export  # noqa: E402
 
 SMALL = {"encoder_name": "tu-mobilenetv3_small_050", "encoder_depth": 3, "decoder_channels": [16, 8, 8]}
 STUDENTS = {

@@ -15,14 +15,6 @@ from dfad_seg.exporting import export
 from dfad_seg.segmentors import build_segmentor, find_state_dict, load_segmentor, save_segmentor
 
 
-@pytest.fixture
-def no_network(monkeypatch):
-    def refuse(*args, **kwargs):
-        raise AssertionError("something wants the network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-
-
 def images_of(paths):
     stacked = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
     # Contiguous as theirs are: other kernels round otherwise.
@@ -72,7 +64,8 @@ def test_logits_are_theirs(case, tiny_config, trained, folders):
     assert expected.std() > 0.01
 
 
-def test_nothing_is_downloaded_and_what_serves_training_alone_is_left_out(tiny_config, no_network):
+def test_nothing_is_downloaded_and_what_serves_training_alone_is_left_out(tiny_config, monkeypatch):
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("something wants the network"))
     network = build_segmentor("mmseg", num_classes=4, config=tiny_config)
     assert not any("auxiliary" in key for key in network.network_state_dict())
     assert not any(isinstance(m, torch.nn.SyncBatchNorm) for m in network.modules())

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from shared import rng
 from torch import nn
 
 from dfad_seg.common.errors import InputError
@@ -10,10 +11,6 @@ from dfad_seg.segmentors import Segmentor
 
 TRUE = torch.tensor([0.55, 0.25, 0.15, 0.05])
 CHANNELS = 48
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def features(labels, seed=0):

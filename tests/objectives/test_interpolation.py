@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from shared import rng
 
-from dfad_seg.objectives import Interpolation
+from dfad_seg.objectives import (
+    Interpolation,
+)
 from dfad_seg.objectives.features import symmetric_beta
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def dense(images):

@@ -9,12 +9,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from doc_pages import REPOSITORY
 
 from dfad_seg.cli import COMMANDS, main
 from dfad_seg.common.errors import InputError
 from dfad_seg.config import find_config, load_config, shipped_configs
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_configs_are_found_by_name(tmp_path, monkeypatch):

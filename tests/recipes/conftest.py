@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from conftest_pipeline import STUDENT, call_tool, tiny, write
+from shared import STUDENT, call_tool, experiment, write_yaml
 
 
 @pytest.fixture(autouse=True)
@@ -24,12 +24,12 @@ def world(tmp_path_factory, tiny_scenes):
     own |= {"training_data": {"num_workers": 0}, "iterations": 12, "save_every": 0, "log_every": 6}
     data = {"teacher": saved, "student": STUDENT, "training_data": {"num_workers": 0}}
     configs = {
-        "supervised": tiny("supervised", tiny_scenes, **own),
-        "distill_with_data": tiny("distill_with_data", tiny_scenes, **data),
-        "random_noise": tiny("random_noise", tiny_scenes, **game),
-        "dfad": tiny("dfad", tiny_scenes, generator={"type": "dcgan", "latent_dim": 16}, preview_every=2, **game),
+        "supervised": experiment("supervised", tiny_scenes, **own),
+        "distill_with_data": experiment("distill_with_data", tiny_scenes, **data),
+        "random_noise": experiment("random_noise", tiny_scenes, **game),
+        "dfad": experiment("dfad", tiny_scenes, generator={"type": "dcgan", "latent_dim": 16}, preview_every=2, **game),
     }
-    paths = {name: write(folder / f"{name}.yaml", values) for name, values in configs.items()}
+    paths = {name: write_yaml(folder / f"{name}.yaml", values) for name, values in configs.items()}
     assert call_tool("train", paths["supervised"], "--work-dir", teacher_file.parent) == 0
     return SimpleNamespace(folder=folder, configs=configs, paths=paths, teacher=teacher_file, data=tiny_scenes)
 

@@ -3,7 +3,6 @@
 The rooms test their messages themselves; here is one of each kind on its way through a command.
 """
 
-import hashlib
 import re
 import shutil
 import sys
@@ -11,19 +10,15 @@ import sys
 import cv2
 import pytest
 import torch
-from conftest_pipeline import call_tool, write
+from shared import call_tool, contents, write_yaml
 
 from dfad_seg.common.tensors import digest
 from dfad_seg.segmentors import read_segmentor_file
 
 
-def content(folder):
-    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
-
-
 def refused(capsys, place, tool, *arguments, says):
     """The command ends with exit code 2 and one line that holds each of `says`, and changes nothing in `place`."""
-    before = content(place)
+    before = contents(place)
     try:
         code = call_tool(tool, *arguments)
     except SystemExit as end:  # argparse's own way out
@@ -34,7 +29,7 @@ def refused(capsys, place, tool, *arguments, says):
     errors = [line for line in printed.splitlines() if line.startswith("error: ") or ": error: " in line]
     assert len(errors) == 1 and 20 < len(errors[0]) < 1200, printed
     assert [part for part in says if part not in printed] == [], printed
-    assert content(place) == before, "something was written"
+    assert contents(place) == before, "something was written"
 
 
 UNET = {"source": "smp", "arch": "Unet", "encoder_name": "resnet18"}
@@ -58,7 +53,7 @@ SECTIONS = [
 @pytest.mark.parametrize(("method", "changes", "says"), SECTIONS, ids=range(len(SECTIONS)))
 def test_configs(world, capsys, tmp_path, method, changes, says):
     values = {key: value for key, value in (world.configs[method] | changes).items() if value is not ...}
-    config = write(tmp_path / "c.yaml", values)
+    config = write_yaml(tmp_path / "c.yaml", values)
     refused(capsys, tmp_path, "train", config, "--work-dir", tmp_path / "run", says=says)
 
 
@@ -70,6 +65,7 @@ COMMANDS = [
     (("train", "absent.yaml", "--work-dir", "run"), ["absent.yaml"]),
     (("train", "GOOD", "--work-dir", "file"), ["is a file"]),
     (("train", "GOOD", "--work-dir", "full"), ["is not empty", "--work-dir"]),
+    (("train", "GOOD", "--work-dir", "/proc/dfad_seg/run"), ["cannot write to the work-dir"]),
     ((*TRAIN, "--devices", "1000"), ["devices is 1000"]),
     ((*TRAIN, "--cfg-options", "seed=[1"), ["--cfg-options", "YAML"]),
     ((*TRAIN, "--resume"), ["no run to resume"]),
@@ -91,6 +87,9 @@ COMMANDS = [
     ((*SCORE, "--cfg-options", "teacher.mean=[0.5, 0.5, 0.5]"), ["was trained with mean"]),
     (("export", "full", "--format", "onnx"), ["no run directory"]),
     (("export", "NETWORK", "--format", "onnx", "--int8"), ["method is supervised"]),
+    (("export", "lone.pt", "--format", "onnx", "--int8"), ["is no run directory"]),
+    (("export", "lone.pt", "--format", "onnx", "--split", "test"), ["no run directory with a data set"]),
+    (("export", "RUN", "--format", "onnx", "--int8", "--no-dynamic", "--size", "48", "64"), ["(48, 64) was asked"]),
     (("export", "RUN", "--format", "tflite"), ["Known: mmseg, onnx"]),
     (("export", "RUN", "--format", "smp", "--split", "tset"), ["Did you mean 'test'"]),
     (("export", "RUN", "--format", "torchscript", "--out", "full"), ["is a folder"]),
@@ -104,6 +103,7 @@ def test_command_lines(world, dfad_run, capsys, tmp_path, monkeypatch, arguments
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys.modules["dfad_seg.recipes.evaluate"], "evaluate_miou", lambda *_, **__: pytest.fail("done"))
     (tmp_path / "file").write_text("a text")
+    shutil.copy(world.teacher, tmp_path / "lone.pt")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("precious")
     names = {"GOOD": world.paths["dfad"], "OWN": world.paths["supervised"], "DATA": world.data, "RUN": dfad_run}
@@ -118,14 +118,14 @@ def test_broken_data(world, capsys, tmp_path):
     for victim in (data / "trainannot").iterdir():
         cv2.imwrite(str(victim), cv2.imread(str(victim), cv2.IMREAD_UNCHANGED) + 77)
     values = world.configs["distill_with_data"] | {"dataset": {"type": "street_scenes", "root": str(data)}}
-    config = write(tmp_path / "broken.yaml", values)
+    config = write_yaml(tmp_path / "broken.yaml", values)
     refused(capsys, tmp_path, "train", config, "--work-dir", tmp_path / "run", says=["label 77", ".png"])
 
 
 def test_checkpoints_of_other_runs_and_teachers(world, capsys, tmp_path):
     run, config = tmp_path / "run", world.paths["random_noise"]
     assert call_tool("train", config, "--work-dir", run) == 0
-    foreign = write(tmp_path / "other.yaml", world.configs["random_noise"] | {"seed": 1})
+    foreign = write_yaml(tmp_path / "other.yaml", world.configs["random_noise"] | {"seed": 1})
     assert call_tool("train", foreign, "--work-dir", tmp_path / "other") == 0
     checkpoint = sorted((tmp_path / "other" / "checkpoints").iterdir())[0]
     capsys.readouterr()

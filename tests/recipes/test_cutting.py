@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest_pipeline import call_tool, write
+from shared import call_tool, write_yaml
 
 from dfad_seg.objectives import LogitAdjustment
 from dfad_seg.recipes.cutting import adjust
@@ -18,7 +18,7 @@ SIZE = (32, 48)
 def cut_config(world, tmp_path_factory):
     student = {"source": "cut", "macs": 0.6, "rehearsal": 2, "images": 4, "importance": "magnitude"}
     changes = {"student": student, "fixed_norm": ["network"], "priors": {"batch_norm_prior": 1.0}}
-    return write(tmp_path_factory.mktemp("cut") / "cut.yaml", world.configs["dfad"] | changes)
+    return write_yaml(tmp_path_factory.mktemp("cut") / "cut.yaml", world.configs["dfad"] | changes)
 
 
 def train(config, run, *arguments):

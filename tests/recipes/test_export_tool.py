@@ -2,13 +2,12 @@
 
 import json
 import re
-import shutil
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
-from conftest_pipeline import call_tool
+from shared import call_tool
 
 from dfad_seg import evaluate, load_config, load_segmentor
 from dfad_seg.common.reading import file_hash
@@ -43,18 +42,3 @@ def test_the_calibration_images_are_the_generators(dfad_run):
     assert first[0].shape[1:] == (3, *config.image_size)
     assert 0 <= min(b.min() for b in first) and max(b.max() for b in first) <= 1
     assert not np.array_equal(first[0][0], first[0][1])
-
-
-def test_what_calibration_and_scores_need(dfad_run, tmp_path, capsys):
-    def refusal(*arguments):
-        assert call_tool("export", *arguments) == 2
-        return capsys.readouterr().err
-
-    onnx = ("--format", "onnx", "--out", tmp_path / "s.onnx")
-    # A copy of the file alone, and a run without a generator, have no images to calibrate on.
-    shutil.copy(dfad_run / "student.pt", tmp_path / "lone.pt")
-    assert "is no run directory" in refusal(tmp_path / "lone.pt", *onnx, "--int8")
-    assert "(48, 64) was asked for" in refusal(dfad_run, *onnx, "--int8", "--no-dynamic", "--size", 48, 64)
-    assert "no run directory with a data set" in refusal(tmp_path / "lone.pt", *onnx, "--split", "test")
-
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["lone.pt"]

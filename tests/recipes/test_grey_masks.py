@@ -8,19 +8,13 @@ import onnxruntime
 import pytest
 import torch
 import yaml
-from conftest_pipeline import call_tool, write
+from shared import call_tool, write_yaml
 
 from dfad_seg import load_segmentor
 
-pytestmark = pytest.mark.slow
 MASK = {"in_channels": 1, "output": "sigmoid", "mean": [0.3], "std": [0.2]}
-NETWORK = {
-    "source": "smp",
-    "arch": "Unet",
-    "encoder_name": "resnet18",
-    "encoder_depth": 3,
-    "decoder_channels": [16, 8, 8],
-}
+NETWORK = {"source": "smp", "arch": "Unet", "encoder_name": "resnet18", "encoder_depth": 3}
+NETWORK |= {"decoder_channels": [16, 8, 8]}
 DATA = {
     "type": "folders", "img_dir": "img/<split>", "ann_dir": "ann/<split>", "img_suffix": ".png",
     "img_range": [0, 4095], "classes": ["background", "lesion"], "label_map": {255: 1},
@@ -44,11 +38,12 @@ def hospital(tmp_path_factory):
         "batch_size": 4, "image_size": [32, 48], "training_data": {"num_workers": 0, "color_jitter": 0.2},
         "student_optimizer": {"type": "adamw", "lr": 0.003}, "report": "short",
     }  # fmt: skip
-    assert call_tool("train", write(root / "teacher.yaml", supervised), "--work-dir", root / "teacher") == 0
+    assert call_tool("train", write_yaml(root / "teacher.yaml", supervised), "--work-dir", root / "teacher") == 0
     torch.save(load_segmentor(root / "teacher" / "teacher.pt").network.state_dict(), root / "teacher.pth")
     return root
 
 
+@pytest.mark.slow
 def test_from_bare_weights_to_a_small_onnx_file(hospital, capsys):
     assert call_tool("inspect", hospital / "teacher.pth", "--out", hospital / "found.yaml") == 0
     teacher = yaml.safe_load((hospital / "found.yaml").read_text())["teacher"]
@@ -60,7 +55,7 @@ def test_from_bare_weights_to_a_small_onnx_file(hospital, capsys):
         "iterations": 4, "batch_size": 4, "image_size": [32, 48], "priors": {"batch_norm_prior": 1.0},
         "student_optimizer": {"type": "adamw", "lr": 0.001}, "evaluation": {"split": "test", "num_workers": 0},
     }  # fmt: skip
-    path, run = write(hospital / "student.yaml", config), hospital / "student"
+    path, run = write_yaml(hospital / "student.yaml", config), hospital / "student"
     assert call_tool("train", path, "--work-dir", run) == 0
     assert "60.0% of the teacher's multiply-accumulates" in capsys.readouterr().out
     assert call_tool("eval", path, hospital / "teacher.pth", "--role", "teacher", "--split", "test") == 0

@@ -1,16 +1,14 @@
 """`dfad-seg inspect` on files of every origin."""
 
-import warnings
-
 import pytest
 import segmentation_models_pytorch as smp
 import torch
 import yaml
-from conftest_pipeline import call_tool
+from shared import call_tool, scripted
 from torch import nn
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
-from dfad_seg.config import load_config
+from dfad_seg import load_config
 from dfad_seg.recipes.inspect import describe, starting_config
 from dfad_seg.segmentors import Inspected, build_segmentor, inspect_file
 
@@ -115,9 +113,3 @@ def test_the_tool_on_a_file_of_a_run(world, tmp_path, capsys):
     assert yaml.safe_load(capsys.readouterr().out.partition("start from:\n")[2])["student"]["source"] == "smp"
     (tmp_path / "mine.yaml").write_text("x")
     assert call_tool("inspect", world.teacher, "--out", tmp_path / "mine.yaml") == 2
-
-
-def scripted(network, path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.jit.save(torch.jit.script(network.eval()), str(path))

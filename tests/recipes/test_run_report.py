@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import cv2
 import pytest
-from conftest_pipeline import call_tool, write
+from shared import call_tool, write_yaml
 
 from dfad_seg.config import load_config
 from dfad_seg.recipes import evaluate, finishing, reporting
@@ -17,7 +17,8 @@ from dfad_seg.segmentors import count_parameters, load_segmentor
 def reported(world):
     """The directory of a run that keeps an average, with layouts."""
     changes = {"generator": {"type": "layout", "width": 4}, "ema_decay": 0.5, "report": "full"}
-    config, path = write(world.folder / "reported.yaml", world.configs["dfad"] | changes), world.folder / "reported_run"
+    config = write_yaml(world.folder / "reported.yaml", world.configs["dfad"] | changes)
+    path = world.folder / "reported_run"
     assert call_tool("train", config, "--work-dir", path) == 0
     return path
 
@@ -61,7 +62,7 @@ def test_no_run_fails_for_its_report(world, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(finishing, name, broken)
     values = world.configs["dfad"] | {"iterations": 1, "report": "full"}
     run = tmp_path / "run"
-    assert call_tool("train", write(tmp_path / "c.yaml", values), "--work-dir", run) == 0
+    assert call_tool("train", write_yaml(tmp_path / "c.yaml", values), "--work-dir", run) == 0
     assert (run / "student.pt").is_file() and not (run / "report.html").exists()
     errors = capsys.readouterr().err
     assert "warning: the report could not be written: report broken\n" in errors

@@ -4,9 +4,10 @@ import json
 
 import pytest
 import torch
-from conftest_pipeline import call_tool, write
+from shared import call_tool, write_yaml
 
-from dfad_seg.config import load_config, parse_config
+from dfad_seg import load_config
+from dfad_seg.config import parse_config
 from dfad_seg.recipes import device, lengths
 from dfad_seg.recipes.device import resolve_precision
 
@@ -30,7 +31,7 @@ def test_auto_takes_bf16_only_where_it_is_faster_and_says_so(monkeypatch, capsys
 
 
 def test_a_run_keeps_the_precision_and_the_batch_that_it_began_with(world, tmp_path, monkeypatch, capsys):
-    train = ["train", write(tmp_path / "auto.yaml", world.configs["dfad"] | {"precision": "auto"}), "--auto-batch"]
+    train = ["train", write_yaml(tmp_path / "auto.yaml", world.configs["dfad"] | {"precision": "auto"}), "--auto-batch"]
     train += ["--work-dir", tmp_path / "run"]
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     monkeypatch.setattr(device, "bf16_gain", lambda: 9.0)

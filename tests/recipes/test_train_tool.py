@@ -9,17 +9,13 @@ import sys
 import pytest
 import torch
 import yaml
-from conftest_pipeline import REPOSITORY, call_tool, write
+from doc_pages import REPOSITORY
+from shared import call_tool, write_yaml
 
 from dfad_seg import evaluate, load_config
 from dfad_seg.objectives import PRIORS
 from dfad_seg.runs import Run
-from dfad_seg.segmentors import load_segmentor, read_segmentor_file
-
-
-def same_weights(a, b):
-    a, b = read_segmentor_file(a)["state_dict"], read_segmentor_file(b)["state_dict"]
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+from dfad_seg.segmentors import load_segmentor, state_hash
 
 
 def test_run_directory_is_complete(dfad_run, world):
@@ -54,7 +50,8 @@ def test_controls_run(world, method):
     assert call_tool("train", world.paths[method], "--work-dir", path) == 0
     provenance = json.loads((path / "provenance.json").read_text())
     assert provenance["real_images_used_for_training"] is (method == "distill_with_data")
-    assert Run(path).records[-1]["step"] == 3
+    records = Run(path).records
+    assert records[-1]["step"] == 3 and not any("generator" in name for name in records[0])
     assert (path / "student.pt").exists()
 
 
@@ -78,39 +75,33 @@ def test_resume_equals_uninterrupted(dfad_run, world, tmp_path, capsys):
     assert call_tool(*again) == 0
     (resumed,) = json.loads((tmp_path / "run" / "provenance.json").read_text())["resumed"]
     assert resumed["iteration"] == 2 and set(resumed["changed"]) == set(changed)
-    assert same_weights(tmp_path / "run" / "student.pt", dfad_run / "student.pt")
+    ours, theirs = (load_segmentor(run / "student.pt") for run in (tmp_path / "run", dfad_run))
+    assert state_hash(ours) == state_hash(theirs)
     strip = [{k: v for k, v in r.items() if k != "elapsed_s"} for r in Run(tmp_path / "run").records]
     assert strip == [{k: v for k, v in r.items() if k != "elapsed_s"} for r in Run(dfad_run).records]
 
 
-def test_layout_generator_with_all_priors(world, tmp_path):
+def test_layouts_all_priors_and_the_2021_extensions(world, tmp_path):
     values = world.configs["dfad"] | {
         "generator": {"type": "layout", "width": 4},
         "priors": {name: 0.1 for name in PRIORS},
+        "interpolation": {"alpha": 0.5},
+        "activation_boundary": 0.05,
         "student_norm": "batch",
         "ema_decay": 0.9,
         "image_size": [33, 47],
         "iterations": 2,
     }
-    path = write(tmp_path / "layout.yaml", values)
+    path = write_yaml(tmp_path / "layout.yaml", values)
     assert call_tool("train", path, "--work-dir", tmp_path / "run") == 0
     last = [r for r in Run(tmp_path / "run").records if "train/generator_batch_norm_prior" in r][-1]
-    assert last["train/generator_layout_consistency"] > 0
+    assert last["train/generator_layout_consistency"] > 0 and last["train/student_activation_boundary"] > 0
+    assert not any("connector" in name for name in load_segmentor(tmp_path / "run" / "student.pt").state_dict())
     record = json.loads((tmp_path / "run" / "provenance.json").read_text())
     layers = record["batch_norm_prior_layers"]
     assert len(layers) > 5 and all("pool" not in name for name in layers)
     assert record["trained_from"] == {}
     assert not record["real_images_used_for_training"]
-
-
-def test_the_2021_extensions(world, tmp_path):
-    changes = {"interpolation": {"alpha": 0.5}, "activation_boundary": 0.05, "image_size": [64, 64], "iterations": 2}
-    path = write(tmp_path / "extended.yaml", world.configs["dfad"] | changes)
-    assert call_tool("train", path, "--work-dir", tmp_path / "run") == 0
-    last = [r for r in Run(tmp_path / "run").records if "train/student_activation_boundary" in r][-1]
-    assert last["train/student_activation_boundary"] > 0
-    kept = load_segmentor(tmp_path / "run" / "student.pt")
-    assert not any("connector" in name for name in kept.state_dict())
 
 
 def test_data_free_training_never_opens_the_training_split(world, tmp_path):
@@ -119,7 +110,7 @@ def test_data_free_training_never_opens_the_training_split(world, tmp_path):
     for folder in ("train", "trainannot", "test", "testannot"):
         shutil.rmtree(data / folder)
     dataset = {"type": "street_scenes", "root": str(data)}
-    path = write(tmp_path / "c.yaml", world.configs["dfad"] | {"dataset": dataset, "iterations": 1})
+    path = write_yaml(tmp_path / "c.yaml", world.configs["dfad"] | {"dataset": dataset, "iterations": 1})
     assert call_tool("train", path, "--work-dir", tmp_path / "run") == 0
     assert "val/mIoU" in Run(tmp_path / "run").records[-1]
 

@@ -12,13 +12,17 @@ import time
 from pathlib import Path
 
 import torch
-import yaml
+from shared import experiment, write_yaml
+from tiny_networks import network
 
 from dfad_seg.runs import checkpoints
 from dfad_seg.runs.checkpoints import checkpoint_iteration
 from dfad_seg.segmentors import read_segmentor_file
 
 HERE = Path(__file__).resolve().parent
+SAVE_EVERY = 5
+WRITES, RENAMES = 300, 12
+"""About what a run of 30 iterations makes: writes into checkpoints, files that are renamed."""
 KILLED = {"KILL": (-signal.SIGKILL,), "TERM": (143, -signal.SIGTERM), "INT": (130, -signal.SIGINT)}
 """How a process may end after each signal: stopped and saved, or at once where nothing was there to save yet."""
 
@@ -68,8 +72,6 @@ class Server:
 
 def tiny_config(folder, data, name="run.yaml", **changes):
     """A config file with everything that a checkpoint must carry; a step takes milliseconds. `...` removes a key."""
-    from tiny_networks import network
-
     section = {"source": "factory", "factory": "tiny_networks:network", "mean": [0.5] * 3, "std": [0.5] * 3}
     weights = Path(folder) / "teacher_weights.pt"
     if not weights.exists():
@@ -80,27 +82,23 @@ def tiny_config(folder, data, name="run.yaml", **changes):
         "teacher": section | {"kwargs": {"width": 8}, "checkpoint": str(weights)},
         "student": section,
         "generator": {"type": "dcgan", "latent_dim": 8},
-        "dataset": {"type": "street_scenes", "root": str(data)},
         "evaluation": {"split": "val", "every": 10, "batch_size": 3, "num_workers": 0, "short_side": 16},
         "iterations": 30,
-        "batch_size": 2,
         "image_size": [16, 16],
         "student_steps": 2,
         "replay": {"size": 8, "steps": 1},
         "ema_decay": 0.9,
         "student_optimizer": {"type": "sgd", "lr": 0.01, "momentum": 0.9},
         "log_every": 2,
-        "save_every": 5,
+        "save_every": SAVE_EVERY,
         "device": "cpu",
-        "report": "short",
     }
-    path = Path(folder) / name
-    path.write_text(yaml.safe_dump({k: v for k, v in (values | changes).items() if v is not ...}))
-    return path
+    return write_yaml(Path(folder) / name, experiment(data=data, **values | changes))
 
 
 def weights(run):
-    return read_segmentor_file(Path(run) / "student.pt")["state_dict"]
+    """The checksum of a run's student, which reading has compared with its weights."""
+    return read_segmentor_file(Path(run) / "student.pt")["sha256"]
 
 
 def lines(run):
@@ -110,9 +108,7 @@ def lines(run):
 
 
 def assert_equal_runs(run, reference):
-    ours, theirs = weights(run), weights(reference)
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours), "another student"
+    assert weights(run) == weights(reference), "another student"
     assert lines(run) == lines(reference)
     assert files_of(run) == files_of(reference), f"left behind, or missing: {files_of(run) ^ files_of(reference)}"
     # Beside the last checkpoint lies the one before, which after SIGTERM or Ctrl-C is that of another iteration.
@@ -126,7 +122,7 @@ def files_of(run):
     return {name for name in files - finished if not name.startswith("tensorboard")}
 
 
-def assert_little_lost(run, save_every):
+def assert_little_lost(run):
     """At most one interval between two checkpoints lies behind the newest one."""
     path = Path(run) / "metrics.jsonl"
     if not path.exists():
@@ -136,17 +132,12 @@ def assert_little_lost(run, save_every):
         with contextlib.suppress(json.JSONDecodeError):  # the line in which it was killed
             reached = json.loads(text)["step"]
     saved = max([checkpoint_iteration(path) for path in checkpoints(run)], default=0)
-    assert reached - saved <= save_every, (reached, saved)
+    assert reached - saved <= SAVE_EVERY, (reached, saved)
 
 
-def campaign(server, config, run, reference, *, kills, seconds, seed, save_every, writes):
-    """Kill a run again and again, go on each time, and compare what comes out; returns the kills by kind.
-
-    Args:
-        kills: how many.
-        seconds: how long an undisturbed run takes.
-        writes: how many writes and renames an undisturbed run makes for its checkpoints, (writes, renames).
-    """
+def campaign(server, undisturbed, run, *, kills, seed):
+    """Kill a run again and again, go on each time, and compare what comes out; returns the kills by kind."""
+    config, reference = undisturbed.config, undisturbed.run
     chance = random.Random(seed)
     counts = {"KILL": 0, "TERM": 0, "INT": 0, "in a write": 0, "at a rename": 0}
     kinds = list(counts)
@@ -156,13 +147,13 @@ def campaign(server, config, run, reference, *, kills, seconds, seed, save_every
         kind = kinds[sum(counts.values()) % len(kinds)]
         fault = {}
         if kind == "in a write":
-            fault = {"kill_in_write": chance.randint(1, max(1, writes[0] // 2))}
+            fault = {"kill_in_write": chance.randint(1, WRITES // 2)}
         elif kind == "at a rename":
-            fault = {"kill_at_rename": chance.randint(1, max(1, writes[1] // 2))}
+            fault = {"kill_at_rename": chance.randint(1, RENAMES // 2)}
         resume = ["--resume"] if (Path(run) / "config.yaml").exists() else []
         number = server.start("train", config, "--work-dir", run, *resume, **fault)
         if not fault:
-            time.sleep(chance.uniform(0, seconds))
+            time.sleep(chance.uniform(0, undisturbed.seconds))
             os.kill(number, getattr(signal, f"SIG{kind}"))
         code = server.wait(number)
         if code == 0:  # it was faster; what it made must be right, and it begins anew
@@ -174,7 +165,7 @@ def campaign(server, config, run, reference, *, kills, seconds, seed, save_every
         assert code in KILLED.get(kind, KILLED["KILL"]), (kind, code, server.output.read_text())
         assert "Traceback" not in server.output.read_text()
         counts[kind] += 1
-        assert_little_lost(run, save_every)
+        assert_little_lost(run)
     resume = ["--resume"] if (Path(run) / "config.yaml").exists() else []
     code, output = server.call("train", config, "--work-dir", run, *resume)
     assert code == 0, output

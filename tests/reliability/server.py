@@ -4,7 +4,6 @@ Each line on stdin is a JSON request: `{"tool": ..., "arguments": [...], "output
 new process's number, `{"wait": NUMBER}` its exit code (negative: the signal that killed it).
 """
 
-import errno
 import json
 import os
 import resource
@@ -12,8 +11,6 @@ import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def warm():
@@ -77,16 +74,21 @@ def end_as_command(argv, before=lambda: None):
         os._exit(code)
 
 
-def inject(kill_in_write=None, kill_at_rename=None, file_bytes=None, memory_bytes=None, open_files=None, ranks=None):
+def limit(name, value):
+    """Set a limit of this process by its name in `resource`; that of memory, RLIMIT_AS, beyond what it has."""
+    if name == "RLIMIT_AS":
+        value += int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(getattr(resource, name), (value, value))
+
+
+def inject(kill_in_write=None, kill_at_rename=None, ranks=None, **limits):
     """Prepare a fault of this process.
 
     Args:
         kill_in_write: the number of the write of a checkpoint in the middle of which it is killed.
         kill_at_rename: the number of the renaming of a finished file right before which it is killed.
-        file_bytes: the largest file that it may write.
-        memory_bytes: how much more memory it may take.
-        open_files: how many files it may have open.
         ranks: (rank, port): which of the two processes of a run it is.
+        limits: as `limit` takes them.
     """
     if ranks is not None:
         names = ("LOCAL_RANK", "MASTER_PORT", "MASTER_ADDR", "NODE_RANK", "WORLD_SIZE")
@@ -119,55 +121,8 @@ def inject(kill_in_write=None, kill_at_rename=None, file_bytes=None, memory_byte
             rename(source, target)
 
         os.replace = dying
-    if file_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
-    if open_files is not None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
-    if memory_bytes is not None:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        limit = pages * resource.getpagesize() + memory_bytes
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-
-
-def full_disk(at):
-    """Make the write number `at` of this process, and all after it, find a full disk; returns what undoes it.
-
-    Counted are files that are written whole, and lines of the metrics.
-    """
-    import dfad_seg.common.files as files
-    import dfad_seg.runs.directory as directory
-
-    count = [0]
-
-    def spend():
-        count[0] += 1
-        if at is not None and count[0] >= at:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    kept = files.os.fsync, directory.RunDirectory.note
-
-    class Files:
-        def __getattr__(self, name):
-            return getattr(os, name)
-
-        def fsync(self, handle):
-            if not os.path.isdir(f"/proc/self/fd/{handle}"):
-                spend()
-            os.fsync(handle)
-
-    def append(self, step, values):
-        spend()
-        return kept[1](self, step, values)
-
-    files.os = Files()
-    directory.RunDirectory.note = append
-
-    def undo():
-        files.os = os
-        directory.RunDirectory.note = kept[1]
-        return count[0]
-
-    return undo
+    for name, value in limits.items():
+        limit(name, value)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 import torch
+from damage import Call
 from harness import tiny_config
 
 from dfad_seg.common.errors import InputError
@@ -16,17 +17,6 @@ from dfad_seg.runs.checkpoints import FORMAT as CHECKPOINT_FORMAT
 from dfad_seg.runs.checkpoints import VERSION as CHECKPOINT_VERSION
 from dfad_seg.segmentors import load_segmentor
 
-
-class Attack:
-    """Unpickling it writes a file."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return open, (self.path, "w")
-
-
 CHECKPOINT = {"format": CHECKPOINT_FORMAT, "version": CHECKPOINT_VERSION, "iteration": 3, "experiment": "x"}
 SPEC = {"format": "dfad_seg/segmentor", "version": 1, "classes": None, "palette": None, "extra": {}}
 SPEC["sha256"] = digest({})
@@ -35,7 +25,7 @@ SPEC["sha256"] = digest({})
 @pytest.mark.parametrize("read", [read_checkpoint, read_tensors, load_segmentor])
 @pytest.mark.parametrize("form", ["bare pickle", "torch file", "resumable checkpoint", "its memory", "network file"])
 def test_a_pickle_with_code_is_refused(tmp_path, read, form):
-    attack, path = Attack(tmp_path / "owned"), tmp_path / "file.pt"
+    attack, path = Call(open, str(tmp_path / "owned"), "w"), tmp_path / "file.pt"
     contents = {
         "torch file": {"weight": torch.zeros(1), "more": attack},
         "resumable checkpoint": CHECKPOINT | {"networks": attack},

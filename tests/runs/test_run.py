@@ -1,15 +1,20 @@
 """The reader of a run: what it gives has its declared form, whatever stands in the files."""
 
-import copy
 import json
 import os
 
 import pytest
+from damage import places, put
 from samples import CLASSES, PROVENANCE, SUMMARY, evaluation, make_run
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.values import validated
-from dfad_seg.runs import Run, note_score, update_summary, write_report
+from dfad_seg.runs import (
+    Run,
+    note_score,
+    update_summary,
+    write_report,
+)
 from dfad_seg.runs.records import Score
 from dfad_seg.runs.tables import class_table, headline, network_table
 
@@ -26,22 +31,6 @@ def everything(run):
     return run.provenance, run.summary, run.records, run.events, run.seconds, run.generated
 
 
-def places(value, path=()):
-    """The paths to all values within a JSON value."""
-    yield path
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in pairs:
-        yield from places(inner, (*path, key))
-
-
-def changed(value, path, new):
-    if not path:
-        return new
-    value = copy.copy(value)
-    value[path[0]] = changed(value[path[0]], path[1:], new)
-    return value
-
-
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -56,7 +45,7 @@ def test_anything_in_any_field_is_an_input_error_and_the_report_says_so(tmp_path
     refused = 0
     for number, path in enumerate(places(content)):
         for new in (ODD[number % len(ODD)], ODD[(5 * number + 3) % len(ODD)]):
-            (run / name).write_text(json.dumps(changed(content, path, new)) + "\n")
+            (run / name).write_text(json.dumps(put(content, path, new)) + "\n")
             try:
                 everything(run)
             except InputError:

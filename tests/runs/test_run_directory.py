@@ -1,5 +1,6 @@
 """Run directories: nothing overwritten, half-written, lost or doubled on resume; TensorBoard's files."""
 
+import functools
 import json
 import math
 
@@ -12,9 +13,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.runs import Run, RunDirectory, checkpoints, note_evaluation, read_checkpoint
+from dfad_seg.runs import (
+    Run,
+    RunDirectory,
+    checkpoints,
+    note_evaluation,
+    read_checkpoint,
+)
 from dfad_seg.runs.checkpoints import FORMAT, newest_whole
-from dfad_seg.runs.run import config_changes
 
 CONFIG = "method: dfad\nseed: 0\n"
 
@@ -87,30 +93,20 @@ precision: auto
 """
 
 
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        (("cuda", "cpu"), None),
-        (("elsewhere", "here"), None),
-        (("moved.pt", "back.pt"), None),
-        (("num_workers: 0", "num_workers: 7"), None),
-        (("batch_size: 1", "batch_size: 8"), None),
-        (("every: 10", "every: 20"), None),
-        (("precision: auto", "precision: 32-true"), None),
-        (("split: val", "split: test"), "evaluation.split"),
-        (("type: voc", "type: camvid"), "dataset.type"),
-        (("seed: 0", "seed: 1"), "seed"),
-    ],
-)
-def test_what_messages_advise_may_change_and_the_experiment_may_not(tmp_path, change, named):
+def test_what_messages_advise_may_change_and_the_experiment_may_not(tmp_path):
     config = CONFIG + FREE
     path = start(tmp_path / "run", config)
-    if named is None:
-        RunDirectory.resume(path, config.replace(*change), step=0, tensorboard=False).close()
-        assert len(config_changes(Run(path).config, config.replace(*change))) <= 2
-    else:
+    for old, new, named in (
+        ("split: val", "split: test", "evaluation.split"),
+        ("type: voc", "type: camvid", "dataset.type"),
+        ("seed: 0", "seed: 1", "seed"),
+    ):
         with pytest.raises(InputError, match=f"another experiment: {named} differ"):
-            RunDirectory.resume(path, config.replace(*change), step=0, tensorboard=False)
+            RunDirectory.resume(path, config.replace(old, new), step=0, tensorboard=False)
+    others = {"cuda": "cpu", "elsewhere": "here", "moved.pt": "back.pt", "num_workers: 0": "num_workers: 7"}
+    others |= {"batch_size: 1": "batch_size: 8", "every: 10": "every: 20", "precision: auto": "precision: 32-true"}
+    changed = functools.reduce(lambda text, change: text.replace(*change), others.items(), config)
+    RunDirectory.resume(path, changed, step=0, tensorboard=False).close()
     with pytest.raises(InputError, match="no run to resume"):
         RunDirectory.resume(tmp_path / "nothing", config, step=0, tensorboard=False)
 

@@ -197,24 +197,6 @@ def test_a_student_of_another_architecture_takes_the_teachers_encoder(encoder: s
             build_segmentor("smp", **options | change)
 
 
-def spec_of(**changes: Any) -> dict[str, Any]:
-    of = {"source": "smp", "num_classes": 5, "arch": "Unet", "encoder_name": "resnet18"}
-    return {"num_classes": 5, "of": of, "widths": {"encoder.conv1": [8, 3]}} | changes
-
-
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        (spec_of(widths={"encoder.nothing": [8, 3]}), "has the layer 'encoder.nothing'"),
-        (spec_of(widths={"encoder.conv1": [65, 3]}), "cannot have the widths"),
-        (spec_of(of={"source": "cut"}), "of must be the options of the whole network"),
-    ],
-)
-def test_a_description_that_does_not_fit_is_refused(spec: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        build_segmentor("cut", **spec)
-
-
 def opaque() -> Segmentor:
     segmentor = Segmentor(torch.jit.trace(nn.Conv2d(3, 5, 1), images()), num_classes=5)  # type: ignore
     segmentor.spec = {"source": "torchscript", "num_classes": 5}

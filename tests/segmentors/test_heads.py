@@ -1,15 +1,20 @@
 """Masks by one channel, and images of other channels than three, from every source."""
 
-import warnings
-
 import pytest
 import torch
+from shared import rng, scripted
 from torch import nn
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.objectives import ClassShares
 from dfad_seg.objectives.class_shares import last_layers
-from dfad_seg.segmentors import Segmentor, build_segmentor, load_segmentor, optimize_for_distillation, save_segmentor
+from dfad_seg.segmentors import (
+    Segmentor,
+    build_segmentor,
+    load_segmentor,
+    optimize_for_distillation,
+    save_segmentor,
+)
 from dfad_seg.segmentors.cut import CutOptions, cut
 from dfad_seg.segmentors.kinds import pad_to_stride
 
@@ -35,9 +40,7 @@ SOURCES = {
 def test_one_channel_is_two_classes(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if source == "torchscript":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.jit.script(grey_mask().eval()).save("mask.ts")
+        scripted(grey_mask(), "mask.ts")
     torch.manual_seed(0)
     segmentor = build_segmentor(source, num_classes=2, threshold=0.3, **SOURCES[source], **CONTRACT).eval()
     images = torch.rand(2, 2, 37, 50)
@@ -68,7 +71,7 @@ def test_a_mask_is_cut_and_its_shares_are_those_of_two_classes():
     assert made.macs_share <= 0.6 and made.student(torch.rand(1, 2, 32, 48)).shape == (1, 2, 32, 48)
     shallow = build_segmentor("factory", num_classes=2, factory=f"{__name__}:grey_mask", **CONTRACT).eval()
     shares, (norm, head) = ClassShares.of(shallow).prior, last_layers(shallow)
-    z = torch.randn(20_000, 8, generator=torch.Generator().manual_seed(0))
+    z = torch.randn(20_000, 8, generator=rng())
     expected = ((norm.bias + norm.weight * z).relu() @ head.weight[..., 0, 0].T + head.bias).sigmoid().mean()
     torch.testing.assert_close(shares, torch.stack([1 - expected, expected]).detach())
     fast = optimize_for_distillation(shallow.requires_grad_(False), (32, 48), trainable=False)
@@ -93,7 +96,7 @@ def test_what_is_refused(num_classes, options, message):
 
 
 def test_a_checkpoint_with_the_other_kind_of_head_says_what_to_do(tmp_path):
-    options = {"arch": "Unet", "encoder_name": "resnet18", "encoder_depth": 3, "decoder_channels": [16, 8, 8]}
+    options = SOURCES["smp"]
     for given, other, message in (
         ({}, {"output": "sigmoid"}, "head has 1 channels: give output: sigmoid"),
         ({"output": "sigmoid"}, {}, "head has 2 channels: leave out output: sigmoid"),

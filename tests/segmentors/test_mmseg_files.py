@@ -9,6 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from damage import Call
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.tensors import read_tensors
@@ -30,16 +31,12 @@ class HistoryBuffer:
         self.methods = {"min": HistoryBuffer.minimum}
 
 
-def under_their_name(monkeypatch, kind=HistoryBuffer):
-    for name in ("mmengine", "mmengine.logging", BUFFER):
-        monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    kind.__module__ = BUFFER
-    setattr(sys.modules[BUFFER], kind.__name__, kind)
-
-
 def training_checkpoint(path, monkeypatch, **more):
     with monkeypatch.context() as patch:
-        under_their_name(patch)
+        for name in ("mmengine", "mmengine.logging", BUFFER):
+            patch.setitem(sys.modules, name, ModuleType(name))
+        HistoryBuffer.__module__ = BUFFER
+        sys.modules[BUFFER].HistoryBuffer = HistoryBuffer
         log = {"log_scalars": {"train/loss": HistoryBuffer()}, "runtime_info": {"best": np.float64(0.5)}}
         content = {"state_dict": WEIGHTS, "message_hub": log, "meta": {"dataset_meta": {"classes": ("a", "b")}}, **more}
         torch.save(content, path)
@@ -54,14 +51,6 @@ def test_a_training_checkpoint_is_read_without_its_log(tmp_path, monkeypatch):
     assert all(torch.equal(state[key], value) for key, value in WEIGHTS.items()) and state.keys() == WEIGHTS.keys()
     buffer = read_tensors(path)["message_hub"]["log_scalars"]["train/loss"]
     assert type(buffer).__name__ == "Inert" and vars(buffer) == {}
-
-
-class Call:
-    def __init__(self, function, *arguments):
-        self.parts = function, arguments
-
-    def __reduce__(self):
-        return self.parts
 
 
 def test_a_log_does_not_open_the_door_for_anything_else(tmp_path, monkeypatch):

@@ -2,12 +2,12 @@
 
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from shared import exported, tiny, trained_tiny
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
@@ -100,13 +100,11 @@ def test_the_sizes_that_a_trace_takes_are_found_out(
 
 
 @pytest.mark.parametrize(("source", "kind"), [*PROGRAMS, ("torch_export", "fixed")])
-def test_programs_answer_as_the_original(
-    opaque: dict[str, Path], source: str, kind: str, networks: SimpleNamespace
-) -> None:
+def test_programs_answer_as_the_original(opaque: dict[str, Path], source: str, kind: str) -> None:
     images = torch.rand(2, 3, 32, 48)
     options = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "path": opaque[kind], "trust": True}
     segmentor = freeze(build_segmentor(source, num_classes=5, **options))
-    expected = Segmentor(networks.trained_tiny(), num_classes=5, mean=options["mean"], std=options["std"]).eval()
+    expected = Segmentor(trained_tiny(), num_classes=5, mean=options["mean"], std=options["std"]).eval()
     with torch.no_grad():
         torch.testing.assert_close(segmentor(images), expected(images))
         torch.testing.assert_close(segmentor.to("cpu")(images), expected(images))
@@ -138,9 +136,9 @@ class PinsItsDevice(nn.Module):
         return (x * self.scale).to(torch.float32) + ramp + torch.zeros(3, 1, 1, device="cpu").to(x.device)
 
 
-def test_export_moves_as_a_whole(tmp_path: Path, networks: SimpleNamespace) -> None:
+def test_export_moves_as_a_whole(tmp_path: Path) -> None:
     network = PinsItsDevice().eval()
-    path = networks.save_export(network, tmp_path / "pins.pt2")
+    path = exported(network, tmp_path / "pins.pt2")
     segmentor = build_segmentor("torch_export", num_classes=3, path=path, trust=True, **PLAIN)
     images = torch.rand(2, 3, 32, 48)
     torch.testing.assert_close(segmentor(images), network(images))
@@ -151,9 +149,7 @@ def test_export_moves_as_a_whole(tmp_path: Path, networks: SimpleNamespace) -> N
     assert moved.device.type == "meta" and moved.shape == images.shape
 
 
-def test_exports_of_some_sizes_and_of_training_mode(
-    tmp_path: Path, networks: SimpleNamespace, opaque: dict[str, Path]
-) -> None:
+def test_exports_of_some_sizes_and_of_training_mode(tmp_path: Path, opaque: dict[str, Path]) -> None:
     sizes = {2: 8 * torch.export.Dim("h", min=2, max=8), 3: 8 * torch.export.Dim("w", min=2, max=8)}
     network = nn.Conv2d(3, 5, 8, stride=8).eval()
     program = torch.export.export(network, (torch.rand(2, 3, 32, 48),), dynamic_shapes=(sizes,))
@@ -170,6 +166,6 @@ def test_exports_of_some_sizes_and_of_training_mode(
     images = torch.rand(5, 3, 32, 48)  # exported for two images
     torch.testing.assert_close(fixed(images)[3:5], fixed(images[3:]))
 
-    networks.save_export(networks.Tiny().train(), tmp_path / "train.pt2")
+    exported(tiny().train(), tmp_path / "train.pt2")
     with pytest.raises(InputError, match="model.eval"):
         build_segmentor("torch_export", num_classes=5, path=tmp_path / "train.pt2", trust=True, **PLAIN)

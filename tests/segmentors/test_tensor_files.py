@@ -1,5 +1,6 @@
 """The reader of tensor files: equal to torch's own on good files, one refusal on files that lie."""
 
+import functools
 import io
 import pickle
 import zipfile
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from damage import Call
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
@@ -60,25 +62,9 @@ def archive(path: Path, change: Any, compression: int = zipfile.ZIP_STORED) -> N
             new.writestr(name, change(name, old.read(name)))
 
 
-class Call:
-    def __init__(self, function: Any, *arguments: Any) -> None:
-        self.parts = function, arguments
-
-    def __reduce__(self) -> Any:
-        return self.parts
-
-
-def doubled(times: int) -> list:
-    value: list = ["x"]
-    for _ in range(times):
-        value = [value, value]
-    return value
-
-
-def endless() -> list:
-    value: list = []
-    value.append(value)
-    return value
+DOUBLED = functools.reduce(lambda value, _: [value, value], range(60), ["x"])
+ENDLESS: list = []
+ENDLESS.append(ENDLESS)
 
 
 def flipped(path: Path) -> None:
@@ -115,8 +101,8 @@ LIES: dict[str, tuple[Any, str]] = {
     "countless tensors": (written([torch.zeros(0)] * 20_001), "has 20001 tensors, and at most 20000"),
     "sparse": (written({"w": torch.eye(3).to_sparse()}), "Python objects"),
     "without memory": (written({"w": torch.ones(2, device="meta")}), "Python objects"),
-    "doubled": (written(doubled(60)), "more than 1000000 values"),
-    "itself": (written(endless()), "repeat without end"),
+    "doubled": (written(DOUBLED), "more than 1000000 values"),
+    "itself": (written(ENDLESS), "repeat without end"),
     "a number of a million bits": (written(1 << 10**6), "an integer of 1000001 bits"),
     "bytes on demand": (written(Call(bytearray, 2**40)), "Python objects"),
     "a tensor on demand": (written(Call(torch.FloatTensor, 2**40)), "Python objects"),
