@@ -103,15 +103,14 @@ class Progress:
         stop = done < last and agree_to_stop(self.fabric, hooks, done)
         save = stop or is_due(done, hooks.save_every, last)
         self.evaluation_pending = is_due(done, hooks.evaluate_every, last)
+        # Not the average's own counter, which lies on the CPU, where a GPU's processes cannot send it from.
+        networks = [*self.networks.values()] + ([] if self.average is None else [self.average.module])
         if logged or save or self.evaluation_pending:
-            # Not the average's own counter, which lies on the CPU, where a GPU's processes cannot send it from.
-            networks = [*self.networks.values()] + ([] if self.average is None else [self.average.module])
             finite = reduced(self.fabric, 1 - all_finite(networks, self.meters.losses()), "max") == 0
             if bad or not finite:
                 what = ", ".join(bad) or "some weight or running statistic of the networks"
                 raise self._diverged(f"{what} is not finite")
-        if save or self.evaluation_pending:
-            broadcast_buffers(self.fabric, *networks)
+        broadcast_buffers(self.fabric, *networks)  # always, so that a save or an evaluation more changes nothing
         if not stop:
             try:
                 self._evaluate_pending(preview if is_due(done, hooks.preview_every, last) else None)
@@ -218,11 +217,9 @@ def broadcast_buffers(fabric: Fabric, *networks: nn.Module) -> None:
 
     Data-parallel training averages gradients only; forward passes outside its wrapper let the statistics differ.
     """
-    if fabric.world_size == 1:
-        return
-    for network in networks:
-        for buffer in network.buffers():
-            torch.distributed.broadcast(buffer, src=0)
+    if fabric.world_size > 1:
+        buffers = [buffer for network in networks for buffer in network.buffers()]
+        torch.distributed._broadcast_coalesced(torch.distributed.group.WORLD, buffers, 2**25, 0)
 
 
 def agree_to_stop(fabric: Fabric, hooks: Hooks, iteration: int) -> bool:

@@ -210,7 +210,7 @@ def test_two_processes_keep_equal_weights_draw_different_noise_and_resume(tmp_pa
         for name in ranks[0][player]:
             assert torch.equal(ranks[0][player][name], ranks[1][player][name]), (player, name)
     assert not torch.equal(ranks[0]["noise"], ranks[1]["noise"])
-    # Each rank goes on with its own replay memory, of which the one file of rank 0 holds all.
+    # Each rank goes on with its own replay memory, of which the one file of rank 0 holds all; a save changes nothing.
     for name, value in ranks[0]["student"].items():
         assert torch.equal(ranks[0]["resumed"]["student"][name], value), name
     # The same mathematics: without BatchNorm, two ranks of batch 4 take the step of one process with batch 8.

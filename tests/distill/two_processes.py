@@ -26,16 +26,18 @@ game = Game.of(
     activation_boundary=0.1,
     ema_decay=0.5,
     replay={"size": 8, "steps": 2},
+    student_norm="running",
+    simultaneous=True,
 )
 
 
 def save(step, state):
-    if fabric.global_rank == 0 and step == 2:
+    if fabric.global_rank == 0 and step == 1:
         torch.save(state, f"{sys.argv[1]}/state.pt")
     saved.update(state["networks"])
 
 
-distil(teacher, toys.segmentor(2), generator, game, fabric=fabric, hooks=Hooks(save=save, save_every=2))
+distil(teacher, toys.segmentor(2), generator, game, fabric=fabric, hooks=Hooks(save=save, save_every=1))
 fabric.barrier()
 resumed, state = {}, torch.load(f"{sys.argv[1]}/state.pt", weights_only=True)
 hooks = Hooks(save=lambda step, state: resumed.update(state["networks"]))
@@ -56,6 +58,6 @@ for name, images in (("two", whole[fabric.global_rank * 4 :][:4]), ("one", whole
         )
     results[name] = {k: v.clone() for k, v in module.state_dict().items()}
 torch.save(
-    {**saved, "resumed": resumed, "noise": torch.stack(noise[:9]), **results},
+    {**saved, "resumed": resumed, "noise": torch.stack(noise[:6]), **results},
     f"{sys.argv[1]}/rank{fabric.global_rank}.pt",
 )
