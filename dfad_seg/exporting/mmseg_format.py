@@ -96,7 +96,7 @@ def _model(segmentor: Segmentor, given: Mapping[str, Any]) -> tuple[dict[str, An
 
 def _classes(segmentor: Segmentor, given: Mapping[str, Any]) -> tuple[list[str], list[list[int]]]:
     named, coloured = dataset_classes(given)
-    if named is not None and len(named) != segmentor.num_classes:
+    if named is not None and len(named) not in (segmentor.num_classes, segmentor.out_channels):
         raise InputError(
             f"the base config's data set has {len(named)} classes, and the network answers {segmentor.num_classes}."
             " Give the config that the teacher was trained with."
@@ -167,15 +167,15 @@ def _check(segmentor: Segmentor, files: Mapping[str, bytes]) -> None:
     found, ours = len(theirs.state_dict()), len(segmentor.network_state_dict())
     if found != ours:
         raise InputError(f"MMSegmentation builds the network with {found} tensors, and it has {ours}.")
-    theirs.test_cfg["mode"] = "whole"
     size = (65, 97)
     shape, seed = (segmentor.in_channels, *size), torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, shape, generator=seed, dtype=torch.uint8)
     sample = SegDataSample(metainfo={"ori_shape": size, "img_shape": size})
     read = image.flip(0) if len(image) == 3 else image
-    answer = theirs.test_step({"inputs": [read], "data_samples": [sample]})[0].seg_logits.data
-    answer = answer.logit() if len(answer) == 1 else answer  # of one channel they keep probabilities
+    given = theirs.data_preprocessor({"inputs": [read], "data_samples": [sample]}, False)
+    answer = theirs.encode_decode(given["inputs"], [one.metainfo for one in given["data_samples"]])
     reference = exportable(segmentor, dynamic=False).segmentor
-    difference = reference.class_logits(answer[None])[0] - reference(image[None] / 255)[0]
+    answer = answer if answer.shape[1] == segmentor.num_classes else reference.class_logits(answer)
+    difference = answer[..., : size[0], : size[1]] - reference(image[None] / 255)
     if not float(difference.abs().max()) <= 1e-4 * float(answer.abs().max().clamp_min(1e-12)):
         raise InputError("the exported network answers otherwise in MMSegmentation. Please report this.")

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import torch
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
@@ -44,7 +45,8 @@ def cut_student(
         fast = optimize_for_distillation(
             teacher.to(device), config.image_size, trainable=False, fold_batch_norm=not losses.look_inside
         )
-        with ProgressReport("the generator learns before the cut", options.rehearsal) as progress:
+        first = rank_zero_only.rank == 0  # of several processes
+        with ProgressReport("the generator learns before the cut", options.rehearsal, enabled=first) as progress:
 
             def advance(iteration: int, loss: float) -> None:
                 progress.note(f"loss {loss:.2f}")

@@ -95,9 +95,9 @@ def train(
         with _ending_well(experiment, work_dir, run, signals, new=resume is None):
             if run is not None:
                 if not (work_dir / "provenance.json").exists():
-                    run.write_provenance(provenance(experiment, fabric=fabric, command=command, images=images))
                     if config.cuts:
                         save_network(experiment, work_dir / START_FILE, experiment.trained)
+                    run.write_provenance(provenance(experiment, fabric=fabric, command=command, images=images))
                 start_report(work_dir, config, experiment.networks(experiment.trained), device_name(fabric))
             fabric.barrier()
             done = 0 if state is None else state["iteration"]

@@ -47,8 +47,8 @@ def build(chosen: Any, *, num_classes: int) -> Network:
     answers = 2 if mask else int(built.num_classes)
     if answers != num_classes:
         raise InputError(
-            f"{what} answers {answers} classes, and {num_classes} are needed. Set num_classes of its"
-            f" heads (cfg_options: {{model.decode_head.num_classes: {num_classes}}}), or take another config."
+            f"{what} answers {answers} classes, and {num_classes} are needed. Correct num_classes of the experiment,"
+            f" or of a new student's heads (cfg_options: {{model.decode_head.num_classes: {num_classes}}})."
         )
     preprocessor = built.data_preprocessor
     contract = normalisation(preprocessor)
@@ -116,14 +116,18 @@ def _own_config(name: str) -> Path:
 
 def _check_registered(entry: Any) -> None:
     # Their registries import what a type names if they do not know it: a stored network may not ask for that.
-    values = [value for module in (mmengine.registry, mmseg.registry) for value in vars(module).values()]
-    known = {name for value in values if isinstance(value, Registry) for name in value.module_dict}
+    known = _registered()
     for name in named_types(entry):
         if "." not in name and name not in (*known, "_scope_"):
             raise InputError(
                 f"the stored model of MMSegmentation has a part of type '{name}', which is not registered."
                 f"{nearest(name, known)} Build it from its config instead, whose custom_imports bring such parts."
             )
+
+
+def _registered() -> dict[str, Any]:
+    values = [value for module in (mmengine.registry, mmseg.registry) for value in vars(module).values()]
+    return {name: kind for value in values if isinstance(value, Registry) for name, kind in value.module_dict.items()}
 
 
 class EncodeDecode(nn.Module):
@@ -211,8 +215,9 @@ def _plain(value: Any, name: str) -> Any:
         kept = {key: item for key, item in value.items() if not _names_weights(key, item)}
         plain = {key: _plain(item, f"{name}.{key}") for key, item in kept.items()}
         return plain | ({"type": "BN"} if plain.get("type") in ("SyncBN", "MMSyncBN") else {})
-    if callable(value):
-        return value.__name__  # a config in pure Python names classes by themselves
+    if callable(value):  # a config in pure Python names classes by themselves
+        own = (name for name, kind in _registered().items() if kind is value)
+        return next(own, f"{value.__module__}.{value.__qualname__}")
     raise InputError(f"{name} in the config is a {type(value).__name__}: only plain values can be kept.")
 
 
