@@ -24,11 +24,10 @@ class InputError(Exception):
 class Interrupted(Exception):
     """A run was asked to stop (Ctrl-C, SIGTERM) and has saved its state after `iteration`."""
 
-    def __init__(self, iteration: int) -> None:
+    def __init__(self, iteration: int, signal_number: int = 2) -> None:
         super().__init__(iteration)
-        self.iteration = iteration
+        self.iteration, self.signal_number = iteration, signal_number
         self.where: str | None = None
-        self.signal_number = 2
 
     def __str__(self) -> str:
         place = f" in {self.where}" if self.where else ""

@@ -31,8 +31,8 @@ class Hooks:
     """(iteration, images, teacher's labels, student's labels) of some generated images."""
     advance: Callable[[int], None] = _nothing
     """(iteration): after every iteration."""
-    stop_requested: Callable[[], bool] = lambda: False
-    """Asked after every iteration; True saves the state and raises `Interrupted`."""
+    stop_requested: Callable[[], int] = lambda: False
+    """Asked after every iteration; True, or a signal's number, saves the state and raises `Interrupted`."""
     state: Callable[[], dict[str, Any]] = dict
     """Set by the loop: its resumable state of now, for who wants it in `log`, before an evaluation."""
     log_every: int = 10

@@ -122,7 +122,7 @@ class Progress:
         if save:
             self._save()
         if stop:
-            raise Interrupted(done)
+            raise Interrupted(done, stop)
 
     def _evaluate_pending(self, preview: Callable[[nn.Module], None] | None = None) -> None:
         """Evaluate and preview the student of this iteration, if that is still to be done."""
@@ -222,14 +222,14 @@ def broadcast_buffers(fabric: Fabric, *networks: nn.Module) -> None:
         torch.distributed._broadcast_coalesced(torch.distributed.group.WORLD, buffers, 2**25, 0)
 
 
-def agree_to_stop(fabric: Fabric, hooks: Hooks, iteration: int) -> bool:
-    """Whether any rank was asked to stop. Several ranks compare notes at log points only, as that costs a stall."""
+def agree_to_stop(fabric: Fabric, hooks: Hooks, iteration: int) -> int:
+    """What any rank was asked to stop by, 0: nothing. Several ranks compare notes at log points, as that is a stall."""
     asked = hooks.stop_requested()
     if fabric.world_size == 1:
         return asked
     if iteration % max(1, hooks.log_every):
-        return False
-    return bool(reduced(fabric, torch.tensor(float(asked), device=fabric.device), "max") > 0)
+        return 0
+    return int(reduced(fabric, torch.tensor(float(asked), device=fabric.device), "max"))
 
 
 def reduced(fabric: Fabric, value: Tensor, operation: str) -> Tensor:

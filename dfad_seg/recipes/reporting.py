@@ -45,10 +45,10 @@ class StopSignals:
     """
 
     def __init__(self) -> None:
-        self.number: int | None = None
+        self.number = 0
 
-    def __call__(self) -> bool:
-        return self.number is not None
+    def __call__(self) -> int:
+        return self.number
 
     def __enter__(self) -> "StopSignals":
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -61,7 +61,7 @@ class StopSignals:
             set_signal(number, handler)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None:
+        if self.number:
             raise Stopped(number)
         self.number = number
 

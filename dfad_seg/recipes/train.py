@@ -92,7 +92,7 @@ def train(
             facts = {"device": device_name(fabric), "precision": fabric.strategy.precision.precision}
             spent = time.monotonic() - began
             run = open_run(work_dir, config, state, resume is not None, **facts, command=command, spent=spent)
-        with _ending_well(experiment, work_dir, run, signals, new=resume is None):
+        with _ending_well(experiment, work_dir, run, new=resume is None):
             if run is not None:
                 if not (work_dir / "provenance.json").exists():
                     if config.cuts:
@@ -137,7 +137,7 @@ def train(
                     save_network(experiment, work_dir / f"{config.trained_role}.pt", kept)
                     (work_dir / f"last_good_{config.trained_role}.pt").unlink(missing_ok=True)  # of an earlier part
             if signals():
-                raise Interrupted(config.iterations)
+                raise Interrupted(config.iterations, signals())
         fabric.barrier()
         if run is not None:  # the other processes need not wait for this
             Finished(work_dir, experiment, experiment.networks(kept), fabric).report()
@@ -175,15 +175,12 @@ def train_from_arguments(
 
 
 @contextmanager
-def _ending_well(
-    experiment: Experiment, work_dir: Path, run: RunDirectory | None, signals: StopSignals, *, new: bool
-) -> Iterator[None]:
+def _ending_well(experiment: Experiment, work_dir: Path, run: RunDirectory | None, *, new: bool) -> Iterator[None]:
     """However the training inside ends, the run directory is whole, closed, and says so in its report."""
     try:
         yield
     except Interrupted as stop:
         stop.where = str(work_dir)
-        stop.signal_number = signals.number or stop.signal_number
         raise
     except Diverged as error:
         if run is not None and error.kept is not None:

@@ -68,7 +68,7 @@ def test_interrupt_at_the_keyboard_is_heard_by_loaders_too_and_saves(server, tmp
     assert 0 < read_checkpoint(saved)["iteration"] < 100_000 and not list(run.glob("*.pt"))
 
 
-@pytest.mark.parametrize("fault", ["killed", "a bad image"])
+@pytest.mark.parametrize("fault", ["killed", "stopped", "a bad image"])
 def test_several_processes_end_together(server, tmp_path, tiny_scenes, fault):
     """One message, one exit code, within seconds: whichever of them it was, and whatever the others wait for."""
     data, run = shutil.copytree(tiny_scenes, tmp_path / "data"), tmp_path / "run"
@@ -80,13 +80,18 @@ def test_several_processes_end_together(server, tmp_path, tiny_scenes, fault):
     arguments = ["train", config, "--work-dir", run, "--devices", 2]
     numbers = [server.start(*arguments, ranks=(rank, port)) for rank in range(2)]
     deadline = time.monotonic() + 120
-    while fault == "killed" and not list(run.glob("checkpoints/*.pt")) and time.monotonic() < deadline:
+    while fault != "a bad image" and not list(run.glob("checkpoints/*.pt")) and time.monotonic() < deadline:
         time.sleep(0.1)
-    if fault == "killed":
-        os.kill(numbers[1], signal.SIGKILL)
-    assert [server.wait(number) for number in numbers] == [2, -signal.SIGKILL if fault == "killed" else 2]
-    says = "ended without a message: it was killed" if fault == "killed" else "not a readable image file"
-    assert says in message(server.output.read_text())
+    if fault != "a bad image":
+        os.kill(numbers[fault == "killed"], signal.SIGKILL if fault == "killed" else signal.SIGTERM)
+    codes, says = {
+        "killed": ([2, -signal.SIGKILL], "ended without a message: it was killed"),
+        "stopped": ([143, 143], "from where the run can be resumed"),
+        "a bad image": ([2, 2], "not a readable image file"),
+    }[fault]
+    assert [server.wait(number) for number in numbers] == codes
+    output = server.output.read_text()
+    assert output.count(says) == 1 and "Traceback" not in output
 
 
 def test_a_limit_on_file_sizes(server, undisturbed, tmp_path):

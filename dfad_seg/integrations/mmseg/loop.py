@@ -1,7 +1,6 @@
 """MMEngine's runner plays the game of `distill.distil`: its hooks, logs, validation, checkpoints and work directory."""
 
 import dataclasses
-import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +13,7 @@ from mmengine.runner import BaseLoop
 from mmseg.registry import HOOKS, LOOPS, OPTIM_WRAPPER_CONSTRUCTORS
 from torch import Tensor, nn
 
-from dfad_seg.common.errors import EXIT_DIVERGED, Diverged, InputError, Interrupted
+from dfad_seg.common.errors import EXIT_DIVERGED, Diverged, InputError, Interrupted, exit_code
 from dfad_seg.common.files import write_text
 from dfad_seg.common.modules import evaluating
 from dfad_seg.distill import Hooks, distil
@@ -130,7 +129,7 @@ class DataFreeLoop(BaseLoop):
                         )
             except Interrupted as stop:
                 runner.logger.info(f"stopped after iteration {stop.iteration}; resume with --resume")
-                raise SystemExit(128 + (self.signals.number or signal.SIGINT)) from None
+                raise SystemExit(exit_code(stop)) from None
             except Diverged as error:
                 runner.logger.error(str(error))
                 raise SystemExit(EXIT_DIVERGED) from None
