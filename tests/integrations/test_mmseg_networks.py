@@ -40,6 +40,7 @@ NORMALISATIONS = {
     "bgr": "model.data_preprocessor.bgr_to_rgb=False",
     "rgb": "model.data_preprocessor.bgr_to_rgb=True",
     "no normalisation": "model.data_preprocessor.mean=None model.data_preprocessor.std=None",
+    "classes by themselves": "model.decode_head.norm_cfg.type=torch.nn.SyncBatchNorm",
     "padded to a multiple": "model.data_preprocessor.test_cfg={'size_divisor':32}",
     "padded to a size": "model.data_preprocessor.test_cfg={'size':(64,80)} model.data_preprocessor.pad_val=3",
 }
@@ -166,6 +167,12 @@ def test_a_mask_of_one_grey_channel_is_theirs(tiny_config, tmp_path):
     masks = torch.stack([sample.pred_sem_seg.data[0] for sample in theirs])
     with torch.no_grad():
         assert torch.equal(segmentor(images).argmax(1), masks.long()) and 0 < masks.float().mean() < 1
-    export(segmentor, tmp_path / "student", format="mmseg")  # compares the answers
+    with torch.no_grad():  # whose probabilities are 0 and 1
+        segmentor.network.model.decode_head.conv_seg.weight *= 1e3
+    data = "dict(dataset=dict(metainfo=dict(classes=['car'], palette=[[0, 0, 142]])))"
+    (base := tmp_path / "one.py").write_text(f"_base_ = '{tiny_config}'\ntest_dataloader = {data}\n")
+    smp = {"arch": "Unet", "encoder_name": "tu-mobilenetv3_small_050", "output": "sigmoid"}
+    for network in (segmentor, build_segmentor("smp", num_classes=2, **smp).eval()):
+        export(network, tmp_path / network.spec["source"], format="mmseg", base=str(base))  # compares the answers
     save_segmentor(tmp_path / "saved.pt", segmentor)
     assert load_segmentor(tmp_path / "saved.pt").threshold == 0.4

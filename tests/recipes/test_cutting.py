@@ -1,6 +1,7 @@
 """Runs whose student is cut out of the teacher."""
 
 import copy
+import signal
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def train(config, run, *arguments):
     return load_segmentor(run / "student.pt")
 
 
-def test_a_run_cuts_trains_and_resumes_to_the_same_bits(cut_config, world, tmp_path, capsys):
+def test_a_run_cuts_trains_and_resumes_to_the_same_bits(cut_config, world, tmp_path, capsys, monkeypatch):
     run = tmp_path / "run"
     whole = train(cut_config, run)
     share = count_flops(whole, SIZE) / count_flops(load_segmentor(world.teacher), SIZE)
@@ -52,6 +53,9 @@ def test_a_run_cuts_trains_and_resumes_to_the_same_bits(cut_config, world, tmp_p
         (other / "student.pt").rename(other / "student_as_cut.pt")
         train(config, other, "--resume", "--cfg-options", "report=full")
         assert ('"start"' in (other / "summary.json").read_text()) == scored
+    monkeypatch.setattr("dfad_seg.runs.RunDirectory.write_provenance", lambda *_: signal.raise_signal(signal.SIGINT))
+    assert call_tool("train", cut_config, "--work-dir", tmp_path / "stopped") == 130
+    assert (tmp_path / "stopped" / "student_as_cut.pt").exists()  # what has provenance has begun
 
 
 def test_the_adjustment_is_in_the_student_before_it_trains():
