@@ -9,7 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from dfad_seg.common.errors import InputError
+from dfad_seg.common.errors import InputError, printable
 from dfad_seg.config import Config, GameConfig
 from dfad_seg.datasets import DATASETS, EvalTransform, MetaInfo, SegmentationDataset, TrainTransform, train_loader
 from dfad_seg.datasets.base import Transform
@@ -136,17 +136,18 @@ def build_teacher(config: Config, info: MetaInfo) -> Segmentor:
 def check_classes(network: Segmentor, what: str, info: MetaInfo) -> None:
     """A network must predict the experiment's classes, and in the same order where both say their names."""
     if network.num_classes != info.num_classes:
+        names = f" ({printable(', '.join(info.classes))})" if info.named else ""
         raise InputError(
-            f"{what}: the network predicts {network.num_classes} classes, and this experiment has {info.num_classes}. "
-            "Teacher, student and data set need the same classes."
+            f"{what}: the network predicts {network.num_classes} classes, and this experiment has {info.num_classes}"
+            f"{names}. Teacher, student and data set need the same classes."
         )
     if network.classes is not None and info.named and network.classes != info.classes:
         place, (theirs, ours) = next(
             (i, pair) for i, pair in enumerate(zip(network.classes, info.classes, strict=True)) if pair[0] != pair[1]
         )
         raise InputError(
-            f"{what}: its class {place} is '{theirs}', and this experiment's is '{ours}'. "
-            "Teacher, student and data set need the same classes in the same order."
+            f"{what}: its class {place} is '{theirs}', and this experiment's is '{ours}'. Teacher, student and data set"
+            " need the same classes in the same order. Where only a name differs, change it in the data set."
         )
 
 
