@@ -217,8 +217,8 @@ def broadcast_buffers(fabric: Fabric, *networks: nn.Module) -> None:
 
     Data-parallel training averages gradients only; forward passes outside its wrapper let the statistics differ.
     """
-    if fabric.world_size > 1:
-        buffers = [buffer for network in networks for buffer in network.buffers()]
+    buffers = [buffer for network in networks for buffer in network.buffers() if buffer.numel()]
+    if fabric.world_size > 1 and buffers:
         torch.distributed._broadcast_coalesced(torch.distributed.group.WORLD, buffers, 2**25, 0)
 
 
