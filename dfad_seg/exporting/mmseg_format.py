@@ -139,7 +139,7 @@ def _folders() -> dict[str, Any]:
 
 def _describe_data(content: dict[str, Any], classes: list[str], palette: list[list[int]]) -> None:
     """`test_pipeline`, which inference reads, and the classes of folders that do not know their own."""
-    content.setdefault("default_scope", "mmseg")
+    content["default_scope"] = content.get("default_scope") or "mmseg"
     datasets = [(content.get(name) or {}).get("dataset") or {} for name in ("val_dataloader", "test_dataloader")]
     for dataset in datasets:
         if dataset.get("type") == "BaseSegDataset":

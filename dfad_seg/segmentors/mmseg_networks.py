@@ -154,7 +154,8 @@ class EncodeDecode(nn.Module):
             "pad_shape": tuple(padded.shape[-2:]),
             "padding_size": [0, right, 0, below],
         }
-        logits = self.model.encode_decode(padded, [dict(meta) for _ in range(len(inputs))])
+        count = 1 if torch.compiler.is_compiling() else len(inputs)  # heads read one, and a program is for any batch
+        logits = self.model.encode_decode(padded, [dict(meta) for _ in range(count)])
         return logits if padded is inputs else logits[..., :height, :width]
 
     def _missing(self, height: int, width: int) -> tuple[int, int]:
@@ -214,7 +215,8 @@ def _plain(value: Any, name: str) -> Any:
     if isinstance(value, Mapping):
         kept = {key: item for key, item in value.items() if not _names_weights(key, item)}
         plain = {key: _plain(item, f"{name}.{key}") for key, item in kept.items()}
-        return plain | ({"type": "BN"} if plain.get("type") in ("SyncBN", "MMSyncBN") else {})
+        kind = str(plain.get("type")).rpartition(".")[2]
+        return plain | ({"type": "BN"} if kind in ("SyncBN", "MMSyncBN", "SyncBatchNorm") else {})
     if callable(value):  # a config in pure Python names classes by themselves
         own = (name for name, kind in _registered().items() if kind is value)
         return next(own, f"{value.__module__}.{value.__qualname__}")

@@ -59,6 +59,7 @@ def test_logits_are_theirs(case, tiny_config, trained, folders):
     paths = sorted((folders / "img_dir").iterdir())
     with torch.no_grad():
         found = ours(images_of(paths))
+    assert not any(isinstance(module, torch.nn.SyncBatchNorm) for module in ours.modules())
     expected = their_logits(theirs, paths)
     assert found.shape == (4, 4, 37, 53)
     assert (found - expected).abs().max() == 0
@@ -69,7 +70,6 @@ def test_nothing_is_downloaded_and_what_serves_training_alone_is_left_out(tiny_c
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("something wants the network"))
     network = build_segmentor("mmseg", num_classes=4, config=tiny_config)
     assert not any("auxiliary" in key for key in network.network_state_dict())
-    assert not any(isinstance(m, torch.nn.SyncBatchNorm) for m in network.modules())
     assert network.train()(torch.rand(2, 3, 64, 64)).shape == (2, 4, 64, 64)  # SyncBN refuses to train on a CPU
 
 
@@ -170,7 +170,9 @@ def test_a_mask_of_one_grey_channel_is_theirs(tiny_config, tmp_path):
     with torch.no_grad():  # whose probabilities are 0 and 1
         segmentor.network.model.decode_head.conv_seg.weight *= 1e3
     data = "dict(dataset=dict(metainfo=dict(classes=['car'], palette=[[0, 0, 142]])))"
-    (base := tmp_path / "one.py").write_text(f"_base_ = '{tiny_config}'\ntest_dataloader = {data}\n")
+    (base := tmp_path / "one.py").write_text(
+        f"_base_ = '{tiny_config}'\ndefault_scope = None\ntest_dataloader = {data}\n"
+    )
     smp = {"arch": "Unet", "encoder_name": "tu-mobilenetv3_small_050", "output": "sigmoid"}
     for network in (segmentor, build_segmentor("smp", num_classes=2, **smp).eval()):
         export(network, tmp_path / network.spec["source"], format="mmseg", base=str(base))  # compares the answers
