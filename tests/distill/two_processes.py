@@ -26,8 +26,7 @@ game = Game.of(
     activation_boundary=0.1,
     ema_decay=0.5,
     replay={"size": 8, "steps": 2},
-    student_norm="running",
-    simultaneous=True,
+    logit_adjustment=0.5,
 )
 
 
@@ -58,6 +57,6 @@ for name, images in (("two", whole[fabric.global_rank * 4 :][:4]), ("one", whole
         )
     results[name] = {k: v.clone() for k, v in module.state_dict().items()}
 torch.save(
-    {**saved, "resumed": resumed, "noise": torch.stack(noise[:6]), **results},
+    {**saved, "resumed": resumed, "noise": torch.stack(noise[:9]), **results},
     f"{sys.argv[1]}/rank{fabric.global_rank}.pt",
 )
