@@ -219,7 +219,7 @@ def broadcast_buffers(fabric: Fabric, *networks: nn.Module) -> None:
     """
     buffers = [buffer for network in networks for buffer in network.buffers() if buffer.numel()]
     if fabric.world_size > 1 and buffers:
-        torch.distributed._broadcast_coalesced(torch.distributed.group.WORLD, buffers, 2**25, 0)
+        torch.distributed._broadcast_coalesced(torch.distributed.group.WORLD, buffers, 2**25, 0)  # type: ignore
 
 
 def agree_to_stop(fabric: Fabric, hooks: Hooks, iteration: int) -> int:
