@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 
 import torch
-from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError
@@ -45,8 +44,7 @@ def cut_student(
         fast = optimize_for_distillation(
             teacher.to(device), config.image_size, trainable=False, fold_batch_norm=not losses.look_inside
         )
-        first = rank_zero_only.rank == 0  # of several processes
-        with ProgressReport("the generator learns before the cut", options.rehearsal, enabled=first) as progress:
+        with ProgressReport("the generator learns before the cut", options.rehearsal) as progress:
 
             def advance(iteration: int, loss: float) -> None:
                 progress.note(f"loss {loss:.2f}")
