@@ -94,8 +94,9 @@ def export(parser: argparse.ArgumentParser) -> None:
     """Write a trained network in a format for others, and check what was written against it."""
     add = parser.add_argument
     add("source", metavar="RUN_OR_CHECKPOINT", help="run directory, or a student.pt or teacher.pt")
-    add("--format", required=True, metavar="F", help="onnx, torchscript, torch-export, safetensors, smp or mmseg")
-    add("--out", metavar="PATH", help="file, or folder for safetensors, smp, mmseg (default: beside the network file)")
+    formats = "onnx, torchscript or torch-export; a folder: safetensors, smp, transformers or mmseg"
+    add("--format", required=True, metavar="F", help=formats)
+    add("--out", metavar="PATH", help="file or folder to write (default: beside the network file)")
     any_size = "any batch and image size (default), or one image of --size at a time"
     add("--dynamic", action=argparse.BooleanOptionalAction, default=True, help=any_size)
     add("--size", type=int, nargs=2, metavar=("H", "W"), help="image size in pixels (256 256)")
@@ -114,7 +115,7 @@ def inspect(parser: argparse.ArgumentParser) -> None:
     """Say what a checkpoint looks like: source, classes, parameters, normalisation; print a config to start from.
     Nothing in the file is run without --trust."""
     add = parser.add_argument
-    add("file", metavar="FILE", help=".pt, .pth, .safetensors, TorchScript or torch.export file")
+    add("file", metavar="FILE", help="weights, TorchScript, torch.export; or a folder that save_pretrained wrote")
     add("--trust", action="store_true", help="load TorchScript and torch.export files, which are code")
     add("--key", metavar="NAME", help="which weights of a file that has several, such as model_ema")
     add("--num-classes", type=int, metavar="N", help="where the file does not show it")

@@ -215,22 +215,18 @@ def _dimensions(guarded: bool) -> tuple[dict[int, Any]]:
 
 def _pool_by_products(module: nn.Module) -> None:
     """Pyramid pooling for any size: torch.export takes the cells of an adaptive pooling for those of one size."""
-    for parent in list(module.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size not in (1, (1, 1)):
-                setattr(parent, name, PoolByProducts(child.output_size))
+    for child in module.modules():
+        if isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size not in (1, (1, 1)):
+            child.__class__ = PoolByProducts  # in place: networks of transformers keep such layers in lists as well
 
 
-class PoolByProducts(nn.Module):
-    """`AdaptiveAvgPool2d` as two products with matrices of averages: cell i of n holds ⌊i·H/n⌋ to ⌈(i+1)·H/n⌉ - 1."""
-
-    def __init__(self, cells: Any) -> None:
-        super().__init__()
-        self.cells = (cells, cells) if isinstance(cells, int) else tuple(cells)
+class PoolByProducts(nn.AdaptiveAvgPool2d):
+    """As two products with matrices of averages: cell i of n holds ⌊i·H/n⌋ to ⌈(i+1)·H/n⌉ - 1."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, *cells)."""
-        rows, columns = (self._averages(n, side, x) for n, side in zip(self.cells, x.shape[-2:], strict=True))
+        cells: Any = self.output_size if isinstance(self.output_size, tuple) else (self.output_size,) * 2
+        rows, columns = (self._averages(n, side, x) for n, side in zip(cells, x.shape[-2:], strict=True))
         return rows @ x @ columns.mT
 
     @staticmethod

@@ -118,14 +118,15 @@ def frequencies_in_weights(norm: nn.BatchNorm2d, head: nn.Conv2d, as_classes: Ca
 
 @torch.no_grad()
 def last_layers(teacher: nn.Module) -> tuple[nn.BatchNorm2d, nn.Conv2d]:
-    """The last BatchNorm of a forward pass and the convolution to the teacher's `out_channels` after it."""
+    """The last BatchNorm of a forward pass, auxiliary heads excepted, and the convolution to the classes after it."""
     called: list[nn.Module] = []
-    layers = {name: m for name, m in teacher.named_modules() if isinstance(m, (nn.BatchNorm2d, nn.Conv2d))}
+    kinds = (nn.BatchNorm2d, nn.Conv2d)
+    layers = {name: m for name, m in teacher.named_modules() if isinstance(m, kinds) and "aux" not in name}
     # In order of their calls: MMSegmentation's heads create the classifier first.
     with evaluating(teacher), hooked(layers, after=lambda _, layer, *__: called.append(layer)):
         if layers:
-            channels = getattr(teacher, "in_channels", 3)
-            teacher(torch.zeros(1, channels, 64, 64, device=next(teacher.parameters()).device))
+            shape = getattr(teacher, "in_channels", 3), *(getattr(teacher, "fixed_size", None) or (64, 64))
+            teacher(torch.zeros(1, *shape, device=next(teacher.parameters()).device))
     classes = getattr(teacher, "out_channels", getattr(teacher, "num_classes", None))
     head: nn.Conv2d | None = None
     norm: nn.BatchNorm2d | None = None

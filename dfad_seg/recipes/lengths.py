@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from dfad_seg.common.modules import measure_latency
 from dfad_seg.common.values import plain
 from dfad_seg.config import Config, dump_config, parse_config
 from dfad_seg.distill import DataFree, Hooks, distil
+from dfad_seg.evaluation import predict
 from dfad_seg.recipes.build import build_experiment, evaluation_dataset
 from dfad_seg.recipes.cutting import without_rehearsal
 from dfad_seg.recipes.device import launched, say, torch_settings
@@ -82,7 +84,8 @@ def _scoring(config: Config, networks: Mapping[str, nn.Module], device: torch.de
     passes = {"teacher": 1, "student": 2 + ((config.iterations - 1) // every if every else 0)}
     shape, seconds = tuple(dataset[0]["image"].shape), 0.0
     for role, network in networks.items():
-        seconds += passes[role] * measure_latency(network.eval(), shape, device=device, seconds=0).fastest / 1000
+        score = partial(predict, network.eval(), size=shape[1:], mode=config.evaluation)
+        seconds += passes[role] * measure_latency(score, shape, device=device, seconds=0).fastest / 1000
     return seconds * len(dataset)
 
 

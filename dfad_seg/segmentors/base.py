@@ -111,10 +111,10 @@ class Segmentor(nn.Module):
         height, width = images.shape[-2:]
         if self.fixed_size not in (None, (height, width)):
             wanted = "{}x{}".format(*self.fixed_size)
-            raise InputError(
+            raise NetworkFailed(
                 f"this network takes images of {wanted} only, and got {height}x{width}. Take images of that size"
-                f" (image_size: {list(self.fixed_size)}), or make it anew so that it takes any: a trace or an export by"
-                " dynamic shapes, a transformer of timm by encoder_options: {dynamic_img_size: true}."
+                f" (image_size: {list(self.fixed_size)}; to score larger ones, crop_size), or make it anew for any: a"
+                " trace or export by dynamic shapes, one of timm by encoder_options: {dynamic_img_size: true}."
             )
         padded = pad_to_stride(self.normalise(images), self.stride, self.smallest)
         if self.fixed_batch is None:

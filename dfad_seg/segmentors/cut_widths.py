@@ -5,6 +5,7 @@ from collections import Counter
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from dfad_seg.common.errors import InputError, explained, quiet
 from dfad_seg.common.modules import count_flops, count_parameters, hooked
@@ -84,7 +85,8 @@ def _groups(segmentor: Segmentor, traced: nn.Module, example: Tensor) -> list:
         graph.build_dependency(
             traced,
             example,
-            forward_fn=lambda network, images: segmentor.network_logits(network(images), 1),
+            # All answers: an auxiliary classifier, whose logits nobody uses, reads channels as well.
+            forward_fn=lambda network, images: [a for a in tree_leaves(network(images)) if getattr(a, "grad_fn", None)],
             verbose=False,
         )
         return list(graph.get_all_groups(root_module_types=list(MATRICES)))

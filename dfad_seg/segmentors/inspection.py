@@ -22,7 +22,13 @@ from dfad_seg.segmentors.saved import described, is_segmentor_file, read_segment
 from dfad_seg.segmentors.settling import smooth_noise
 from dfad_seg.segmentors.sources import SOURCES, build_segmentor, spec_runs_code
 
+_TRANSFORMERS = {"beit", "data2vec_vision", "dpt", "mobilenet_v2", "mobilevit", "mobilevitv2", "segformer"}
+_TORCHVISION: list[dict[str, Any]] = [{"arch": f"deeplabv3_{name}"} for name in ("resnet50", "resnet101")]
+_TORCHVISION += [{"arch": f"fcn_{name}"} for name in ("resnet50", "resnet101")]
+_TORCHVISION += [{"arch": f"{name}_mobilenet_v3_large"} for name in ("deeplabv3", "lraspp")]
+_TORCHVISION += [{"arch": "deeplabv3_mobilenetv2", "output_stride": stride} for stride in (16, 8)]
 _MAX_DESCRIPTION = 1 << 20  # bytes; ours have some thousand
+_IMAGENET = {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
 _GUESSED = "mean and std are a guess: ImageNet's for RGB, as encoders mostly have; give your own if they differ"
 
 
@@ -60,18 +66,21 @@ def _inspect_folder(path: Path) -> Inspected:
     config = config if isinstance(config, dict) else {}
     if "_model_class" in config:
         found = Inspected(f"a folder of smp: {printable(config['_model_class'])}", "smp")
-        classes = 2 if config.get("classes") == 1 else config.get("classes")
-        found.options = unusual(config.get("in_channels"), config.get("classes"))
-        found.hints.append(_GUESSED)
+        channels, count = config.get("in_channels"), config.get("classes")
     elif "model_type" in config:
         found = Inspected(f"a folder of transformers: {printable(config['model_type'])}", "transformers")
-        classes = len(config["id2label"]) if isinstance(config.get("id2label"), dict) else None
+        labels = config.get("id2label")
+        channels, count = config.get("num_channels"), len(labels) if isinstance(labels, dict) else 2  # its default
     else:
         raise InputError(f"{path / 'config.json'} is neither smp's nor transformers': no save_pretrained wrote it.")
-    found.options |= {"pretrained": str(path)}
-    if isinstance(classes, int):
-        network = build_segmentor(found.source or "", num_classes=classes, **found.options)
-        found.num_classes, found.classes, found.exact = classes, network.classes, True
+    found.options = unusual(channels, count) | {"pretrained": str(path)}
+    if "mean" in found.options or not any(path.glob("*processor_config.json")):
+        found.options = _IMAGENET | found.options
+        found.hints.append(_GUESSED)
+    if isinstance(count, int):
+        found.num_classes, found.exact = max(2, count), True
+        network = build_segmentor(found.source or "", num_classes=found.num_classes, **found.options)
+        found.classes = network.classes
         _count(found, network.network_state_dict())
     return found
 
@@ -108,7 +117,7 @@ def _inspect_program(path: Path, source: str, described: dict[str, Any], trust: 
         if isinstance(classes, list) and all(isinstance(name, str) for name in classes):
             found.classes = tuple(classes)
     else:
-        found.options |= {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
+        found.options |= _IMAGENET
         found.hints.append(_GUESSED)
     if not trust:
         found.hints.append(f"it was not loaded, as that runs its code. {TRUST_ADVICE}")
@@ -184,6 +193,9 @@ def _inspect_weights(path: Path, content: Any, key: str | None, factory: str | N
         return found
     if {"encoder", "segmentation_head"} <= tops:
         found = inspect_smp(state)
+    elif tops & _TRANSFORMERS or "decode_head.classifier.weight" in state:
+        found = Inspected("weights of transformers")
+        found.hints.append("its architecture is in its config.json: give the folder that save_pretrained wrote")
     elif {"backbone", "decode_head"} <= tops:
         found = _mmseg(state, content)
     elif {"backbone", "classifier"} <= tops:
@@ -207,33 +219,20 @@ def _inspect_weights(path: Path, content: Any, key: str | None, factory: str | N
 
 
 def _guessed(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    return {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)} | unusual(in_channels(state))
+    return _IMAGENET | unusual(in_channels(state))
 
 
 def _torchvision(state: Mapping[str, Tensor]) -> Inspected:
-    blocks = {key.split(".")[2] for key in state if key.startswith("backbone.layer3.")}
-    backbone = {6: "resnet50", 23: "resnet101"}.get(len(blocks), "mobilenet_v3_large")
-    if any(key.startswith("classifier.0.convs.") for key in state):
-        tried: list[dict[str, Any]] = [{"arch": f"deeplabv3_{backbone}"}]
-        tried += [{"arch": "deeplabv3_mobilenetv2", "output_stride": stride} for stride in (16, 8)]
-        head = "classifier.4.weight"
-    elif any(key.startswith("classifier.cbr.") for key in state):
-        tried, head = [{"arch": "lraspp_mobilenet_v3_large"}], "classifier.high_classifier.weight"
-    else:
-        tried, head = [{"arch": f"fcn_{backbone}"}], "classifier.4.weight"
-    found = Inspected("weights of torchvision", "torchvision", dict(tried[0]))
-    auxiliary = {"aux_loss": True} if any(key.startswith("aux_classifier.") for key in state) else {}
-    if head in state and state[head].ndim == 4:
-        found.num_classes = int(state[head].shape[0])
-        auxiliary |= unusual(in_channels(state), found.num_classes)
-        found.num_classes = max(2, found.num_classes)
-    found.candidates = [
-        options for one in tried if fits("torchvision", found.num_classes or 1, options := {**one, **auxiliary}, state)
-    ]
+    found = Inspected("weights of torchvision", "torchvision", dict(_TORCHVISION[0]))
+    heads = [value for key, value in state.items() if key.startswith("classifier.") and value.ndim == 4]
+    if heads:
+        found.num_classes, contract = max(2, len(heads[-1])), unusual(in_channels(state), len(heads[-1]))
+        tried = [one | contract for one in _TORCHVISION]
+        found.candidates = [options for options in tried if fits("torchvision", found.num_classes, options, state)]
     if found.candidates:
         found.options, found.exact = dict(found.candidates[0]), True
     else:
-        found.hints.append("arch is a guess that does not fit exactly: give what it was built with")
+        found.hints.append("arch is a placeholder, as none fits exactly: give what it was built with")
     return found
 
 

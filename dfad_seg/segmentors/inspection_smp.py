@@ -15,6 +15,7 @@ from dfad_seg.segmentors.sources import build_segmentor
 
 # Encoders that are tried, in the order of how common they are, by a part that only their family's names have.
 _ENCODERS: dict[str, tuple[str, ...]] = {
+    "model.patch_embed.": tuple(f"tu-vit_{size}_patch16_224" for size in ("base", "tiny", "small", "large")),
     "patch_embed1.": tuple(f"mit_b{i}" for i in range(6)),
     "model.": (
         *("tu-mobilenetv3_small_100", "tu-mobilenetv3_small_075", "tu-mobilenetv3_small_050"),
@@ -33,6 +34,20 @@ _ENCODERS: dict[str, tuple[str, ...]] = {
 _STEM = re.compile(
     r"(conv1(\.0)?|conv_stem|features\.(0\.0|0|conv0)|patch_embed1?\.proj|stem(_0|\.0)?(\.conv)?)\.weight$"
 )
+_BLOCK = re.compile(r"decoder\.blocks\.(?:x_0_)?(\d+)\.conv2\.0\.weight")
+_SEPARABLE = "decoder_aspp_separable"
+# By a beginning of names that only its decoder has: the architecture, the option that is the width before its head
+# with smp's default, and what further options its shapes may show.
+_DECODERS: dict[str, tuple[str, str, int, list[dict[str, Any]]]] = {
+    r"block2\.": ("DeepLabV3Plus", "decoder_channels", 256, [{}, {_SEPARABLE: False}]),
+    r"(aspp|0\.convs)\.": ("DeepLabV3", "decoder_channels", 256, [{}, {_SEPARABLE: True}]),
+    r"p5\.": ("FPN", "", 0, [{}, {"decoder_merge_policy": "cat"}]),
+    r"fpn_": ("UPerNet", "decoder_channels", 256, [{}]),
+    r"psp\.": ("PSPNet", "psp_out_channels", 512, [{}]),
+    r"mlp_stage\.": ("Segformer", "decoder_segmentation_channels", 256, [{}]),
+    r"gau": ("PAN", "decoder_channels", 32, [{}]),
+    r"reassemble": ("DPT", "", 0, [{}, {"decoder_readout": "ignore"}]),
+}
 _RATES = {"decoder_atrous_rates": [[12, 24, 36], [6, 12, 18]]}
 _INTERPOLATION = {"decoder_interpolation": ["nearest", "bilinear"]}
 # What changes a network's numbers and neither its names nor its shapes; smp's own defaults first.
@@ -84,8 +99,9 @@ def inspect_smp(state: Mapping[str, Tensor]) -> Inspected:
     found.num_classes = max(2, len(heads[-1]))
     contract = unusual(in_channels(state), len(heads[-1]))
     arch, tried = _architecture(state)
-    found.options = {"arch": arch, "encoder_name": "resnet50", **contract}
-    for encoder in _encoders(state):
+    encoders = _encoders(state)
+    found.options = {"arch": arch, "encoder_name": (*encoders, "resnet50")[0], **contract}
+    for encoder in encoders:
         plain = {"arch": arch, "encoder_name": encoder, **contract}
         seen = next((one for one in tried if fits("smp", found.num_classes, {**plain, **one}, state)), None)
         if seen is None:
@@ -131,28 +147,18 @@ def _architecture(state: Mapping[str, Tensor]) -> tuple[str, list[dict[str, Any]
     def has(start: str) -> bool:
         return any(re.match(start, name) for name in names)
 
-    if has(r".*aspp\.") or has(r"0\.convs\."):
-        arch = "DeepLabV3Plus" if has(r"block2\.") else "DeepLabV3"
-        head = [value for key, value in state.items() if key.startswith("segmentation_head.") and value.ndim == 4]
-        width = int(head[-1].shape[1])
-        options: dict[str, Any] = {} if width == 256 else {"decoder_channels": width}
-        return arch, [options, {**options, "decoder_aspp_separable": arch == "DeepLabV3"}]
-    if has(r"blocks\.\d+\.conv2\."):
-        arch = "MAnet" if has(r"center\.query_conv|center\.") and has(r"blocks\.\d+\.(mfab|hl_conv)") else "Unet"
-        last = {int(name.split(".")[1]): name for name in names if re.match(r"blocks\.\d+\.conv2\.0\.weight", name)}
-        widths = [int(state[f"decoder.{last[i]}"].shape[0]) for i in sorted(last)]
-        options = {} if widths == [256, 128, 64, 32, 16] else {"decoder_channels": widths}
-        options |= {} if len(widths) == 5 or not widths else {"encoder_depth": len(widths)}
+    widths = {int(m[1]): len(state[m[0]]) for name in state if (m := _BLOCK.fullmatch(name))}
+    if widths:  # of Unet, UnetPlusPlus and MAnet, a block per stage
+        arch = "MAnet" if has(r"center\.top_conv") else "UnetPlusPlus" if has(r"blocks\.x_") else "Unet"
+        found = [widths[stage] for stage in sorted(widths)]
+        options: dict[str, Any] = {} if found == [256, 128, 64, 32, 16] else {"decoder_channels": found}
+        options |= {} if len(found) == 5 else {"encoder_depth": len(found)}
         return arch, [options, {**options, "decoder_attention_type": "scse"}]
-    known: dict[str, tuple[str, list[dict[str, Any]]]] = {
-        r"p5\.": ("FPN", [{}, {"decoder_merge_policy": "cat"}]), r"psp\.": ("PSPNet", [{}]),
-        r"blocks\.x_": ("UnetPlusPlus", [{}, {"encoder_depth": 4}, {"encoder_depth": 3}]),
-        r"mlp_stage\.": ("Segformer", [{}]), r"gau": ("PAN", [{}]), r"(fpn|psp|lateral|.*fpn_)": ("UPerNet", [{}]),
-        r"(center|pab)\.": ("MAnet", [{}]), r"reassemble|fusion": ("DPT", [{}]),
-    }  # fmt: skip
-    for start, (arch, tried) in known.items():
+    for start, (arch, width, usual, tried) in _DECODERS.items():
         if has(start):
-            return arch, [dict(one) for one in tried]
+            head = [value for key, value in state.items() if key.startswith("segmentation_head.") and value.ndim == 4]
+            count = int(head[-1].shape[1])
+            return arch, [({width: count} if width and count != usual else {}) | one for one in tried]
     return "Linknet", [{}, {"encoder_depth": 4}]
 
 

@@ -148,6 +148,7 @@ _COMMON = {field.name for field in dataclasses.fields(SourceOptions)}
 _ARCHITECTURE = [
     field.name for field in dataclasses.fields(SmpOptions) if field.name not in _COMMON and field.name not in _HERE
 ]
+_ENCODER = {field.name for field in dataclasses.fields(EncoderOptions)}
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(SmpOptions)}
 
 
@@ -157,6 +158,8 @@ def _in_folder(chosen: SmpOptions, folder: Path, num_classes: int) -> SmpOptions
     if not isinstance(stored, dict) or not isinstance(stored.get("_model_class"), str):
         raise InputError(f"{folder / 'config.json'} names no _model_class: smp's save_pretrained did not write it.")
     found = {name: value for name, value in stored.items() if name in _ARCHITECTURE and value is not None}
+    encoder = {name: value for name, value in stored.items() if name in _ENCODER and value is not None}
+    found |= {"encoder_options": encoder} if encoder else {}
     found |= {"arch": stored["_model_class"], "encoder_name": stored.get("encoder_name", chosen.encoder_name)}
     for name, expected in (("classes", chosen.out_channels(num_classes)), ("in_channels", chosen.in_channels or 3)):
         if stored.get(name, expected) != expected:

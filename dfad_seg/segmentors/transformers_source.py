@@ -14,7 +14,7 @@ from torch import nn
 from dfad_seg.common.errors import InputError, explained, printable, quiet, require, some
 from dfad_seg.common.values import FileName, options
 from dfad_seg.segmentors.base import Segmentor
-from dfad_seg.segmentors.kinds import IMAGENET_MEAN, IMAGENET_STD, Network, SourceOptions
+from dfad_seg.segmentors.kinds import Network, SourceOptions
 from dfad_seg.segmentors.settling import find_sizes
 
 # Of a configuration: what would fetch or run something, and what says where it once came from.
@@ -109,19 +109,17 @@ def _pretrained(name: str, num_classes: int, new_head: bool) -> tuple[Any, nn.Mo
 
 
 def _normalisation(name: str) -> dict[str, Any]:
-    """Options of the contract from an image processor's configuration."""
-    from transformers.image_processing_base import ImageProcessingMixin
+    """Options of the contract from an image processor, whose class has defaults of its own."""
+    from transformers import AutoImageProcessor
 
     what = f"{printable(name, 200)} has no preprocessor_config.json that says how its images were normalised"
-    with explained(what, "Give mean and std (ImageNet: [0.485, 0.456, 0.406] and [0.229, 0.224, 0.225])."):
-        found, _ = ImageProcessingMixin.get_image_processor_dict(name, local_files_only=_is_local(name))
-    scale = 255 * float(found.get("rescale_factor", 1 / 255)) if found.get("do_rescale", True) else 255.0
+    advice = "Give mean and std (ImageNet: [0.485, 0.456, 0.406] and [0.229, 0.224, 0.225])."
+    with quiet(logging.getLogger("transformers")), explained(what, advice):
+        found = AutoImageProcessor.from_pretrained(name, trust_remote_code=False, local_files_only=_is_local(name))
+        scale = 255 * float(found.rescale_factor) if found.do_rescale else 255.0
+        mean, std = (found.image_mean, found.image_std) if found.do_normalize else ([0.0] * 3, [1.0] * 3)
     scale = round(scale) if abs(scale - round(scale)) < 1e-6 else scale
-    # MobileViT's processor has no normalisation; the others normalise unless they say otherwise.
-    normalised = found.get("do_normalize", not found.get("do_flip_channel_order", False))
-    mean = found.get("image_mean", IMAGENET_MEAN) if normalised else [0.0] * 3
-    std = found.get("image_std", IMAGENET_STD) if normalised else [1.0] * 3
-    order = "bgr" if found.get("do_flip_channel_order", False) else "rgb"
+    order = "bgr" if getattr(found, "do_flip_channel_order", False) else "rgb"
     return {"mean": mean, "std": std, "input_scale": scale, "channel_order": order}
 
 

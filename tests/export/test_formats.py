@@ -16,7 +16,7 @@ from torch import nn
 import dfad_seg
 from dfad_seg.common.errors import InputError
 from dfad_seg.exporting import FORMATS, OnnxNetwork, export, export_int8
-from dfad_seg.exporting.base import PoolByProducts
+from dfad_seg.exporting.base import PoolByProducts, _pool_by_products
 from dfad_seg.segmentors import CutOptions, Segmentor, build_segmentor, cut, exportable, load_segmentor, save_segmentor
 
 CLASSES = ("sky", "road", "tree", "car", "pole")
@@ -185,7 +185,10 @@ NEED_ONE_SIZE = {"PAN", "DPT"}
 @pytest.mark.parametrize("cells", [2, (3, 5), (None, 4), 6])
 @pytest.mark.parametrize("shape", [(2, 4, 7, 9), (1, 3, 6, 6), (1, 1, 2, 13)])
 def test_pooling_by_products_is_adaptive_pooling(cells, shape):
-    found = PoolByProducts(cells)(images(*shape))
+    layer = nn.AdaptiveAvgPool2d(cells)
+    _pool_by_products(nn.Sequential(layer))
+    found = layer(images(*shape))  # the very layer, which a network may keep in several places
+    assert isinstance(layer, PoolByProducts)
     torch.testing.assert_close(found, nn.functional.adaptive_avg_pool2d(images(*shape), cells))
 
 

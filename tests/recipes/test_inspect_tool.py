@@ -6,7 +6,7 @@ import torch
 import yaml
 from shared import call_tool, scripted
 from torch import nn
-from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large, lraspp_mobilenet_v3_large
 
 from dfad_seg import load_config
 from dfad_seg.recipes.inspect import describe, starting_config
@@ -19,10 +19,20 @@ def smp_file(path, arch="DeepLabV3Plus", encoder="resnet18", classes=11, **optio
     return path
 
 
-@pytest.mark.parametrize("arch", ["DeepLabV3", "DeepLabV3Plus", "Unet", "PSPNet", "Segformer", "PAN"])
-def test_smp_is_recognised(tmp_path, arch):
-    encoder = {"DeepLabV3Plus": "tu-mobilenetv3_small_050", "Segformer": "mit_b0"}.get(arch, "resnet18")
-    options = {"decoder_channels": 16} if arch == "DeepLabV3Plus" else {}
+WIDTHS = {"decoder_channels": [32, 16, 16, 8, 8]}
+
+
+@pytest.mark.parametrize(
+    ("arch", "encoder", "options"),
+    [
+        ("DeepLabV3", "resnet18", {}), ("DeepLabV3Plus", "tu-mobilenetv3_small_050", {"decoder_channels": 16}),
+        ("Unet", "resnet18", {}), ("UnetPlusPlus", "resnet18", WIDTHS | {"decoder_attention_type": "scse"}),
+        ("MAnet", "resnet18", WIDTHS), ("PSPNet", "resnet18", {"psp_out_channels": 64}), ("PAN", "resnet18", {}),
+        ("UPerNet", "resnet18", {"decoder_channels": 64}), ("Segformer", "mit_b0", {}),
+        ("FPN", "resnet18", {"decoder_merge_policy": "cat"}), ("DPT", "tu-vit_tiny_patch16_224", {}),
+    ],
+)  # fmt: skip
+def test_smp_is_recognised(tmp_path, arch, encoder, options):
     found = inspect_file(smp_file(tmp_path / "t.pth", arch, encoder, classes=7, **options))
     assert found.exact and found.num_classes == 7
     assert found.options == {"arch": arch, "encoder_name": encoder, "checkpoint": str(tmp_path / "t.pth"), **options}
@@ -57,6 +67,14 @@ def test_other_origins(tmp_path):
     torch.save(lraspp.state_dict(), tmp_path / "t")
     found = inspect_file(tmp_path / "t")
     assert found.exact and found.num_classes == 6 and found.options["arch"] == "lraspp_mobilenet_v3_large"
+
+    aux = deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=6, aux_loss=True)
+    torch.save(aux.state_dict(), tmp_path / "t")
+    found = inspect_file(tmp_path / "t")
+    assert found.exact and found.options.keys() == {"arch", "checkpoint"}
+
+    torch.save({"model.segformer.x": torch.ones(1), "model.decode_head.y": torch.ones(1)}, tmp_path / "t")
+    assert inspect_file(tmp_path / "t").kind == "weights of transformers"
 
     state = {"backbone.conv1.weight": torch.rand(4, 3, 3, 3), "decode_head.conv_seg.weight": torch.rand(3, 4, 1, 1)}
     torch.save({"state_dict": state, "meta": {"dataset_meta": {"classes": ("a", "b", "c")}}}, tmp_path / "mm.pth")

@@ -33,7 +33,7 @@ PLAIN: dict[str, Any] = {"importance": "magnitude", "compensate": False}
 class Blocks(nn.Module):
     """An encoder with a sum and a depthwise convolution, a decoder with a concatenation."""
 
-    def __init__(self, groups: int = 1, shared: bool = False) -> None:
+    def __init__(self, groups: int = 1, shared: bool = False, auxiliary: bool = False) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1), nn.BatchNorm2d(32), nn.ReLU())
         self.block = nn.Sequential(
@@ -44,11 +44,12 @@ class Blocks(nn.Module):
         self.left = nn.Conv2d(32, 16, 3, padding=1, groups=groups)
         self.right = self.left if shared else nn.Conv2d(32, 20, 1, groups=min(groups, 4))
         self.head = nn.Conv2d(32 if shared else 36, 5, 1)
+        self.auxiliary = nn.Conv2d(32, 5, 1) if auxiliary else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
         x = self.stem(x)
         x = torch.relu(x + self.block(x))
-        return self.head(torch.cat([self.left(x), self.right(x)], 1))
+        return {"out": self.head(torch.cat([self.left(x), self.right(x)], 1)), "auxiliary": self.auxiliary(x)}
 
 
 def used(segmentor: Segmentor) -> Segmentor:
@@ -90,15 +91,16 @@ NETWORKS = {
     "blocks": None,
     "unet": {"source": "smp", "arch": "Unet", "encoder_name": "resnet18", "decoder_channels": [32, 32, 16, 16, 8]},
     "convnext": {"source": "smp", "arch": "Unet", "encoder_name": "tu-convnext_atto"},
+    "auxiliary": None,
     "larger than SIZE": {"source": "smp", "arch": "PAN", "encoder_name": "tu-test_resnet"},
 }
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_cut_computes_what_the_teacher_without_those_channels_does_and_meets_its_budget(name: str) -> None:
-    options = NETWORKS[name]
+    options, auxiliary = NETWORKS[name], name == "auxiliary"
     torch.manual_seed(0)
-    teacher = blocks() if options is None else used(build_segmentor(num_classes=5, **options))
+    teacher = used(build_segmentor(num_classes=5, **options)) if options else blocks(auxiliary=auxiliary)
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     made = cut(teacher, CutOptions(macs=0.7, **PLAIN), SIZE)
     shown = images(size=(50, 70))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.segmentors import build_segmentor
+from dfad_seg.segmentors import NetworkFailed, build_segmentor
 
 SMALL: dict[str, Any] = {"encoder_name": "tu-resnet10t"}
 PYRAMID = {"decoder_pyramid_channels": 16, "decoder_segmentation_channels": 64}
@@ -47,5 +47,5 @@ def test_any_size(arch: str) -> None:
 def test_a_transformer_of_one_size_says_so() -> None:
     segmentor = build_segmentor("smp", num_classes=2, arch="DPT", encoder_name="tu-vit_tiny_patch16_224").eval()
     assert segmentor.fixed_size == (224, 224)
-    with pytest.raises(InputError, match="224x224 only, and got 64x64. .*dynamic_img_size: true"):
+    with pytest.raises(NetworkFailed, match="224x224 only, and got 64x64. .*dynamic_img_size: true"):
         segmentor(torch.rand(1, 3, 64, 64))
