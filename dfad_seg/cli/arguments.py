@@ -94,8 +94,7 @@ def export(parser: argparse.ArgumentParser) -> None:
     """Write a trained network in a format for others, and check what was written against it."""
     add = parser.add_argument
     add("source", metavar="RUN_OR_CHECKPOINT", help="run directory, or a student.pt or teacher.pt")
-    formats = "onnx, torchscript or torch-export; a folder: safetensors, smp, transformers or mmseg"
-    add("--format", required=True, metavar="F", help=formats)
+    add("--format", required=True, help="onnx, torchscript, torch-export, safetensors, smp, transformers or mmseg")
     add("--out", metavar="PATH", help="file or folder to write (default: beside the network file)")
     any_size = "any batch and image size (default), or one image of --size at a time"
     add("--dynamic", action=argparse.BooleanOptionalAction, default=True, help=any_size)

@@ -120,8 +120,7 @@ def frequencies_in_weights(norm: nn.BatchNorm2d, head: nn.Conv2d, as_classes: Ca
 def last_layers(teacher: nn.Module) -> tuple[nn.BatchNorm2d, nn.Conv2d]:
     """The last BatchNorm of a forward pass, auxiliary heads excepted, and the convolution to the classes after it."""
     called: list[nn.Module] = []
-    kinds = (nn.BatchNorm2d, nn.Conv2d)
-    layers = {name: m for name, m in teacher.named_modules() if isinstance(m, kinds) and "aux" not in name}
+    layers = {n: m for n, m in teacher.named_modules() if isinstance(m, nn.BatchNorm2d | nn.Conv2d) and "aux" not in n}
     # In order of their calls: MMSegmentation's heads create the classifier first.
     with evaluating(teacher), hooked(layers, after=lambda _, layer, *__: called.append(layer)):
         if layers:

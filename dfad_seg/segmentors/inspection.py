@@ -194,8 +194,7 @@ def _inspect_weights(path: Path, content: Any, key: str | None, factory: str | N
     if {"encoder", "segmentation_head"} <= tops:
         found = inspect_smp(state)
     elif tops & _TRANSFORMERS or "decode_head.classifier.weight" in state:
-        found = Inspected("weights of transformers")
-        found.hints.append("its architecture is in its config.json: give the folder that save_pretrained wrote")
+        found = Inspected("weights of transformers; config.json has the network: give the folder of save_pretrained")
     elif {"backbone", "decode_head"} <= tops:
         found = _mmseg(state, content)
     elif {"backbone", "classifier"} <= tops:

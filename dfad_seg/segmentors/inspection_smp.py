@@ -35,12 +35,11 @@ _STEM = re.compile(
     r"(conv1(\.0)?|conv_stem|features\.(0\.0|0|conv0)|patch_embed1?\.proj|stem(_0|\.0)?(\.conv)?)\.weight$"
 )
 _BLOCK = re.compile(r"decoder\.blocks\.(?:x_0_)?(\d+)\.conv2\.0\.weight")
-_SEPARABLE = "decoder_aspp_separable"
 # By a beginning of names that only its decoder has: the architecture, the option that is the width before its head
 # with smp's default, and what further options its shapes may show.
 _DECODERS: dict[str, tuple[str, str, int, list[dict[str, Any]]]] = {
-    r"block2\.": ("DeepLabV3Plus", "decoder_channels", 256, [{}, {_SEPARABLE: False}]),
-    r"(aspp|0\.convs)\.": ("DeepLabV3", "decoder_channels", 256, [{}, {_SEPARABLE: True}]),
+    r"block2\.": ("DeepLabV3Plus", "decoder_channels", 256, [{}, {"decoder_aspp_separable": False}]),
+    r"(aspp|0\.convs)\.": ("DeepLabV3", "decoder_channels", 256, [{}, {"decoder_aspp_separable": True}]),
     r"p5\.": ("FPN", "", 0, [{}, {"decoder_merge_policy": "cat"}]),
     r"fpn_": ("UPerNet", "decoder_channels", 256, [{}]),
     r"psp\.": ("PSPNet", "psp_out_channels", 512, [{}]),

@@ -159,8 +159,8 @@ def _in_folder(chosen: SmpOptions, folder: Path, num_classes: int) -> SmpOptions
         raise InputError(f"{folder / 'config.json'} names no _model_class: smp's save_pretrained did not write it.")
     found = {name: value for name, value in stored.items() if name in _ARCHITECTURE and value is not None}
     encoder = {name: value for name, value in stored.items() if name in _ENCODER and value is not None}
-    found |= {"encoder_options": encoder} if encoder else {}
-    found |= {"arch": stored["_model_class"], "encoder_name": stored.get("encoder_name", chosen.encoder_name)}
+    found |= {"encoder_options": encoder or None, "arch": stored["_model_class"]}
+    found["encoder_name"] = stored.get("encoder_name", chosen.encoder_name)
     for name, expected in (("classes", chosen.out_channels(num_classes)), ("in_channels", chosen.in_channels or 3)):
         if stored.get(name, expected) != expected:
             raise InputError(f"the network in {folder} has {name} {stored[name]}, and {expected} are needed.")
