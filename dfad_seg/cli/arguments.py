@@ -207,7 +207,7 @@ COMMANDS: dict[str, Command] = {
         "write a trained network as ONNX, TorchScript, safetensors, …", export, ".:export_from_arguments"
     ),
     "inspect": Command("say what a checkpoint is, and write a config to start from", inspect, ".:inspect_teacher"),
-    "prepare": Command("put a data set in place, or check one", prepare, ".inspect:prepare"),
+    "prepare": Command("put a data set in place, or check one", prepare, ".prepare:prepare"),
     "compare": Command("tables and the size-share curve of several runs", compare, ".:compare_runs"),
     "report": Command("write the report of a run anew", report, ".finishing:report_runs"),
     "demo": Command("compress a small network without data, score it, draw it", demo, ".demo:run_demo"),

@@ -66,7 +66,7 @@ def _numerics(command: str) -> Iterator[None]:
     if command not in COMPUTING:
         yield
         return
-    from dfad_seg.common.modules import denormals_as_zero  # these import torch, as the commands do anyway
+    from dfad_seg.common.speed import denormals_as_zero
     from dfad_seg.recipes.device import explained
 
     with denormals_as_zero(), explained(batch="this network", advice="Free some, or take smaller images"):

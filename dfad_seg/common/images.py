@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from dfad_seg.common.errors import InputError, explained, quiet
-from dfad_seg.common.labels import Colour, bit_palette, label_counts, mapped
+from dfad_seg.common.labels import label_counts, mapped
+from dfad_seg.common.palette import Colour, bit_palette
 from dfad_seg.common.reading import read_bytes
 
 PHOTO_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")

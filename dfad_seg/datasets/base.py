@@ -12,7 +12,8 @@ from torch.utils.data import Dataset
 from dfad_seg.common.errors import InputError, choose, instead_of, printable, some
 from dfad_seg.common.files import expanded
 from dfad_seg.common.images import IndexReader, Photo
-from dfad_seg.common.labels import IGNORED, Colour, bit_palette, label_counts
+from dfad_seg.common.labels import IGNORED, label_counts
+from dfad_seg.common.palette import Colour, bit_palette
 from dfad_seg.common.samples import read_image
 from dfad_seg.common.values import FileName, Number, options
 

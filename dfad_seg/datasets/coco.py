@@ -12,7 +12,8 @@ from dfad_seg.common.labels import IGNORED
 from dfad_seg.common.values import FileName, options
 from dfad_seg.datasets.base import MetaInfo, OwnImages, Pair, SegmentationDataset, Transform, require_folder
 from dfad_seg.datasets.coco_file import Annotation, CocoFile, CocoImage, read_coco
-from dfad_seg.datasets.folders import SPLIT, Rgb, found_splits, list_files, require_listed
+from dfad_seg.datasets.folders import Rgb
+from dfad_seg.datasets.listing import SPLIT, found_splits, list_files, require_listed
 
 BACKGROUND = "background"
 

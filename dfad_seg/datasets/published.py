@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.labels import Colour, bit_palette
+from dfad_seg.common.palette import Colour, bit_palette
 from dfad_seg.datasets.base import MetaInfo, Pair, SegmentationDataset, pair_up, require_folder
-from dfad_seg.datasets.folders import list_images, read_listing, require_listed
+from dfad_seg.datasets.listing import list_images, read_listing, require_listed
 
 _CAMVID = {
     "sky": (128, 128, 128),

@@ -16,8 +16,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from dfad_seg.common.errors import Diverged, Interrupted, explained
 from dfad_seg.distill.game import Training
 from dfad_seg.distill.health import all_finite
-from dfad_seg.distill.hooks import Hooks, Meters, is_due
+from dfad_seg.distill.hooks import Hooks, is_due
 from dfad_seg.distill.memory import ReplayMemory
+from dfad_seg.distill.meters import Meters
 from dfad_seg.distill.optimizers import Schedule, build_schedule
 from dfad_seg.distill.saved_states import check_saved
 from dfad_seg.distill.seeds import iteration_rng

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import write_whole
-from dfad_seg.common.labels import IGNORED, Colour
+from dfad_seg.common.labels import IGNORED
+from dfad_seg.common.palette import Colour
 
 Picture = NDArray[np.uint8]
 

@@ -14,9 +14,7 @@ from dfad_seg.common.errors import InputError, explained, quiet
 from dfad_seg.common.labels import labels_of
 from dfad_seg.common.values import Size, options
 from dfad_seg.segmentors import Segmentor, exportable, is_opaque, state_hash
-
-TOLERANCE = 1e-3
-"""Largest accepted deviation of an exported network's logits, of the largest logit's magnitude."""
+from dfad_seg.segmentors.optimize import TOLERANCE
 
 SMALLEST_SIDE = 32
 LARGEST_SIDE = 8192

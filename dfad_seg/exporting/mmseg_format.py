@@ -19,7 +19,7 @@ from dfad_seg.common.errors import InputError
 from dfad_seg.exporting.base import Made
 from dfad_seg.exporting.mmseg_model import PREPROCESSOR, plain
 from dfad_seg.segmentors import Segmentor, exportable, stored_spec
-from dfad_seg.segmentors.containers import plain_classes
+from dfad_seg.segmentors.mmseg_files import plain_classes
 from dfad_seg.segmentors.mmseg_networks import EncodeDecode, dataset_classes, read_config
 
 CONFIG, CHECKPOINT = "student.py", "student.pth"

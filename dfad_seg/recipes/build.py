@@ -1,6 +1,7 @@
 """A config becomes networks, images and losses; nothing is trained yet."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,16 @@ from dfad_seg.distill.training import reduced
 from dfad_seg.evaluation import EvaluationOptions, SegmentationMetrics, evaluate_miou
 from dfad_seg.generators import GENERATORS, ImageGenerator, NoiseGenerator
 from dfad_seg.recipes.cutting import cut_student
-from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader, image_channels, warn_of_labels
-from dfad_seg.segmentors import Segmentor, build_segmentor, freeze, is_cut_of, load_segmentor, optimize_for_distillation
+from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader, warn_of_labels
+from dfad_seg.segmentors import (
+    Segmentor,
+    build_segmentor,
+    freeze,
+    is_cut_of,
+    load_segmentor,
+    optimize_for_distillation,
+    read_segmentor_file,
+)
 
 
 @dataclass
@@ -170,6 +179,17 @@ def open_dataset(config: Config, split: str, transform: Transform | None) -> Seg
         )
     dataset.channels = image_channels(config)
     return dataset
+
+
+def image_channels(config: Config) -> int:
+    """Of the images that the networks take: what a section says, or the file of a saved network; else 3."""
+    for section in (config.teacher, config.student):
+        if section is not None and section.name == "saved":
+            with suppress(InputError):  # who needs the network says what is wrong; stored predictions need none
+                return int(read_segmentor_file(section.options.checkpoint)["spec"].get("in_channels", 3))
+        if channels := getattr(section.options if section is not None else None, "in_channels", None):
+            return int(channels)
+    return 3
 
 
 def training_batches(config: Config, fabric: Fabric) -> Callable[[int], Iterable[dict[str, Any]]]:

@@ -16,7 +16,7 @@ from dfad_seg.distill.rehearsal import generated, rehearse
 from dfad_seg.generators import ImageGenerator
 from dfad_seg.recipes.device import say
 from dfad_seg.runs import START_FILE, checkpoints
-from dfad_seg.segmentors import Cut, CutOptions, Segmentor, cut, optimize_for_distillation
+from dfad_seg.segmentors import CutOptions, Segmentor, cut, optimize_for_distillation
 
 BATCH = 16
 
@@ -54,7 +54,7 @@ def cut_student(
         sizes = {"batch_size": config.batch_size, "image_size": config.image_size}
         images = torch.cat([*generated(generator, options.images, **sizes, seed=config.seed)])  # type: ignore
     made = cut(teacher.to(device), options, config.image_size, images)
-    say(describe(made))
+    say(str(made))
     if images is not None and losses.adjustment is not None:
         adjust(made.student, losses.adjustment, teacher, images)
     return made.student
@@ -87,15 +87,6 @@ def without_rehearsal(config: Config) -> Config:
         return config
     options = dataclasses.replace(config.student.options, importance="magnitude", compensate=False)
     return dataclasses.replace(config, student=Chosen("cut", options))
-
-
-def describe(made: Cut) -> str:
-    """What was cut, for people."""
-    parts = ", ".join(f"{name} {before / 1e6:.0f} to {after / 1e6:.0f}" for name, (before, after) in made.parts.items())
-    return (
-        f"cut: {made.macs_share:.1%} of the teacher's multiply-accumulates and {made.parameters_share:.1%} of its"
-        f" parameters stay; millions of multiply-accumulates by part: {parts}"
-    )
 
 
 def start_of(work_dir: Path, resume: str | Path | None) -> Path | None:

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
 from dfad_seg.common.errors import FILES_ADVICE, InputError, machine_fault
-from dfad_seg.common.modules import denormals_as_zero
+from dfad_seg.common.speed import denormals_as_zero
 from dfad_seg.config import Config
 from dfad_seg.evaluation import Inference
 

@@ -16,7 +16,7 @@ from dfad_seg.common.values import plain, validated
 from dfad_seg.config import Config
 from dfad_seg.datasets import MetaInfo, SegmentationDataset
 from dfad_seg.evaluation import STORED, Evaluation, EvaluationOptions, Inference, evaluate_miou, miou_interval, predict
-from dfad_seg.evaluation.evaluator import Agreement, BoundaryIoU, CalibrationError, ImageCounts, Predicted
+from dfad_seg.evaluation.meters import Agreement, BoundaryIoU, CalibrationError, ImageCounts, Predicted
 from dfad_seg.evaluation.metrics import labels_named, nanmean
 from dfad_seg.evaluation.pictures import write_comparison_picture
 from dfad_seg.evaluation.predictions import Stored, coco_results_writer, png_writer

@@ -12,7 +12,7 @@ from dfad_seg.common.files import check_target, write_csv, write_json
 from dfad_seg.common.values import plain
 from dfad_seg.config import Config, apply_override, load_config, parse_config
 from dfad_seg.evaluation import Comparison, Evaluation, EvaluationOptions, Inference
-from dfad_seg.evaluation.results import RESAMPLES
+from dfad_seg.evaluation.bootstrap import RESAMPLES
 from dfad_seg.recipes.build import build_teacher, meta_info
 from dfad_seg.recipes.device import explained
 from dfad_seg.recipes.evaluate import evaluate, evaluation_options

@@ -11,8 +11,8 @@ from torch import Tensor
 from dfad_seg.common.environment import cpu_name
 from dfad_seg.common.errors import InputError, choose, explained
 from dfad_seg.common.files import check_target
-from dfad_seg.common.modules import measure_latency
 from dfad_seg.common.reading import file_hash, read_json
+from dfad_seg.common.speed import measure_latency
 from dfad_seg.config import Config, GameConfig, load_config
 from dfad_seg.distill.rehearsal import generated
 from dfad_seg.exporting import DEFAULT_SIZE, FORMATS, export, export_int8

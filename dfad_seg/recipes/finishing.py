@@ -10,8 +10,9 @@ from typing import Any, Literal
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from dfad_seg.common.modules import count_flops, count_parameters, evaluating, measure_latency
+from dfad_seg.common.modules import evaluating
 from dfad_seg.common.progress import ProgressReport
+from dfad_seg.common.speed import measure_latency
 from dfad_seg.config import Config, GameConfig
 from dfad_seg.datasets import MetaInfo, SegmentationDataset
 from dfad_seg.distill.health import judge_average, judge_predictions, judge_records
@@ -24,6 +25,7 @@ from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader
 from dfad_seg.runs import START_FILE, Run, note_score, update_summary, write_report
 from dfad_seg.runs.records import Cost, Example, Score, Weights
 from dfad_seg.segmentors import NetworkFailed, Segmentor, is_cut_of, load_segmentor, state_hash
+from dfad_seg.segmentors.cost import count_flops, count_parameters
 
 LATENCY_SECONDS = 2.0
 EXAMPLES = 3

@@ -1,4 +1,4 @@
-"""What a checkpoint is, in words, and a config to start from; data sets, put in place or checked."""
+"""What a checkpoint is, in words, and a config to start from."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -9,10 +9,7 @@ import yaml
 
 from dfad_seg.common.errors import InputError, printable
 from dfad_seg.common.files import check_target, write_text
-from dfad_seg.config import apply_override, shipped_configs
-from dfad_seg.datasets import write_street_scenes
-from dfad_seg.datasets.check import inspect_dataset
-from dfad_seg.datasets.prepare import prepare_dataset
+from dfad_seg.config import shipped_configs
 from dfad_seg.distill.losses import ClassShares
 from dfad_seg.segmentors import CutOptions, Inspected, Segmentor, build_segmentor, cut, inspect_file
 
@@ -146,27 +143,3 @@ def works(act: Callable[[], object]) -> bool:
     except InputError:
         return False
     return True
-
-
-def prepare(command: str, root: str, **options: Any) -> None:
-    """Put a data set in place, or check one, and print the number of images by split; see `dfad-seg prepare --help`.
-
-    Raises InputError with every fault that a check found."""
-    if command == "check":
-        values: dict[str, Any] = {}
-        for option in options.pop("options"):
-            apply_override(values, option, "--options")
-        found = inspect_dataset(options.pop("type"), root, options=values, **options)
-        _print_counts(root, found.counts)
-        print("".join(f"  {line}\n" for line in found.lines()), end="")
-        found.in_order()
-    elif command == "street-scenes":
-        counts = {split: options[split] for split in ("train", "val", "test")}
-        write_street_scenes(root, size=tuple(options["size"]), counts=counts, seed=options["seed"])
-        _print_counts(root, counts)
-    else:
-        _print_counts(root, prepare_dataset(command, root, **options))
-
-
-def _print_counts(root: str, counts: dict[str, int]) -> None:
-    print(f"{root}: " + (", ".join(f"{count} {split}" for split, count in counts.items()) or "no") + " images")

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from dfad_seg.common.errors import InputError, Interrupted
-from dfad_seg.common.modules import measure_latency
+from dfad_seg.common.speed import measure_latency
 from dfad_seg.common.values import plain
 from dfad_seg.config import Config, dump_config, parse_config
 from dfad_seg.distill import DataFree, Hooks, distil
@@ -28,7 +28,7 @@ from dfad_seg.recipes.build import build_experiment, evaluation_dataset
 from dfad_seg.recipes.cutting import without_rehearsal
 from dfad_seg.recipes.device import launched, say, torch_settings
 from dfad_seg.recipes.provenance import student_steps
-from dfad_seg.recipes.samples import transfer_images
+from dfad_seg.recipes.transfer import transfer_images
 from dfad_seg.segmentors import count_flops, count_parameters
 
 ITERATIONS = 3

@@ -1,11 +1,7 @@
-"""What is read of real images: for an evaluation as decoded, with labels and label maps that were predicted before; and
-images without labels of one's own, for a student to learn from beside generated ones."""
+"""What an evaluation reads: images as decoded, labels, and label maps that were predicted before."""
 
-import functools
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,13 +11,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.labels import IGNORED
-from dfad_seg.common.samples import read_image
-from dfad_seg.config import Config
-from dfad_seg.datasets import EvalTransform, SegmentationDataset, TrainingData, TrainTransform, eval_loader
+from dfad_seg.datasets import SegmentationDataset, eval_loader
 from dfad_seg.datasets.check import label_warnings
-from dfad_seg.datasets.folders import list_files
 from dfad_seg.evaluation import EvaluationOptions, Stored
-from dfad_seg.segmentors import read_segmentor_file
 
 _PIXELS = 2**25  # that are read together, so that large images do not fill the memory by their number
 
@@ -94,56 +86,3 @@ def evaluation_loader(
 
 def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
-
-
-LARGEST = 1.5
-"""Images are scaled to 1 to so many times the larger side of a crop."""
-SUFFIXES = (".png", ".jpg", ".bmp", ".webp", ".tif", ".tiff", ".npy", ".dcm")
-KEPT = 256
-"""Decoded images that stay in memory, at most so large that they can be scaled for a crop."""
-
-
-def transfer_images(config: Config) -> Callable[[int, tuple[int, int], torch.Generator], Tensor] | None:
-    """(count, (H, W), rng) → random crops (count, K, H, W) in [0, 1] of the images in the config's `transfer_images`.
-
-    They depend on the rng alone, and are read as those of the data set: of the networks' channels, with its range. None
-    where the config names no folder.
-    """
-    folder = getattr(config, "transfer_images", None)
-    if folder is None:
-        return None
-    files = list(list_files(Path(folder), SUFFIXES, "transfer image").values())
-    channels = image_channels(config)
-    span = None if config.dataset is None else getattr(config.dataset.options, "img_range", None)
-    side = int(LARGEST * max(config.image_size))
-
-    @functools.lru_cache(maxsize=KEPT)
-    def read(place: int) -> tuple[np.ndarray, np.ndarray]:
-        pixels = read_image(files[place], channels, span, "transfer image").upright()
-        pair = pixels, np.zeros(pixels.shape[:2], np.uint8)
-        return EvalTransform(short_side=side)(*pair) if min(pixels.shape[:2]) > side else pair
-
-    read(0)  # what is wrong with all of them is said before anything begins
-
-    @functools.cache
-    def cropped(size: tuple[int, int]) -> TrainTransform:
-        return TrainTransform(TrainingData(short_side=max(size), scale=(1.0, LARGEST)), size, channels)
-
-    def draw(count: int, size: tuple[int, int], rng: torch.Generator) -> Tensor:
-        dice = torch.randint(2**31, (count, 2), generator=rng, device=rng.device).tolist()
-        crops = [cropped(size)(*read(place % len(files)), seed)[0] for place, seed in dice]
-        planes = [torch.from_numpy(crop.transpose(2, 0, 1).copy()) for crop in crops]
-        return torch.stack([each.float() / 255 if each.dtype == torch.uint8 else each for each in planes])
-
-    return draw
-
-
-def image_channels(config: Config) -> int:
-    """Of the images that the networks take: what a section says, or the file of a saved network; else 3."""
-    for section in (config.teacher, config.student):
-        if section is not None and section.name == "saved":
-            with suppress(InputError):  # who needs the network says what is wrong; stored predictions need none
-                return int(read_segmentor_file(section.options.checkpoint)["spec"].get("in_channels", 3))
-        if channels := getattr(section.options if section is not None else None, "in_channels", None):
-            return int(channels)
-    return 3

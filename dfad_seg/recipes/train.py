@@ -18,22 +18,13 @@ from dfad_seg.recipes.device import explained, say, torch_settings
 from dfad_seg.recipes.finishing import Finished, refresh_report, start_report
 from dfad_seg.recipes.lengths import describe, with_largest_batch, with_minutes
 from dfad_seg.recipes.peers import together
-from dfad_seg.recipes.provenance import (
-    check_begun_with,
-    command_line,
-    decided_precision,
-    device_name,
-    identity_of,
-    open_run,
-    provenance,
-    real_images,
-    state_to_resume,
-    student_steps,
-)
+from dfad_seg.recipes.provenance import command_line, device_name, provenance, real_images, student_steps
 from dfad_seg.recipes.reporting import WARM_UP, StopSignals, build_hooks, profiled
-from dfad_seg.recipes.samples import transfer_images
+from dfad_seg.recipes.resuming import check_begun_with, decided_precision, identity_of, open_run, state_to_resume
+from dfad_seg.recipes.transfer import transfer_images
 from dfad_seg.runs import START_FILE, RunDirectory, checkpoints
-from dfad_seg.runs.directory import check_folder, refuse_held
+from dfad_seg.runs.directory import check_folder
+from dfad_seg.runs.lock import refuse_held
 from dfad_seg.segmentors import Segmentor, optimize_for_distillation, save_segmentor, state_hash
 
 BESIDE = 3

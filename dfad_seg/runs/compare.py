@@ -11,8 +11,9 @@ from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import check_target, write_csv, write_json, write_text
 from dfad_seg.common.reading import read_json
 from dfad_seg.runs.charts import INK, LINES, new_figure, plain_label, svg
+from dfad_seg.runs.directory import experiment_values
 from dfad_seg.runs.records import Score
-from dfad_seg.runs.run import Run, experiment_values
+from dfad_seg.runs.run import Run
 from dfad_seg.runs.tables import percent
 
 COSTS = {"macs_share": "MACs", "parameters_share": "parameters", "latency_share": "latency"}

@@ -1,73 +1,38 @@
 """The one writer of a run directory: nothing overwritten, nothing half-written, nothing lost or doubled on resume."""
 
 import dataclasses
+import fnmatch
 import json
 import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from dfad_seg.common.errors import InputError, some
 from dfad_seg.common.files import remove_temporaries, write_json, write_text
+from dfad_seg.common.reading import parse_yaml
 from dfad_seg.common.values import plain
 from dfad_seg.runs.checkpoints import checkpoint_iteration, checkpoints, write_checkpoint
+from dfad_seg.runs.lock import LOCK, RunLock
 from dfad_seg.runs.records import Provenance, Score, Summary
-from dfad_seg.runs.run import RESUMED_WITH, Run, config_changes, is_free
+from dfad_seg.runs.run import Run
 from dfad_seg.runs.tensorboard import TensorBoard
 
-LOCK = "run.lock"
-ORPHANS_SECONDS = 15.0
-"""A killed run's loader processes hold its lock until they notice that it is gone."""
+FREE = (
+    *("device", "log_every", "save_every", "preview_every", "keep_checkpoints", "tensorboard", "report"),
+    *("*num_workers", "evaluation.batch_size", "evaluation.every", "deterministic"),
+    *("dataset.root", "teacher.checkpoint", "teacher.path", "student.checkpoint", "*encoder_checkpoint"),
+)
+"""Keys of a config that may change between the parts of a run: the experiment stays what it is. What decides whether
+the teacher is the same are its weights, and not where they lie."""
+RESUMED_WITH = ("precision", "transfer_images", "teacher.pretrained", "teacher.config")
+"""Keys that may change in a run that is resumed, and tell two experiments apart all the same."""
 START_FILE = "student_as_cut.pt"
 """A cut student before its training."""
-
-
-class RunLock:
-    """The file `run.lock` in a folder that exists, held by this process from `acquire` to `release`."""
-
-    def __init__(self, folder: str | Path) -> None:
-        self.path = Path(folder) / LOCK
-        self._lock = FileLock(self.path, mode=0o666)
-
-    def acquire(self) -> None:
-        """Take the lock; raises InputError where another process holds it."""
-        try:
-            self._lock.acquire(timeout=0.5)
-        except Timeout:
-            text = self.path.read_bytes()[:20].decode("ascii", "replace")
-            owner = text if text.isdigit() else "?"
-            try:
-                self._lock.acquire(timeout=0 if owner == "?" or Path(f"/proc/{owner}").exists() else ORPHANS_SECONDS)
-            except Timeout:
-                raise InputError(
-                    f"the work-dir {self.path.parent} is in use: process {owner} runs in it. "
-                    "Wait for that run, stop it, or give another --work-dir."
-                ) from None
-        try:
-            self.path.write_text(str(os.getpid()), encoding="utf-8")
-        except OSError:
-            self.release()
-            raise
-
-    def release(self) -> None:
-        """Give the lock back; nothing happens without it."""
-        if self._lock.is_locked:
-            self.path.unlink(missing_ok=True)
-            self._lock.release()
-
-
-def refuse_held(folder: str | Path) -> None:
-    """Raises InputError if a process runs in the folder; nothing is left behind where there is none."""
-    if (Path(folder) / LOCK).is_file():
-        lock = RunLock(folder)
-        lock.acquire()
-        lock.release()
 
 
 class RunDirectory:
@@ -269,3 +234,32 @@ def check_folder(path: str | Path, config: str, *, resume: bool) -> None:
 def _left_behind(path: Path) -> bool:
     # What a process that was killed at its very start leaves: the lock decides whether there is one.
     return path.name == LOCK or (path.name.startswith(".") and path.name.endswith(".tmp"))
+
+
+def is_free(key: str, more: Sequence[str] = ()) -> bool:
+    """Whether a key (with dots) is one of `FREE` or of `more`."""
+    return any(fnmatch.fnmatchcase(key, pattern) for pattern in (*FREE, *more))
+
+
+def config_changes(kept: Mapping[str, Any], asked: str) -> dict[str, tuple[Any, Any]]:
+    """By key (with dots): (before, now) where two configs differ; keys that both have come first."""
+    before, now = flat(kept), flat(parse_yaml(asked, "the config") or {})
+    keys = sorted(before.keys() | now.keys(), key=lambda key: (key not in before or key not in now, key))
+    return {key: (before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)}
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str | float | int | bool]:
+    """A nested config as one level, with dots; what is neither text nor a number becomes text."""
+    found: dict[str, str | float | int | bool] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            plain_value = isinstance(value, (str, float, int, bool))
+            found[f"{prefix}{key}"] = value if plain_value else json.dumps(value, default=str)
+    return found
+
+
+def experiment_values(config: Mapping[str, Any], free: Sequence[str] = ()) -> dict[str, Any]:
+    """What makes a config this experiment and no other, by key (with dots): all but `FREE` and `free`."""
+    return {key: value for key, value in flat(config).items() if not is_free(key, free)}

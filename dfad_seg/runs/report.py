@@ -14,8 +14,9 @@ from dfad_seg.common.errors import InputError
 from dfad_seg.common.files import write_text
 from dfad_seg.common.values import plain
 from dfad_seg.runs.charts import DARK, LIGHT, Curve, curves_svg, style
+from dfad_seg.runs.directory import flat
 from dfad_seg.runs.records import Provenance, Summary, Weights
-from dfad_seg.runs.run import DATA_FREE, Run, flat
+from dfad_seg.runs.run import DATA_FREE, Run
 from dfad_seg.runs.tables import agreement_table, class_table, headline, network_table, percent
 
 SHOWN_GRIDS = 4

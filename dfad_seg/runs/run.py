@@ -1,11 +1,8 @@
-"""The one reader of a run directory; whatever stands in its files, what it gives has the form that is said here. And
-what in a config makes two runs one experiment."""
+"""The one reader of a run directory; whatever stands in its files, what it gives has the form that is said here."""
 
-import fnmatch
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,15 +12,6 @@ from dfad_seg.common.reading import MAX_YAML, parse_yaml, read_json, read_text
 from dfad_seg.common.values import validated
 from dfad_seg.runs.records import Provenance, Score, Summary, Weights
 
-FREE = (
-    *("device", "log_every", "save_every", "preview_every", "keep_checkpoints", "tensorboard", "report"),
-    *("*num_workers", "evaluation.batch_size", "evaluation.every", "deterministic"),
-    *("dataset.root", "teacher.checkpoint", "teacher.path", "student.checkpoint", "*encoder_checkpoint"),
-)
-"""Keys of a config that may change between the parts of a run: the experiment stays what it is. What decides whether
-the teacher is the same are its weights, and not where they lie."""
-RESUMED_WITH = ("precision", "transfer_images", "teacher.pretrained", "teacher.config")
-"""Keys that may change in a run that is resumed, and tell two experiments apart all the same."""
 DATA_FREE = ("dfad", "random_noise")
 """Methods that train on no real images, unless images are given to transfer by."""
 MAX_METRICS = 2**28
@@ -181,32 +169,3 @@ def _is_number(value: Any) -> bool:
     return (
         isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300 and math.isfinite(value)
     )
-
-
-def is_free(key: str, more: Sequence[str] = ()) -> bool:
-    """Whether a key (with dots) is one of `FREE` or of `more`."""
-    return any(fnmatch.fnmatchcase(key, pattern) for pattern in (*FREE, *more))
-
-
-def config_changes(kept: Mapping[str, Any], asked: str) -> dict[str, tuple[Any, Any]]:
-    """By key (with dots): (before, now) where two configs differ; keys that both have come first."""
-    before, now = flat(kept), flat(parse_yaml(asked, "the config") or {})
-    keys = sorted(before.keys() | now.keys(), key=lambda key: (key not in before or key not in now, key))
-    return {key: (before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)}
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str | float | int | bool]:
-    """A nested config as one level, with dots; what is neither text nor a number becomes text."""
-    found: dict[str, str | float | int | bool] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        elif value is not None:
-            plain_value = isinstance(value, (str, float, int, bool))
-            found[f"{prefix}{key}"] = value if plain_value else json.dumps(value, default=str)
-    return found
-
-
-def experiment_values(config: Mapping[str, Any], free: Sequence[str] = ()) -> dict[str, Any]:
-    """What makes a config this experiment and no other, by key (with dots): all but `FREE` and `free`."""
-    return {key: value for key, value in flat(config).items() if not is_free(key, free)}

@@ -1,9 +1,9 @@
 """Segmentation networks behind one contract, their sources, and their checkpoints."""
 
-from dfad_seg.common.modules import count_flops, count_parameters
 from dfad_seg.segmentors.base import NetworkFailed, Segmentor, freeze
 from dfad_seg.segmentors.containers import find_state_dict
 from dfad_seg.segmentors.convolutions import restore_convolutions
+from dfad_seg.segmentors.cost import count_flops, count_parameters
 from dfad_seg.segmentors.cut import Cut, CutOptions, cut
 from dfad_seg.segmentors.inspection import inspect_file
 from dfad_seg.segmentors.inspection_smp import Inspected

@@ -61,6 +61,13 @@ class Cut(NamedTuple):
     parts: dict[str, tuple[float, float]]
     """Multiply-accumulates before and after, by part of the network."""
 
+    def __str__(self) -> str:
+        parts = (f"{name} {before / 1e6:.0f} to {after / 1e6:.0f}" for name, (before, after) in self.parts.items())
+        return (
+            f"cut: {self.macs_share:.1%} of the teacher's multiply-accumulates and {self.parameters_share:.1%} of its"
+            f" parameters stay; millions of multiply-accumulates by part: {', '.join(parts)}"
+        )
+
 
 def cut(teacher: Segmentor, options: CutOptions, image_size: tuple[int, int], images: Tensor | None = None) -> Cut:
     """Cut a student out of its teacher, which is left as it is.

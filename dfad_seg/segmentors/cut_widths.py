@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from dfad_seg.common.errors import InputError, explained, quiet
-from dfad_seg.common.modules import count_flops, count_parameters, hooked
+from dfad_seg.common.modules import hooked
 from dfad_seg.segmentors.base import Segmentor
+from dfad_seg.segmentors.cost import count_flops, count_parameters
 from dfad_seg.segmentors.cut_narrow import MATRICES, Costs, Member, Width, dropped_rows, layers_of, narrow, same_width
 from dfad_seg.segmentors.kinds import pad_to_stride
 from dfad_seg.segmentors.optimize import is_opaque

@@ -15,9 +15,10 @@ from dfad_seg.common.reading import open_zip, read_json
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.common.values import validated
 from dfad_seg.segmentors.base import Segmentor
-from dfad_seg.segmentors.containers import find_state_dict, recorded_classes
+from dfad_seg.segmentors.containers import find_state_dict
 from dfad_seg.segmentors.inspection_smp import Inspected, fits, in_channels, inspect_smp, unusual
 from dfad_seg.segmentors.kinds import IMAGENET_MEAN, IMAGENET_STD, SIGMOID
+from dfad_seg.segmentors.mmseg_files import recorded_classes
 from dfad_seg.segmentors.saved import described, is_segmentor_file, read_segmentor_file
 from dfad_seg.segmentors.settling import smooth_noise
 from dfad_seg.segmentors.sources import SOURCES, build_segmentor, spec_runs_code

@@ -19,8 +19,8 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import InputError, explained, nearest, quiet
-from dfad_seg.segmentors.containers import named_types, plain_classes
 from dfad_seg.segmentors.kinds import SIGMOID, Network
+from dfad_seg.segmentors.mmseg_files import named_types, plain_classes
 
 _OWN = "mmseg::"
 

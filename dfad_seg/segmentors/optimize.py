@@ -19,7 +19,7 @@ from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.convolutions import restore_convolutions, rewrite_convolutions
 
 TOLERANCE = 1e-3
-"""Largest deviation of a rewritten network's logits, of the largest logit's magnitude; typical is 1e-6 to 1e-5."""
+"""Largest deviation of a rewritten or exported network's logits, of the largest logit's magnitude; typical is 1e-6."""
 
 
 def optimize_for_distillation(

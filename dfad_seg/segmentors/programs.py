@@ -73,18 +73,10 @@ class ProgramOptions(SourceOptions):
     """Must be true: such a file can do anything that you can do."""
 
 
-def build_torchscript(chosen: ProgramOptions, *, num_classes: int) -> Network:
-    """A network from a TorchScript file."""
-    return _opened(chosen, "torchscript", "TorchScript", lambda path: ScriptedNetwork(_load_script(str(path))))
-
-
-def build_torch_export(chosen: ProgramOptions, *, num_classes: int) -> Network:
-    """A network from a `torch.export` file, exported in evaluation mode, with dynamic or fixed sizes."""
-    return _opened(chosen, "torch_export", "torch.export", lambda path: ExportedNetwork(torch.export.load(path)))
-
-
-def _opened(chosen: ProgramOptions, source: str, kind: str, load: Callable[[Path], nn.Module]) -> Network:
-    path = Path(chosen.path)
+def open_program(source: str, chosen: ProgramOptions, *, num_classes: int) -> Network:
+    """A network from a TorchScript file, or from one of `torch.export`, exported in evaluation mode for any sizes."""
+    path, scripted = Path(chosen.path), source == "torchscript"
+    kind = "TorchScript" if scripted else "torch.export"
     if not chosen.trust:
         raise InputError(
             f"segmentor source '{source}': {path} is a program, and it can do anything that you can do. {TRUST_ADVICE}"
@@ -93,7 +85,7 @@ def _opened(chosen: ProgramOptions, source: str, kind: str, load: Callable[[Path
         raise InputError(f"segmentor source '{source}': {path} is no file.{instead_of(path)}")
     advice = "It is damaged, of another kind, or written by a later version of torch."
     with explained(f"{path} cannot be loaded as a {kind} file", advice):
-        network = load(path)
+        network = ScriptedNetwork(_load_script(str(path))) if scripted else ExportedNetwork(torch.export.load(path))
     return Network(network, settle=lambda segmentor: settle(segmentor, f"the {kind} file {path}", chosen))
 
 

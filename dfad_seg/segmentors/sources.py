@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,11 @@ from dfad_seg.common.tensors import read_tensors
 from dfad_seg.common.values import FileName, options, plain, validated
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.base import freeze as freeze_segmentor
-from dfad_seg.segmentors.containers import recorded_classes, runs_code
 from dfad_seg.segmentors.cut import CutOptions, StoredCut, narrowed
 from dfad_seg.segmentors.kinds import WEIGHT_OPTIONS, Contract, Network, Source, SourceOptions, check_num_classes
+from dfad_seg.segmentors.mmseg_files import recorded_classes, runs_code
 from dfad_seg.segmentors.mmseg_source import MmsegOptions, build_mmseg
-from dfad_seg.segmentors.programs import (
-    FactoryOptions,
-    ProgramOptions,
-    build_factory,
-    build_torch_export,
-    build_torchscript,
-)
+from dfad_seg.segmentors.programs import FactoryOptions, ProgramOptions, build_factory, open_program
 from dfad_seg.segmentors.saved import read_segmentor_file
 from dfad_seg.segmentors.smp_source import SmpOptions, build_smp
 from dfad_seg.segmentors.torchvision_source import TorchvisionOptions, build_torchvision
@@ -54,8 +49,8 @@ SOURCES: dict[str, Source] = {
     "smp": Source(SmpOptions, build_smp),
     "torchvision": Source(TorchvisionOptions, build_torchvision),
     "transformers": Source(TransformersOptions, build_transformers),
-    "torchscript": Source(ProgramOptions, build_torchscript, lambda spec: True, knows_range=False),
-    "torch_export": Source(ProgramOptions, build_torch_export, lambda spec: True, knows_range=False),
+    "torchscript": Source(ProgramOptions, partial(open_program, "torchscript"), lambda spec: True, knows_range=False),
+    "torch_export": Source(ProgramOptions, partial(open_program, "torch_export"), lambda spec: True, knows_range=False),
     "factory": Source(FactoryOptions, build_factory, lambda spec: True, knows_range=False),
     "mmseg": Source(MmsegOptions, build_mmseg, runs_code),
     "saved": Source(SavedOptions, lambda chosen, num_classes: load_segmentor(chosen.checkpoint, trust=chosen.trust)),

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.images import IndexReader, read_photo
-from dfad_seg.common.labels import bit_palette
+from dfad_seg.common.palette import bit_palette
 
 IDS = np.array([[0, 1, 2, 3, 1], [3, 2, 0, 0, 1], [1, 1, 2, 3, 0]], np.uint8)
 COLOURS = {0: (0, 0, 0), 1: (200, 10, 20), 2: (10, 200, 30), 3: (20, 30, 250), 255: (224, 224, 192)}

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from dfad_seg.common.modules import denormals_as_zero, measure_latency
+from dfad_seg.common.speed import denormals_as_zero, measure_latency
 from dfad_seg.evaluation import evaluate_miou
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from shared import save_image
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.common.labels import bit_palette
+from dfad_seg.common.palette import bit_palette
 from dfad_seg.datasets import NYUV2_13, VOC, Voc, build_dataset
 from dfad_seg.datasets.check import inspect_dataset
 

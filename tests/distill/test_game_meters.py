@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from dfad_seg.distill.hooks import Meters
+from dfad_seg.distill.meters import Meters
 
 
 def test_means_and_class_shares():

@@ -3,11 +3,8 @@
 import numpy as np
 import pytest
 
-from dfad_seg.evaluation import (
-    miou_interval,
-    mious,
-)
-from dfad_seg.evaluation.results import miou_difference, resampled_miou
+from dfad_seg.evaluation import miou_interval, mious
+from dfad_seg.evaluation.bootstrap import miou_difference, resampled_miou
 
 
 def counts_of(seed, images=9, classes=4):
@@ -31,7 +28,7 @@ def one_by_one(counts, resamples):
 
 
 def test_equals_a_plain_loop(monkeypatch):
-    monkeypatch.setattr("dfad_seg.evaluation.results._AT_ONCE", 7)
+    monkeypatch.setattr("dfad_seg.evaluation.bootstrap._AT_ONCE", 7)
     counts = counts_of(0)
     values = resampled_miou(counts, 40)
     assert np.allclose(values, one_by_one(counts, 40), rtol=1e-14, equal_nan=True)

@@ -8,7 +8,7 @@ from dfad_seg.common import labels
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.labels import labels_of
 from dfad_seg.evaluation import Inference, evaluate_miou
-from dfad_seg.evaluation.evaluator import Agreement
+from dfad_seg.evaluation.meters import Agreement
 
 
 @pytest.mark.parametrize("layout", ["planes", "channels last", "transposed", "cropped", "bf16"])

@@ -8,13 +8,8 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassCalibrationError
 
-from dfad_seg.evaluation import (
-    ImageCounts,
-    Inference,
-    Predicted,
-    evaluate_miou,
-)
-from dfad_seg.evaluation.evaluator import Agreement, BoundaryIoU, CalibrationError
+from dfad_seg.evaluation import ImageCounts, Inference, Predicted, evaluate_miou
+from dfad_seg.evaluation.meters import Agreement, BoundaryIoU, CalibrationError
 
 
 def predicted(labels, truth, names=None):

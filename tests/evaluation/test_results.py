@@ -9,7 +9,7 @@ import torch
 
 from dfad_seg.common.files import write_csv
 from dfad_seg.evaluation import Comparison, Evaluation, metrics_from_confusion
-from dfad_seg.evaluation.results import Difference, Interval
+from dfad_seg.evaluation.bootstrap import Difference, Interval
 
 MATRIX = torch.tensor([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
 METRICS = metrics_from_confusion(MATRIX, ("road", "sky", "tree"), ignored=7)

@@ -15,7 +15,7 @@ from dfad_seg.evaluation import evaluate_miou
 from dfad_seg.recipes import lengths, quality
 from dfad_seg.recipes.lengths import Price, Probe, price, scaled, with_minutes
 from dfad_seg.recipes.quality import POINTS, estimate, held_out_error, labelled_by, unshifted
-from dfad_seg.recipes.samples import transfer_images
+from dfad_seg.recipes.transfer import transfer_images
 from dfad_seg.runs import Run
 from dfad_seg.runs.records import Score
 from dfad_seg.segmentors import build_segmentor, load_segmentor, save_segmentor

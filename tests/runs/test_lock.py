@@ -5,7 +5,7 @@ import os
 import pytest
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.runs.directory import RunLock, refuse_held
+from dfad_seg.runs.lock import RunLock, refuse_held
 
 
 def test_a_lock_is_held_and_given_back(tmp_path):

@@ -14,7 +14,7 @@ from damage import Call
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.segmentors import build_segmentor, find_state_dict, load_segmentor, save_segmentor
-from dfad_seg.segmentors.containers import runs_code
+from dfad_seg.segmentors.mmseg_files import runs_code
 
 WEIGHTS = {"backbone.conv.weight": torch.arange(4.0), "decode_head.conv_seg.bias": torch.ones(2)}
 BUFFER = "mmengine.logging.history_buffer"
