@@ -5,12 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dfad_seg.datasets import (
-    EvalTransform,
-    TrainingData,
-    TrainTransform,
-    draw_scene,
-)
+from dfad_seg.datasets import EvalTransform, TrainingData, TrainTransform, draw_scene
 
 
 def train_transform(crop_size: tuple[int, int], **options: Any) -> TrainTransform:

@@ -8,10 +8,7 @@ from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.evaluation import (
-    ConfusionMatrix,
-    metrics,
-)
+from dfad_seg.evaluation import ConfusionMatrix, metrics
 
 
 def counted_by_hand(prediction, target, num_classes, ignore_index=255):

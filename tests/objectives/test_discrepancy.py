@@ -8,10 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from dfad_seg.objectives import (
-    DISCREPANCIES,
-    weighted_discrepancy,
-)
+from dfad_seg.objectives import DISCREPANCIES, weighted_discrepancy
 from dfad_seg.objectives.discrepancy import TEMPERED, focal_loss
 
 SHAPES = [(2, 3), (1, 2, 4, 5), (2, 11, 3, 3)]

@@ -6,9 +6,7 @@ import torch
 from scipy import stats
 from shared import rng
 
-from dfad_seg.objectives import (
-    Interpolation,
-)
+from dfad_seg.objectives import Interpolation
 from dfad_seg.objectives.features import symmetric_beta
 
 

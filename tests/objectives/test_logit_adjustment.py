@@ -4,10 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dfad_seg.objectives import (
-    GeneratorObjective,
-    LogitAdjustment,
-)
+from dfad_seg.objectives import GeneratorObjective, LogitAdjustment
 from dfad_seg.objectives.discrepancy import log_mae
 
 

@@ -9,11 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.objectives import (
-    BatchNormPrior,
-    GeneratorObjective,
-    build_priors,
-)
+from dfad_seg.objectives import BatchNormPrior, GeneratorObjective, build_priors
 from dfad_seg.objectives.discrepancy import log_mae
 from dfad_seg.objectives.priors import ActivationMagnitude, Scene, class_balance, layout_consistency, one_hot
 

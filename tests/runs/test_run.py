@@ -9,12 +9,7 @@ from samples import CLASSES, PROVENANCE, SUMMARY, evaluation, make_run
 
 from dfad_seg.common.errors import InputError
 from dfad_seg.common.values import validated
-from dfad_seg.runs import (
-    Run,
-    note_score,
-    update_summary,
-    write_report,
-)
+from dfad_seg.runs import Run, note_score, update_summary, write_report
 from dfad_seg.runs.records import Score
 from dfad_seg.runs.tables import class_table, headline, network_table
 

@@ -13,13 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.runs import (
-    Run,
-    RunDirectory,
-    checkpoints,
-    note_evaluation,
-    read_checkpoint,
-)
+from dfad_seg.runs import Run, RunDirectory, checkpoints, note_evaluation, read_checkpoint
 from dfad_seg.runs.checkpoints import FORMAT, newest_whole
 
 CONFIG = "method: dfad\nseed: 0\n"

@@ -8,13 +8,7 @@ from torch import nn
 from dfad_seg.common.errors import InputError
 from dfad_seg.objectives import ClassShares
 from dfad_seg.objectives.class_shares import last_layers
-from dfad_seg.segmentors import (
-    Segmentor,
-    build_segmentor,
-    load_segmentor,
-    optimize_for_distillation,
-    save_segmentor,
-)
+from dfad_seg.segmentors import Segmentor, build_segmentor, load_segmentor, optimize_for_distillation, save_segmentor
 from dfad_seg.segmentors.cut import CutOptions, cut
 from dfad_seg.segmentors.kinds import pad_to_stride
 

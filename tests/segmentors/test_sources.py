@@ -10,13 +10,7 @@ import torch
 from shared import tiny
 
 from dfad_seg.common.errors import InputError
-from dfad_seg.segmentors import (
-    Segmentor,
-    build_segmentor,
-    count_flops,
-    count_parameters,
-    state_hash,
-)
+from dfad_seg.segmentors import Segmentor, build_segmentor, count_flops, count_parameters, state_hash
 from dfad_seg.segmentors.torchvision_source import deeplabv3_mobilenetv2
 
 PLAIN = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
