@@ -41,6 +41,5 @@ def build_dataset(
 
 def chosen_kind(type: str, root: str | Path, options: Mapping[str, Any]) -> tuple[type[SegmentationDataset], Any]:
     """The class of a type of data set, and its checked options."""
-    kind: Kind[Any] = choose(DATASETS, type, "data set type")
-    build: Any = kind.build
-    return build, validated(kind.options, {**options, "root": str(root)}, f"data set type {type}")
+    kind: Any = choose(DATASETS, type, "data set type")
+    return kind.build, validated(kind.options, {**options, "root": str(root)}, f"data set type {type}")

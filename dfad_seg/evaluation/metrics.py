@@ -125,10 +125,6 @@ class SegmentationMetrics:
         weighted = [iou * pixels for iou, pixels in zip(self.iou, self.support, strict=True) if pixels]
         return math.fsum(weighted) / sum(self.support)
 
-    def subset_miou(self, names: Sequence[str]) -> float:
-        """Mean IoU of the named classes only; nan when none of them occurs. Errors as of `labels_named`."""
-        return nanmean([self.iou[label] for label in labels_named(names, self.classes)])
-
     def to_dict(self) -> dict[str, Any]:
         """A JSON-friendly dictionary; nan, which JSON does not know, becomes None."""
         totals = {name: getattr(self, name) for name in TOTALS}

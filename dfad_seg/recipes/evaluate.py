@@ -129,7 +129,7 @@ def evaluate(
         )
 
     found = {name: meter.compute() for name, meter in meters.items()}
-    more: dict[str, float] = {"subset mIoU": metrics.subset_miou(subset)} if subset else {}
+    more: dict[str, float] = {"subset mIoU": nanmean([metrics.iou[label] for label in labels])} if subset else {}
     by_class: dict[str, list[float]] = {}
     if boundary:
         by_class["boundary IoU"] = found["boundary"]

@@ -120,14 +120,11 @@ def compensate(student: nn.Module, teacher: nn.Module, rows: Rows, images: Tenso
     targets: dict[str, Tensor] = {}
     moments: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def seed() -> torch.Generator:
-        return torch.Generator().manual_seed(0)
-
     def watch(name: str, module: nn.Module, given: tuple[Tensor, ...], outputs: Tensor) -> None:
         if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
             moments[name] = _moments(given[0])
         if f"{name}:in" in rows and refittable(module):
-            targets[name] = read_outputs(module, outputs, seed())
+            targets[name] = read_outputs(module, outputs)
 
     with hooked(layers_of(teacher), after=watch):
         teacher(images)
@@ -137,7 +134,7 @@ def compensate(student: nn.Module, teacher: nn.Module, rows: Rows, images: Tenso
         if name in targets:
             kept = rows.get(f"{name}:out")
             target = targets.pop(name)
-            _fit(module, read_inputs(module, inputs, seed()), target if kept is None else target[:, kept], ridge)
+            _fit(module, read_inputs(module, inputs), target if kept is None else target[:, kept], ridge)
         elif name in moments and isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None and module.running_var is not None
             kept = rows.get(f"{name}:out", torch.arange(module.num_features))

@@ -141,7 +141,7 @@ def _statistics(segmentor: Segmentor, readers: set[str], images: Tensor) -> tupl
     outputs: dict[str, Tensor] = {}
 
     def watch(name: str, layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
-        x = read_inputs(layer, given[0].detach(), torch.Generator().manual_seed(0)).float()
+        x = read_inputs(layer, given[0].detach()).float()
         x = x.view(len(x), _weight(layer).shape[1], -1).permute(2, 0, 1)  # (taps, samples, inputs)
         x = x.double() if x.shape[1] <= 64 else x  # pooled: next to their mean, few values hardly vary
         grams[name] = grams.get(name, 0) + x.mT @ x
@@ -196,28 +196,32 @@ def refittable(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear)
 
 
-def read_inputs(module: nn.Module, inputs: Tensor, rng: torch.Generator) -> Tensor:
-    """Inputs of a layer at random output positions, (samples, inputs × taps)."""
+def read_inputs(module: nn.Module, inputs: Tensor) -> Tensor:
+    """Inputs of a layer at random output positions, the same every time, (samples, inputs × taps)."""
     if isinstance(module, nn.Linear):
-        return read_outputs(module, inputs, rng)
+        return read_outputs(module, inputs)
     assert isinstance(module, nn.Conv2d) and not isinstance(module.padding, str)
     kernel, dilation, padding, stride = module.kernel_size, module.dilation, module.padding, module.stride
     if kernel == (1, 1) and stride == (1, 1) and not any(padding):
         patches = inputs.flatten(2)
     else:
         patches = F.unfold(inputs, kernel, dilation, padding, stride)
-    return _some(patches, rng)
+    return _some(patches)
 
 
-def read_outputs(module: nn.Module, outputs: Tensor, rng: torch.Generator) -> Tensor:
-    """Outputs of a layer at the positions that `read_inputs` takes with the same stream, (samples, outputs)."""
+def read_outputs(module: nn.Module, outputs: Tensor) -> Tensor:
+    """Outputs of a layer at the positions that `read_inputs` takes, (samples, outputs)."""
     if isinstance(module, nn.Linear):
         flat = outputs.reshape(-1, outputs.shape[-1])
-        return flat[torch.randperm(len(flat), generator=rng)[: POSITIONS * len(outputs)]]
-    return _some(outputs.flatten(2), rng)
+        return flat[_shuffled(len(flat))[: POSITIONS * len(outputs)]]
+    return _some(outputs.flatten(2))
 
 
-def _some(columns: Tensor, rng: torch.Generator) -> Tensor:
+def _shuffled(count: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
+
+
+def _some(columns: Tensor) -> Tensor:
     if columns.shape[-1] > POSITIONS:
-        columns = columns[..., torch.randperm(columns.shape[-1], generator=rng)[:POSITIONS]]
+        columns = columns[..., _shuffled(columns.shape[-1])[:POSITIONS]]
     return columns.transpose(1, 2).flatten(0, 1)
