@@ -22,15 +22,8 @@ from dfad_seg.evaluation import EvaluationOptions, SegmentationMetrics, evaluate
 from dfad_seg.generators import GENERATORS, ImageGenerator, NoiseGenerator
 from dfad_seg.recipes.cutting import cut_student
 from dfad_seg.recipes.samples import EvaluationSamples, evaluation_loader, warn_of_labels
-from dfad_seg.segmentors import (
-    Segmentor,
-    build_segmentor,
-    freeze,
-    is_cut_of,
-    load_segmentor,
-    optimize_for_distillation,
-    read_segmentor_file,
-)
+from dfad_seg.segmentors import Segmentor, build_segmentor, freeze, is_cut_of, load_segmentor, optimize_for_distillation
+from dfad_seg.segmentors.saved import read_segmentor_file
 
 
 @dataclass
@@ -57,9 +50,7 @@ class Experiment:
         assert self.teacher is not None and self.losses is not None
         fold = not self.losses.look_inside
         size = self.config.image_size
-        fast = optimize_for_distillation(self.teacher, size, trainable=False, fold_batch_norm=fold)
-        assert isinstance(fast, Segmentor)
-        return fast
+        return optimize_for_distillation(self.teacher, size, trainable=False, fold_batch_norm=fold)
 
 
 def build_experiment(

@@ -13,20 +13,10 @@ from dfad_seg.common.values import plain
 from dfad_seg.config import Config, apply_override, load_config, parse_config
 from dfad_seg.evaluation import Comparison, Evaluation, EvaluationOptions, Inference
 from dfad_seg.evaluation.bootstrap import RESAMPLES
-from dfad_seg.recipes.build import build_teacher, meta_info
 from dfad_seg.recipes.device import explained
 from dfad_seg.recipes.evaluate import evaluate, evaluation_options
 from dfad_seg.recipes.provenance import command_line
-from dfad_seg.recipes.sources import (
-    Source,
-    is_of_a_run,
-    open_predictions,
-    open_source,
-    refuse_code,
-    role_of,
-    run_config,
-    weights_of,
-)
+from dfad_seg.recipes.sources import Source, is_of_a_run, open_predictions, open_source, role_of, run_config, teacher_of
 from dfad_seg.runs import note_evaluation
 
 
@@ -69,13 +59,11 @@ def evaluate_from_arguments(**arguments: Any) -> int:
     batch = f"{settings.batch_size} images at once"
     with explained(batch=batch, advice="Lower --batch-size, or predict in windows with --crop"):
         if given.compare:
-            evaluations, record["sources"] = {}, {}
+            evaluations, record["sources"], first = {}, {}, _config_of_first(named.values())
             wanted |= {"resamples": given.ci or RESAMPLES, "keep_counts": True}
             for name, item in named.items():
                 own = item == "teacher" and not Path(item).exists()
-                source = (
-                    _own_teacher(config, named.values(), given.trust) if own else open_source(config, item, **known)
-                )
+                source = teacher_of(config, first, given.trust) if own else open_source(config, item, **known)
                 evaluations[name] = evaluate(config, source.model, title=f"evaluating {name}", **wanted)
                 record["sources"][name] = source.record()
             result, one = Comparison.of(evaluations, wanted["resamples"]), next(iter(evaluations.values()))
@@ -158,22 +146,11 @@ def _source(config: Config, given: Any, known: dict[str, Any]) -> Source:
             return open_source(config, given.config, **known)
         if role == "student":
             raise InputError(f"{given.config} trained a teacher and has no student. Leave --role out.")
-        return _own_teacher(config, [given.config], given.trust)
+        return teacher_of(config, _config_of_first([given.config]), given.trust)
     # A placeholder section has no architecture to offer; the file must know its own.
     if role is None and Path(checkpoint).is_file() and given.config is not None:
         role = role_of(config, checkpoint)
     return open_source(config, checkpoint, role=role, **known)
-
-
-def _own_teacher(config: Config, named: Iterable[str], trust: bool) -> Source:
-    """What `teacher` stands for beside a run: the network that it was distilled from, as its config says."""
-    file = _config_of_first(named)
-    theirs = None if file is None else load_config(file)
-    section = None if theirs is None else theirs.teacher
-    if theirs is None or section is None:
-        raise InputError("no run is named whose config has a teacher. Give the path of the teacher itself.")
-    refuse_code(section, "teacher", trust=trust)
-    return Source(weights_of(section), build_teacher(theirs, meta_info(config)), "teacher")
 
 
 def _config_of_first(items: Iterable[str]) -> Path | None:

@@ -10,10 +10,10 @@ from dfad_seg.common.labels import IGNORED
 from dfad_seg.common.reading import file_hash
 from dfad_seg.common.tensors import read_tensors
 from dfad_seg.common.values import Chosen
-from dfad_seg.config import Config
+from dfad_seg.config import Config, load_config
 from dfad_seg.datasets import MetaInfo
 from dfad_seg.evaluation import CocoResults, PredictionFolder, Stored
-from dfad_seg.recipes.build import build_network, check_classes, meta_info
+from dfad_seg.recipes.build import build_network, build_teacher, check_classes, meta_info
 from dfad_seg.segmentors import WEIGHT_OPTIONS, Segmentor, count_parameters
 from dfad_seg.segmentors.sources import spec_runs_code
 
@@ -88,6 +88,16 @@ def weights_of(section: Chosen | None) -> Path:
     """The file, folder or name with the weights of a network of a config; an empty path where it names none."""
     values = {} if section is None else section.values()
     return Path(next((values[key] for key in ("checkpoint", "path", "pretrained") if values.get(key)), ""))
+
+
+def teacher_of(config: Config, file: Path | None, trust: bool) -> Source:
+    """What `teacher` stands for beside a run: the network that it was distilled from, as its config (`file`) says."""
+    theirs = None if file is None else load_config(file)
+    section = None if theirs is None else theirs.teacher
+    if theirs is None or section is None:
+        raise InputError("no run is named whose config has a teacher. Give the path of the teacher itself.")
+    refuse_code(section, "teacher", trust=trust)
+    return Source(weights_of(section), build_teacher(theirs, meta_info(config)), "teacher")
 
 
 def open_predictions(config: Config, item: str | Path) -> Source:

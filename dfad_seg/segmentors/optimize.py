@@ -30,7 +30,7 @@ def optimize_for_distillation(
     fold_batch_norm: bool = True,
     dead_taps: bool = True,
     depthwise_backward: bool = True,
-) -> nn.Module:
+) -> Any:
     """A network that computes the same, faster: values and gradients agree up to rounding, at every image size.
 
     It is changed in place; its parameters, state and copies are as before (`restore_convolutions` undoes it). Of a
