@@ -80,19 +80,6 @@ def test_scales_and_flips_average_the_softmax(crop, size):
     assert np.array_equal(labels.numpy(), scores.argmax(1).numpy())
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"crop_stride": (4, 4)}, "needs a window"),
-        ({"crop_size": (4, 4), "crop_stride": (5, 4)}, "leave gaps"),
-        ({"scales": (1.0, -1.0)}, "above 0"),
-    ],
-)
-def test_modes_that_make_no_sense_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        Inference(**options)
-
-
 MEASURED = """
 import resource, sys, numpy as np, torch
 from PIL import Image

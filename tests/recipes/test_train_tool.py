@@ -18,7 +18,7 @@ from dfad_seg.runs import Run
 from dfad_seg.segmentors import load_segmentor, state_hash
 
 
-def test_run_directory_is_complete(dfad_run, world):
+def test_run_directory_is_complete_and_metrics_have_every_step_once(dfad_run):
     names = {str(p.relative_to(dfad_run)) for p in dfad_run.rglob("*") if p.is_file() and "tensorboard" not in p.parts}
     numbered = {f"checkpoints/iteration_0000000{step}.pt" for step in (2, 3)}
     numbered |= {f"pictures/generated_0000000{step}.png" for step in (2, 3)}
@@ -34,9 +34,6 @@ def test_run_directory_is_complete(dfad_run, world):
     assert len(provenance["teacher"]["file_sha256"]) == 64
     assert provenance["packages"]["torch"] == torch.__version__.split("+")[0]
     assert (config["generator"]["type"], config["generator"]["latent_dim"]) == ("dcgan", 16)
-
-
-def test_metrics_have_every_step_once(dfad_run):
     records = Run(dfad_run).records
     assert [r["step"] for r in records if "train/student_loss" in r] == [1, 2, 3]
     assert [r["step"] for r in records if "val/mIoU" in r] == [2, 3]
