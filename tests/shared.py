@@ -1,5 +1,8 @@
 """What test files of several rooms share."""
 
+import os
+import subprocess
+import sys
 import warnings
 from collections import OrderedDict
 
@@ -27,6 +30,14 @@ def save_image(path, pixels):
 def contents(folder):
     """The bytes of all files in a folder, by their paths."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def python(*arguments, **environment):
+    """What a fresh Python with one thread prints; it must end well."""
+    command, env = [sys.executable, *map(str, arguments)], os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=280)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
 
 
 def scripted(network, path, *, frozen=False):

@@ -1,11 +1,10 @@
 """The one timer of the project, and denormal numbers."""
 
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
+from shared import python
 
 from dfad_seg.common.speed import denormals_as_zero, measure_latency
 from dfad_seg.evaluation import evaluate_miou
@@ -69,8 +68,8 @@ FLUSHES = pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this p
 @FLUSHES
 @pytest.mark.slow
 def test_the_threads_that_torch_began_before_flush_too_and_are_restored():
-    result = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, timeout=120)
-    assert result.stdout.startswith("True"), result.stdout + result.stderr
+    printed = python("-c", THREADS)
+    assert printed.startswith("True"), printed
 
 
 @FLUSHES

@@ -1,8 +1,6 @@
 """The game: golden curve, resume, controls, interruption, and what each of its options does."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pytest
 import torch
 import toys
 from playing import play
+from shared import python
 from toys import equal_states, json_like_copy
 
 from dfad_seg.common.errors import InputError, Interrupted
@@ -201,10 +200,7 @@ def test_a_generator_that_does_not_fit_is_refused(changes, message):
 
 @pytest.mark.slow
 def test_two_processes_keep_equal_weights_draw_different_noise_and_resume(tmp_path):
-    command = [sys.executable, Path(__file__).with_name("two_processes.py"), tmp_path]
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    python(Path(__file__).with_name("two_processes.py"), tmp_path, CUDA_VISIBLE_DEVICES="")
     ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
     for player in ("student", "generator", "connectors"):
         for name in ranks[0][player]:

@@ -1,15 +1,12 @@
 """Inference modes against plain loops: windows, scales and flips."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shared import rng
+from shared import python, rng
 
 from dfad_seg.evaluation import Inference, predict
 from dfad_seg.evaluation.inference import scores_of
@@ -99,6 +96,6 @@ print(peak_of(4000, 1500) - before, peak_of(4000, 1500, **all_of_it) - before)
 
 
 def test_sliding_windows_need_memory_for_a_row_of_them_whatever_else_is_asked_for(tmp_path):
-    done = subprocess.run([sys.executable, "-c", MEASURED, tmp_path], capture_output=True, text=True, check=True)
+    printed = python("-c", MEASURED, tmp_path)
     # Decoded and in Pillow, an image has 7 bytes per pixel, its mask 1; all logits have 44.
-    assert all(int(more) < 24 * 4000 * 1500 for more in done.stdout.split()), done.stdout
+    assert all(int(more) < 24 * 4000 * 1500 for more in printed.split()), printed

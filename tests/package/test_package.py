@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from doc_pages import REPOSITORY
+from shared import python
 
 from dfad_seg.cli import COMMANDS, main
 from dfad_seg.common.errors import InputError
@@ -55,9 +56,7 @@ assert "torch" not in sys.modules
 
 
 def test_a_help_page_fits_a_screen_and_does_not_wait_for_torch():
-    shown = subprocess.run([sys.executable, "-c", HELP], cwd=REPOSITORY, capture_output=True, text=True)
-    assert shown.returncode == 0, shown.stderr
-    for command, page in zip(COMMANDS, shown.stdout.split("=" * 9 + "\n"), strict=False):
+    for command, page in zip(COMMANDS, python("-c", HELP).split("=" * 9 + "\n"), strict=False):
         assert page.startswith(f"usage: dfad-seg {command} [-h]") and len(page.splitlines()) <= 75
 
 
@@ -126,4 +125,4 @@ def run():
 COMMANDS["configs"] = COMMANDS["configs"]._replace(target="__main__:run")
 sys.exit(main(["configs"]))
 """
-    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, timeout=60).returncode == 0
+    python("-c", code)

@@ -1,16 +1,13 @@
 """tools/train_seg.py: all methods end to end, what a run leaves behind, resume, several processes."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
 import yaml
 from doc_pages import REPOSITORY
-from shared import call_tool, write_yaml
+from shared import call_tool, python, write_yaml
 
 from dfad_seg import evaluate, load_config
 from dfad_seg.objectives import PRIORS
@@ -123,11 +120,8 @@ def test_dry_run_prints_costs_and_writes_nothing(world, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_two_processes_write_one_run(world, tmp_path):
-    command = [sys.executable, REPOSITORY / "tools" / "train_seg.py", world.paths["dfad"], "--devices", "2"]
-    command += ["--work-dir", tmp_path / "run"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    arguments = (world.paths["dfad"], "--devices", 2, "--work-dir", tmp_path / "run")
+    python(REPOSITORY / "tools" / "train_seg.py", *arguments, CUDA_VISIBLE_DEVICES="")
     assert json.loads((tmp_path / "run" / "provenance.json").read_text())["processes"] == 2
     records = Run(tmp_path / "run").records
     assert len(records) == 5  # one writer: three training and two evaluation records
