@@ -162,7 +162,8 @@ def _statistics(segmentor: Segmentor, readers: set[str], images: Tensor) -> tupl
             for name, gradient in zip(outputs, gradients, strict=True):
                 if gradient is None:
                     continue
-                dims = (0, 2, 3) if gradient.ndim == 4 else tuple(range(gradient.ndim - 1))
+                # A linear layer may read images, too: (N, H, W, C) in ConvNeXt.
+                dims = tuple(range(gradient.ndim - 1)) if isinstance(layers[name], nn.Linear) else (0, 2, 3)
                 fishers[name] = fishers.get(name, 0) + gradient.square().sum(dims) / len(images)
     for name, (total, count) in sums.items():
         mean = total / count

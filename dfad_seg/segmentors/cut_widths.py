@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from dfad_seg.segmentors.optimize import is_opaque
 
 _RESHAPE = 14
 """Torch-Pruning's `ops.OPTYPE.RESHAPE`, which is imported late."""
+_LARGEST = 4000
+"""Sides of layers in a group of it; a UNet++ on a DenseNet has 107. Maps out of tokens, as in DPT, make it go on."""
 
 
 def find_widths(segmentor: Segmentor, image_size: tuple[int, int]) -> tuple[list[Width], Costs]:
@@ -80,17 +83,25 @@ def _groups(segmentor: Segmentor, traced: nn.Module, example: Tensor) -> list:
     # Imported here: it takes a second, and only cutting needs it.
     what = "Torch-Pruning cannot follow the channels of this network"
     with quiet(), explained(what, "Take another student."):
-        import torch_pruning
+        import torch_pruning.dependency.graph as building
 
-        graph = torch_pruning.DependencyGraph()
-        graph.build_dependency(
-            traced,
-            example,
+        class Bounded(building.Group):
+            def add_dep(self, *dependency: Any, **more: Any) -> None:
+                if len(self) > _LARGEST:
+                    raise ValueError("channels that go together are found without end")
+                super().add_dep(*dependency, **more)
+
+        usual, building.Group = building.Group, Bounded
+        try:
+            graph = building.DependencyGraph()
             # All answers: an auxiliary classifier, whose logits nobody uses, reads channels as well.
-            forward_fn=lambda network, images: [a for a in tree_leaves(network(images)) if getattr(a, "grad_fn", None)],
-            verbose=False,
-        )
-        return list(graph.get_all_groups(root_module_types=list(MATRICES)))
+            graph.build_dependency(
+                traced, example, verbose=False,
+                forward_fn=lambda net, x: [out for out in tree_leaves(net(x)) if getattr(out, "grad_fn", None)],
+            )  # fmt: skip
+            return list(graph.get_all_groups(root_module_types=list(MATRICES)))
+        finally:
+            building.Group = usual
 
 
 def _widths(group: list, network: nn.Module, names: dict[nn.Module, str], several: set[nn.Module]) -> list[Width]:

@@ -182,6 +182,12 @@ def test_a_segformer_is_cut_but_for_its_attention(tmp_path: Path) -> None:
         export(student, tmp_path / "x", format="transformers")
 
 
+def test_channels_that_go_together_without_end_are_refused() -> None:
+    teacher = build_segmentor("transformers", num_classes=5, model={"model_type": "dpt", **MODELS["dpt"]}).eval()
+    with pytest.raises(InputError, match="cannot follow the channels of this network .*without end"):
+        find_widths(teacher, (64, 64))
+
+
 @pytest.mark.slow
 def test_a_run_from_inspection_to_the_hub_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = written(tmp_path / "folder", processor=PROCESSOR)
