@@ -43,10 +43,7 @@ def write_report(run: str | Path, judge: Judge | None = None) -> Path:
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(template)
     out = Path(run) / "report.html"
     content = report_content(Run(run), judge)
-    try:
-        write_text(out, page.render(content, light=style(LIGHT), dark=style(DARK)))
-    except OSError as error:
-        raise InputError(f"cannot write the report of {run}: {error.strerror}.") from None
+    write_text(out, page.render(content, light=style(LIGHT), dark=style(DARK)))
     return out
 
 

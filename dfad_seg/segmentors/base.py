@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfad_seg.common.errors import Diverged, InputError, Interrupted, printable
-from dfad_seg.common.values import validated
-from dfad_seg.segmentors.kinds import IMAGENET_MEAN, IMAGENET_STD, SIGMOID, Contract, check_num_classes, pad_to_stride
+from dfad_seg.common.values import Channels, validated
+from dfad_seg.segmentors.kinds import IMAGENET_MEAN, IMAGENET_STD, SIGMOID, Contract, pad_to_stride
 
 _LOGITS_KEYS = ("out", "logits")  # torchvision's and transformers' names for the logits in a mapping
 # What is no fault of the network: whoever called it explains these.
@@ -54,7 +54,7 @@ class Segmentor(nn.Module):
     ) -> None:
         super().__init__()
         given = validated(Contract, contract, "segmentor")
-        check_num_classes(num_classes)
+        validated(Channels, num_classes, "segmentor: num_classes")  # type: ignore[arg-type]
         self.network = network
         self.num_classes = num_classes
         self.input_scale = float(given.input_scale or 1.0)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dfad_seg.common.values import Channels, Decay, FileName, Kind, Number, Rate, options, validated
+from dfad_seg.common.values import Channels, Decay, FileName, Kind, Number, Rate, options
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -87,11 +87,6 @@ def pad_to_stride(images: Tensor, stride: int, smallest: int = 1) -> Tensor:
     """
     bottom, right = (-(-max(side, smallest) // stride) * stride - side for side in images.shape[-2:])
     return F.pad(images, (0, right, 0, bottom), mode="replicate") if bottom or right else images
-
-
-def check_num_classes(value: Any) -> None:
-    """Raises InputError for what is no number of classes."""
-    validated(Channels, value, "segmentor: num_classes")
 
 
 @options

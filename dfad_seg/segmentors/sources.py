@@ -12,11 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dfad_seg.common.errors import TRUST_ADVICE, InputError, choose, printable
 from dfad_seg.common.tensors import read_tensors
-from dfad_seg.common.values import FileName, options, plain, validated
+from dfad_seg.common.values import Channels, FileName, options, plain, validated
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.base import freeze as freeze_segmentor
 from dfad_seg.segmentors.cut import CutOptions, StoredCut, narrowed
-from dfad_seg.segmentors.kinds import WEIGHT_OPTIONS, Contract, Network, Source, SourceOptions, check_num_classes
+from dfad_seg.segmentors.kinds import WEIGHT_OPTIONS, Contract, Network, Source, SourceOptions
 from dfad_seg.segmentors.mmseg_files import recorded_classes, runs_code
 from dfad_seg.segmentors.mmseg_source import MmsegOptions, build_mmseg
 from dfad_seg.segmentors.programs import FactoryOptions, ProgramOptions, build_factory, open_program
@@ -76,7 +76,7 @@ def build_segmentor(source: str, *, num_classes: int, **values: Any) -> Segmento
             does not answer as it should.
     """
     kind: Source = choose(SOURCES, source, "segmentor source")
-    check_num_classes(num_classes)
+    validated(Channels, num_classes, "segmentor: num_classes")  # type: ignore[arg-type]
     chosen: Any = validated(kind.options, values, f"segmentor source '{source}'")
     built = kind.build(chosen, num_classes=num_classes)
     segmentor = built if isinstance(built, Segmentor) else _wrapped(built, source, kind, num_classes, chosen)
