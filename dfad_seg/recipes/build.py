@@ -95,8 +95,7 @@ def build_generator(config: Config, network: Segmentor) -> ImageGenerator | None
     if isinstance(config, GameConfig):
         kind = GENERATORS[config.generator.name]
         context = {"classes": network.num_classes, "size": config.image_size, "channels": network.in_channels}
-        generator = kind.build(config.generator.options, **context)
-        return to_layout(generator)
+        return to_layout(kind.build(config.generator.options, **context))
     return NoiseGenerator(network.in_channels) if isinstance(config, DataFree) else None
 
 
