@@ -235,6 +235,4 @@ def agree_to_stop(fabric: Fabric, hooks: Hooks, iteration: int) -> int:
 
 def reduced(fabric: Fabric, value: Tensor, operation: str) -> Tensor:
     """A tensor combined over all ranks: `"mean"`, `"sum"` or `"max"`."""
-    result = fabric.all_reduce(value, reduce_op=operation)
-    assert isinstance(result, Tensor)
-    return result
+    return fabric.all_reduce(value, reduce_op=operation)  # type: ignore[return-value]

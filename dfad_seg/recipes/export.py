@@ -131,8 +131,7 @@ def load_generator(run: str | Path, network: Segmentor) -> tuple[Config, ImageGe
         )
     generator = build_generator(config, network)
     assert generator is not None
-    with explained(
-        f"the generator in {newest} does not fit the run's config", "Another version of this program wrote it."
-    ):
+    what = f"the generator in {newest} does not fit the run's config"
+    with explained(what, "Another version of this program wrote it."):
         generator.load_state_dict(state["networks"]["generator"])
     return config, generator.train()

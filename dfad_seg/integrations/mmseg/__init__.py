@@ -12,5 +12,3 @@ require_mmseg()
 from dfad_seg.exporting.mmseg_model import DFADSegmentor  # noqa: E402
 from dfad_seg.integrations.mmseg.loop import DataFreeLoop, ExportStudentHook, GameOptimizers  # noqa: E402
 from dfad_seg.integrations.mmseg.student import DataFreeStudent  # noqa: E402
-
-__all__ = ["DFADSegmentor", "DataFreeLoop", "DataFreeStudent", "ExportStudentHook", "GameOptimizers"]
