@@ -140,7 +140,7 @@ def map_categories(file: CocoFile, options: CocoOptions) -> tuple[MetaInfo, dict
     chosen = list(known if options.classes is None else options.classes)
     for name in chosen:
         if name != BACKGROUND and name not in known:
-            near = nearest(name, class_of.values())
+            near = nearest(name, class_of.values()) or f" It has {printable(', '.join(known))}."
             raise InputError(f"classes names '{printable(name)}', which is no category of {file.path}.{near}")
     if options.background and BACKGROUND not in chosen:
         chosen.insert(0, BACKGROUND)

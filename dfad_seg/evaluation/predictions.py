@@ -160,7 +160,8 @@ class CocoResults:
             image, category, segmentation = map(entry.get, keys) if isinstance(entry, dict) else (None, None, None)
             if not isinstance(image, (int, str)) or not isinstance(category, int) or not isinstance(segmentation, dict):
                 raise InputError(
-                    f"{path}, entry {number} is no COCO result: image_id, category_id and segmentation are needed."
+                    f"{path}, entry {number} is no COCO result: integers image_id and category_id, and segmentation"
+                    " with size and counts, are needed."
                 )
             if category not in label_of:
                 raise InputError(

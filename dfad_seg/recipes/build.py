@@ -116,7 +116,10 @@ def meta_info(config: Config) -> MetaInfo:
 def build_network(source: str, values: Mapping[str, Any], role: str, info: MetaInfo) -> Segmentor:
     """A teacher or student from its source and the options of that, with its checkpoint loaded."""
     try:
-        network = build_segmentor(source, num_classes=info.num_classes, **values)
+        if source == "saved":  # what it predicts is compared below, by name
+            network = load_segmentor(values["checkpoint"], trust=values.get("trust", False))
+        else:
+            network = build_segmentor(source, num_classes=info.num_classes, **values)
     except InputError as error:
         raise InputError(f"{role}: {error}") from None
     check_classes(network, role, info)

@@ -5,7 +5,7 @@ from os.path import realpath
 from pathlib import Path
 from typing import Any
 
-from dfad_seg.common.errors import TRUST_ADVICE, InputError
+from dfad_seg.common.errors import TRUST_ADVICE, InputError, instead_of
 from dfad_seg.common.labels import IGNORED
 from dfad_seg.common.reading import file_hash
 from dfad_seg.common.tensors import read_tensors
@@ -107,7 +107,7 @@ def open_predictions(config: Config, item: str | Path) -> Source:
     if path.is_dir():
         return Source(path, PredictionFolder(path, ids, info.palette))
     if path.suffix.lower() != ".json":
-        raise InputError(f"{path} holds no predictions: a folder of PNGs or a .json file of COCO results is needed.")
+        raise InputError(f"{path} is neither a folder of PNGs nor a .json file of COCO results.{instead_of(path)}")
     background = info.classes.index("background") if "background" in info.classes else IGNORED
     return Source(path, CocoResults(path, ids, background=background))
 
