@@ -123,6 +123,7 @@ class Progress:
         if save:
             self._save()
         if stop:
+            self.fabric.barrier()  # until rank 0 has saved: the first that ends, ends all
             raise Interrupted(done, stop)
 
     def _evaluate_pending(self, preview: Callable[[nn.Module], None] | None = None) -> None:

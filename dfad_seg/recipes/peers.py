@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.launchers import subprocess_script
 from torch.distributed import TCPStore
 
-from dfad_seg.common.errors import EXIT_BAD_INPUT, InputError, exit_code
+from dfad_seg.common.errors import EXIT_BAD_INPUT, InputError, Interrupted, exit_code
 from dfad_seg.config import Config
 from dfad_seg.recipes.device import launched
 
@@ -102,7 +102,8 @@ class _Peers:
             isinstance(error, RuntimeError) and _LOST.search(str(error)) is not None
         )
         code = EXIT_BAD_INPUT if lost else exit_code(error) or 1
-        first, code = self._agree(code, patience=GRACE if lost else 0)
+        rank_0_speaks = self.rank > 0 and isinstance(error, Interrupted)  # which has a report to write
+        first, code = self._agree(code, patience=GRACE if lost or rank_0_speaks else 0)
         self._left()
         if self.rank == 0:  # the store is here: it must be there until the others have seen it
             until = time.monotonic() + (2 * LOOK if lost else 2 * GRACE)

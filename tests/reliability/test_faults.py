@@ -92,6 +92,9 @@ def test_several_processes_end_together(server, tmp_path, tiny_scenes, fault):
     assert [server.wait(number) for number in numbers] == codes
     output = server.output.read_text()
     assert output.count(says) == 1 and "Traceback" not in output
+    if fault == "stopped":
+        saved = read_checkpoint(checkpoints(run)[-1])["iteration"]
+        assert f" {saved}; saved" in output and "warning: the report" not in output
 
 
 def test_a_limit_on_file_sizes(server, undisturbed, tmp_path):
