@@ -43,12 +43,7 @@ def train_loader(
 
 
 def eval_loader(
-    dataset: Dataset,
-    *,
-    batch_size: int,
-    num_workers: int = 2,
-    rank: int = 0,
-    world_size: int = 1,
+    dataset: Dataset, *, batch_size: int, num_workers: int = 2, rank: int = 0, world_size: int = 1
 ) -> DataLoader:
     """Every sample once, in order; rank `r` takes samples r, r + world_size, ...
 

@@ -74,7 +74,7 @@ def _model(segmentor: Segmentor, given: Mapping[str, Any]) -> tuple[dict[str, An
     """The entry `model` and its weights; `given` is that of the base."""
     assert segmentor.spec is not None
     spec = segmentor.spec
-    state = {key: value.detach().cpu().clone() for key, value in segmentor.network_state_dict().items()}
+    state = {key: value.detach().cpu().clone() for key, value in segmentor.network.state_dict().items()}
     mode = given.get("test_cfg") or {"mode": "whole"}
     if spec["source"] == "mmseg":
         assert isinstance(segmentor.network, EncodeDecode)
@@ -164,7 +164,7 @@ def _check(segmentor: Segmentor, files: Mapping[str, bytes]) -> None:
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)
         theirs = init_model(f"{folder}/{CONFIG}", f"{folder}/{CHECKPOINT}", device="cpu")
-    found, ours = len(theirs.state_dict()), len(segmentor.network_state_dict())
+    found, ours = len(theirs.state_dict()), len(segmentor.network.state_dict())
     if found != ours:
         raise InputError(f"MMSegmentation builds the network with {found} tensors, and it has {ours}.")
     size = (65, 97)

@@ -63,7 +63,7 @@ def export_safetensors(options: object, *, segmentor: Segmentor, described: dict
 
     spec = stored_spec(segmentor)
     # The format refuses tensors that share memory.
-    state = {key: value.detach().cpu().contiguous().clone() for key, value in segmentor.network_state_dict().items()}
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in segmentor.network.state_dict().items()}
     content = save(state, metadata=as_properties(described))
     if not _equal(load(content), state):
         raise InputError("what safetensors wrote reads otherwise. Check the memory, and write it again.")

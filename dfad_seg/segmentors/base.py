@@ -143,10 +143,6 @@ class Segmentor(nn.Module):
         normalisation = {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
         return {name: getattr(self, name) for name in names} | normalisation
 
-    def network_state_dict(self) -> dict[str, Tensor]:
-        """The wrapped network's state under its own keys: loads into the plain smp or torchvision network."""
-        return self.network.state_dict()
-
     def train(self, mode: bool = True) -> "Segmentor":
         """As in `nn.Module`, except that a frozen segmentor stays in evaluation mode."""
         super().train(mode and not self.is_frozen)

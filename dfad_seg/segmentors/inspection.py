@@ -82,7 +82,7 @@ def _inspect_folder(path: Path) -> Inspected:
         found.num_classes, found.exact = max(2, count), True
         network = build_segmentor(found.source or "", num_classes=found.num_classes, **found.options)
         found.classes = network.classes
-        _count(found, network.network_state_dict())
+        _count(found, network.network.state_dict())
     return found
 
 

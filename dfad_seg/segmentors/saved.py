@@ -69,7 +69,7 @@ def save_segmentor(
     for name, values in (("classes", classes), ("palette", palette)):
         if values is not None and len(values) != segmentor.num_classes:
             raise InputError(f"{name} has {len(values)} entries; the segmentor has {segmentor.num_classes} classes.")
-    state = {key: value.detach().cpu() for key, value in segmentor.network_state_dict().items()}
+    state = {key: value.detach().cpu() for key, value in segmentor.network.state_dict().items()}
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -133,7 +133,7 @@ def state_hash(module: nn.Module) -> str:
     The same on any device. Of a segmentor, the network's own names count, so it equals that of the plain
     network.
     """
-    return digest(module.network_state_dict() if isinstance(module, Segmentor) else module.state_dict())
+    return digest(module.network.state_dict() if isinstance(module, Segmentor) else module.state_dict())
 
 
 def _plain(value: Any, name: str) -> Any:

@@ -81,7 +81,7 @@ def test_the_runner_plays_the_one_game(runner, keys, tool, tmp_path, helpers):
     from mmseg.apis import init_model
 
     tool("train", runner, "--work-dir", tmp_path / "theirs")
-    ours = load_segmentor(train(parse_config({"method": "dfad", **keys}), tmp_path / "ours")).network_state_dict()
+    ours = load_segmentor(train(parse_config({"method": "dfad", **keys}), tmp_path / "ours")).network.state_dict()
     config = tmp_path / "theirs" / "student" / "student.py"
     student = init_model(str(config), str(config.with_suffix(".pth")), device="cpu")
     assert equal({f"model.{key}": value for key, value in student.state_dict().items()}, ours)
@@ -174,7 +174,7 @@ def test_two_processes_train_one_student(tmp_path, tiny_config, trained):
     assert [failed.stderr.count(text) for text in ("Error: one image is bad", "Traceback")] == [1, 2]
     two = torch.load(tmp_path / "run" / "student" / "student.pth")["state_dict"]
     alone = train(parse_config({"method": "dfad", **keys}), tmp_path / "alone")
-    one = {key.removeprefix("model."): value for key, value in load_segmentor(alone).network_state_dict().items()}
+    one = {key.removeprefix("model."): value for key, value in load_segmentor(alone).network.state_dict().items()}
     # Twice the images: another student, though not far away.
     assert two.keys() == one.keys() and not equal(two, one)
 

@@ -128,7 +128,7 @@ def test_names_that_smp_itself_translates(tmp_path: Path) -> None:
     spec = {**SMP, "encoder_name": "tu-mobilenetv3_small_050", "num_classes": 3}
     torch.manual_seed(0)
     old = build_segmentor(**spec)
-    state = {key.replace("encoder.model.", "encoder."): v for key, v in old.network_state_dict().items()}
+    state = {key.replace("encoder.model.", "encoder."): v for key, v in old.network.state_dict().items()}
     torch.save(state, tmp_path / "old.pt")
     assert state_hash(build_segmentor(**spec, checkpoint=tmp_path / "old.pt")) == state_hash(old)
 
@@ -180,7 +180,7 @@ def test_student_file_round_trip(tmp_path: Path) -> None:
     torch.manual_seed(3)
     options = {"mean": [0.5, 0.4, 0.3], "std": [0.5, 0.5, 0.25], "decoder_channels": 32}
     first = tmp_path / "first.pt"
-    torch.save(build_segmentor(**SMP, num_classes=3, **options).network_state_dict(), first)
+    torch.save(build_segmentor(**SMP, num_classes=3, **options).network.state_dict(), first)
     student = build_segmentor(**SMP, num_classes=3, classes=["sky", "road", "car"], checkpoint=first, **options).eval()
     assert state_hash(student) == digest(torch.load(first, weights_only=True))
     first.unlink()  # what is saved needs it no more
