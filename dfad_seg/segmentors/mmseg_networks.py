@@ -27,9 +27,7 @@ _OWN = "mmseg::"
 
 def build(chosen: Any, *, num_classes: int) -> Network:
     """What the source mmseg does with its `MmsegOptions`."""
-    classes: list[str] | None = None
-    palette: list[list[int]] | None = None
-    what = "the stored model of MMSegmentation"
+    what, found = "the stored model of MMSegmentation", Config()
     if chosen.config is None:
         entry = plain_model(chosen.model)
         _check_registered(entry)
@@ -38,7 +36,7 @@ def build(chosen: Any, *, num_classes: int) -> Network:
         if "model" not in found:
             raise InputError(f"the config {chosen.config} has no entry model. Give one that describes a network.")
         entry, what = plain_model(found.model), f"the model of the config {chosen.config}"
-        classes, palette = dataset_classes(found)
+    classes, palette = dataset_classes(found)
     built = build_model(entry, what)
     if not callable(getattr(built, "encode_decode", None)):
         name = type(built).__name__
@@ -53,8 +51,7 @@ def build(chosen: Any, *, num_classes: int) -> Network:
     preprocessor = built.data_preprocessor
     contract = normalisation(preprocessor)
     if mask:
-        threshold = float(getattr(built.decode_head, "threshold", None) or 0.5)
-        contract |= {"output": SIGMOID, "threshold": threshold}
+        contract |= {"output": SIGMOID, "threshold": float(getattr(built.decode_head, "threshold", None) or 0.5)}
     if classes is not None and len(classes) == num_classes:
         contract["classes"] = classes
     palette = palette if palette is not None and len(palette) == num_classes else None

@@ -45,7 +45,6 @@ def test_parity_with_the_real_ioumetric(case):
     assert torch.equal(areas[0].long(), counts.diagonal())
     assert torch.equal(areas[2].long(), counts.sum(0)) and torch.equal(areas[3].long(), counts.sum(1))
 
-    theirs = metric.total_area_to_metrics(*areas, ["mIoU", "mDice"], None, 1)
     metrics = metrics_from_confusion(counts, CLASSES)
     # mmseg divides in float32 where its sums of areas are float32, so its own sums are divided in float64 here too.
     exact = metric.total_area_to_metrics(*(area.double() for area in areas), ["mIoU", "mDice"], None, 1)
@@ -53,7 +52,6 @@ def test_parity_with_the_real_ioumetric(case):
     assert np.array_equal(np.array(metrics.acc), exact["Acc"], equal_nan=True)
     assert metrics.aAcc == exact["aAcc"]
     assert np.allclose(np.array(metrics.dice), exact["Dice"], rtol=1e-15, equal_nan=True)
-    assert np.allclose(np.array(metrics.iou), theirs["IoU"], rtol=1e-6, equal_nan=True)
     summary = metric.compute_metrics(metric.results)
     for name in ("aAcc", "mIoU", "mAcc", "mDice"):
         assert summary[name] == pytest.approx(100 * getattr(metrics, name), abs=0.00501)
