@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dfad_seg.common.errors import InputError, explained, printable, quiet, require, some
+from dfad_seg.common.errors import InputError, explained, instead_of, printable, quiet, require, some
 from dfad_seg.common.values import FileName, options
 from dfad_seg.segmentors.base import Segmentor
 from dfad_seg.segmentors.kinds import Network, SourceOptions
@@ -82,6 +82,8 @@ def _pretrained(name: str, num_classes: int, new_head: bool) -> tuple[Any, nn.Mo
     )  # fmt: skip
     what = f"transformers' network {printable(name, 200)}"
     where: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local}
+    if local and not Path(name).exists():
+        raise InputError(f"{what} does not exist.{instead_of(name)}")
     with _explained(what, advice):
         config = AutoConfig.from_pretrained(name, **where)
         if config.num_labels != num_classes and not new_head:

@@ -161,26 +161,6 @@ def test_pooled_inputs_that_hardly_vary_cost_no_more_than_they_vary() -> None:
     assert by_agreement(teacher, find_widths(teacher, SIZE)[0], images(8))["0"].costs[-1] < 1e-16
 
 
-def test_linear_layers_over_images_are_priced_as_the_convolutions_that_they_are() -> None:
-    class Linear(nn.Module):
-        def __init__(self, inputs: int, outputs: int) -> None:
-            super().__init__()
-            self.inner = nn.Linear(inputs, outputs)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.inner(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-    prices = []
-    for kind in (lambda inputs, outputs: nn.Conv2d(inputs, outputs, 1), Linear):
-        network = nn.Sequential(kind(3, 16), nn.ReLU(), kind(16, 24), nn.ReLU(), nn.Conv2d(24, 5, 1))
-        for weight in network.parameters():
-            weight.data = torch.randn(weight.shape, generator=torch.Generator().manual_seed(len(weight)))
-        teacher = freeze(Segmentor(network, num_classes=5))
-        found = by_agreement(teacher, find_widths(teacher, (8, 8))[0], images(4, (8, 8)))
-        prices.append([cost for price in found.values() for cost in price.costs])
-    assert prices[0] == pytest.approx(prices[1], rel=1e-3)
-
-
 def test_compensation_brings_the_predictions_nearer() -> None:
     teacher, found = blocks(), []
     for compensated in (False, True):

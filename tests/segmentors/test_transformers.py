@@ -128,6 +128,7 @@ def test_a_student_begins_with_a_configuration_or_with_other_weights(tmp_path: P
         (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), {}, "safetensors"),
         (lambda folder: None, {"num_classes": 4}, "answers 5 classes.*new_head"),
         (lambda folder: None, {"model": {"model_type": "segformer"}}, "give one of pretrained"),
+        (lambda folder: None, {"pretrained": "./tests_"}, "network ./tests_ does not exist"),
         (lambda folder: None, {"pretrained": None, "model": {"model_type": "nonsense"}}, "nonsense"),
         (lambda folder: None, {"pretrained": None, "model": {"model_type": "upernet", "backbone": "a/b"}}, "fetched"),
     ],
@@ -182,10 +183,14 @@ def test_a_segformer_is_cut_but_for_its_attention(tmp_path: Path) -> None:
         export(student, tmp_path / "x", format="transformers")
 
 
-def test_channels_that_go_together_without_end_are_refused() -> None:
-    teacher = build_segmentor("transformers", num_classes=5, model={"model_type": "dpt", **MODELS["dpt"]}).eval()
+def test_linear_layers_over_images_are_cut_and_channels_that_go_together_without_end_are_not() -> None:
+    upernet, dpt = (
+        build_segmentor("transformers", num_classes=5, model={"model_type": kind, **MODELS[kind]}).eval()
+        for kind in ("upernet", "dpt")
+    )
+    assert cut(upernet, CutOptions(macs=0.6), (64, 64), torch.rand(8, 3, 64, 64)).macs_share <= 0.6
     with pytest.raises(InputError, match="cannot follow the channels of this network .*without end"):
-        find_widths(teacher, (64, 64))
+        find_widths(dpt, (64, 64))
 
 
 @pytest.mark.slow
