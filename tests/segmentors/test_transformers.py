@@ -52,10 +52,10 @@ MODELS: dict[str, dict[str, Any]] = {
 SEGFORMER = {"model_type": "segformer", **MODELS["segformer"]}
 PROCESSOR = {"image_processor_type": "SegformerImageProcessor", "do_resize": False, "image_mean": [0.5, 0.4, 0.3],
              "image_std": [0.2, 0.3, 0.4]}  # fmt: skip
-# What a class has by default stands in no file: BGR, mean and std of 0.5.
+# What a class has by default, BGR or mean and std of 0.5, stands in no file.
 OWN = {
-    "mobilevit": {"image_processor_type": "MobileViTImageProcessor", "do_resize": False, "do_center_crop": False},
-    "beit": {"image_processor_type": "BeitImageProcessor", "do_resize": False},
+    kind: {"image_processor_type": f"{name}ImageProcessor", "do_resize": False, "do_center_crop": False}
+    for kind, name in (("mobilevit", "MobileViT"), ("beit", "Beit"))
 }
 
 
@@ -184,10 +184,8 @@ def test_a_segformer_is_cut_but_for_its_attention(tmp_path: Path) -> None:
 
 
 def test_linear_layers_over_images_are_cut_and_channels_that_go_together_without_end_are_not() -> None:
-    upernet, dpt = (
-        build_segmentor("transformers", num_classes=5, model={"model_type": kind, **MODELS[kind]}).eval()
-        for kind in ("upernet", "dpt")
-    )
+    models = [{"model_type": kind, **MODELS[kind]} for kind in ("upernet", "dpt")]
+    upernet, dpt = (build_segmentor("transformers", num_classes=5, model=model).eval() for model in models)
     assert cut(upernet, CutOptions(macs=0.6), (64, 64), torch.rand(8, 3, 64, 64)).macs_share <= 0.6
     with pytest.raises(InputError, match="cannot follow the channels of this network .*without end"):
         find_widths(dpt, (64, 64))
