@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -88,7 +89,8 @@ class Guard:
                 os.fstat(number)
             except OSError:  # closed: what is opened next would be taken for it
                 os.open(os.devnull, os.O_RDWR)
-        self._kept = sys.stdout, sys.stderr, warnings.formatwarning
+        self._kept = sys.stdout, sys.stderr, warnings.formatwarning, sys.unraisablehook
+        sys.unraisablehook = _again
         self._words = Words(sys.stdout)
         sys.stdout, sys.stderr = self._words, Words(sys.stderr)
         warnings.formatwarning = lambda message, *_: f"warning: {printable(message, 600)}\n"
@@ -112,7 +114,7 @@ class Guard:
                 print(shown, file=sys.stderr, flush=True)
             return error is None or message is not None
         finally:
-            sys.stdout, sys.stderr, warnings.formatwarning = self._kept
+            sys.stdout, sys.stderr, warnings.formatwarning, sys.unraisablehook = self._kept
             for number, handler in (before | self._signals).items():
                 set_signal(number, handler)
             atexit.register(_at_the_end)
@@ -135,6 +137,14 @@ class Guard:
 
 def _stop(number: int, frame: object) -> None:
     raise Stopped(number)
+
+
+def _again(lost: Any) -> None:
+    """A signal that came where nothing can be raised, as in a weak reference's callback, comes again a moment later."""
+    if isinstance(lost.exc_value, KeyboardInterrupt):
+        threading.Timer(0.05, signal.raise_signal, lost.exc_value.args or (signal.SIGINT,)).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _at_the_end() -> None:

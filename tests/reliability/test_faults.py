@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import time
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 from harness import assert_equal_runs, tiny_config
 
+from dfad_seg.cli.commands import Guard
 from dfad_seg.common import files
 from dfad_seg.common.errors import InputError
 from dfad_seg.config import load_config
@@ -95,6 +97,16 @@ def test_several_processes_end_together(server, tmp_path, tiny_scenes, fault):
     if fault == "stopped":
         saved = read_checkpoint(checkpoints(run)[-1])["iteration"]
         assert f" {saved}; saved" in output and "warning: the report" not in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_where_nothing_can_be_raised_comes_again(number):
+    with Guard() as guard:
+        gone = lambda: None  # noqa: E731
+        kept = weakref.ref(gone, lambda _: signal.raise_signal(number))
+        del gone
+        time.sleep(5)
+    assert kept() is None and guard.code == 128 + number
 
 
 def test_a_limit_on_file_sizes(server, undisturbed, tmp_path):
