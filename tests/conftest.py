@@ -1,6 +1,7 @@
 """What every test shares."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ from hypothesis import settings
 # Before torch is imported, so that worker processes inherit it. The tests' tensors are tiny: a second thread
 # only adds waiting, and spinning threads of several processes slow each other down many times over.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Of a suite that runs in the background, Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no fault of the example that was just tried.
 settings.register_profile("any machine", deadline=None)

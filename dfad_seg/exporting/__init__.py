@@ -21,6 +21,7 @@ from dfad_seg.exporting.torch_formats import (
 )
 from dfad_seg.segmentors import Segmentor
 from dfad_seg.segmentors.mmseg_source import require_mmseg
+from dfad_seg.segmentors.programs import load_script
 
 
 @options
@@ -64,9 +65,7 @@ class Format(Kind[Made]):
 
 FORMATS: dict[str, Format] = {
     "onnx": Format(Program, export_onnx, "student.onnx", OnnxNetwork),
-    "torchscript": Format(
-        Program, export_torchscript, "student.torchscript", lambda path: torch.jit.load(path, map_location="cpu")
-    ),
+    "torchscript": Format(Program, export_torchscript, "student.torchscript", load_script),
     "torch-export": Format(Program, export_torch_export, "student.pt2", lambda path: torch.export.load(path).module()),
     "safetensors": Format(Weights, export_safetensors, "student_safetensors"),
     "smp": Format(Weights, export_smp, "student_smp"),

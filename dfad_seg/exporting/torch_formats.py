@@ -13,6 +13,7 @@ from torch import Tensor
 from dfad_seg.common.errors import InputError, explained, quiet
 from dfad_seg.exporting.base import DESCRIPTION_FILE, Made, Program, as_json, as_program, as_properties, compare
 from dfad_seg.segmentors import Segmentor, exportable, stored_spec
+from dfad_seg.segmentors.programs import load_script
 
 
 def export_torchscript(options: Program, *, segmentor: Segmentor, described: dict[str, Any]) -> Made:
@@ -27,7 +28,7 @@ def export_torchscript(options: Program, *, segmentor: Segmentor, described: dic
             traced = torch.jit.trace(module, example, check_trace=False)
             torch.jit.save(traced, written, _extra_files={DESCRIPTION_FILE: json.dumps(described)})
         content = _without_sources(written.getvalue())
-        checks = compare("TorchScript", segmentor, torch.jit.load(io.BytesIO(content)), options)
+        checks = compare("TorchScript", segmentor, load_script(io.BytesIO(content)), options)
     return Made(content, checks, (f"torch.jit.load(path); its extra file is {DESCRIPTION_FILE}",))
 
 

@@ -85,7 +85,7 @@ def open_program(source: str, chosen: ProgramOptions, *, num_classes: int) -> Ne
         raise InputError(f"segmentor source '{source}': {path} is no file.{instead_of(path)}")
     advice = "It is damaged, of another kind, or written by a later version of torch."
     with explained(f"{path} cannot be loaded as a {kind} file", advice):
-        network = ScriptedNetwork(_load_script(str(path))) if scripted else ExportedNetwork(torch.export.load(path))
+        network = ScriptedNetwork(load_script(str(path))) if scripted else ExportedNetwork(torch.export.load(path))
     return Network(network, settle=lambda segmentor: settle(segmentor, f"the {kind} file {path}", chosen))
 
 
@@ -152,8 +152,9 @@ class ExportedNetwork(nn.Module):
         return self
 
 
-def _load_script(file: Any, device: torch.device | str = "cpu") -> Any:
-    with quiet():  # TorchScript is deprecated; the files remain
+def load_script(file: Any, device: torch.device | str = "cpu") -> Any:
+    """A TorchScript module, without torch's word that the format is deprecated."""
+    with quiet():
         return torch.jit.load(file, map_location=device)
 
 
@@ -162,7 +163,7 @@ def _reload(script: nn.Module, device: torch.device) -> nn.Module:
     with quiet():
         torch.jit.save(script, buffer)
     buffer.seek(0)
-    loaded: nn.Module = _load_script(buffer, device)
+    loaded: nn.Module = load_script(buffer, device)
     for parameter, old in zip(loaded.parameters(), script.parameters(), strict=True):
         parameter.requires_grad_(old.requires_grad)
     return loaded.train(script.training)
