@@ -24,7 +24,8 @@ from typing_extensions import dataclass_transform
 
 from dfad_seg.common.errors import InputError, nearest, shortened
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=65_536)]
+"""Of things that are there at once, such as pixels of a side."""
 NonNegative = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 """Of things that were counted: a float holds it."""

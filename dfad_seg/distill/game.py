@@ -100,7 +100,7 @@ class WithData(Training):
 class Replay:
     """Generated images that are remembered, and the student's steps on them."""
 
-    size: Positive
+    size: Iterations
     """Images to remember, per image size."""
     steps: Positive
     """Student steps per iteration on remembered images, beside those on new ones."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from dfad_seg.common.values import Chosen, Fraction, Kind, NonNegative, Positive, Rate, Weight, options
+from dfad_seg.common.values import Chosen, Fraction, Iterations, Kind, NonNegative, Rate, Weight, options
 
 
 @options
@@ -65,7 +65,7 @@ class Constant:
 class Step(Constant):
     """gamma ** (iteration // every): DFAD's decay, ×0.1 every 100 × 50 iterations."""
 
-    every: Positive
+    every: Iterations
     """Iterations between two decays."""
     gamma: Rate = 0.1
     """Factor of each."""

@@ -20,7 +20,10 @@ from dfad_seg.evaluation import Inference
 
 WORTHWHILE = 1.2
 """bf16 is taken if it is faster than fp32 by this factor: the casts around it cost something too."""
-_OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory|not enough memory", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(
+    r"can't allocate memory|out of memory|not enough memory|calculation overflow|worker .*(exited unexpectedly|Killed)",
+    re.IGNORECASE,
+)
 _TOO_MANY_FILES = re.compile(r"Too many open files|received 0 items of ancdata")
 _AMOUNT = re.compile(r"[Tt]ried to allocate ([\d.]+) ?([KMGT]?i?[Bb](?:ytes)?)")
 

@@ -3,6 +3,7 @@ programs that come without their Python code."""
 
 import importlib
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -84,7 +85,7 @@ def open_program(source: str, chosen: ProgramOptions, *, num_classes: int) -> Ne
     if not path.is_file():
         raise InputError(f"segmentor source '{source}': {path} is no file.{instead_of(path)}")
     advice = "It is damaged, of another kind, or written by a later version of torch."
-    with explained(f"{path} cannot be loaded as a {kind} file", advice):
+    with quiet(logging.getLogger("torch.export")), explained(f"{path} cannot be loaded as a {kind} file", advice):
         network = ScriptedNetwork(load_script(str(path))) if scripted else ExportedNetwork(torch.export.load(path))
     return Network(network, settle=lambda segmentor: settle(segmentor, f"the {kind} file {path}", chosen))
 

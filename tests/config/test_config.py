@@ -65,6 +65,7 @@ WRONG = [
     ({"replay": {"size": 2, "steps": 2}}, "replay.size: .* 2 cannot fill one"),
     ({"student_loss": {"mae": 0}}, "student_loss needs at least one discrepancy"),
     ({"student_loss": {"meu": 1}}, "unknown discrepancy 'meu'"),
+    ({"image_size": [2**70, 64], "batch_size": 2**70}, "(?s)batch_size: .* 65536, got.*image_size.0: .* 65536, got"),
     ({"method": "random_noise"}, "method random_noise does not use generator"),
     ({"method": "supervised", "generator": ...}, "dataset: this key is needed"),
     ({"dataset": CAMVID | {"classes": ["a"]}}, "dataset.classes: unknown key"),

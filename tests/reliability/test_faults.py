@@ -145,6 +145,11 @@ def test_too_little_memory(server, undisturbed, tmp_path):
             "out of memory with batch 7, where 4096 bytes more were needed. Lower it.",
         ),
         (MemoryError(), "out of memory with batch 7. Lower it."),
+        (RuntimeError("DataLoader worker (pid(s) 9) exited unexpectedly"), "out of memory with batch 7. Lower it."),
+        (
+            RuntimeError("DataLoader worker (pid 9) is killed by signal: Killed. "),
+            "out of memory with batch 7. Lower it.",
+        ),
         (RuntimeError("received 0 items of ancdata"), r"ulimit -n\) or lower num_workers."),
         (OSError(28, "No space left on device", "x/y.pt"), r"No space left on device \(x/y.pt\). Free some space."),
     ],

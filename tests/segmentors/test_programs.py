@@ -111,7 +111,9 @@ def test_programs_answer_as_the_original(opaque: dict[str, Path], source: str, k
 
 
 @pytest.mark.parametrize("source", ["torchscript", "torch_export"])
-def test_programs_need_trust_and_a_normalisation(opaque: dict[str, Path], source: str, tmp_path: Path) -> None:
+def test_programs_need_trust_and_a_normalisation(
+    opaque: dict[str, Path], source: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = opaque["script" if source == "torchscript" else "export"]
     (tmp_path / "wrong").write_bytes(b"no program")
     for options, says in (
@@ -122,6 +124,7 @@ def test_programs_need_trust_and_a_normalisation(opaque: dict[str, Path], source
     ):
         with pytest.raises(InputError, match=says):
             build_segmentor(source, num_classes=5, **options)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 class PinsItsDevice(nn.Module):
