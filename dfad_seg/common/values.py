@@ -26,6 +26,8 @@ from dfad_seg.common.errors import InputError, nearest, shortened
 
 Positive = Annotated[int, Field(gt=0, le=65_536)]
 """Of things that are there at once, such as pixels of a side."""
+Few = Annotated[int, Field(gt=0, le=256)]
+"""Of networks."""
 NonNegative = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 """Of things that were counted: a float holds it."""

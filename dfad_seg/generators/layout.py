@@ -1,13 +1,12 @@
 """A conditional, fully convolutional generator: semantic layout and noise in, an image of any size out."""
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
-from dfad_seg.common.values import Fraction, NonNegative, Positive, options
+from dfad_seg.common.values import Few, Fraction, NonNegative, Positive, options
 from dfad_seg.generators.base import ImageGenerator, normal, uniform
 from dfad_seg.generators.layouts import CHANNELS, add_boxes, texture_noise, voronoi_cells
 
@@ -22,7 +21,7 @@ class LayoutOptions:
     """Number of halvings; sizes need not be divisible."""
     style_dim: Positive = 32
     """Length of the style vector, the look of the classes in an image."""
-    sub_generators: Annotated[Positive, Field(le=256)] = 1
+    sub_generators: Few = 1
     """Independent networks, each of which makes its share of a batch. One ends up with one look per class, whatever its
     style vector says, and a student learns that look; several find several."""
     class_frequencies: Literal["uniform", "moments"] = "uniform"

@@ -125,11 +125,11 @@ def test_too_few_open_files(server, undisturbed, tmp_path):
 
 
 def test_too_little_memory(server, undisturbed, tmp_path):
-    options = ["--cfg-options", "batch_size=200000", "replay=null"]
+    options = ["--cfg-options", "batch_size=65000", "replay=null"]
     run = tmp_path / "run"
     code, output = server.call("train", undisturbed.config, "--work-dir", run, *options, RLIMIT_AS=2**29)
     said = message(output)
-    assert code == 2 and "out of memory with batch_size 200000 at 16x16" in said, output
+    assert code == 2 and "out of memory with batch_size 65000 at 16x16" in said, output
     assert "Lower batch_size" in said and not run.exists()
 
 
