@@ -43,7 +43,7 @@ def test_even_passes_do_not_scatter_and_time_is_bounded():
 
 THREADS = """
 import torch
-from dfad_seg.common.modules import denormals_as_zero
+from dfad_seg.common.speed import denormals_as_zero
 torch.set_num_threads(2)
 x = torch.full((2**20,), 2.0**-130)
 zeros = lambda: ((x * 0.5) == 0).float().mean().item()
