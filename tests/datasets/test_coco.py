@@ -228,7 +228,7 @@ WRONG = {
     "no images": (("images",), ..., "x.json has no list 'images'"),
     "entry no object": (("images", 0), 5, "entry 0 of 'images' is not an object"),
     "image id text": (("images", 0, "id"), "one", "image one: id: input should be a valid integer"),
-    "too many pixels": (("images", 0), IMAGE | dict(height=9_000, width=9_000), "image 1 has more than 80 million pixels"),
+    "too many pixels": (("images", 0), IMAGE | dict(height=9_000, width=9_000), "image 1 has more than 80 million"),
     "file name outside": (("images", 0, "file_name"), "../a.jpg", "image 1 names '../a.jpg', which is not a file"),
     "file name absolute": (("images", 0, "file_name"), "/a.jpg", "image 1 names '/a.jpg', which is not a file"),
     "category id twice": (("categories", 0, "id"), 3, "two categories of other names have the id 3"),
