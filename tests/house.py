@@ -136,7 +136,7 @@ BUDGETS: dict[str, tuple[int, Callable[[], int]]] = {
 }
 
 
-CEILINGS = {"lines of the library": 19_051, "lines of tests": 11_856}
+CEILINGS = {"lines of the library": 19_046, "lines of tests": 11_856}
 """Where a budget is not met yet: what it may not exceed meanwhile. These numbers only fall."""
 
 

@@ -4,6 +4,7 @@ import difflib
 import errno
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -64,6 +65,11 @@ def exit_code(error: BaseException) -> int | None:
     return EXIT_BAD_INPUT if isinstance(error, (InputError, MemoryError, OSError)) else None
 
 
+OUT_OF_MEMORY = re.compile(
+    r"can't allocate memory|out of memory|not enough memory|calculation overflow|worker .*(exited unexpectedly|Killed)",
+    re.IGNORECASE,
+)
+"""What torch says where memory is lacking, in errors of no type of their own."""
 FILES_ADVICE = "Raise the limit (ulimit -n) or lower num_workers"
 _ADVICE = {
     errno.ENOSPC: "Free some space",

@@ -22,13 +22,7 @@ class ProgressReport:
     """
 
     def __init__(
-        self,
-        description: str,
-        total: int,
-        *,
-        start: int = 0,
-        unit: str = "iteration",
-        costs: Sequence[float] = (),
+        self, description: str, total: int, *, start: int = 0, unit: str = "iteration", costs: Sequence[float] = ()
     ) -> None:
         look: dict[str, Any] = {"file": getattr(sys.stderr, "terminal", sys.stderr), "dynamic_ncols": True}
         if not sys.stderr.isatty():

@@ -13,17 +13,13 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-from dfad_seg.common.errors import FILES_ADVICE, InputError, machine_fault
+from dfad_seg.common.errors import FILES_ADVICE, OUT_OF_MEMORY, InputError, machine_fault
 from dfad_seg.common.speed import denormals_as_zero
 from dfad_seg.config import Config
 from dfad_seg.evaluation import Inference
 
 WORTHWHILE = 1.2
 """bf16 is taken if it is faster than fp32 by this factor: the casts around it cost something too."""
-_OUT_OF_MEMORY = re.compile(
-    r"can't allocate memory|out of memory|not enough memory|calculation overflow|worker .*(exited unexpectedly|Killed)",
-    re.IGNORECASE,
-)
 _TOO_MANY_FILES = re.compile(r"Too many open files|received 0 items of ancdata")
 _AMOUNT = re.compile(r"[Tt]ried to allocate ([\d.]+) ?([KMGT]?i?[Bb](?:ytes)?)")
 
@@ -142,7 +138,7 @@ def explained(*, batch: str, advice: str, then: str = "") -> Iterator[None]:
         text, message = str(error), None
         if isinstance(error, OSError):
             message = machine_fault(error)
-        elif isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _OUT_OF_MEMORY.search(text):
+        elif isinstance(error, (MemoryError, torch.OutOfMemoryError)) or OUT_OF_MEMORY.search(text):
             amount = _AMOUNT.search(text)
             wanted = f", where {amount[1]} {amount[2]} more were needed" if amount else ""
             message = f"out of {'GPU memory' if 'CUDA' in text else 'memory'} with {batch}{wanted}. {advice}."

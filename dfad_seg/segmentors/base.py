@@ -8,14 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dfad_seg.common.errors import Diverged, InputError, Interrupted, printable
+from dfad_seg.common.errors import OUT_OF_MEMORY, Diverged, InputError, Interrupted, printable
 from dfad_seg.common.values import Channels, validated
 from dfad_seg.segmentors.kinds import IMAGENET_MEAN, IMAGENET_STD, SIGMOID, Contract, pad_to_stride
 
 _LOGITS_KEYS = ("out", "logits")  # torchvision's and transformers' names for the logits in a mapping
 # What is no fault of the network: whoever called it explains these.
 _NOT_ITS_OWN = (InputError, Interrupted, Diverged, MemoryError, OSError, torch.OutOfMemoryError)
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 class NetworkFailed(InputError):
@@ -169,7 +168,7 @@ class Segmentor(nn.Module):
         except _NOT_ITS_OWN:
             raise
         except Exception as error:  # layers, scripts and programs raise what they like
-            if any(words in str(error) for words in _OUT_OF_MEMORY):
+            if OUT_OF_MEMORY.search(str(error)):
                 raise
             lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no details"]
             if "more than 1 value per channel" in lines[-1]:
